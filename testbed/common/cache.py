@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The artefact cache: content-keyed folders that exist whole or not at all.
+
+    <root>/<kind>/<key>/manifest.json    an entry; `manifest.json` is its marker, written last
+    <root>/<kind>/.<key>.lock            held (shared) by users of the entry, (exclusively) by its builder
+    <root>/work/<name>/                  scratch that builders keep between builds (source trees, objects);
+                                         whoever writes there holds `work_lock`
+
+An entry is built in a temporary folder beside it and renamed, so that an interrupted build is never taken
+for a finished one and two builders of one key make it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.common import files, settings
+from testbed.common.errors import InfrastructureError
+from testbed.common.progress import note
+
+MARKER = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished artefact. `needs` names the entries ("kind/key") it cannot be used without."""
+
+    kind: str
+    key: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(self.manifest.get("needs", ()))
+
+    @property
+    def last_used(self) -> float:
+        """Seconds since the epoch: the marker's access is recorded by touching it."""
+        return (self.path / MARKER).stat().st_mtime
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return files.disk_usage(self.path)
+
+
+class Cache:
+    """All entries below one folder."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or settings.cache_root()
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def work(self, name: str) -> Path:
+        """A scratch folder kept between builds; hold `work_lock` of it to write there."""
+        path = self.root / "work" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def get(self, kind: str, key: str) -> Entry | None:
+        """The finished entry, or None. Marks it as used now."""
+        entry = self._read(kind, key)
+        if entry is not None:
+            with contextlib.suppress(OSError):
+                os.utime(entry.path / MARKER)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Every finished entry, oldest use first."""
+        found = [
+            self._read(marker.parent.parent.name, marker.parent.name)
+            for marker in self.root.glob(f"*/*/{MARKER}")
+            if not marker.parent.name.startswith(".") and marker.parent.parent.name != "work"
+        ]
+        return sorted((e for e in found if e is not None), key=lambda e: e.last_used)
+
+    def build(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[Path], dict[str, Any]],
+    ) -> Entry:
+        """The entry of that key, made by `make` if it is not there.
+
+        `make` fills the empty folder it is given and returns the manifest. If it raises, nothing remains.
+        """
+        entry = self.get(kind, key)
+        if entry is not None:
+            return entry
+        with files.locked(
+            self._lock(kind, key),
+            on_wait=lambda: note(f"waiting for another process to finish {kind} {key[:12]}"),
+        ):
+            entry = self.get(kind, key)  # somebody else may have made it while we waited
+            if entry is not None:
+                return entry
+            final = self.path(kind, key)
+            for stale in final.parent.glob(f".{key}.tmp-*"):  # we hold the lock: its maker is dead
+                shutil.rmtree(stale, ignore_errors=True)
+            tmp = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key}.tmp-"))
+            try:
+                with explained_disk_errors(tmp):
+                    tmp.chmod(0o755)
+                    manifest = make(tmp)
+                    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                    files.write_json(
+                        tmp / MARKER,
+                        {"format": FORMAT, "kind": kind, "key": key, "created": created, **manifest},
+                    )
+                    if final.exists():  # a folder without marker, left by hand
+                        shutil.rmtree(final)
+                    tmp.rename(final)
+            except BaseException:
+                shutil.rmtree(tmp, ignore_errors=True)
+                raise
+        entry = self.get(kind, key)
+        if entry is None:
+            raise InfrastructureError(f"the cache entry {kind}/{key} vanished while it was made")
+        return entry
+
+    @contextlib.contextmanager
+    def using(self, *entries: Entry) -> Iterator[None]:
+        """Keep `entries` from being pruned while the block runs."""
+        with contextlib.ExitStack() as stack:
+            for entry in entries:
+                stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))
+            yield
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove an entry and those that need it; False if somebody is using it."""
+        name = f"{entry.kind}/{entry.key}"
+        dependents = [e for e in self.entries() if name in e.needs]
+        if not all(self.remove(e) for e in dependents):
+            return False
+        try:
+            with files.locked(self._lock(entry.kind, entry.key), block=False):
+                doomed = entry.path.with_name(f".{entry.key}.tmp-removed-{os.getpid()}")
+                entry.path.rename(doomed)  # gone at once, whatever interrupts the slow part
+                shutil.rmtree(doomed, ignore_errors=True)
+        except BlockingIOError:
+            return False
+        return True
+
+    def prune(self, *, older_than_s: float = 0.0, kinds: tuple[str, ...] = (), work: bool = False) -> Pruned:
+        """Remove entries not used for `older_than_s` seconds, leftovers of dead builders, idle scratch."""
+        removed: list[Entry] = []
+        busy: list[Entry] = []
+        freed = 0
+        for entry in self.entries():
+            if (kinds and entry.kind not in kinds) or time.time() - entry.last_used < older_than_s:
+                continue
+            if not entry.path.exists():  # went with an entry it needed
+                removed.append(entry)
+                continue
+            size = entry.size()
+            if self.remove(entry):
+                removed.append(entry)
+                freed += size
+            else:
+                busy.append(entry)
+        for stale in self.root.glob("*/.*.tmp-*"):
+            key = stale.name[1:].partition(".tmp-")[0]
+            with (
+                contextlib.suppress(BlockingIOError),
+                files.locked(self._lock(stale.parent.name, key), block=False),
+            ):
+                freed += files.disk_usage(stale)
+                shutil.rmtree(stale, ignore_errors=True)
+        if work:
+            for folder in sorted((self.root / "work").glob("[!.]*")):
+                with (
+                    contextlib.suppress(BlockingIOError),
+                    files.locked(work_lock(folder), block=False),
+                ):
+                    freed += files.disk_usage(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
+        return Pruned(removed, busy, freed)
+
+    def _read(self, kind: str, key: str) -> Entry | None:
+        path = self.path(kind, key)
+        try:
+            manifest = files.read_json(path / MARKER)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            raise InfrastructureError(
+                f"the cache entry {kind}/{key} has a damaged manifest", hint=f"rm -r {path}"
+            ) from None
+        entry = Entry(kind, key, path, manifest)
+        if any(self._read(*need.split("/", 1)) is None for need in entry.needs):
+            return None
+        return entry
+
+    def _lock(self, kind: str, key: str) -> Path:
+        return self.root / kind / f".{key}.lock"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `Cache.prune` did; `freed` in bytes."""
+
+    removed: list[Entry]
+    busy: list[Entry]
+    freed: int
+
+
+def work_lock(folder: Path) -> Path:
+    """The lock file (for `files.locked`) of a scratch folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextlib.contextmanager
+def explained_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or quota below `path` into one clear line."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InfrastructureError(
+            f"the disk is full at {path.parent}",
+            hint="sentinel cache prune, or SENTINEL_CACHE=/a/larger/disk",
+        ) from e

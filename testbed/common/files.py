@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files nobody ever sees half-written, digests, and locks between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write `path` so that a reader sees the old content or the new, through any crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data.encode() if isinstance(data, str) else data)
+            f.flush()
+            os.fsync(f.fileno())
+            os.fchmod(f.fileno(), 0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes allocated on disk below `path` (sparse files count what they hold)."""
+    if not path.is_dir():
+        return path.lstat().st_blocks * 512 if path.exists() else 0
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).lstat().st_blocks * 512
+    return total
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path, *, shared: bool = False, block: bool = True, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold an advisory lock on `path`; the kernel drops it if this process dies.
+
+    `on_wait` is called once if somebody else holds the lock, before waiting for it; without `block` that is
+    a `BlockingIOError` instead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("a") as f:
+        try:
+            fcntl.flock(f, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not block:
+                raise
+            if on_wait:
+                on_wait()
+            fcntl.flock(f, mode)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the exclusive lock on `path`."""
+    try:
+        with locked(path, shared=True, block=False):
+            return False
+    except BlockingIOError:
+        return True

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress on a terminal, plain lines elsewhere; both on standard error.
+
+    with step("Building Linux 4.9.0") as s:
+        s.update(0.4, "mm/migrate.o")
+
+Steps nest; each says how long it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+console = Console(stderr=True, highlight=False)
+
+_PLAIN_EVERY_S = 30.0  # how often a long step speaks where there is no terminal
+_live: Progress | None = None
+_depth = 0
+
+
+@dataclass
+class Step:
+    """A running step; `update` may be called as often as one likes."""
+
+    title: str
+    depth: int
+    started: float = field(default_factory=time.monotonic)
+    result: str = ""
+    _task: TaskID | None = None
+    _spoke: float = field(default_factory=time.monotonic)
+
+    def update(self, fraction: float | None = None, text: str = "") -> None:
+        """`fraction` of the work done (0 to 1, or None if unknown) and what is being done now."""
+        if _live is not None and self._task is not None:
+            total = None if fraction is None else 1.0
+            _live.update(self._task, completed=fraction or 0.0, total=total, text=escape(text))
+        elif time.monotonic() - self._spoke >= _PLAIN_EVERY_S:
+            self._spoke = time.monotonic()
+            share = "" if fraction is None else f" {fraction:4.0%}"
+            _print(self.depth + 1, f"...{share} {text}")
+
+    def done(self, result: str) -> None:
+        """What to say behind the title when the step ends, e.g. `cached`."""
+        self.result = result
+
+
+def _print(depth: int, text: str, style: str = "") -> None:
+    console.print("  " * depth + escape(text), style=style, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One line of information."""
+    _print(_depth, text)
+
+
+def warn(text: str) -> None:
+    """One line that a user must not miss."""
+    _print(_depth, f"warning: {text}", style="yellow")
+
+
+@contextlib.contextmanager
+def step(title: str) -> Iterator[Step]:
+    """Show that `title` is under way; say how it ended and how long it took."""
+    global _live, _depth  # noqa: PLW0603 -- one terminal, one progress display
+    s = Step(title, _depth)
+    with contextlib.ExitStack() as stack:
+        if console.is_terminal and _live is None:
+            _live = stack.enter_context(
+                Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=24),
+                    TimeElapsedColumn(),
+                    TextColumn("{task.fields[text]}"),
+                    console=console,
+                    transient=True,
+                )
+            )
+            stack.callback(_end_live)
+        if _live is not None:
+            s._task = _live.add_task("  " * s.depth + escape(title), total=None, text="")
+        else:
+            _print(s.depth, f"{title} ...")
+        _depth += 1
+        try:
+            yield s
+        except BaseException:
+            _depth -= 1
+            _finish(s, "failed")
+            raise
+        _depth -= 1
+        _finish(s, s.result or "done")
+
+
+def _end_live() -> None:
+    global _live  # noqa: PLW0603
+    _live = None
+
+
+def _finish(s: Step, word: str) -> None:
+    if _live is not None and s._task is not None:
+        _live.remove_task(s._task)
+    _print(
+        s.depth,
+        f"{s.title}: {word} ({time.monotonic() - s.started:.1f} s)",
+        "red" if word == "failed" else "",
+    )

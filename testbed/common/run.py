@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a program: the one place that starts subprocesses.
+
+A failure prints the command line to paste and the last lines it wrote. Children run in a process group of
+their own that is ended with us: on an exception the whole group is killed, and if this process is killed
+outright the kernel sends the child SIGTERM (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from testbed.common.errors import InfrastructureError, SentinelError
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+Arg = str | os.PathLike[str]
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def which(program: str, *, package: str | None = None) -> str:
+    """The path of `program`; a missing one is an error that names the Debian package to install."""
+    found = shutil.which(program)
+    if found is None:
+        raise InfrastructureError(f"{program} is not installed", hint=f"apt-get install {package or program}")
+    return found
+
+
+@contextlib.contextmanager
+def spawn(
+    argv: Sequence[Arg],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | None = subprocess.STDOUT,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; when the block ends its process group is gone, however the block ends."""
+    which(os.fspath(argv[0]))
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=None if env is None else {**os.environ, **env},
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        process_group=0,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one prctl(2), no locks taken
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for sig in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, sig)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=3)
+                    break
+        if process.stdout:
+            process.stdout.close()
+
+
+def run(
+    argv: Sequence[Arg],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    error: type[SentinelError] = InfrastructureError,
+) -> subprocess.CompletedProcess[str]:
+    """Run a short program and return its output (stdout and stderr apart, as text).
+
+    Raises `error` if it fails (unless `check` is false) or takes longer than `timeout` seconds.
+    """
+    with spawn(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise error(f"no answer within {timeout:g} s from: {shown(argv)}") from None
+    result = subprocess.CompletedProcess(
+        list(argv), process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+    )
+    if check and result.returncode != 0:
+        last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-3:]
+        raise error(f"{' / '.join(last) or 'failed'} (exit {result.returncode} from: {shown(argv)})")
+    return result
+
+
+def stream(
+    argv: Sequence[Arg],
+    *,
+    log: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] = lambda line: None,
+    explain: Callable[[Sequence[str]], str | None] = lambda lines: None,
+    error: type[SentinelError] = InfrastructureError,
+    what: str | None = None,
+) -> None:
+    """Run a long program: all it writes is appended to `log`, and each line goes to `on_line`.
+
+    On failure `explain` may pick the telling lines out of the last 4,000; otherwise the last one is shown.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=4000)
+    with log.open("ab") as out, spawn(argv, cwd=cwd, env=env) as process:
+        out.write(f"$ {shown(argv)}\n".encode())
+        assert process.stdout is not None  # noqa: S101 -- spawn() made the pipe
+        for raw in process.stdout:
+            out.write(raw)
+            line = raw.decode(errors="replace").rstrip()
+            tail.append(line)
+            on_line(line)
+        code = process.wait()
+        out.flush()
+    if code != 0:
+        last = next((line for line in reversed(tail) if line.strip()), "")
+        name = what or Path(os.fspath(argv[0])).name
+        if any("No space left on device" in line for line in tail):
+            raise InfrastructureError(
+                f"{name} failed: the disk is full", hint="df -h; sentinel cache prune", log=log
+            )
+        raise error(f"{name} failed (exit {code}): {explain(tail) or last}", log=log)
+
+
+def shown(argv: Sequence[Arg]) -> str:
+    """The command line as one could paste it into a shell."""
+    return shlex.join(os.fspath(a) for a in argv)

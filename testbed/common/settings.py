@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that knows a setting: its name, environment variable, default and help."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.common.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable the project reads."""
+
+    env: str
+    default: str
+    help: str
+
+    def get(self) -> str:
+        return os.environ.get(self.env) or self.default
+
+    def get_float(self) -> float:
+        try:
+            return float(self.get())
+        except ValueError:
+            raise UsageError(f"{self.env}={self.get()!r} is not a number") from None
+
+
+def _home(variable: str, fallback: str) -> str:
+    return os.environ.get(variable) or str(Path.home() / fallback)
+
+
+CACHE = Setting(
+    "SENTINEL_CACHE", "", "artefacts: kernels, images, snapshots (default: $XDG_CACHE_HOME/sentinel)"
+)
+STATE = Setting("SENTINEL_STATE", "", "machines and their keys (default: $XDG_STATE_HOME/sentinel)")
+LINUX_4_9 = Setting("SENTINEL_LINUX_4_9", "", "a Linux 4.9 tree, tarball, or REPOSITORY@COMMIT")
+LINUX_6_1 = Setting("SENTINEL_LINUX_6_1", "", "a Linux 6.1 tree, tarball, or REPOSITORY@COMMIT")
+MIRROR = Setting("MIRROR", "", "Debian mirror for the guest image (default: mmdebstrap's own)")
+QEMU = Setting("SENTINEL_QEMU", "qemu-system-x86_64", "the QEMU binary")
+LIBVIRT_URI = Setting("SENTINEL_LIBVIRT_URI", "embed", "libvirt connection: embed, or any libvirt URI")
+TIMEOUT_SCALE = Setting("SENTINEL_TIMEOUT_SCALE", "1", "multiplies every time limit, for slow hosts")
+
+ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, TIMEOUT_SCALE)
+
+
+def cache_root() -> Path:
+    """Where artefacts live."""
+    return Path(CACHE.get() or _home("XDG_CACHE_HOME", ".cache") + "/sentinel").absolute()
+
+
+def state_root() -> Path:
+    """Where running machines and their keys live."""
+    return Path(STATE.get() or _home("XDG_STATE_HOME", ".local/state") + "/sentinel").absolute()
+
+
+def jobs() -> int:
+    """How many compile jobs this process may run at once."""
+    return len(os.sched_getaffinity(0))
