@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every room needs: errors, settings, running commands, the artefact cache, progress, YAML with places."""
+"""What every room needs: errors, settings, running commands, cached artefacts, progress, YAML."""

@@ -154,23 +154,36 @@ class Cache:
             return False
         return True
 
-    def prune(self, *, older_than_s: float = 0.0, kinds: tuple[str, ...] = (), work: bool = False) -> Pruned:
-        """Remove entries not used for `older_than_s` seconds, leftovers of dead builders, idle scratch."""
-        removed: list[Entry] = []
-        busy: list[Entry] = []
-        freed = 0
+    def prune(
+        self,
+        *,
+        older_than_s: float = 0.0,
+        kinds: tuple[str, ...] = (),
+        keys: tuple[str, ...] = (),
+        work: bool = False,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Remove entries that nobody uses, leftovers of dead builders, and with `work` the idle scratch.
+
+        Only entries not used for `older_than_s` seconds, of `kinds` and with keys that begin with one of
+        `keys` (empty: any). Entries that need a removed one go with it.
+        """
+        done = Pruned([], [], 0)
         for entry in self.entries():
-            if (kinds and entry.kind not in kinds) or time.time() - entry.last_used < older_than_s:
+            if kinds and entry.kind not in kinds:
                 continue
-            if not entry.path.exists():  # went with an entry it needed
-                removed.append(entry)
+            if keys and not entry.key.startswith(keys):
+                continue
+            if time.time() - entry.last_used < older_than_s:
                 continue
             size = entry.size()
-            if self.remove(entry):
-                removed.append(entry)
-                freed += size
+            if dry_run or not entry.path.exists() or self.remove(entry):  # gone: went with one it needed
+                done = Pruned([*done.removed, entry], done.busy, done.freed + size)
             else:
-                busy.append(entry)
+                done = Pruned(done.removed, [*done.busy, entry], done.freed)
+        if dry_run:
+            return done
+        freed = done.freed
         for stale in self.root.glob("*/.*.tmp-*"):
             key = stale.name[1:].partition(".tmp-")[0]
             with (
@@ -187,7 +200,7 @@ class Cache:
                 ):
                     freed += files.disk_usage(folder)
                     shutil.rmtree(folder, ignore_errors=True)
-        return Pruned(removed, busy, freed)
+        return Pruned(done.removed, done.busy, freed)
 
     def _read(self, kind: str, key: str) -> Entry | None:
         path = self.path(kind, key)

@@ -102,7 +102,7 @@ class Document:
                 problem="a key must be a word or a number", problem_mark=node.start_mark
             )
         try:
-            return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+            return yaml.SafeLoader("").construct_object(node)
         except ValueError as e:
             raise yaml.MarkedYAMLError(problem=str(e), problem_mark=node.start_mark) from None
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a machine spec to something that can be started: kernel, image and accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from images.build import Image
+from images.build import build as build_image
+from kernel.build import Kernel
+from kernel.build import build as build_kernel
+from testbed import accel
+from testbed.common.cache import Cache
+from testbed.machine import Machine
+from testbed.vm import Boot
+
+
+@dataclass(frozen=True)
+class Made:
+    """The artefacts of a machine and what to start."""
+
+    kernel: Kernel
+    image: Image
+    boot: Boot
+
+
+def make(
+    machine: Machine, *, kernel: str = "auto", location: str | None = None, cache: Cache | None = None
+) -> Made:
+    """Build what is missing and choose the accelerator."""
+    cache = cache or Cache()
+    built = build_kernel(kernel, location=location, cache=cache)
+    image = build_image(cache=cache)
+    assert image is not None  # noqa: S101 -- only a dry run has none
+    accelerator = accel.choose(machine.accelerator, built.bzimage)
+    boot = Boot(
+        machine=machine,
+        kernel=built.bzimage,
+        image=image.disk,
+        accelerator=accelerator,
+        uses=(built.entry, image.entry),
+    )
+    return Made(built, image, boot)

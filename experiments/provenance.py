@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a result was made: everything one needs to make it again, or to doubt it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from experiments.boot import Made
+from results.records import Provenance, Throttle
+from testbed import accel
+from testbed.common import settings
+from testbed.common.run import run
+from testbed.doctor import host_nodes
+
+_ROOT = Path(__file__).parent.parent
+
+
+def collect(made: Made, *, snapshot: str, command: str) -> Provenance:
+    """The provenance of a repeat on that machine.
+
+    Nothing slows node 1 down yet, so every result says that both nodes are alike.
+    """
+    return Provenance(
+        accelerator=made.boot.accelerator,
+        throttle=Throttle(method="none", nodes_alike=True),
+        command=command,
+        git_commit=git_commit(),
+        kernel=_brief(made.kernel.entry.manifest),
+        image=_brief(made.image.entry.manifest),
+        qemu=accel.qemu_version(settings.QEMU.get()),
+        host=host(),
+        snapshot=snapshot,
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with `+` if it was changed; None outside a git checkout."""
+    found = run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], check=False)
+    if found.returncode != 0:
+        return None
+    changed = run(["git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no"], check=False)
+    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def host() -> dict[str, Any]:
+    """The host's processor, memory and kernel."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        "unknown",
+    )
+    memory_kib = next(
+        int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal:")
+    )
+    return {
+        "cpu": cpu,
+        "cpus": settings.jobs(),
+        "memory_bytes": memory_kib << 10,
+        "numa_nodes": len(host_nodes()),
+        "kernel": platform.release(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _brief(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest without the long lists; the key leads to the rest."""
+    return {k: v for k, v in manifest.items() if k not in ("packages", "python", "needs")}

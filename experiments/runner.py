@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a suite: every repeat of every cell, from the same snapshot, stored the moment it is done."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import boot, job, prepared, provenance
+from experiments.boot import Made
+from experiments.suite import Cell, Plan
+from results import records, runs
+from results.records import Provenance, Result
+from testbed import snapshot, vm
+from testbed.common.cache import Cache
+from testbed.common.errors import BuildError, SentinelError, UsageError
+from testbed.common.progress import Step, note, step, warn
+
+_GIVE_UP_AFTER = 3  # failures of one cell in a row; the host may be to blame for one
+
+
+@dataclass
+class Outcome:
+    """What became of a run: repeats done now, found done, and the first failure of each failed cell."""
+
+    done: int
+    kept: int
+    failures: list[SentinelError]
+
+
+class Estimate:
+    """How much is left, in steps of training: the longest part of a repeat, and the same for every placement.
+
+    A repeat's own overhead (restore, session, shut down) counts as two steps.
+    """
+
+    OVERHEAD = 2
+
+    def __init__(self, repeats: int, steps: int) -> None:
+        self._per_repeat = steps + self.OVERHEAD
+        self._total = repeats * self._per_repeat
+        self._done = 0.0
+        self._started = time.monotonic()
+
+    def repeat_done(self, number: int) -> None:
+        """`number` repeats are over, well or not."""
+        self._done = number * self._per_repeat
+
+    def step_done(self) -> None:
+        self._done += 1
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self._done / self._total) if self._total else 1.0
+
+    def left(self) -> str:
+        """For a person: `about 3 min left`."""
+        if self._done < 1:
+            return "estimating"
+        seconds = (time.monotonic() - self._started) / self.fraction * (1 - self.fraction)
+        return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
+
+
+def run(
+    plan: Plan,
+    out: Path,
+    *,
+    command: str,
+    location: str | None = None,
+    uri: str | None = None,
+    cache: Cache | None = None,
+) -> Outcome:
+    """Run what is not yet in `out`, which is made or resumed.
+
+    `command` is the line that started this, for the record. A failed repeat is stored with its verdict and
+    the run goes on with the next cell; what this host refuses to everybody (`UsageError`, `BuildError`) ends
+    it. Raises `UsageError` if `out` holds a run of something else.
+    """
+    cache = cache or Cache()
+    _open(plan, out)
+    todo = [
+        (cell, sorted(set(range(plan.suite.repeats)) - runs.finished(out, cell.id))) for cell in plan.cells
+    ]
+    kept = sum(plan.suite.repeats - len(missing) for _, missing in todo)
+    outcome = Outcome(0, kept, [])
+    if kept:
+        note(f"{kept} finished repeats are kept")
+    if not any(missing for _, missing in todo):
+        return outcome
+    made = boot.make(plan.machine, kernel=plan.suite.kernel, location=location, cache=cache)
+    session = _Session(plan, out, made, cache, command, uri)
+    estimate = Estimate(sum(len(missing) for _, missing in todo), plan.suite.warmup + plan.suite.steps)
+    with step(f"Running {plan.suite.name}") as shown:
+        passed = 0
+        for cell, missing in todo:
+            failures = 0
+            for repeat in missing:
+                failure = session.repeat(cell, repeat, shown, estimate)
+                passed += 1
+                estimate.repeat_done(passed)
+                if failure is None:
+                    outcome.done += 1
+                    continue
+                failures += 1
+                if failures == 1:
+                    outcome.failures.append(failure)
+                warn(f"{cell.label}, repeat {repeat}: {failure.message}")
+                if failures == _GIVE_UP_AFTER or failures > outcome.done:
+                    warn(f"{cell.label}: given up")
+                    passed += len(missing) - missing.index(repeat) - 1
+                    break
+        shown.done(f"{outcome.done} repeats done")
+    return outcome
+
+
+def _open(plan: Plan, out: Path) -> None:
+    """Begin a run in `out`, or make sure that it is this one's beginning."""
+    info = records.RunInfo(
+        suite=plan.suite.name,
+        created=datetime.datetime.now(datetime.UTC),
+        resolved=plan.suite.model_dump(mode="json"),
+        cells=[cell.id for cell in plan.cells],
+    )
+    if not (out / "run.json").exists():
+        records.write_run(out, info)
+        return
+    there = runs.read_info(out)
+    if set(there.cells) != set(info.cells):
+        raise UsageError(
+            f"{out} holds a run of a different suite ({there.suite}, {there.created:%Y-%m-%d %H:%M})",
+            hint="name another folder with --out, or bring the suite back to what it was",
+        )
+
+
+class _Session:
+    """What all repeats of a run have in common."""
+
+    def __init__(
+        self, plan: Plan, out: Path, made: Made, cache: Cache, command: str, uri: str | None
+    ) -> None:
+        self._plan = plan
+        self._out = out
+        self._made = made
+        self._cache = cache
+        self._command = command
+        self._uri = uri
+        self._name = f"run-{os.getpid()}"
+
+    def repeat(self, cell: Cell, number: int, shown: Step, estimate: Estimate) -> SentinelError | None:
+        """Run and store one repeat; returns its failure, if it failed."""
+        started = time.monotonic()
+        steps: list[records.Step] = []
+        snapshot_key = ""
+
+        def on_step(record: dict[str, Any]) -> None:
+            steps.append(records.Step.model_validate(record))
+            estimate.step_done()
+            say(f"step {len(steps)}/{self._plan.suite.warmup + self._plan.suite.steps}")
+
+        def say(what: str) -> None:
+            place = f"{cell.label}, repeat {number + 1}/{self._plan.suite.repeats}, {what}"
+            shown.update(estimate.fraction, f"{place}, {estimate.left()}")
+
+        failure: SentinelError | None = None
+        log: Path | None = None
+        try:
+            work = {"model": cell.model, "seed": self._plan.suite.seed, "threads": self._plan.suite.threads}
+            entry = prepared.waiting(self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri)
+            snapshot_key = entry.key
+            say("restoring")
+            saved = snapshot.load(entry, cache=self._cache)
+            with vm.running(self._name, saved, uri=self._uri) as machine:
+                log = machine.console_path
+                with machine.shell() as shell:
+                    order = {
+                        "placement": cell.placement,
+                        "steps": self._plan.suite.steps,
+                        "warmup": self._plan.suite.warmup,
+                    }
+                    job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
+        except (UsageError, BuildError):
+            raise
+        except SentinelError as e:
+            failure = e
+            log = e.log or log
+        records.write_repeat(
+            self._out,
+            cell.id,
+            number,
+            cell={"id": cell.id, **cell.resolved},
+            result=Result(
+                status="failed" if failure else "ok",
+                verdict=records.verdict_of(failure) if failure else None,
+                message=failure.message if failure else "",
+                steps=len(steps),
+                real_seconds=round(time.monotonic() - started, 3),
+            ),
+            steps=steps,
+            provenance=self._provenance(snapshot_key),
+            extra={"console.log": log} if log is not None and log.exists() else None,
+        )
+        return failure
+
+    def _provenance(self, snapshot_key: str) -> Provenance:
+        return provenance.collect(self._made, snapshot=snapshot_key, command=self._command)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a suite file may say, and the cells it expands to.
+
+name: first
+machine: two-node
+kernel: auto
+models:
+  - { name: cnn, batch: 8 }
+placements: [fast-only, slow-only]
+steps: 5
+warmup: 1
+repeats: 3
+seed: 7
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from testbed import machine as machines
+from testbed.common import files
+from testbed.common.schema import Document, Strict
+from testbed.machine import Machine
+
+# Bounds come from the guest's memory and from what one step costs under emulation, not from TensorFlow.
+MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentinel/guest/models.py builds them
+    "cnn": {"batch": 8},
+    "lstm": {"batch": 8, "time_steps": 20, "hidden": 128},
+    "resnet20": {"batch": 8},
+}
+
+ModelName = Literal["cnn", "lstm", "resnet20"]
+Placement = Literal["fast-only", "slow-only", "first-touch", "interleave"]
+
+
+class Model(Strict):
+    """A model and its parameters; what is not given has the default of `MODELS`."""
+
+    name: ModelName
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+    time_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    hidden: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """Every parameter with its value."""
+        given = {k: getattr(self, k) for k in MODELS[self.name]}
+        return {"name": self.name, **{k: MODELS[self.name][k] if v is None else v for k, v in given.items()}}
+
+
+class Suite(Strict):
+    """A whole suite; `steps` counts the measured ones, after `warmup` unmeasured ones."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    description: str = ""
+    machine: str = "two-node"
+    kernel: Literal["auto", "4.9", "6.1"] = "auto"
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    placements: Annotated[tuple[Placement, ...], Field(min_length=1)]
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 5
+    warmup: Annotated[int, Field(ge=0, le=1000)] = 1
+    repeats: Annotated[int, Field(ge=1, le=999)] = 3
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination to measure. `resolved` is everything that decides its result; `id` is its hash."""
+
+    id: str
+    resolved: dict[str, Any]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return dict(self.resolved["model"])
+
+    @property
+    def placement(self) -> str:
+        return str(self.resolved["placement"])
+
+    @property
+    def label(self) -> str:
+        """How a person names it: `resnet20 batch 8, slow-only`."""
+        rest = " ".join(f"{k} {v}" for k, v in self.model.items() if k != "name")
+        return f"{self.model['name']} {rest}, {self.placement}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite made concrete: which machine, and which cells, in the order they run."""
+
+    suite: Suite
+    machine: Machine
+    cells: tuple[Cell, ...]
+
+
+def load(path: Path) -> Plan:
+    """Read, validate and expand a suite. Raises `UsageError` with the place of what is wrong."""
+    document = Document(path)
+    suite = document.parse(Suite)
+    machine = machines.load(suite.machine, relative_to=path.parent)
+    if len(machine.nodes) < 2:
+        raise document.error(("machine",), "placements need a fast and a slow node: at least two nodes")
+    if suite.threads > machine.vcpus:
+        raise document.error(("threads",), f"the machine has {machine.vcpus} CPUs")
+    for i, model in enumerate(suite.models):
+        for key in model.model_fields_set - {"name"} - set(MODELS[model.name]):
+            allowed = ", ".join(MODELS[model.name])
+            raise document.error(
+                ("models", i, key), f"{model.name} has no such parameter; allowed: {allowed}", at_key=True
+            )
+    for field in ("models", "placements"):
+        values = getattr(suite, field)
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                raise document.error((field, i), "stands here twice")
+    return Plan(suite, machine, tuple(expand(suite, machine)))
+
+
+def expand(suite: Suite, machine: Machine) -> list[Cell]:
+    """The cells of a suite, model by model: all placements of a model share its snapshot."""
+    cells = []
+    for model in suite.models:
+        for placement in suite.placements:
+            resolved = {
+                "model": model.resolved(),
+                "placement": placement,
+                "machine": machine.model_dump(mode="json", exclude={"description"}),
+                "kernel": suite.kernel,
+                "steps": suite.steps,
+                "warmup": suite.warmup,
+                "threads": suite.threads,
+                "seed": suite.seed,
+            }
+            cells.append(Cell(files.sha256_json(resolved)[:16], resolved))
+    return cells

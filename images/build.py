@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the guest disk: an ext4 file system image, without loop mounts, as root or as a user.
+
+mmdebstrap makes the tree (as a tar, so that a user's build never leaves foreign-owned files behind) and
+mke2fs writes it into an image; where we are not root, fakeroot keeps the owners right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from images import definition, wheels
+from images.definition import Definition
+from testbed.common import files, settings
+from testbed.common.cache import Cache, Entry
+from testbed.common.errors import BuildError
+from testbed.common.progress import note, step
+from testbed.common.run import stream, which
+
+_MAX_INSTALLED = 600 << 20  # bytes; a slim guest is a promise, so a fat one is an error
+_SITE = "/usr/local/lib/python2.7/dist-packages"
+_STAGES = {  # mmdebstrap's words for its own progress -> share of the work done by then
+    "running apt-get update": 0.02,
+    "downloading packages": 0.1,
+    "extracting archives": 0.25,
+    "installing essential": 0.3,
+    "installing remaining": 0.4,
+    "running --customize-hook": 0.6,
+    "cleaning package lists": 0.95,
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished guest disk: a raw ext4 image that is never written to (machines use overlays of it)."""
+
+    disk: Path
+    entry: Entry
+
+
+def build(*, cache: Cache | None = None, of: Definition | None = None, dry_run: bool = False) -> Image | None:
+    """The guest image, built if it is not in the cache.
+
+    With `dry_run` nothing is built, and None is returned if something would be.
+    Raises `BuildError` naming the log.
+    """
+    cache = cache or Cache()
+    wanted = of or definition.default()
+    with step("Guest image") as s:
+        entry = cache.get("image", wanted.key)
+        if entry is not None:
+            s.done("cached")
+        elif dry_run:
+            note(
+                f"would install Debian {wanted.suite}, {len(wanted.packages)} packages and TensorFlow 1.13.1"
+            )
+            s.done("not built")
+            return None
+        else:
+            entry = _build(wanted, cache)
+    return Image(entry.path / "rootfs.ext4", entry)
+
+
+def _build(wanted: Definition, cache: Cache) -> Entry:
+    for program in (
+        "mmdebstrap",
+        "mke2fs",
+        "strip",
+        *(() if os.geteuid() == 0 else ("fakeroot", "newuidmap")),
+    ):
+        which(
+            program, package={"mke2fs": "e2fsprogs", "strip": "binutils", "newuidmap": "uidmap"}.get(program)
+        )
+    log = cache.root / "logs" / f"image-{wanted.key[:12]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    packages = wheels.fetch(wanted, cache=cache, log=log)
+
+    def make(folder: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        with cache.using(packages), _readable_by_other_users() as scratch:
+            shutil.copytree(packages.path, scratch / "wheels")
+            shutil.copytree(wanted.guest, scratch / "guest")
+            tar = folder / "rootfs.tar"
+            with step("Debian packages and TensorFlow") as s:
+                _bootstrap(wanted, scratch, tar, log, s.update)
+            with step("File system image"):
+                installed = _pack(tar, folder / "rootfs.ext4", wanted.free_mib, log)
+            tar.unlink()
+        if installed > _MAX_INSTALLED:
+            raise BuildError(
+                f"the guest holds {installed >> 20} MiB, more than the {_MAX_INSTALLED >> 20} MiB allowed",
+                hint="leave something out in images/guest/packages.txt or exclude.txt",
+                log=log,
+            )
+        shutil.copy(log, folder / "build.log")
+        return {
+            "suite": wanted.suite,
+            "packages": _versions(log),
+            "python": packages.manifest["files"],
+            "installed_bytes": installed,
+            "sha256": files.sha256_file(folder / "rootfs.ext4"),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+    return cache.build("image", wanted.key, make)
+
+
+def _bootstrap(wanted: Definition, scratch: Path, tar: Path, log: Path, update: Any) -> None:
+    """Fill `tar` with the guest's tree; `scratch` holds wheels/ and guest/."""
+    pip = "/wheels/" + next((scratch / "wheels").glob("pip-*.whl")).name + "/pip"
+    install = [
+        f"cd /wheels && python2.7 {pip} install --quiet --no-index --find-links /wheels --no-deps",
+        "--no-cache-dir --disable-pip-version-check --no-build-isolation --require-hashes",
+    ]
+    hooks = [
+        'mkdir "$1/wheels" "$1/guest"',
+        f'sync-in "{scratch}/wheels" /wheels',
+        f'sync-in "{scratch}/guest" /guest',
+        # The tools first, then what they build and install.
+        _chrooted(" ".join([*install, "-r /guest/requirements-wheels.txt"])),
+        _chrooted(" ".join([*install, "-r /guest/requirements-sdists.txt"])),
+        _chrooted("install -D -m 755 /guest/boot /usr/lib/sentinel/boot"),
+        _chrooted("install -m 644 /guest/inittab /etc/inittab"),
+        _chrooted("install -m 644 /guest/sshd_config /etc/ssh/sshd_config"),
+        _chrooted("rm -f /etc/ssh/ssh_host_*; usermod -p '*' root; mkdir -p /opt/sentinel; : >/etc/fstab"),
+        _chrooted("echo 127.0.0.1 localhost sentinel >/etc/hosts; echo sentinel >/etc/hostname"),
+        # A guest with a broken TensorFlow must not be built: import it once.
+        _chrooted("dpkg-query -W -f 'installed: ${Package} ${Version}\\n'"),
+        _chrooted("rm -rf /wheels /guest " + " ".join(f"/{pattern}" for pattern in wanted.excluded)),
+        # Symbol tables are a fifth of TensorFlow. Other wheels went through patchelf: strip breaks those.
+        f'find "$1{_SITE}/tensorflow" -name "*.so*" -exec strip --strip-unneeded {{}} +',
+        # A guest with a broken TensorFlow must not be built: import it, as it will be, once.
+        _chrooted("python2.7 -B -W ignore -c 'import tensorflow; tensorflow.constant(1)'"),
+        'du -xm "$1" | sort -n | tail -n 60',  # for whoever wonders where the room went
+    ]
+    command = [
+        "mmdebstrap",
+        *["--variant", "minbase"],
+        *["--include", ",".join(wanted.packages)],
+        *["--format", "tar"],
+        *["--aptopt", 'Acquire::Retries "3"'],
+        *["--aptopt", 'APT::Install-Recommends "false"'],
+        *[f"--customize-hook={hook}" for hook in hooks],
+        wanted.suite,
+        str(tar),
+        *([settings.MIRROR.get()] if settings.MIRROR.get() else []),
+    ]
+
+    def on_line(line: str) -> None:
+        for words, share in _STAGES.items():
+            if words in line:
+                update(share, line.removeprefix("I: "))
+
+    stream(
+        command,
+        log=log,
+        on_line=on_line,
+        explain=_telling_line,
+        error=BuildError,
+        what="building the guest's tree",
+    )
+
+
+def _chrooted(command: str) -> str:
+    quoted = command.replace("'", "'\\''")
+    return f"chroot \"$1\" sh -euc '{quoted}'"
+
+
+def _pack(tar: Path, disk: Path, free_mib: int, log: Path) -> int:
+    """Write `tar` into an ext4 image with `free_mib` of room; returns the installed size in bytes."""
+    tree = tar.with_name("tree")
+    as_root = [] if os.geteuid() == 0 else ["fakeroot"]
+    # One shell, because under fakeroot the owners live only as long as its session.
+    script = """
+        mkdir "$1"
+        tar --numeric-owner --exclude='./dev/*' -xf "$0" -C "$1"
+        size=$(du -sm "$1" | cut -f1)
+        inodes=$(($(find "$1" | wc -l) + 100000))
+        mke2fs -q -t ext4 -m 0 -O ^metadata_csum_seed,^orphan_file -E root_owner=0:0 -L sentinel \\
+            -N $inodes -d "$1" "$2" "$((size * 11 / 10 + $3))M"
+        echo "installed-mib $size"
+    """
+    sizes: list[int] = []
+
+    def on_line(line: str) -> None:
+        if line.startswith("installed-mib "):
+            sizes.append(int(line.split()[1]))
+
+    stream(
+        [*as_root, "sh", "-euc", script, str(tar), str(tree), str(disk), str(free_mib)],
+        log=log,
+        on_line=on_line,
+        error=BuildError,
+        what="writing the image",
+    )
+    shutil.rmtree(tree)
+    return sizes[0] << 20
+
+
+@contextlib.contextmanager
+def _readable_by_other_users() -> Any:
+    """A scratch folder that mmdebstrap's mapped users can read, wherever the cache lives."""
+    with tempfile.TemporaryDirectory(prefix="sentinel-image-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def _versions(log: Path) -> dict[str, str]:
+    lines = (line.split() for line in log.read_text(errors="replace").splitlines())
+    return {words[1]: words[2] for words in lines if len(words) == 3 and words[0] == "installed:"}
+
+
+def _telling_line(lines: Sequence[str]) -> str | None:
+    telling = [line for line in lines if line.startswith(("E: ", "Err:", "ERROR", "ImportError"))]
+    return telling[0] if telling else None

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as pandas tables, for whoever wants to look further than the reports do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from results import cells
+from results.runs import Cell, Run
+from results.stats import clock_of, measured, per_step, samples, shares, summarise
+
+_STEP_TYPES = {
+    "repeat": "int64",
+    "step": "int64",
+    "guest_ns": "int64",
+    "model_ns": "Int64",
+    "loss": "float64",
+}
+
+
+def step_frame(run: Run) -> pd.DataFrame:
+    """One row per measured step.
+
+    Columns: cell, model, placement, repeat, step, guest_ns, model_ns (missing where there is no model clock),
+    loss, and as far as recorded anon_<node> and file_<node> (bytes) and vmstat_<counter> (growth).
+    """
+    rows: list[dict[str, Any]] = []
+    for cell in run.cells:
+        for repeat in cell.repeats:
+            for step in measured(repeat):
+                row = _names(cell) | {
+                    "repeat": repeat.number,
+                    "step": step.step,
+                    "guest_ns": step.guest_ns,
+                    "model_ns": step.model_ns,
+                    "loss": float.fromhex(step.loss),
+                }
+                row |= {f"anon_{node}": size for node, size in step.residency.anon.items()}
+                row |= {f"file_{node}": size for node, size in step.residency.file.items()}
+                row |= {f"vmstat_{name}": delta for name, delta in step.vmstat.items()}
+                rows.append(row)
+    columns = None if rows else ["cell", "model", "placement", *_STEP_TYPES]
+    return pd.DataFrame(rows, columns=columns).astype(_STEP_TYPES)
+
+
+def cell_frame(run: Run) -> pd.DataFrame:
+    """One row per cell, also of those without a finished repeat (their numbers are missing).
+
+    Columns: cell, model, placement, repeats, failures, clock, steps, median_ns, centre_ns, low_ns, high_ns
+    (see `results.stats`), anon_share_<node> (0 to 1), and vmstat_<counter> (mean growth per step).
+    """
+    rows: list[dict[str, Any]] = []
+    for cell in run.cells:
+        clock = clock_of(cell.repeats)
+        summary = summarise(samples(cell.repeats, clock))
+        row = _names(cell) | {
+            "repeats": len(cell.repeats),
+            "failures": len(cell.failures),
+            "clock": clock if summary else None,
+            "steps": summary.steps if summary else 0,
+            "median_ns": summary.median_ns if summary else None,
+            "centre_ns": summary.centre_ns if summary else None,
+            "low_ns": summary.low_ns if summary else None,
+            "high_ns": summary.high_ns if summary else None,
+        }
+        row |= {f"anon_share_{node}": share for node, share in shares(cell.repeats).items()}
+        row |= {f"vmstat_{name}": mean for name, mean in per_step(cell.repeats).items()}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    times = [name for name in ("median_ns", "centre_ns", "low_ns", "high_ns") if name in frame]
+    return frame.astype(dict.fromkeys(times, "float64"))
+
+
+def _names(cell: Cell) -> dict[str, Any]:
+    return {
+        "cell": cell.id,
+        "model": cells.model_label(cell.resolved),
+        "placement": cells.placement_label(cell.resolved),
+    }

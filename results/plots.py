@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots as SVG to stand inside a page.
+
+Colours are written as CSS variables, so that the page's light and dark themes apply; text stays text, in the
+page's font. Colour never carries a meaning alone: every bar has its name beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from results.summary import Row
+from results.units import digits, percent, scale_of
+
+SERIES = 6  # how many colours --c0, --c1, ... the page defines
+_MOST_STEPS = 300  # drawn per cell: more would be a blot, and a large file
+
+# Stand-ins that matplotlib draws with and that are replaced by the page's variables.
+_INK, _FAINT, _PAPER = "#0a0b01", "#0a0b02", "#0a0b03"
+_COLOURS = [f"#0a0c{n:02x}" for n in range(SERIES)]
+_VARIABLES = {_INK: "--ink", _FAINT: "--faint", _PAPER: "--paper"} | {
+    colour: f"--c{n}" for n, colour in enumerate(_COLOURS)
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+
+
+def step_times(rows: list[Row], *, name: str = "times") -> str | None:
+    """Step times by model and placement: centre, its spread, and the single steps; None without any."""
+    shown = [row for row in rows if row.summary]
+    placements = list(dict.fromkeys(row.placement for row in shown))
+
+    def draw(axes: Any, group: list[Row]) -> None:
+        size, unit = scale_of(max(row.summary.centre_ns for row in group if row.summary))
+        for y, row in enumerate(group):
+            if row.summary is None:
+                continue
+            colour = _COLOURS[placements.index(row.placement) % SERIES]
+            s = row.summary
+            steps = list(itertools.chain.from_iterable(row.samples))
+            steps = steps[:: 1 + len(steps) // _MOST_STEPS]
+            axes.barh(y, s.centre_ns / size, height=0.62, color=colour, alpha=0.28)
+            axes.plot(
+                [t / size for t in steps], [y] * len(steps), "|", ms=9, mew=0.7, color=colour, alpha=0.5
+            )
+            axes.plot([s.low_ns / size, s.high_ns / size], [y, y], lw=3.2, color=colour)
+            axes.plot([s.centre_ns / size], [y], "o", ms=6.5, mfc=colour, mec=_PAPER, mew=1.2)
+            axes.text(1.015, y, f"{digits(s.centre_ns / size)} {unit}", va="center", transform=_beside(axes))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"time per step ({unit})")
+
+    return _panels(shown, draw, name)
+
+
+def residency(rows: list[Row], *, name: str = "residency") -> str | None:
+    """The share of anonymous memory on each node, per cell; None where none was recorded."""
+    shown = [row for row in rows if row.anon_shares]
+    nodes = sorted({node for row in shown for node in row.anon_shares}, key=int)
+
+    def draw(axes: Any, group: list[Row]) -> None:
+        for y, row in enumerate(group):
+            left = 0.0
+            for n, node in enumerate(nodes):
+                share = row.anon_shares.get(node, 0.0)
+                colour = _COLOURS[n % SERIES]
+                axes.barh(y, share, left=left, height=0.62, color=colour, alpha=0.38, ec=_PAPER, lw=1)
+                if share >= 0.12:
+                    axes.text(left + share / 2, y, f"node {node}  {percent(share)}", va="center", ha="center")
+                left += share
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+        axes.set_xlabel("share of anonymous memory")
+
+    return _panels(shown, draw, name)
+
+
+def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) -> str | None:
+    """One panel per model, a line per cell, the first on top."""
+    if not rows:
+        return None
+    groups = [[row for row in rows if row.model == model] for model in dict.fromkeys(r.model for r in rows)]
+    with matplotlib.rc_context(
+        {**_STYLE, "svg.hashsalt": name}
+    ):  # the salt makes equal runs give equal files
+        figure = Figure(
+            figsize=(9.2, 1.1 * len(groups) + 0.34 * len(rows)),
+            layout=ConstrainedLayoutEngine(h_pad=0.09),
+            facecolor="none",
+        )
+        panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[len(g) + 0.6 for g in groups])
+        for (axes,), group in zip(panels, groups, strict=True):
+            axes.set_facecolor("none")
+            draw(axes, group)
+            axes.set_title(group[0].model, loc="left", fontsize=10.5, fontweight="bold")
+            apart = len({row.also for row in group}) > 1
+            labels = [row.placement + (f" ({row.also})" if apart and row.also else "") for row in group]
+            axes.set_yticks(range(len(group)), labels)
+            axes.set_ylim(len(group) - 0.45, -0.55)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="x", color=_FAINT, lw=0.6, alpha=0.6)
+            axes.set_axisbelow(True)
+        return _svg(figure, name)
+
+
+def _beside(axes: Any) -> Any:
+    """Coordinates: x from 0 to 1 across the panel, y as the data."""
+    return axes.get_yaxis_transform()
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The figure as one <svg> element whose ids are unique in the page."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text)
+    text = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1inherit", text)
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, f"var({variable})")
+    return text.strip()

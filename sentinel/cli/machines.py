@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel vm ...`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentinel.cli import output
+from testbed.common.errors import WorkloadError
+
+if TYPE_CHECKING:
+    from testbed.vm import Boot, Saved, Vm
+
+_vm = click.option(
+    "--vm", "name", default="default", show_default=True, metavar="NAME", help="Which machine."
+)
+_uri = click.option("--uri", help="The libvirt connection (default: embed, a driver without a daemon).")
+
+
+@click.group()
+def vm() -> None:
+    """Start, use and end virtual machines."""
+
+
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm up                                   a two-node machine called `default`
+  sentinel vm up --vm b --machine ./mine.yaml      another one beside it
+  sentinel vm up --from warmed-up                  restored from a snapshot
+  sentinel vm up --dry-run                         only print the libvirt domain
+"""
+)
+@_vm
+@click.option("--machine", default="two-node", show_default=True, help="A machine by name, or a YAML file.")
+@click.option("--kernel", default="auto", show_default=True, help="4.9, 6.1 or auto.")
+@click.option(
+    "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
+)
+@click.option("--from", "snapshot", help="Restore this snapshot instead of booting.")
+@click.option("--ssh-port", type=click.IntRange(1, 65535), help="Forward this port (default: a free one).")
+@_uri
+@click.option("--dry-run", is_flag=True, help="Print the domain XML, and start nothing.")
+def up(
+    name: str,
+    machine: str,
+    kernel: str,
+    location: str | None,
+    snapshot: str | None,
+    ssh_port: int | None,
+    uri: str | None,
+    dry_run: bool,
+) -> None:
+    """Start a machine, and return when it can be used."""
+    from testbed import vm as machines
+    from testbed.common.progress import note, step
+
+    what = _what(machine, kernel=kernel, location=location, snapshot=snapshot)
+    if dry_run:
+        click.echo(machines.preview(name, what), nl=False)
+        return
+    with step(f"Starting {name}"):
+        started = machines.start(name, what, uri=uri, ssh_port=ssh_port)
+        try:
+            if snapshot is None:
+                started.wait_ready()
+            with started.shell() as shell:
+                release = shell.run("uname -r", timeout=started.limits.command).out.strip()
+        except BaseException:
+            started.down()
+            raise
+        started.detach()
+    note(f"Linux {release}, {started.accelerator}, port {started.port}: sentinel vm ssh --vm {name}")
+
+
+def _what(machine: str, *, kernel: str, location: str | None, snapshot: str | None) -> Boot | Saved:
+    """What to start: a saved machine, or a new one from its spec (checked before anything is built)."""
+    from testbed.common.cache import Cache
+
+    if snapshot is not None:
+        from testbed import snapshot as snapshots
+
+        return snapshots.find(snapshot, cache=Cache())
+    from experiments import boot
+    from testbed import machine as specs
+
+    spec = specs.load(machine)
+    specs.check_host_memory(spec)
+    return boot.make(spec, kernel=kernel, location=location).boot
+
+
+@vm.command()
+@_vm
+@click.option("--all", "everything", is_flag=True, help="End every machine.")
+def down(name: str, everything: bool) -> None:
+    """End a machine. What was on its disk is gone; its console stays readable."""
+    from testbed import vm as machines
+
+    machines.reap()
+    for machine in machines.all_vms() if everything else [machines.find(name)]:
+        machine.down()
+
+
+@vm.command()
+@output.json_option
+def status(as_json: bool) -> None:
+    """List the machines and how they are."""
+    from testbed import vm as machines
+
+    machines.reap()
+    found = [_state(machine) for machine in machines.all_vms()]
+    if as_json:
+        output.show_json(found)
+        return
+    columns = ("name", "state", "port", "accelerator", "memory", "console")
+    output.show(output.rows(columns, [[str(row[column]) for column in columns] for row in found]))
+
+
+def _state(machine: Vm) -> dict[str, object]:
+    from testbed.machine import Machine
+
+    why = machine.ended()
+    order = machine.order
+    nodes = Machine.model_validate(order["machine"]).nodes
+    return {
+        "name": machine.name,
+        "state": "running" if why is None else why,
+        "port": machine.port if why is None else "",
+        "accelerator": order["accelerator"],
+        "memory": " + ".join(output.size(node.memory) for node in nodes),
+        "kernel": order["kernel"],
+        "console": str(machine.console_path),
+    }
+
+
+@vm.command(context_settings={"ignore_unknown_options": True})
+@_vm
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str, command: tuple[str, ...]) -> None:
+    """Open a session in the guest with OpenSSH, or run COMMAND with its exit status."""
+    from testbed import ssh as shells
+    from testbed import vm as machines
+
+    machine = machines.find_running(name)
+    words = shells.command_line(machine.port, command)
+    os.execvp(words[0], words)  # noqa: S606 -- becoming ssh is the point
+
+
+@vm.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Examples:
+  sentinel vm exec numactl -H
+  sentinel vm exec --vm b 'dmesg | tail'
+""",
+)
+@_vm
+@click.option("--timeout", type=float, help="Give up after so many seconds.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> None:
+    """Run COMMAND in the guest's shell; what it prints comes as it is printed."""
+    from testbed import vm as machines
+
+    machine = machines.find_running(name)
+    line = " ".join(command)
+    with machine.shell() as shell:
+        result = shell.run(
+            line,
+            timeout=timeout,
+            check=False,
+            on_line=click.echo,
+            on_error=lambda text: click.echo(text, err=True),
+        )
+    if result.code != 0:
+        raise WorkloadError(f"exit {result.code} from: {line}")
+
+
+@vm.command()
+@_vm
+@click.option("-f", "--follow", is_flag=True, help="Go on until the machine ends.")
+def console(name: str, follow: bool) -> None:
+    """Print the guest's console from its first byte."""
+    from testbed import console as consoles
+    from testbed import vm as machines
+
+    machine = machines.find(name)
+    for line in consoles.follow(machine.console_path, going_on=lambda: follow and machine.alive()):
+        click.echo(line)
+
+
+@vm.command()
+@_vm
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target")
+def put(name: str, source: Path, target: str) -> None:
+    """Copy the file or folder SOURCE to TARGET in the guest."""
+    from testbed import vm as machines
+
+    with machines.find_running(name).shell() as shell:
+        shell.put(source, target)
+
+
+@vm.command()
+@_vm
+@click.argument("source")
+@click.argument("target", type=click.Path(path_type=Path))
+def get(name: str, source: str, target: Path) -> None:
+    """Copy the file SOURCE in the guest to TARGET here."""
+    from testbed import vm as machines
+
+    with machines.find_running(name).shell() as shell:
+        shell.get(source, target / Path(source).name if target.is_dir() else target)
+
+
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm snapshot warmed-up        save the machine, and let it go on
+  sentinel vm up --vm b --from warmed-up
+"""
+)
+@_vm
+@click.argument("snapshot")
+@click.option("--stop", is_flag=True, help="Do not let the machine go on.")
+@_uri
+def snapshot(name: str, snapshot: str, stop: bool, uri: str | None) -> None:
+    """Save a running machine, memory and disk, as SNAPSHOT."""
+    from testbed import snapshot as snapshots
+    from testbed import vm as machines
+    from testbed.common.cache import Cache
+    from testbed.common.progress import note, step
+
+    cache = Cache()
+    machine = machines.find_running(name)
+    port = machine.port
+    with step(f"Saving {name} as {snapshot}"):
+        entry = snapshots.take(machine, snapshot, cache=cache)
+    note(f"{output.size(entry.size())}: sentinel vm up --from {snapshot}")
+    if stop:
+        return
+    with step(f"Letting {name} go on"):
+        machines.start(name, snapshots.load(entry, cache=cache), uri=uri, ssh_port=port).detach()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel`: verbs, options, errors and exit codes. Each verb is a thin caller of a library function."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from testbed.common.errors import ExitCode, SentinelError
+from testbed.common.progress import console
+
+# verb -> where it is; imported when it is used, so that `sentinel --help` answers at once
+_VERBS = {
+    "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
+    "compare": ("sentinel.cli.runs", "compare", "Compare two runs, cell by cell."),
+    "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
+    "doctor": ("sentinel.cli.host", "doctor", "Say what this host can do, and what mends what it cannot."),
+    "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
+    "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
+    "report": ("sentinel.cli.runs", "report", "Show a run as a table and write its HTML page."),
+    "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
+    "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
+}
+
+_EXIT_CODES = "\n".join(f"  {code.value:>3}  {code.doc}" for code in ExitCode)
+
+
+class _Verbs(click.Group):
+    """A group whose commands are imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        module, attribute, _ = _VERBS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _VERBS[name][2]) for name in sorted(_VERBS)])
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"""\b
+Examples:
+  sentinel doctor                                   what can this host do?
+  sentinel vm up && sentinel vm exec numactl -H     a two-node machine
+  sentinel run experiments/suites/first.yaml        run a suite
+  sentinel report runs/first-20260102-030405        and look at it
+
+\b
+Exit codes:
+{_EXIT_CODES}
+""",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of expected failures too.")
+@click.version_option(package_name="sentinel-testbed", prog_name="sentinel")
+def cli(debug: bool) -> None:
+    """A tiered-memory laboratory for deep-learning training."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and exit with a code of the documented table."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run(words, debug="--debug" in words))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    try:
+        result: Any = cli.main(words, prog_name="sentinel", standalone_mode=False)
+    except SentinelError as e:
+        if debug:
+            traceback.print_exc()
+        _tell(e)
+        return e.code
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message(), err=True)
+        return ExitCode.USAGE
+    except click.ClickException as e:
+        e.show()
+        return ExitCode.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        console.print("interrupted", style="yellow")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        return ExitCode.OK
+    except Exception:
+        traceback.print_exc()
+        console.print("this is a defect of sentinel; please report the lines above", style="red")
+        return ExitCode.BUG
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _tell(e: SentinelError) -> None:
+    """One clear line (a wrong file may have several), a hint, the path of the log."""
+    for line in e.message.splitlines():
+        console.print("[red]error:[/red]", _plain(line), soft_wrap=True)
+    if e.hint:
+        console.print("[bold] hint:[/bold]", _plain(e.hint), soft_wrap=True)
+    if e.log:
+        console.print("[bold]  log:[/bold]", _plain(str(e.log)), soft_wrap=True)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel run`, `sentinel report` and `sentinel compare`."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from pathlib import Path
+
+import click
+
+from sentinel.cli import output
+from testbed.common.errors import ExitCode
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel run experiments/suites/first.yaml
+  sentinel run experiments/suites/placements.yaml --out runs/p      run again to resume
+  sentinel run experiments/suites/first.yaml --dry-run              only list the cells
+"""
+)
+@click.argument("suite", type=_FOLDER)
+@click.option("--out", type=_FOLDER, help="Where the records go; a run that is there is resumed.")
+@click.option(
+    "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
+)
+@click.option("--uri", help="The libvirt connection (default: embed).")
+@click.option("--dry-run", is_flag=True, help="List the cells, and run nothing.")
+@output.json_option
+def run(
+    suite: Path, out: Path | None, location: str | None, uri: str | None, dry_run: bool, as_json: bool
+) -> int:
+    """Run the suite in the file SUITE and show its report."""
+    from experiments import suite as suites
+    from testbed.common.progress import note
+
+    plan = suites.load(suite)
+    if dry_run:
+        cells = [{"id": cell.id, **cell.resolved} for cell in plan.cells]
+        if as_json:
+            output.show_json(cells)
+        else:
+            lines = [[cell.id, cell.label, str(plan.suite.repeats)] for cell in plan.cells]
+            output.show(output.rows(("cell", "what", "repeats"), lines))
+        return ExitCode.OK
+    from experiments import runner
+    from results import report as reports
+    from results.runs import Run
+
+    now = datetime.datetime.now().astimezone()
+    out = out or Path("runs") / f"{plan.suite.name}-{now:%Y%m%d-%H%M%S}"
+    words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
+    outcome = runner.run(plan, out, command=shlex.join(words), location=location, uri=uri)
+    loaded = Run.load(out)
+    page = reports.write_html(loaded, out / "report.html")
+    if as_json:
+        output.show_json(reports.to_dict(loaded))
+    else:
+        output.show(reports.report(loaded))
+    note(f"records in {out}, page in {page}")
+    return outcome.failures[0].code if outcome.failures else ExitCode.OK
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel report runs/first-20260102-030405
+  sentinel report runs/p --html /tmp/p.html
+"""
+)
+@click.argument("folder", metavar="RUN", type=_FOLDER)
+@click.option("--html", type=_FOLDER, help="Where the page goes (default: RUN/report.html).")
+@output.json_option
+def report(folder: Path, html: Path | None, as_json: bool) -> None:
+    """Show the run in the folder RUN as a table, and write its HTML page."""
+    from results import report as reports
+    from results.runs import Run
+    from testbed.common.progress import note
+
+    loaded = Run.load(folder)
+    page = reports.write_html(loaded, html or folder / "report.html")
+    if as_json:
+        output.show_json(reports.to_dict(loaded))
+    else:
+        output.show(reports.report(loaded))
+    note(f"page in {page}")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel compare runs/before runs/after
+  sentinel compare runs/before runs/after --json
+"""
+)
+@click.argument("a", type=_FOLDER)
+@click.argument("b", type=_FOLDER)
+@output.json_option
+def compare(a: Path, b: Path, as_json: bool) -> None:
+    """Compare run B with run A: the ratio of their step times per cell, with its spread."""
+    from results.compare import compare as compare_runs
+    from results.runs import Run
+
+    comparison = compare_runs(Run.load(a), Run.load(b))
+    if as_json:
+        output.show_json(comparison.to_dict())
+    else:
+        output.show(comparison.table())

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains one model in the guest: `python2.7 -m guest.train FOLDER`. python2.7, TensorFlow 1.13.1.
+
+    FOLDER/job.json     read at the start: {"model": {"name": ..., parameters}, "seed": n, "threads": n}
+    FOLDER/barrier      a FIFO. Once the graph is built the process waits here, without a TensorFlow session
+                        and so without a thread or a tensor; a machine may be saved now. What comes through is
+                        {"placement": ..., "steps": n, "warmup": n}
+    FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
+    FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
+
+Times are CLOCK_MONOTONIC of the guest in nanoseconds.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import ctypes
+import json
+import os
+import sys
+
+from guest import memory
+
+_libc = ctypes.CDLL(None)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
+
+
+def monotonic_ns():
+    """CLOCK_MONOTONIC (python2.7 has no such function)."""
+    t = _Timespec()
+    _libc.clock_gettime(1, ctypes.byref(t))
+    return t.tv_sec * 10**9 + t.tv_nsec
+
+
+def build(job):
+    """Import TensorFlow and build the graph; returns (module, inputs, train_op, loss)."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    import tensorflow as tf
+
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    from guest import models
+
+    parameters = dict(job["model"])
+    name = parameters.pop("name")
+    tf.set_random_seed(job["seed"])
+    inputs, train_op, loss = models.BUILDERS[name](**parameters)
+    return tf, inputs, train_op, loss
+
+
+def wait_for_order(folder, started):
+    """Say that we wait, and block until somebody writes an order into the barrier."""
+    barrier = os.path.join(folder, "barrier")
+    os.mkfifo(barrier)
+    waiting = os.path.join(folder, "waiting")
+    with open(waiting + ".tmp", "w") as f:
+        json.dump({"prepare_ns": monotonic_ns() - started}, f)
+    os.rename(waiting + ".tmp", waiting)
+    with open(barrier) as f:
+        return json.load(f)
+
+
+def train(folder, job, order, graph):
+    """Run the ordered steps and write a record for each."""
+    import numpy as np
+
+    tf, inputs, train_op, loss = graph
+    memory.place(order["placement"])
+    data = np.random.RandomState(job["seed"])
+    feed = {placeholder: make(data) for placeholder, make in inputs}
+    config = tf.ConfigProto(
+        inter_op_parallelism_threads=job["threads"], intra_op_parallelism_threads=job["threads"]
+    )
+    with open(os.path.join(folder, "steps.jsonl"), "w") as out, tf.Session(config=config) as session:
+
+        def write(record):
+            out.write(json.dumps(record, sort_keys=True) + "\n")
+            out.flush()
+
+        session.run(tf.global_variables_initializer())
+        for step in range(order["warmup"] + order["steps"]):
+            before = memory.vmstat()
+            start = monotonic_ns()
+            value = session.run([train_op, loss], feed)[1]
+            end = monotonic_ns()
+            after = memory.vmstat()
+            write(
+                {
+                    "step": step,
+                    "warmup": step < order["warmup"],
+                    "guest_ns": end - start,
+                    "model_ns": None,
+                    "loss": float(value).hex(),
+                    "residency": memory.residency(),
+                    "vmstat": {k: after[k] - before[k] for k in after if after[k] != before[k]},
+                }
+            )
+        write({"end": True})
+
+
+def main():
+    folder = sys.argv[1]
+    started = monotonic_ns()
+    with open(os.path.join(folder, "job.json")) as f:
+        job = json.load(f)
+    graph = build(job)
+    order = wait_for_order(folder, started)
+    train(folder, job, order, graph)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saved machines as cache entries (kind `snapshot`): restored in seconds, as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from testbed import vm
+from testbed.common import files
+from testbed.common.cache import Cache, Entry
+from testbed.common.errors import UsageError
+from testbed.vm import Boot, Saved, Vm
+
+KIND = "snapshot"
+
+
+def make(key: str, fill: Callable[[Path], tuple[Saved, dict[str, Any]]], *, cache: Cache) -> Entry:
+    """The snapshot of that key, made by `fill` if it is not there.
+
+    `fill` saves a machine into the folder it is given and returns it with what else the manifest shall say.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        saved, more = fill(folder)
+        return {**more, **_manifest(saved)}
+
+    return cache.build(KIND, key, build)
+
+
+def take(machine: Vm, name: str, *, cache: Cache) -> Entry:
+    """Save a running machine under a name a person gave; the machine is gone afterwards."""
+    key = named(name)
+    if cache.get(KIND, key) is not None:
+        raise UsageError(f"there is a snapshot {name!r} already", hint=f"sentinel cache prune --key {key}")
+    return make(key, lambda folder: (machine.save(folder), {"name": name}), cache=cache)
+
+
+def find(name: str, *, cache: Cache) -> Saved:
+    """The snapshot a person named. Raises `UsageError` telling which there are."""
+    entry = cache.get(KIND, named(name))
+    if entry is None:
+        there = [str(e.manifest["name"]) for e in cache.entries() if e.kind == KIND and "name" in e.manifest]
+        raise UsageError(f"there is no snapshot {name!r}; there are: {', '.join(sorted(there)) or 'none'}")
+    return load(entry, cache=cache)
+
+
+def load(entry: Entry, *, cache: Cache) -> Saved:
+    """What to give `vm.start` to restore a snapshot."""
+    boot = vm.load_boot({**entry.manifest["boot"], "cache": str(cache.root)})
+    return Saved(
+        boot=Boot(boot.machine, boot.kernel, boot.image, boot.accelerator, (*boot.uses, entry)),
+        memory=entry.path / "memory",
+        disk=entry.path / "disk.qcow2",
+        name=entry.manifest["boot"]["name"],
+        uuid=entry.manifest["boot"]["uuid"],
+    )
+
+
+def named(name: str) -> str:
+    """The cache key of a snapshot with a name."""
+    return f"named-{files.sha256_json(name)[:8]}-{name}"
+
+
+def _manifest(saved: Saved) -> dict[str, Any]:
+    boot = saved.boot
+    return {
+        "needs": [f"{e.kind}/{e.key}" for e in boot.uses],
+        "boot": {
+            "name": saved.name,
+            "uuid": saved.uuid,
+            "accelerator": boot.accelerator,
+            "machine": boot.machine.model_dump(mode="json"),
+            "kernel": str(boot.kernel),
+            "image": str(boot.image),
+            "uses": [[e.kind, e.key] for e in boot.uses],
+        },
+        "memory_bytes": files.disk_usage(saved.memory),
+    }

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual machine: started, found again, asked, ended. Every machine has a keeper (`testbed.keeper`).
+
+<state>/vms/<name>/        one folder a machine; what is in it outlives the machine, for whoever asks why
+    order.json             what the keeper was told       domain.xml   the libvirt domain
+    lock                   held by the living keeper      console.log  from the first byte
+    guest.json             how to reach the guest         keeper.log   libvirt's and the keeper's own words
+    disk.qcow2             the overlay                    ended.json   why it is gone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid as uuids
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from testbed import domain, keys, processes, ssh
+from testbed.common import files, settings
+from testbed.common.cache import Cache, Entry, explained_disk_errors
+from testbed.common.errors import BootError, GuestHangError, InfrastructureError, UsageError
+from testbed.common.run import run, which
+from testbed.console import Console
+from testbed.limits import Limits, scaled
+from testbed.machine import Machine, check_host_memory
+from testbed.watchdog import Watchdog
+
+_START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a machine is made of."""
+
+    machine: Machine
+    kernel: Path
+    image: Path
+    accelerator: Literal["kvm", "tcg"]
+    uses: tuple[Entry, ...] = ()  # cache entries that must stay while it runs
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved machine: its memory, its disk, and who it was."""
+
+    boot: Boot
+    memory: Path
+    disk: Path
+    name: str  # libvirt's; a restored domain keeps it, and its UUID
+    uuid: str
+
+
+@dataclass
+class Vm:
+    """A handle on a machine, running or gone."""
+
+    name: str
+    folder: Path
+    _keeper: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def order(self) -> dict[str, Any]:
+        return dict(files.read_json(self.folder / "order.json"))
+
+    @property
+    def port(self) -> int:
+        """The loopback port that leads to the guest's SSH server."""
+        return int(files.read_json(self.folder / "guest.json")["port"])
+
+    @property
+    def accelerator(self) -> str:
+        return str(self.order["accelerator"])
+
+    @property
+    def limits(self) -> Limits:
+        return scaled(self.accelerator)
+
+    @property
+    def console_path(self) -> Path:
+        return self.folder / "console.log"
+
+    def alive(self) -> bool:
+        """Whether its keeper lives (and so the machine, or it is being ended this moment)."""
+        return files.is_locked(self.folder / "lock")
+
+    def ended(self) -> str | None:
+        """Why the machine is gone; None while it runs."""
+        if self.alive():
+            return None
+        try:
+            return str(files.read_json(self.folder / "ended.json")["why"])
+        except FileNotFoundError:
+            return "its keeper was killed"
+
+    def watchdog(self) -> Watchdog:
+        """A judge of this machine, reading its console from the start."""
+        return Watchdog(Console(self.console_path), self.limits, ended=self.ended)
+
+    def wait_ready(self) -> None:
+        """Wait for a booting guest to say that it is ready. Raises the watchdog's verdict."""
+        watchdog = self.watchdog()
+        deadline = time.monotonic() + self.limits.boot
+        while not watchdog.console.ready:
+            watchdog.check(silence=self.limits.silence)
+            if time.monotonic() >= deadline:
+                raise BootError(
+                    f"the guest was not ready within {self.limits.boot:.0f} s", log=self.console_path
+                )
+            time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def shell(self) -> Iterator[ssh.Shell]:
+        """A connection to the guest's root account. Raises the watchdog's verdict if there is none."""
+        watchdog = self.watchdog()
+        shell = ssh.Shell(self.port)
+        with contextlib.closing(shell):
+            try:
+                shell.connect(within=self.limits.connect, alive=watchdog.check)
+            except GuestHangError as e:
+                e.log = self.console_path
+                raise
+            yield shell
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """One request to the keeper. Raises `InfrastructureError` if it refuses or is gone."""
+        path = Path(self.order["runtime"]) / "control"
+        try:
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(str(path))
+                peer.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
+                answer: dict[str, Any] = json.loads(peer.makefile("rb").readline() or b"{}")
+        except (OSError, ValueError) as e:
+            raise InfrastructureError(f"the machine {self.name} does not answer: {e}") from None
+        if not answer.get("ok"):
+            raise InfrastructureError(
+                f"{op} of the machine {self.name} failed: {answer.get('error', 'no answer')}",
+                log=self.folder / "keeper.log",
+            )
+        return answer
+
+    def detach(self) -> None:
+        """Let the machine outlive this process."""
+        if self._keeper is not None and self._keeper.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._keeper.stdin.write(b"d")
+                self._keeper.stdin.close()
+            self._keeper = None
+
+    def down(self) -> None:
+        """End the machine now; its overlay goes, its logs stay. Fine if it is gone already."""
+        with contextlib.suppress(InfrastructureError):
+            self.ask("destroy")
+        self.wait_gone()
+        (self.folder / "disk.qcow2").unlink(missing_ok=True)
+
+    def save(self, to: Path) -> Saved:
+        """Save memory and disk into the folder `to`; the machine is gone afterwards.
+
+        Raises `InfrastructureError`, with the machine still running, if it cannot be saved.
+        """
+        order = self.order
+        memory, disk = to / "memory", to / "disk.qcow2"
+        with explained_disk_errors(to):
+            self.ask("save", to=str(memory))
+            self.wait_gone()
+            shutil.move(self.folder / "disk.qcow2", disk)
+        return Saved(load_boot(order), memory, disk, order["name"], order["uuid"])
+
+    def wait_gone(self) -> None:
+        """Wait until the keeper has cleaned up, and make sure of it."""
+        deadline = time.monotonic() + 15
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._keeper is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(timeout=5)
+        if self.alive() and (pid := _keeper_pid(self.folder)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        _bury(self)
+
+
+def vms_root() -> Path:
+    return settings.state_root() / "vms"
+
+
+def find(name: str) -> Vm:
+    """The machine of that name, running or gone. Raises `UsageError` naming those there are."""
+    folder = vms_root() / name
+    if not (folder / "order.json").exists():
+        there = ", ".join(vm.name for vm in all_vms()) or "none"
+        raise UsageError(f"there is no machine {name!r}; there are: {there}", hint="sentinel vm up")
+    return Vm(name, folder)
+
+
+def find_running(name: str) -> Vm:
+    """The running machine of that name."""
+    vm = find(name)
+    why = vm.ended()
+    if why is not None:
+        raise UsageError(
+            f"the machine {name!r} is not running: {why}", hint="sentinel vm up", log=vm.console_path
+        )
+    return vm
+
+
+def all_vms() -> list[Vm]:
+    """Every machine whose folder is there."""
+    return [Vm(p.parent.name, p.parent) for p in sorted(vms_root().glob("*/order.json"))]
+
+
+def reap() -> list[str]:
+    """End what killed keepers left behind; returns the names of the machines."""
+    reaped = []
+    with files.locked(vms_root() / ".lock"):
+        for vm in all_vms():
+            if not vm.alive() and _bury(vm):
+                reaped.append(vm.name)
+    return reaped
+
+
+def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: int | None = None) -> Vm:
+    """Start (or restore) a machine under a keeper that ends it when this process dies.
+
+    Returns as soon as libvirt runs it; use `wait_ready`, then `shell`. Raises `UsageError` for a name that is
+    taken or impossible, `InfrastructureError` for anything the host refuses.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a machine", hint="lower-case letters, digits and dashes, up to 40"
+        )
+    boot = what.boot if isinstance(what, Saved) else what
+    check_host_memory(boot.machine)
+    folder = vms_root() / name
+    reap()
+    with files.locked(vms_root() / ".lock"), contextlib.ExitStack() as undo:
+        if files.is_locked(folder / "lock"):
+            raise UsageError(
+                f"the machine {name!r} is running already", hint=f"sentinel vm down {name}, or --name another"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        runtime = _runtime_folder()
+        undo.callback(shutil.rmtree, runtime, ignore_errors=True)
+        placed = _placed(name, what, folder)
+        with explained_disk_errors(folder):
+            _overlay(placed.disk, what.disk if isinstance(what, Saved) else boot.image)
+            (folder / "domain.xml").write_text(domain.xml(boot.machine, placed))
+            files.write_json(
+                folder / "order.json",
+                {
+                    "name": placed.name,
+                    "uuid": placed.uuid,
+                    "accelerator": boot.accelerator,
+                    "machine": boot.machine.model_dump(mode="json"),
+                    "kernel": str(boot.kernel),
+                    "image": str(boot.image),
+                    "uses": [[e.kind, e.key] for e in boot.uses],
+                    "cache": str(settings.cache_root()),
+                    "disk": str(placed.disk),
+                    "uri": uri or settings.LIBVIRT_URI.get(),
+                    "runtime": str(runtime),
+                    "restore": str(what.memory) if isinstance(what, Saved) else None,
+                    "ssh_port": ssh_port,
+                },
+            )
+        vm = Vm(name, folder, _launch_keeper(folder))
+        undo.callback(_give_up, vm)
+        report = _report(vm)
+        files.write_json(folder / "guest.json", {"port": report["port"], "keeper": report["pid"]})
+        undo.pop_all()
+    return vm
+
+
+def preview(name: str, what: Boot | Saved) -> str:
+    """The domain XML that `start` would use; nothing is started or made."""
+    boot = what.boot if isinstance(what, Saved) else what
+    return domain.xml(boot.machine, _placed(name, what, vms_root() / name))
+
+
+@contextlib.contextmanager
+def running(
+    name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: int | None = None
+) -> Iterator[Vm]:
+    """A machine for the block: ended however the block ends. It is booted, but not waited for."""
+    vm = start(name, what, uri=uri, ssh_port=ssh_port)
+    try:
+        yield vm
+    finally:
+        vm.down()
+
+
+def load_boot(order: dict[str, Any]) -> Boot:
+    """The `Boot` an order was made from."""
+    cache = Cache(Path(order["cache"]))
+    entries = (cache.get(kind, key) for kind, key in order["uses"])
+    return Boot(
+        machine=Machine.model_validate(order["machine"]),
+        kernel=Path(order["kernel"]),
+        image=Path(order["image"]),
+        accelerator=order["accelerator"],
+        uses=tuple(e for e in entries if e is not None),
+    )
+
+
+def _placed(name: str, what: Boot | Saved, folder: Path) -> domain.Placed:
+    boot = what.boot if isinstance(what, Saved) else what
+    return domain.Placed(
+        name=what.name if isinstance(what, Saved) else f"sentinel-{name}",
+        uuid=what.uuid if isinstance(what, Saved) else str(uuids.uuid4()),
+        accelerator=boot.accelerator,
+        emulator=Path(which(settings.QEMU.get(), package="qemu-system-x86")),
+        kernel=boot.kernel,
+        disk=folder / "disk.qcow2",
+        console=folder / "console.log",
+        public_key=keys.public_key(),
+    )
+
+
+def _overlay(path: Path, base: Path) -> None:
+    which("qemu-img", package="qemu-utils")
+    kind = "qcow2" if base.suffix == ".qcow2" else "raw"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", kind, str(path)])
+
+
+def _runtime_folder() -> Path:
+    """A short path for sockets (their names end at 107 bytes), private to this user."""
+    if os.geteuid() == 0:
+        parent = Path("/run/sentinel")
+    else:
+        parent = (
+            Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"sentinel-{getpass.getuser()}"
+        )
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = parent / secrets.token_hex(4)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _launch_keeper(folder: Path) -> subprocess.Popen[bytes]:
+    log: IO[bytes]
+    with (folder / "keeper.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "testbed.keeper", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # a terminal's Ctrl-C is ours to handle; it learns of it from the pipe
+            env={**os.environ, "LIBVIRT_LOG_OUTPUTS": "3:stderr"},
+        )
+
+
+def _report(vm: Vm) -> dict[str, Any]:
+    """The keeper's first line."""
+    keeper = vm._keeper
+    assert keeper is not None and keeper.stdout is not None  # noqa: S101 -- _launch_keeper made both
+    log = vm.folder / "keeper.log"
+    ready, _, _ = select.select([keeper.stdout], [], [], _START_WITHIN)
+    line = keeper.stdout.readline() if ready else b""
+    if not line:
+        what = "stopped without a word" if ready else f"said nothing for {_START_WITHIN:.0f} s"
+        raise InfrastructureError(f"the keeper of the machine {vm.name} {what}", log=log)
+    report: dict[str, Any] = json.loads(line)
+    if "error" in report:
+        raise InfrastructureError(report["error"], hint=report.get("hint"), log=log)
+    return report
+
+
+def _give_up(vm: Vm) -> None:
+    """Undo a start that failed or was interrupted."""
+    keeper = vm._keeper
+    if keeper is not None:
+        with contextlib.suppress(OSError):
+            if keeper.stdin is not None:
+                keeper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeper.wait(timeout=10)
+        keeper.kill()
+        keeper.wait()
+    _bury(vm)
+
+
+def _bury(vm: Vm) -> bool:
+    """Remove what a machine without keeper still has on the host; true if a killed keeper left it."""
+    try:
+        order = vm.order
+    except (FileNotFoundError, ValueError):
+        return False
+    left_behind = not (vm.folder / "ended.json").exists()
+    for pid in processes.of_disk(order["disk"]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if left_behind:
+        shutil.rmtree(order["runtime"], ignore_errors=True)
+        files.write_json(vm.folder / "ended.json", {"why": "its keeper was killed", "at": time.time()})
+    return left_behind
+
+
+def _keeper_pid(folder: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        return int(files.read_json(folder / "guest.json")["keeper"])
+    return None

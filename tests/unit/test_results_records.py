@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records: written whole or not at all, and read with clear errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from test_results_synthetic import add, begin, cell_of, fail, make_run, ok, provenance_of, steps_of
+
+from results import records
+from results.records import VERDICTS, Result, Step, Throttle, verdict_of, write_repeat, write_run
+from results.runs import Run, finished, read_info
+from testbed.common import errors
+
+CELL = cell_of("resnet20", "fast")
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    begin(tmp_path / "run", [CELL])
+    return tmp_path / "run"
+
+
+def test_what_is_written_is_read_back(run_dir: Path) -> None:
+    steps = steps_of("fast")
+    folder = add(run_dir, CELL, 7, steps)
+    assert folder == run_dir / "cells" / CELL["id"] / "007"
+    assert {path.name for path in folder.iterdir()} == {
+        "cell.json", "result.json", "steps.jsonl", "provenance.json", "console.log"
+    }  # fmt: skip
+    (cell,) = Run.load(run_dir).cells
+    (repeat,) = cell.repeats
+    assert (repeat.number, repeat.attempt, repeat.steps, repeat.cell) == (7, None, steps, CELL)
+    assert repeat.provenance == provenance_of(CELL)
+    assert cell.resolved == CELL
+    assert finished(run_dir, CELL["id"]) == {7}
+
+
+def test_a_finished_repeat_is_never_replaced(run_dir: Path) -> None:
+    add(run_dir, CELL, 0, steps_of("fast"))
+    with pytest.raises(errors.UsageError, match="already there"):
+        add(run_dir, CELL, 0, steps_of("fast", seed=9))
+    assert Run.load(run_dir).cells[0].repeats[0].steps == steps_of("fast")
+
+
+def test_failed_tries_are_kept_and_leave_the_place_free(run_dir: Path) -> None:
+    names = [fail(run_dir, CELL, 0).name for _ in range(11)]
+    assert names == [f"000.failed-{n}" for n in range(1, 12)]
+    assert finished(run_dir, CELL["id"]) == set()
+    add(run_dir, CELL, 0, steps_of("fast"))
+    (cell,) = Run.load(run_dir).cells
+    assert [failure.attempt for failure in cell.failures] == list(range(1, 12))
+    assert len(cell.repeats) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", range(5))
+def test_stopped_between_files_nothing_is_visible(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException
+) -> None:
+    put, calls = records._put, 0
+
+    def stop(path: Path, value: str | bytes | Path) -> None:
+        nonlocal calls
+        if calls == after:
+            raise error
+        calls += 1
+        put(path, value)
+
+    monkeypatch.setattr(records, "_put", stop)
+    with pytest.raises(type(error)):
+        add(run_dir, CELL, 0, steps_of("fast"))
+    folder = run_dir / "cells" / CELL["id"]
+    assert [path.name for path in folder.iterdir()] == [".000.lock"]
+    assert Run.load(run_dir).cells[0].repeats == []
+
+
+def test_killed_between_files_nothing_is_visible_and_the_next_writer_cleans_up(run_dir: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from results import records
+from test_results_synthetic import add, cell_of, steps_of
+put = records._put
+def die(path, value):
+    put(path, value)
+    if path.name == "steps.jsonl":
+        os.kill(os.getpid(), 9)
+records._put = die
+add(Path({str(run_dir)!r}), cell_of("resnet20", "fast"), 0, steps_of("fast"))
+"""
+    killed = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -9
+    folder = run_dir / "cells" / CELL["id"]
+    assert len(list(folder.glob(".000.tmp-*"))) == 1
+    run = Run.load(run_dir)
+    assert (run.cells[0].repeats, run.warnings, finished(run_dir, CELL["id"])) == ([], [], set())
+    add(run_dir, CELL, 0, steps_of("fast"))
+    assert not list(folder.glob(".000.tmp-*"))
+    assert len(Run.load(run_dir).cells[0].repeats) == 1
+
+
+def test_extra_files_are_copied(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"\x00\xff")
+    steps = steps_of("fast")
+    folder = write_repeat(
+        run_dir, CELL["id"], 0, cell=CELL, result=ok(steps), steps=steps, provenance=provenance_of(CELL),
+        extra={"console.log": tmp_path / "log", "counters.jsonl": "{}\n"},
+    )  # fmt: skip
+    assert (folder / "console.log").read_bytes() == b"\x00\xff"
+    assert (folder / "counters.jsonl").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cell": {**CELL, "id": "other"}}, "is not"),
+        ({"cell_id": "../up"}, "no cell id"),
+        ({"repeat": 1000}, "0..999"),
+        ({"result": Result(status="ok", steps=3, real_seconds=1)}, "3 steps are said"),
+        ({"extra": {"result.json": ""}}, "not an extra file"),
+        ({"extra": {"a/b": ""}}, "plain name"),
+    ],
+)
+def test_a_writer_that_breaks_the_contract_is_stopped(
+    run_dir: Path, change: dict[str, object], why: str
+) -> None:
+    steps = steps_of("fast")
+    arguments = {
+        "cell_id": CELL["id"], "repeat": 0, "cell": CELL, "result": ok(steps), "steps": steps,
+        "provenance": provenance_of(CELL), **change,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=why):
+        write_repeat(run_dir, **arguments)
+    assert not (run_dir / "cells").exists()
+
+
+def test_a_second_run_in_one_folder_is_refused(run_dir: Path) -> None:
+    with pytest.raises(errors.UsageError, match="already holds a run"):
+        write_run(run_dir, read_info(run_dir))
+
+
+@given(st.floats())
+def test_losses_survive_bit_for_bit(loss: float) -> None:
+    step = Step(step=0, warmup=False, guest_ns=1, loss=loss.hex())
+    assert Step.model_validate_json(step.model_dump_json()).loss == loss.hex()
+
+
+@pytest.mark.parametrize("loss", ["", "0x1p99999", "abcx"])
+def test_a_loss_that_is_no_number_is_refused(loss: str) -> None:
+    with pytest.raises(ValidationError):
+        Step(step=0, warmup=False, guest_ns=1, loss=loss)
+
+
+def test_a_failure_needs_a_verdict() -> None:
+    with pytest.raises(ValidationError, match="does not go with"):
+        Result(status="failed", steps=0, real_seconds=0)
+    with pytest.raises(ValidationError, match="does not go with"):
+        Result(status="ok", verdict="boot", steps=0, real_seconds=0)
+
+
+def test_every_expected_failure_has_its_verdict() -> None:
+    kinds = (
+        errors.UsageError, errors.BuildError, errors.BootError, errors.GuestPanicError,
+        errors.GuestHangError, errors.WorkloadError, errors.LostConnectionError, errors.InfrastructureError,
+    )  # fmt: skip
+    assert tuple(verdict_of(kind("x")) for kind in kinds) == VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("method", "alike", "slow"),
+    [("none", True, False), ("none", False, False), ("x", True, False), ("x", False, True)],
+)
+def test_when_slow_memory_is_slow(method: str, alike: bool, slow: bool) -> None:
+    assert Throttle(method=method, nodes_alike=alike).is_slow is slow
+
+
+# Reading what is not whole
+
+
+def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p.unlink(), "not a run: it holds no run.json"),
+        (lambda p: p.write_text("{"), "run.json: damaged: not JSON"),
+        (lambda p: p.write_bytes(b"\xff\xfe"), "run.json: damaged: not text"),
+        (lambda p: p.write_text("[]"), "run.json: damaged: not a mapping"),
+        (lambda p: edit(p, lambda v: v.update(format=2)), "run.json: format 2 is newer than this program"),
+        (lambda p: edit(p, lambda v: v.pop("format")), "run.json: damaged: it says no format"),
+        (lambda p: edit(p, lambda v: v.pop("suite")), "run.json: damaged: suite: Field required"),
+        (lambda p: edit(p, lambda v: v.update(cells=["../x"])), "run.json: damaged: cells.0"),
+    ],
+)
+def test_what_is_no_run_is_one_line_with_a_hint(
+    run_dir: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(run_dir / "run.json")
+    with pytest.raises(errors.UsageError) as caught:
+        Run.load(run_dir)
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="no such folder"):
+        Run.load(tmp_path / "nothing")
+
+
+def cut_last_line(path: Path) -> None:
+    path.write_text(path.read_text()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("result.json", lambda p: p.unlink(), "result.json: missing"),
+        ("result.json", lambda p: p.write_text(""), "result.json: damaged: not JSON"),
+        ("result.json", lambda p: edit(p, lambda v: v.update(format=9)), "format 9 is newer"),
+        ("result.json", lambda p: edit(p, lambda v: v.update(steps=3)), "8 steps where result.json says 3"),
+        (
+            "result.json",
+            lambda p: edit(p, lambda v: v.update(status="failed", verdict="boot")),
+            "'failed'",
+        ),
+        ("result.json", lambda p: edit(p, lambda v: v.update(extra=1)), "extra: Extra inputs"),
+        ("cell.json", lambda p: edit(p, lambda v: v.update(id="x")), "is of cell 'x'"),
+        ("steps.jsonl", cut_last_line, "steps.jsonl:8: damaged"),
+        ("steps.jsonl", lambda p: p.write_text("\n".join(reversed(p.read_text().split()))), "do not ascend"),
+        ("provenance.json", lambda p: edit(p, lambda v: v.pop("throttle")), "throttle: Field required"),
+    ],
+)
+def test_a_damaged_repeat_is_told_and_the_others_are_kept(
+    tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str
+) -> None:
+    root = tmp_path / "run"
+    make_run(root, models=("resnet20",), placements=("fast",))
+    spoil(root / "cells" / "resnet20-fast" / "001" / name)
+    run = Run.load(root)
+    assert [repeat.number for repeat in run.cells[0].repeats] == [0, 2]
+    (warning,) = run.warnings
+    assert message in warning
+    assert "/001/" in warning
+    assert "\n" not in warning
+
+
+def test_a_run_still_going_on_is_read(run_dir: Path) -> None:
+    run = Run.load(run_dir)  # no cells/ at all
+    assert (run.cells[0].repeats, run.cells[0].resolved) == ([], {"id": CELL["id"]})
+    (run_dir / "cells" / CELL["id"] / ".000.tmp-abc").mkdir(parents=True)
+    assert Run.load(run_dir).warnings == []
+
+
+def test_strange_folders_are_told(run_dir: Path) -> None:
+    (run_dir / "cells" / "other").mkdir(parents=True)
+    (run_dir / "cells" / CELL["id"] / "0x1").mkdir(parents=True)
+    assert [w.rpartition("/")[2] for w in Run.load(run_dir).warnings] == [
+        "other: not a cell of run.json; left out",
+        "0x1: not a repeat; left out",
+    ]
