@@ -25,14 +25,18 @@ class Made:
 
 
 def make(
-    machine: Machine, *, kernel: str = "auto", location: str | None = None, cache: Cache | None = None
+    machine: Machine,
+    *,
+    kernel: str = "auto",
+    location: str | None = None,
+    cache: Cache | None = None,
+    dry_run: bool = False,
 ) -> Made:
-    """Build what is missing and choose the accelerator."""
+    """Build what is missing (with `dry_run`: say what would be) and choose the accelerator."""
     cache = cache or Cache()
-    built = build_kernel(kernel, location=location, cache=cache)
-    image = build_image(cache=cache)
-    assert image is not None  # noqa: S101 -- only a dry run has none
-    accelerator = accel.choose(machine.accelerator, built.bzimage)
+    built = build_kernel(kernel, location=location, cache=cache, dry_run=dry_run)
+    image = build_image(cache=cache, dry_run=dry_run)
+    accelerator = accel.choose(machine.accelerator, built.bzimage if built.bzimage.exists() else None)
     boot = Boot(
         machine=machine,
         kernel=built.bzimage,

@@ -25,6 +25,7 @@ from testbed.common.errors import BuildError
 from testbed.common.progress import note, step
 from testbed.common.run import stream, which
 
+KIND = "image"
 _MAX_INSTALLED = 600 << 20  # bytes; a slim guest is a promise, so a fat one is an error
 _SITE = "/usr/local/lib/python2.7/dist-packages"
 _STAGES = {  # mmdebstrap's words for its own progress -> share of the work done by then
@@ -46,24 +47,22 @@ class Image:
     entry: Entry
 
 
-def build(*, cache: Cache | None = None, of: Definition | None = None, dry_run: bool = False) -> Image | None:
+def build(*, cache: Cache | None = None, of: Definition | None = None, dry_run: bool = False) -> Image:
     """The guest image, built if it is not in the cache.
 
-    With `dry_run` nothing is built, and None is returned if something would be.
+    With `dry_run` nothing is built: what would be is said, and where it would be returned.
     Raises `BuildError` naming the log.
     """
     cache = cache or Cache()
     wanted = of or definition.default()
     with step("Guest image") as s:
-        entry = cache.get("image", wanted.key)
+        entry = cache.get(KIND, wanted.key)
         if entry is not None:
             s.done("cached")
         elif dry_run:
-            note(
-                f"would install Debian {wanted.suite}, {len(wanted.packages)} packages and TensorFlow 1.13.1"
-            )
+            note(f"would install Debian {wanted.suite} and {', '.join(wanted.packages)}, TensorFlow 1.13.1")
             s.done("not built")
-            return None
+            entry = Entry(KIND, wanted.key, cache.path(KIND, wanted.key), {})
         else:
             entry = _build(wanted, cache)
     return Image(entry.path / "rootfs.ext4", entry)
@@ -111,7 +110,7 @@ def _build(wanted: Definition, cache: Cache) -> Entry:
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    return cache.build("image", wanted.key, make)
+    return cache.build(KIND, wanted.key, make)
 
 
 def _bootstrap(wanted: Definition, scratch: Path, tar: Path, log: Path, update: Any) -> None:

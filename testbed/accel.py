@@ -40,8 +40,9 @@ class Verdict:
     seconds: float = 0.0
 
 
-def choose(wanted: str, kernel: Path) -> Literal["kvm", "tcg"]:
-    """The accelerator for a machine that asks for `auto`, `kvm` or `tcg`, and will boot `kernel`.
+def choose(wanted: str, kernel: Path | None) -> Literal["kvm", "tcg"]:
+    """The accelerator for a machine that asks for `auto`, `kvm` or `tcg`, and will boot `kernel`
+    (None: not built yet).
 
     Raises `InfrastructureError` if KVM was asked for by name and does not work.
     """

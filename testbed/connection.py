@@ -12,8 +12,8 @@ import os
 import threading
 from pathlib import Path
 
-# libvirt's library prints warnings on standard error by default; failures reach us as exceptions anyway.
-os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:stderr")
+# libvirt's library prints on standard error by default; failures reach us as exceptions anyway.
+os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 import libvirt
 
 from testbed.common import files, settings

@@ -122,7 +122,7 @@ def build_image(dry_run: bool, as_json: bool) -> None:
     from images.build import build as build_guest
 
     built = build_guest(dry_run=dry_run)
-    if built is None:
+    if dry_run:
         return
     if as_json:
         output.show_json({"path": built.disk, **built.entry.manifest})

@@ -59,7 +59,7 @@ def up(
     from testbed import vm as machines
     from testbed.common.progress import note, step
 
-    what = _what(machine, kernel=kernel, location=location, snapshot=snapshot)
+    what = _what(machine, kernel=kernel, location=location, snapshot=snapshot, dry_run=dry_run)
     if dry_run:
         click.echo(machines.preview(name, what), nl=False)
         return
@@ -77,7 +77,9 @@ def up(
     note(f"Linux {release}, {started.accelerator}, port {started.port}: sentinel vm ssh --vm {name}")
 
 
-def _what(machine: str, *, kernel: str, location: str | None, snapshot: str | None) -> Boot | Saved:
+def _what(
+    machine: str, *, kernel: str, location: str | None, snapshot: str | None, dry_run: bool
+) -> Boot | Saved:
     """What to start: a saved machine, or a new one from its spec (checked before anything is built)."""
     from testbed.common.cache import Cache
 
@@ -90,7 +92,7 @@ def _what(machine: str, *, kernel: str, location: str | None, snapshot: str | No
 
     spec = specs.load(machine)
     specs.check_host_memory(spec)
-    return boot.make(spec, kernel=kernel, location=location).boot
+    return boot.make(spec, kernel=kernel, location=location, dry_run=dry_run).boot
 
 
 @vm.command()

@@ -126,7 +126,7 @@ def stream(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=4000)
-    with log.open("ab") as out, spawn(argv, cwd=cwd, env=env) as process:
+    with log.open("ab", buffering=0) as out, spawn(argv, cwd=cwd, env=env) as process:
         out.write(f"$ {shown(argv)}\n".encode())
         assert process.stdout is not None  # noqa: S101 -- spawn() made the pipe
         for raw in process.stdout:
@@ -135,7 +135,6 @@ def stream(
             tail.append(line)
             on_line(line)
         code = process.wait()
-        out.flush()
     if code != 0:
         last = next((line for line in reversed(tail) if line.strip()), "")
         name = what or Path(os.fspath(argv[0])).name

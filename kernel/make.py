@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calling the kernel's make: the same command line, and so the same bytes, anywhere and any time."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.common import run
+from testbed.common.errors import BuildError
+
+# What a kernel says about when, where and by whom it was built is the same for everybody.
+IDENTITY = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "sentinel",
+    "KBUILD_BUILD_HOST": "testbed",
+    "KBUILD_BUILD_VERSION": "1",
+}
+# Each program and the Debian package that has it.
+PROGRAMS = {
+    "make": "make",
+    "gcc": "gcc",
+    "ld": "binutils",
+    "bc": "bc",
+    "bison": "bison",
+    "flex": "flex",
+    "perl": "perl",
+}
+# A make above us, and the user's own kernel work, leave variables behind that would change ours.
+_ENVIRONMENT = {
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "MAKEFLAGS": "",
+    "MFLAGS": "",
+    "MAKELEVEL": "",
+    "KCFLAGS": "",
+    "KAFLAGS": "",
+    "KCPPFLAGS": "",
+    "KBUILD_OUTPUT": "",
+    "KBUILD_EXTMOD": "",
+    "KBUILD_SRC": "",
+    "KBUILD_VERBOSE": "",
+    "KCONFIG_NOTIMESTAMP": "",
+    "LOCALVERSION": "",
+}
+
+OBJECT = re.compile(r"\s+(?:CC|AS|LD|AR)\s+(?:\[M\]\s+)?(\S+)")
+"""A line of make's that says an object is being made."""
+
+_PLACED = re.compile(r"\S+:\d+(?::\d+)?: (?:fatal )?[Ee]rror: .*")
+_TELLING = (
+    _PLACED,
+    re.compile(r".*(?:undefined reference to|multiple definition of|relocation truncated).*"),
+    re.compile(r"\S+:\d+: (?:syntax error|.*unknown option|.*can't open file).*"),
+    re.compile(r".*\*\*\*.*"),
+)
+
+
+@dataclass(frozen=True)
+class Make:
+    """make for the source in `tree`, with its output in `output`."""
+
+    tree: Path
+    output: Path
+    cflags: tuple[str, ...] = ()
+
+    def argv(self, *targets: str, jobs: int = 1, variables: Mapping[str, str] | None = None) -> list[str]:
+        """The command line, to be run in `tree`."""
+        assignments = {
+            "O": str(self.output),
+            "ARCH": "x86_64",
+            "CROSS_COMPILE": "",
+            "CC": "ccache gcc" if shutil.which("ccache") else "gcc",
+            "V": "0",
+            "LOCALVERSION": "",
+            "KCONFIG_CONFIG": ".config",
+            **IDENTITY,
+            "KCFLAGS": " ".join([*self.cflags, *self._prefix_map()]),
+            "KAFLAGS": " ".join(self._prefix_map()),
+            **(variables or {}),
+        }
+        return ["make", f"-j{jobs}", *(f"{k}={v}" for k, v in assignments.items()), *targets]
+
+    def clean_argv(self) -> list[str]:
+        """The command line that cleans the tree itself."""
+        return ["make", "ARCH=x86_64", "CROSS_COMPILE=", "mrproper"]
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        on_line: Callable[[str], None] = lambda line: None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run one of these command lines; BuildError tells the first compiler error."""
+        run.stream(
+            argv,
+            cwd=self.tree,
+            env={**_ENVIRONMENT, **(variables or {})},
+            log=log,
+            on_line=on_line,
+            explain=self.explain,
+            error=BuildError,
+            what=f"make {argv[-1]}",
+        )
+
+    def output_of(self, target: str) -> str:
+        """What a target that only prints something prints."""
+        argv = [*self.argv(target), "-s", "--no-print-directory"]
+        result = run.run(argv, cwd=self.tree, env=_ENVIRONMENT, error=BuildError)
+        return result.stdout.strip().rpartition("\n")[2]
+
+    def explain(self, lines: Iterable[str]) -> str | None:
+        """The first line that tells why a build failed, with paths relative to the source."""
+        seen = list(lines)
+        for pattern in _TELLING:
+            for line in seen:
+                if pattern.fullmatch(line):
+                    return line.replace(f"{self.tree}/", "").replace(f"{self.output}/", "").strip()
+        return None
+
+    def _prefix_map(self) -> list[str]:
+        # __FILE__ (in WARN and BUG) holds absolute paths, for O= is not inside the tree.
+        return [f"-ffile-prefix-map={self.tree}=.", f"-ffile-prefix-map={self.output}=."]
+
+
+@functools.cache
+def toolchain() -> dict[str, str]:
+    """The versions of what decides the bytes; a missing program is an error that names its package."""
+    for program, package in PROGRAMS.items():
+        run.which(program, package=package)
+    return {
+        name: run.run([name, "--version"], env={"LC_ALL": "C"}).stdout.partition("\n")[0]
+        for name in ("gcc", "ld")
+    }
+
+
+def flags(cflags: Sequence[str]) -> list[str]:
+    """The command line without what differs between machines and folders: part of the cache key."""
+    argv = Make(Path("TREE"), Path("OUTPUT"), tuple(cflags)).argv("bzImage")
+    return [word for word in argv if not word.startswith(("CC=", "-j"))]

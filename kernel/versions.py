@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel versions and half-open ranges of them: `[since, until)`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+from testbed.common.schema import Strict
+
+
+class Version(NamedTuple):
+    """VERSION, PATCHLEVEL and SUBLEVEL of a kernel's top Makefile; 4.9 is 4.9.0."""
+
+    version: int
+    patchlevel: int
+    sublevel: int = 0
+
+    @property
+    def series(self) -> str:
+        """`4.9` of 4.9.337."""
+        return f"{self.version}.{self.patchlevel}"
+
+    def __str__(self) -> str:
+        return f"{self.series}.{self.sublevel}"
+
+
+def parse(text: str) -> Version:
+    """`4.9` or `4.9.337`; ValueError if it is neither."""
+    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", text):
+        raise ValueError(f"must be a kernel version such as 4.9 or 4.9.337, not {text!r}")
+    return Version(*(int(part) for part in text.split(".")))
+
+
+def of_makefile(text: str) -> Version | None:
+    """The version that a top Makefile declares, or None if it is not a kernel's."""
+    found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL)\s*=\s*(\d+)\s*$", text, re.MULTILINE))
+    if not {"VERSION", "PATCHLEVEL"} <= found.keys():
+        return None
+    return Version(int(found["VERSION"]), int(found["PATCHLEVEL"]), int(found.get("SUBLEVEL", 0)))
+
+
+def _quoted(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError('must be in quotes: YAML reads 4.10 as the number 4.1; write "4.10"')
+    return value
+
+
+def _checked(text: str) -> str:
+    parse(text)
+    return text
+
+
+Text = Annotated[str, BeforeValidator(_quoted), AfterValidator(_checked)]
+"""A version in a YAML file."""
+
+
+class Ranged(Strict):
+    """Something that concerns only versions in `[since, until)`; an end left out is open."""
+
+    since: Text | None = None
+    until: Text | None = None
+
+    def concerns(self, version: Version) -> bool:
+        return (self.since is None or parse(self.since) <= version) and (
+            self.until is None or version < parse(self.until)
+        )
