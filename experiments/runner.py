@@ -6,21 +6,23 @@ from __future__ import annotations
 import datetime
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import boot, job, prepared, provenance
 from experiments.boot import Made
-from experiments.suite import Cell, Plan
+from experiments.suite import Cell, Plan, on_kernel
 from results import records, runs
 from results.records import Provenance, Result
 from testbed import snapshot, vm
-from testbed.common.cache import Cache
+from testbed.common import files
+from testbed.common.cache import Cache, Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError
 from testbed.common.progress import Step, note, step, warn
 
-_GIVE_UP_AFTER = 3  # failures of one cell in a row; the host may be to blame for one
+_GIVE_UP_AFTER = 3  # failures of one cell; the host may be to blame for one
 
 
 @dataclass
@@ -35,33 +37,48 @@ class Outcome:
 class Estimate:
     """How much is left, in steps of training: the longest part of a repeat, and the same for every placement.
 
-    A repeat's own overhead (restore, session, shut down) counts as two steps.
+    A repeat's own overhead (restore, session, end) counts as two steps. Only time between `begin` and
+    `repeat_over` counts, so making a snapshot does not spoil the estimate.
     """
 
     OVERHEAD = 2
 
-    def __init__(self, repeats: int, steps: int) -> None:
+    def __init__(self, repeats: int, steps: int, *, now: Callable[[], float] = time.monotonic) -> None:
         self._per_repeat = steps + self.OVERHEAD
         self._total = repeats * self._per_repeat
-        self._done = 0.0
-        self._started = time.monotonic()
+        self._now = now
+        self._repeats = 0
+        self._steps = 0
+        self._spent = 0.0
+        self._begun: float | None = None
 
-    def repeat_done(self, number: int) -> None:
-        """`number` repeats are over, well or not."""
-        self._done = number * self._per_repeat
+    def begin(self) -> None:
+        """A repeat begins."""
+        self._begun = self._now()
 
     def step_done(self) -> None:
-        self._done += 1
+        self._steps += 1
+
+    def repeats_over(self, number: int = 1) -> None:
+        """So many repeats are over, well or not."""
+        if self._begun is not None:
+            self._spent += self._now() - self._begun
+        self._begun = None
+        self._repeats += number
+        self._steps = 0
 
     @property
     def fraction(self) -> float:
-        return min(1.0, self._done / self._total) if self._total else 1.0
+        """The share of the work that is done, 0 to 1."""
+        done = self._repeats * self._per_repeat + self._steps
+        return min(1.0, done / self._total) if self._total else 1.0
 
     def left(self) -> str:
         """For a person: `about 3 min left`."""
-        if self._done < 1:
+        spent = self._spent + (self._now() - self._begun if self._begun is not None else 0.0)
+        if not self.fraction or not spent:
             return "estimating"
-        seconds = (time.monotonic() - self._started) / self.fraction * (1 - self.fraction)
+        seconds = spent / self.fraction * (1 - self.fraction)
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
@@ -81,6 +98,8 @@ def run(
     it. Raises `UsageError` if `out` holds a run of something else.
     """
     cache = cache or Cache()
+    made = boot.make(plan.machine, kernel=plan.suite.kernel, location=location, cache=cache)
+    plan = on_kernel(plan, made.kernel.source)
     _open(plan, out)
     todo = [
         (cell, sorted(set(range(plan.suite.repeats)) - runs.finished(out, cell.id))) for cell in plan.cells
@@ -91,27 +110,24 @@ def run(
         note(f"{kept} finished repeats are kept")
     if not any(missing for _, missing in todo):
         return outcome
-    made = boot.make(plan.machine, kernel=plan.suite.kernel, location=location, cache=cache)
     session = _Session(plan, out, made, cache, command, uri)
     estimate = Estimate(sum(len(missing) for _, missing in todo), plan.suite.warmup + plan.suite.steps)
     with step(f"Running {plan.suite.name}") as shown:
-        passed = 0
         for cell, missing in todo:
-            failures = 0
-            for repeat in missing:
+            failed = 0
+            for i, repeat in enumerate(missing):
                 failure = session.repeat(cell, repeat, shown, estimate)
-                passed += 1
-                estimate.repeat_done(passed)
+                estimate.repeats_over()
                 if failure is None:
                     outcome.done += 1
                     continue
-                failures += 1
-                if failures == 1:
+                failed += 1
+                if failed == 1:
                     outcome.failures.append(failure)
-                warn(f"{cell.label}, repeat {repeat}: {failure.message}")
-                if failures == _GIVE_UP_AFTER or failures > outcome.done:
+                warn(f"{cell.label}, repeat {repeat + 1}: {failure.message}")
+                if failed == _GIVE_UP_AFTER or failed > i:  # nothing but failures: it will not get better
                     warn(f"{cell.label}: given up")
-                    passed += len(missing) - missing.index(repeat) - 1
+                    estimate.repeats_over(len(missing) - i - 1)
                     break
         shown.done(f"{outcome.done} repeats done")
     return outcome
@@ -149,6 +165,7 @@ class _Session:
         self._command = command
         self._uri = uri
         self._name = f"run-{os.getpid()}"
+        self._waiting: dict[str, Entry] = {}
 
     def repeat(self, cell: Cell, number: int, shown: Step, estimate: Estimate) -> SentinelError | None:
         """Run and store one repeat; returns its failure, if it failed."""
@@ -168,8 +185,9 @@ class _Session:
         failure: SentinelError | None = None
         log: Path | None = None
         try:
-            work = {"model": cell.model, "seed": self._plan.suite.seed, "threads": self._plan.suite.threads}
-            entry = prepared.waiting(self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri)
+            entry = self._snapshot(cell)
+            started = time.monotonic()
+            estimate.begin()
             snapshot_key = entry.key
             say("restoring")
             saved = snapshot.load(entry, cache=self._cache)
@@ -204,6 +222,16 @@ class _Session:
             extra={"console.log": log} if log is not None and log.exists() else None,
         )
         return failure
+
+    def _snapshot(self, cell: Cell) -> Entry:
+        """The guest waiting to train the cell's model; every placement and repeat starts from it."""
+        work = {"model": cell.model, "seed": self._plan.suite.seed, "threads": self._plan.suite.threads}
+        key = files.sha256_json(work)
+        if key not in self._waiting:
+            self._waiting[key] = prepared.waiting(
+                self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri
+            )
+        return self._waiting[key]
 
     def _provenance(self, snapshot_key: str) -> Provenance:
         return provenance.collect(self._made, snapshot=snapshot_key, command=self._command)

@@ -121,6 +121,12 @@ def load(path: Path) -> Plan:
     return Plan(suite, machine, tuple(expand(suite, machine)))
 
 
+def on_kernel(plan: Plan, kernel: str) -> Plan:
+    """The same plan with `auto` replaced by the kernel it came to, so that cells say what they ran on."""
+    suite = plan.suite.model_copy(update={"kernel": kernel})
+    return Plan(suite, plan.machine, tuple(expand(suite, plan.machine)))
+
+
 def expand(suite: Suite, machine: Machine) -> list[Cell]:
     """The cells of a suite, model by model: all placements of a model share its snapshot."""
     cells = []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel import compilation, config, make, tree
-from kernel.config import DEFAULT
+from kernel.config import DEFAULT, Request
 from kernel.plan import KIND, Plan, plan
 from testbed.common import files
 from testbed.common.cache import Cache, Entry, explained_disk_errors
@@ -62,6 +62,17 @@ def build(
 def installed(cache: Cache) -> list[Kernel]:
     """All kernels in the cache, the one used last at the end."""
     return [_kernel(entry) for entry in cache.entries() if entry.kind == KIND]
+
+
+def requested_config(
+    source: str = "auto",
+    *,
+    location: str | None = None,
+    flavour: tuple[str, ...] = DEFAULT,
+    cache: Cache | None = None,
+) -> dict[str, Request]:
+    """What the fragments request of that source's version, by symbol, each with its place."""
+    return plan(source, location=location, flavour=flavour, cache=cache or Cache(), fetch=False).requests
 
 
 def resulting_config(

@@ -54,9 +54,9 @@ def plan(
     flavour = tuple(dict.fromkeys(flavour))
     for fragment in flavour:
         config.path_of(fragment)
+    candidates = source.candidates(name)
     if location is not None:
         return _plan(name, location=location, flavour=flavour, cache=cache, fetch=fetch)
-    candidates = source.candidates(name)
     failures: list[InfrastructureError] = []
     for candidate in candidates:
         try:

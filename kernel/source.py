@@ -11,8 +11,10 @@ import functools
 import hashlib
 import http.client
 import os
+import queue
 import re
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ from testbed.common.progress import step
 
 CATALOGUE = Path(__file__).parent / "sources.yaml"
 AUTO = "auto"
-TIMEOUT_S = 10.0  # to connect, and between two pieces of a download
+TIMEOUT_S = 10.0  # to find, reach and hear from the server, and between two pieces of a download
 _CHUNK = 1 << 20
 
 
@@ -293,10 +295,30 @@ def _download(tarball: Tarball, target: Path, hint: str) -> None:
         )
 
 
+def _asked(url: str) -> http.client.HTTPResponse:
+    """The server's answer. The time limit holds for all its addresses and the name lookup together."""
+    answers: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(url, timeout=TIMEOUT_S))  # noqa: S310 -- pinned by hash
+        except Exception as e:
+            answers.put(e)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=TIMEOUT_S)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def _pieces(url: str, hint: str) -> Iterator[tuple[bytes, float | None]]:
     """Yield (bytes, share of the whole or None); network errors become one line."""
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- pinned by hash
+        with _asked(url) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             got = 0
             while piece := answer.read(_CHUNK):

@@ -82,7 +82,7 @@ def probe(kernel: Path | None = None) -> Verdict:
 
 def qemu_version(qemu: str) -> str:
     """The first line of `qemu --version`."""
-    return run([qemu, "--version"], timeout=20).stdout.splitlines()[0]
+    return run([qemu, "--version"], timeout=20).stdout.partition("\n")[0]
 
 
 def _boot(qemu: str, kernel: Path | None) -> Verdict:

@@ -50,33 +50,35 @@ class Check:
 
 def examine(*, kernel: Path | None = None, uri: str | None = None) -> list[Check]:
     """All checks. `kernel`, if there is a built one, is what KVM is tried with."""
-    checks: list[Callable[[], Check]] = [
-        qemu,
-        plugins,
-        lambda: kvm(kernel),
-        lambda: libvirt_connection(uri or settings.LIBVIRT_URI.get()),
-        lambda: tools("build tools", _BUILD_TOOLS),
-        headers,
-        lambda: tools(
-            "image tools", _IMAGE_TOOLS if os.geteuid() == 0 else {**_IMAGE_TOOLS, **_USER_IMAGE_TOOLS}
-        ),
-        lambda: tools("disk overlays", {"qemu-img": "qemu-utils"}),
-        lambda: tools("ssh client", {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}),
-        ccache,
-        memory,
-        disk,
-        numa,
-    ]
-    return [_guarded(check) for check in checks]
+    image_tools = _IMAGE_TOOLS if os.geteuid() == 0 else {**_IMAGE_TOOLS, **_USER_IMAGE_TOOLS}
+    checks: dict[str, Callable[[], Check]] = {
+        "QEMU": qemu,
+        "QEMU plugins": plugins,
+        "KVM": lambda: kvm(kernel),
+        "libvirt": lambda: libvirt_connection(uri or settings.LIBVIRT_URI.get()),
+        "build tools": lambda: tools("build tools", _BUILD_TOOLS),
+        "build headers": headers,
+        "image tools": lambda: tools("image tools", image_tools),
+        "disk overlays": lambda: tools("disk overlays", {"qemu-img": "qemu-utils"}),
+        "ssh client": lambda: tools("ssh client", {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}),
+        "ccache": ccache,
+        "memory": memory,
+        "disk": disk,
+        "host NUMA": numa,
+    }
+    return [_guarded(name, check) for name, check in checks.items()]
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check that cannot be made is a failed one."""
     try:
         return check()
     except SentinelError as e:
-        return Check(
-            getattr(check, "__name__", "check").replace("<lambda>", "check"), "fail", e.message, e.hint or ""
-        )
+        return Check(name, "fail", e.message, e.hint or "")
+    except ImportError as e:
+        return Check(name, "fail", f"Python cannot import {e.name}: {e}", "make testbed")
+    except OSError as e:
+        return Check(name, "fail", str(e))
 
 
 def qemu() -> Check:
@@ -101,7 +103,9 @@ def plugins() -> Check:
             "QEMU plugins", "warn", "this QEMU was built without plugins", "use Debian's qemu-system-x86"
         )
     version = parse_version(accel.qemu_version(program))
-    api = next(api for since, api in _PLUGIN_API if version >= since)
+    api = next((api for since, api in _PLUGIN_API if version >= since), 0)
+    if api == 0:
+        return Check("QEMU plugins", "fail", "this QEMU is too old", "apt-get install qemu-system-x86")
     if api < 4:
         mend = "apt-get install -t bookworm-backports qemu-system-x86 (QEMU 10)"
         return Check("QEMU plugins", "ok", f"interface {api}; newer QEMU has 4 (faster counting)", mend)

@@ -53,6 +53,7 @@ def load(entry: Entry, *, cache: Cache) -> Saved:
         boot=Boot(boot.machine, boot.kernel, boot.image, boot.accelerator, (*boot.uses, entry)),
         memory=entry.path / "memory",
         disk=entry.path / "disk.qcow2",
+        console=entry.path / "console.log",
         name=entry.manifest["boot"]["name"],
         uuid=entry.manifest["boot"]["uuid"],
     )

@@ -257,6 +257,15 @@ def command_line(port: int, arguments: Sequence[str] = ()) -> list[str]:
     ]
 
 
+def answers(port: int, *, within: float) -> bool:
+    """Whether the guest's SSH server greets within so many seconds."""
+    try:
+        _greeted(port, timeout=within).close()
+    except OSError:
+        return False
+    return True
+
+
 def _greeted(port: int, *, timeout: float) -> socket.socket:
     """A connection on which an SSH server has begun to speak (nothing is read off it). Raises `OSError`."""
     peer = socket.create_connection((HOST, port), timeout=5)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -32,7 +33,7 @@ from typing import IO, Any, Literal
 
 from testbed import domain, keys, processes, ssh
 from testbed.common import files, settings
-from testbed.common.cache import Cache, Entry, explained_disk_errors
+from testbed.common.cache import Cache, Entry, disk_full, explained_disk_errors
 from testbed.common.errors import BootError, GuestHangError, InfrastructureError, UsageError
 from testbed.common.run import run, which
 from testbed.console import Console
@@ -57,11 +58,12 @@ class Boot:
 
 @dataclass(frozen=True)
 class Saved:
-    """A saved machine: its memory, its disk, and who it was."""
+    """A saved machine: its memory, its disk, its console so far, and who it was."""
 
     boot: Boot
     memory: Path
     disk: Path
+    console: Path
     name: str  # libvirt's; a restored domain keeps it, and its UUID
     uuid: str
 
@@ -110,7 +112,12 @@ class Vm:
 
     def watchdog(self) -> Watchdog:
         """A judge of this machine, reading its console from the start."""
-        return Watchdog(Console(self.console_path), self.limits, ended=self.ended)
+        return Watchdog(
+            Console(self.console_path),
+            self.limits,
+            ended=self.ended,
+            reachable=lambda: ssh.answers(self.port, within=self.limits.command),
+        )
 
     def wait_ready(self) -> None:
         """Wait for a booting guest to say that it is ready. Raises the watchdog's verdict."""
@@ -175,12 +182,19 @@ class Vm:
         Raises `InfrastructureError`, with the machine still running, if it cannot be saved.
         """
         order = self.order
-        memory, disk = to / "memory", to / "disk.qcow2"
+        memory, disk, console = to / "memory", to / "disk.qcow2", to / "console.log"
         with explained_disk_errors(to):
-            self.ask("save", to=str(memory))
+            try:
+                self.ask("save", to=str(memory))
+            except InfrastructureError as e:
+                memory.unlink(missing_ok=True)
+                if os.strerror(errno.ENOSPC) in e.message:
+                    raise disk_full(to) from None
+                raise
             self.wait_gone()
             shutil.move(self.folder / "disk.qcow2", disk)
-        return Saved(load_boot(order), memory, disk, order["name"], order["uuid"])
+            shutil.copy(self.console_path, console)
+        return Saved(load_boot(order), memory, disk, console, order["name"], order["uuid"])
 
     def wait_gone(self) -> None:
         """Wait until the keeper has cleaned up, and make sure of it."""
@@ -262,6 +276,8 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
         placed = _placed(name, what, folder)
         with explained_disk_errors(folder):
             _overlay(placed.disk, what.disk if isinstance(what, Saved) else boot.image)
+            if isinstance(what, Saved):
+                shutil.copy(what.console, placed.console)  # QEMU appends: the console stays whole
             (folder / "domain.xml").write_text(domain.xml(boot.machine, placed))
             files.write_json(
                 folder / "order.json",

@@ -3,9 +3,9 @@
 
 panic            the console says so                                               GuestPanicError
 QEMU is gone     its keeper ended it, or it was killed                             InfrastructureError
-connection lost  SSH broke, and after a grace period the console tells no reason   LostConnectionError
+connection lost  SSH broke or answers no more, and the console tells no reason     LostConnectionError
 no output        a booting guest printed nothing for too long                      GuestHangError
-no progress      the guest is there, but what it was told to do reports nothing    GuestHangError
+no progress      the guest answers, but what it was told to do reports nothing     GuestHangError
 
 A panic often shows as a broken connection first, so a lost connection waits for the console before it judges.
 """
@@ -31,7 +31,8 @@ from testbed.limits import Limits
 class Watchdog:
     """Call `check` often; it raises the verdict, once there is one.
 
-    `ended` tells why the machine is gone, or None while it runs. `now` is a clock in seconds.
+    `ended` tells why the machine is gone, or None while it runs; `reachable` whether its SSH server answers
+    (asked only when something is overdue). `now` is a clock in seconds.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Watchdog:
         limits: Limits,
         *,
         ended: Callable[[], str | None],
+        reachable: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
         self.limits = limits
         self._ended = ended
+        self._reachable = reachable
         self._now = now
         self._lost_at: float | None = None
         self._last_progress = now()
@@ -85,9 +88,10 @@ class Watchdog:
         if silence is not None and self._now() - self._last_output >= silence:
             raise self._explained(GuestHangError(f"no output from the guest for {silence:.0f} s"))
         if progress is not None and self._now() - self._last_progress >= progress:
-            raise self._explained(
-                GuestHangError(f"the guest runs, but made no progress for {progress:.0f} s")
-            )
+            silent = f"no progress for {progress:.0f} s"
+            if self._reachable():
+                raise self._explained(GuestHangError(f"{silent}, though the guest answers"))
+            raise self._explained(LostConnectionError(f"{silent}, and the guest does not answer"))
 
     def _gone(self, why: str) -> SentinelError:
         if why == "shut down" and not self.console.ready:

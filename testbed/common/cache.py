@@ -42,6 +42,10 @@ class Entry:
     manifest: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        return f"{self.kind}/{self.key}"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         return tuple(self.manifest.get("needs", ()))
 
@@ -100,9 +104,12 @@ class Cache:
         entry = self.get(kind, key)
         if entry is not None:
             return entry
-        with files.locked(
-            self._lock(kind, key),
-            on_wait=lambda: note(f"waiting for another process to finish {kind} {key[:12]}"),
+        with (
+            explained_disk_errors(self.path(kind, key)),
+            files.locked(
+                self._lock(kind, key),
+                on_wait=lambda: note(f"waiting for another process to finish {kind} {key[:12]}"),
+            ),
         ):
             entry = self.get(kind, key)  # somebody else may have made it while we waited
             if entry is not None:
@@ -112,17 +119,16 @@ class Cache:
                 shutil.rmtree(stale, ignore_errors=True)
             tmp = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key}.tmp-"))
             try:
-                with explained_disk_errors(tmp):
-                    tmp.chmod(0o755)
-                    manifest = make(tmp)
-                    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-                    files.write_json(
-                        tmp / MARKER,
-                        {"format": FORMAT, "kind": kind, "key": key, "created": created, **manifest},
-                    )
-                    if final.exists():  # a folder without marker, left by hand
-                        shutil.rmtree(final)
-                    tmp.rename(final)
+                tmp.chmod(0o755)
+                manifest = make(tmp)
+                created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                files.write_json(
+                    tmp / MARKER,
+                    {"format": FORMAT, "kind": kind, "key": key, "created": created, **manifest},
+                )
+                if final.exists():  # a folder without marker, left by hand
+                    shutil.rmtree(final)
+                tmp.rename(final)
             except BaseException:
                 shutil.rmtree(tmp, ignore_errors=True)
                 raise
@@ -133,16 +139,21 @@ class Cache:
 
     @contextlib.contextmanager
     def using(self, *entries: Entry) -> Iterator[None]:
-        """Keep `entries` from being pruned while the block runs."""
+        """Keep `entries` from being pruned while the block runs; one that was pruned before it is an error."""
         with contextlib.ExitStack() as stack:
             for entry in entries:
                 stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))
+                if self._read(entry.kind, entry.key) is None:
+                    raise InfrastructureError(
+                        f"the cache entry {entry.kind}/{entry.key} was removed meanwhile", hint="try again"
+                    )
             yield
 
     def remove(self, entry: Entry) -> bool:
         """Remove an entry and those that need it; False if somebody is using it."""
-        name = f"{entry.kind}/{entry.key}"
-        dependents = [e for e in self.entries() if name in e.needs]
+        if not entry.path.exists():  # it went with one it needed
+            return True
+        dependents = [e for e in self.entries() if entry.name in e.needs]
         if not all(self.remove(e) for e in dependents):
             return False
         try:
@@ -166,24 +177,27 @@ class Cache:
         """Remove entries that nobody uses, leftovers of dead builders, and with `work` the idle scratch.
 
         Only entries not used for `older_than_s` seconds, of `kinds` and with keys that begin with one of
-        `keys` (empty: any). Entries that need a removed one go with it.
+        `keys` (empty: any). Entries that need a removed one go with it, and are told with it.
         """
-        done = Pruned([], [], 0)
-        for entry in self.entries():
-            if kinds and entry.kind not in kinds:
-                continue
-            if keys and not entry.key.startswith(keys):
-                continue
-            if time.time() - entry.last_used < older_than_s:
-                continue
-            size = entry.size()
-            if dry_run or not entry.path.exists() or self.remove(entry):  # gone: went with one it needed
-                done = Pruned([*done.removed, entry], done.busy, done.freed + size)
-            else:
-                done = Pruned(done.removed, [*done.busy, entry], done.freed)
+        entries = self.entries()
+        chosen = [
+            entry
+            for entry in entries
+            if (not kinds or entry.kind in kinds)
+            and (not keys or entry.key.startswith(keys))
+            and time.time() - entry.last_used >= older_than_s
+        ]
+        doomed = {entry.name for entry in chosen}
+        while more := {e.name for e in entries if not doomed.isdisjoint(e.needs)} - doomed:
+            doomed |= more
+        sizes = [(entry, entry.size()) for entry in entries if entry.name in doomed]
         if dry_run:
-            return done
-        freed = done.freed
+            return Pruned([entry for entry, _ in sizes], [], sum(size for _, size in sizes))
+        for entry in chosen:
+            self.remove(entry)
+        removed = [(entry, size) for entry, size in sizes if not entry.path.exists()]
+        busy = [entry for entry, _ in sizes if entry.path.exists()]
+        freed = sum(size for _, size in removed)
         for stale in self.root.glob("*/.*.tmp-*"):
             key = stale.name[1:].partition(".tmp-")[0]
             with (
@@ -200,12 +214,14 @@ class Cache:
                 ):
                     freed += files.disk_usage(folder)
                     shutil.rmtree(folder, ignore_errors=True)
-        return Pruned(done.removed, done.busy, freed)
+        return Pruned([entry for entry, _ in removed], busy, freed)
 
     def _read(self, kind: str, key: str) -> Entry | None:
         path = self.path(kind, key)
         try:
             manifest = files.read_json(path / MARKER)
+            if not isinstance(manifest, dict):
+                raise ValueError("not a mapping")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
@@ -235,6 +251,13 @@ def work_lock(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
+def disk_full(where: Path) -> InfrastructureError:
+    """The error for a full disk at `where`."""
+    return InfrastructureError(
+        f"the disk is full at {where}", hint="sentinel cache prune, or SENTINEL_CACHE=/a/larger/disk"
+    )
+
+
 @contextlib.contextmanager
 def explained_disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or quota below `path` into one clear line."""
@@ -243,7 +266,4 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise InfrastructureError(
-            f"the disk is full at {path.parent}",
-            hint="sentinel cache prune, or SENTINEL_CACHE=/a/larger/disk",
-        ) from e
+        raise disk_full(path.parent) from e

@@ -40,8 +40,10 @@ class Document:
             mark = e.problem_mark or e.context_mark
             place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
             raise UsageError(f"{path}:{place}: not YAML: {e.problem or e.context}") from None
-        except yaml.YAMLError as e:
-            raise UsageError(f"{path}:1:1: not YAML: {e}") from None
+        except yaml.reader.ReaderError as e:
+            before = source[: e.position]
+            line, column = before.count("\n") + 1, e.position - before.rfind("\n")
+            raise UsageError(f"{path}:{line}:{column}: not YAML: {e.reason}") from None
 
     def error(self, where: KeyPath, what: str, *, at_key: bool = False) -> UsageError:
         """The error to raise for something wrong at `where`."""

@@ -11,8 +11,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernel import config, series, source
 from pytest import MonkeyPatch
+
+from kernel import config, series, source
 
 SOURCES = {
     "init/main.c": "int main;\n",
@@ -73,7 +74,11 @@ if test -n "$go"; then
   while ! test -e $go; do sleep 0.02; done
 fi
 at=$(grep -n error $1 | head -1 | cut -d: -f1)
-if test -n "$at"; then echo "$PWD/$1:$at:1: error: expected ';'"; echo "$PWD/$1:9:1: error: second"; exit 1; fi
+if test -n "$at"; then
+  echo "$PWD/$1:$at:1: error: expected ';'"
+  echo "$PWD/$1:9:1: error: second"
+  exit 1
+fi
 cp $1 $2
 """
 

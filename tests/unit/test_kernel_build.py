@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kernel import build as kernel_build
-from kernel import make, source
-from kernel.build import Kernel, build, installed, resulting_config
-from testbed.common import progress
-from testbed.common.cache import Cache
-from testbed.common.errors import BuildError, InfrastructureError, SentinelError, UsageError
 
+from kernel import compilation, config, make, source
+from kernel.build import Kernel, build, installed, requested_config, resulting_config
+from kernel.plan import plan
+from testbed.common import progress, settings
+from testbed.common.cache import Cache
+from testbed.common.errors import BuildError, InfrastructureError, UsageError
 from tests.fakes import kernel_tree
 
 TOOLCHAIN = {"gcc": "gcc 12.2.0", "ld": "ld 2.40"}
+REAL_TREE = settings.LINUX_4_9.get() or settings.LINUX_6_1.get() or None  # before a fixture hides it
 fork = multiprocessing.get_context("fork")
 
 
@@ -315,7 +316,7 @@ def test_an_interrupted_copy_or_extraction_is_not_taken_for_a_tree(lab: Lab, tmp
         assert lab.build(location=location).bzimage.read_bytes() == image
 
 
-def test_dry_run_touches_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_only_tells(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     predicted = lab.build(dry_run=True)
     said = capsys.readouterr().err
     assert "would be built" in said
@@ -329,6 +330,12 @@ def test_dry_run_touches_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_resulting_config_needs_no_build(lab: Lab) -> None:
+    requests = requested_config("4.9", location=str(lab.tree), flavour=("base",), cache=lab.cache)
+    assert {s: r.value for s, r in requests.items()} == {
+        "CONFIG_SMP": "y",
+        "CONFIG_MODULES": "n",
+        "CONFIG_LOCALVERSION": '""',
+    }
     text = resulting_config("4.9", location=str(lab.tree), flavour=("base",), cache=lab.cache)
     assert "CONFIG_SMP=y" in text
     assert installed(lab.cache) == []
@@ -358,8 +365,8 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 def test_an_interrupted_build_goes_on_where_it_was(
     lab: Lab, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_build.compilation, "_SUSPECT_S", 0.5)
-    monkeypatch.setattr(kernel_build.compilation.settings, "jobs", lambda: 1)
+    monkeypatch.setattr(compilation, "_SUSPECT_S", 0.5)
+    monkeypatch.setattr(settings, "jobs", lambda: 1)
     go = lab.tree.with_name("go")
     # make takes fs/ext4.c, init/main.c and mm/memory.c before it
     lab.edit("mm/migrate.c", f"linger {go}\n")
@@ -368,7 +375,8 @@ def test_an_interrupted_build_goes_on_where_it_was(
     _wait_for(lambda: any(output.glob("kernel-*/build/base/mm/migrate.o")))
     half = next(output.glob("kernel-*/build/base/mm/migrate.o"))
     time.sleep(0.6)  # the finished objects are old enough to be trusted
-    half.with_name("latest.o").write_text("written as it was killed")
+    for path in (half, half.with_name("another.o")):
+        path.write_text("half")  # what is being written when the end comes
     assert process.pid is not None
     os.kill(process.pid, how)
     process.join(20)
@@ -453,11 +461,21 @@ sources:
     assert "using Linux 6.1.7 instead" in said
     with pytest.raises(InfrastructureError, match="cannot be downloaded"):
         build("4.9", flavour=("base",), cache=lab.cache)
+    capsys.readouterr()
+    assert build(flavour=("base",), cache=lab.cache, dry_run=True).source == "4.9"
+    assert "would be downloaded" in capsys.readouterr().err
     package.unlink()
     with pytest.raises(
         InfrastructureError, match=r"no kernel source can be had: .*; the package .* not installed"
     ):
         build(flavour=("base",), cache=lab.cache)
+
+
+def test_an_unknown_source_is_answered_with_the_known(lab: Lab) -> None:
+    for location in (None, str(lab.tree)):
+        with pytest.raises(UsageError, match=r"no kernel source '5.10'") as caught:
+            build("5.10", location=location, flavour=("base",), cache=lab.cache)
+        assert caught.value.hint == "one of: auto, 4.9, 6.1"
 
 
 def test_auto_with_a_location_is_what_is_there(lab: Lab, tmp_path: Path) -> None:
@@ -472,11 +490,13 @@ def test_a_real_kernel_has_the_same_bytes_in_another_cache(
 ) -> None:
     if not request.config.getoption("--slow", default=False):
         pytest.skip("builds a kernel twice; run with --slow")
+    cache = Cache(tmp_path / "a")
     try:
-        first = build(cache=Cache(tmp_path / "a"))
-    except SentinelError as e:
+        plan(source.AUTO, location=REAL_TREE, flavour=config.DEFAULT, cache=cache)
+    except InfrastructureError as e:
         pytest.skip(f"no kernel source: {e.message}")
-    second = build(first.source, cache=Cache(tmp_path / "another-folder"))
+    first = build(location=REAL_TREE, cache=cache)
+    second = build(first.source, location=REAL_TREE, cache=Cache(tmp_path / "another-folder"))
     assert first.bzimage != second.bzimage
     assert files_equal(first.bzimage, second.bzimage)
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# The three commands. Everything they do is done by small programs one can also run by hand.
+
+.PHONY: help testbed test setup lint clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+help:
+	@echo 'make testbed   set everything up, train in a two-node machine, show a report'
+	@echo 'make test      lint, unit tests, documentation, and one real machine'
+	@echo 'make setup     only install what is needed (Debian packages and a virtual environment)'
+	@echo 'make lint      only the linters'
+	@echo 'make clean     remove the virtual environment (caches: sentinel cache prune --all)'
+
+testbed: setup
+	$(BIN)/sentinel doctor
+	$(BIN)/sentinel kernel build
+	$(BIN)/sentinel image build
+	$(BIN)/sentinel run experiments/suites/first.yaml
+
+test: setup
+	$(BIN)/tox run -e lint,docs,unit
+	$(BIN)/tox run -qq -e vm
+
+lint: setup
+	$(BIN)/tox run -e lint
+
+setup:
+	@testbed/setup $(VENV)
+
+clean:
+	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache

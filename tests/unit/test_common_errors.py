@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors: each kind has its own exit code, and the table of codes is what scripts rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.common import errors
+from testbed.common.errors import ExitCode, SentinelError
+
+KINDS = {
+    errors.UsageError: 2,
+    errors.BuildError: 3,
+    errors.BootError: 4,
+    errors.GuestPanicError: 5,
+    errors.GuestHangError: 6,
+    errors.WorkloadError: 7,
+    errors.LostConnectionError: 8,
+    errors.InfrastructureError: 9,
+}
+
+
+def test_the_exit_codes_are_the_promised_ones() -> None:
+    assert {code.name: int(code) for code in ExitCode} == {
+        "OK": 0,
+        "BUG": 1,
+        "USAGE": 2,
+        "BUILD": 3,
+        "BOOT": 4,
+        "PANIC": 5,
+        "HANG": 6,
+        "WORKLOAD": 7,
+        "LOST": 8,
+        "INFRASTRUCTURE": 9,
+        "INTERRUPTED": 130,
+    }
+    assert all(code.doc for code in ExitCode)
+    assert len({code.doc for code in ExitCode}) == len(ExitCode)
+
+
+@pytest.mark.parametrize(("kind", "code"), KINDS.items(), ids=lambda p: getattr(p, "__name__", str(p)))
+def test_each_kind_of_failure_has_its_code(kind: type[SentinelError], code: int) -> None:
+    error = kind("what", hint="do this", log=Path("/l"))
+    assert error.code == code
+    assert (str(error), error.message, error.hint, error.log) == ("what", "what", "do this", Path("/l"))
+    assert isinstance(error, SentinelError)
+
+
+def test_no_kind_of_failure_is_without_a_code_of_its_own() -> None:
+    assert set(SentinelError.__subclasses__()) == set(KINDS)
+
+
+def test_the_documented_table_of_exit_codes_is_the_real_one() -> None:
+    page = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+    if not page.exists():
+        pytest.skip("docs/exit-codes.md is not there")
+    text = page.read_text()
+    for code in ExitCode:
+        rows = [line for line in text.splitlines() if line.startswith("|") and f"{code.value}" in line]
+        assert any(code.doc in row for row in rows), f"{code.value}: {code.doc}"

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress: plain lines where there is no terminal, one display where there is one."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from testbed.common import progress
+from testbed.common.progress import note, step, warn
+
+
+def timeless(text: str) -> list[str]:
+    return re.sub(r"\(\d+\.\d s\)", "(T)", text).splitlines()
+
+
+def test_steps_nest_and_say_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    with step("Building"):
+        note("from a tree")
+        with step("Compiling") as inner:
+            warn("slow disk")
+            inner.done("cached")
+    note("after")
+    said = capsys.readouterr()
+    assert timeless(said.err) == [
+        "Building ...",
+        "  from a tree",
+        "  Compiling ...",
+        "    warning: slow disk",
+        "  Compiling: cached (T)",
+        "Building: done (T)",
+        "after",
+    ]
+    assert said.out == ""
+
+
+def test_a_step_that_fails_says_so_and_hands_the_error_on(capsys: pytest.CaptureFixture[str]) -> None:
+    for reason in (ValueError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(reason)), step("Outer"), step("Inner"):
+            raise reason
+        note("level again")
+        assert timeless(capsys.readouterr().err)[2:] == [
+            "  Inner: failed (T)",
+            "Outer: failed (T)",
+            "level again",
+        ]
+
+
+def test_a_step_says_how_long_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with step("Waiting") as s:
+        monkeypatch.setattr(progress.time, "monotonic", lambda: s.started + 61.25)
+    assert "Waiting: done (61.2 s)" in capsys.readouterr().err
+
+
+def test_without_a_terminal_a_long_step_speaks_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    with step("Compiling") as s:
+        started = s._spoke
+        monkeypatch.setattr(progress.time, "monotonic", lambda: started + now[0])
+        for second in range(0, 65, 5):
+            now[0] = float(second)
+            s.update(second / 100, f"file {second}")
+        s.update(None, "unknown")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "..." in line] == [
+        "Compiling ...",
+        "  ...  30% file 30",
+        "  ...  60% file 60",
+    ]
+
+
+def test_text_that_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with step("[bold]x[/bold]"):
+        note("a[0] [/red] [link=x]")
+        warn("[green]")
+    said = capsys.readouterr().err
+    for text in ("[bold]x[/bold] ...", "a[0] [/red] [link=x]", "warning: [green]", "[bold]x[/bold]: done"):
+        assert text in said
+
+
+def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    note("word " * 100)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_on_a_terminal_there_is_one_display_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
+    monkeypatch.setattr(progress, "console", terminal)
+    with step("Outer") as outer:
+        display = progress._live
+        assert display is not None
+        with step("Inner") as inner:
+            assert progress._live is display
+            inner.update(0.25, "[x] half")
+            outer.update(None, "going on")
+            assert [task.completed for task in display.tasks] == [0.0, 0.25]
+            assert [task.total for task in display.tasks] == [None, 1.0]
+        assert len(display.tasks) == 1
+    assert progress._live is None
+    assert isinstance(terminal.file, io.StringIO)
+    said = terminal.file.getvalue()
+    assert "  Inner: done" in said
+    assert "Outer: done" in said
+    assert "Outer ..." not in said
+
+
+def test_a_display_ends_with_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "console", terminal)
+    with pytest.raises(ValueError, match="no"), step("Outer"):
+        raise ValueError("no")
+    assert progress._live is None

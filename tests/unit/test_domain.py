@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Domain XML: golden files, libvirt's own schema, and names that want escaping.
+
+UPDATE_GOLDEN=1 writes the golden files anew; look at the difference before you keep it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Literal
+
+import lxml.etree
+import pytest
+
+from testbed import domain, machine
+from testbed.domain import Placed
+from testbed.machine import Hmat, Machine, Node
+
+GOLDEN = Path(__file__).parent / "golden"
+SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
+GIB = 1 << 30
+
+PLACED = Placed(
+    name="sentinel-default",
+    uuid="4dea22b3-1d52-4d8f-9e5a-0123456789ab",
+    accelerator="tcg",
+    emulator=Path("/usr/bin/qemu-system-x86_64"),
+    kernel=Path("/cache/kernel/abc/bzImage"),
+    disk=Path("/state/vms/default/disk.qcow2"),
+    console=Path("/state/vms/default/console.log"),
+    public_key="AAAAC3NzaC1lZDI1NTE5AAAAIA",
+)
+
+
+def _node(memory: int, *cpus: int, distance: tuple[int, ...] | None = None, hmat: Hmat | None = None) -> Node:
+    return Node.model_construct(memory=memory, cpus=cpus, distance=distance, hmat=hmat)
+
+
+def _hmat(latency: int, bandwidth: int) -> Hmat:
+    return Hmat(
+        read_latency_ns=latency,
+        write_latency_ns=latency + 1,
+        read_bandwidth_mib=bandwidth,
+        write_bandwidth_mib=bandwidth // 2,
+    )
+
+
+ODD = Machine.model_construct
+CASES: dict[str, tuple[Machine, Literal["kvm", "tcg"]]] = {
+    "two-node": (machine.load("two-node"), "tcg"),
+    "two-node-kvm": (machine.load("two-node"), "kvm"),
+    "two-node-hmat": (machine.load("two-node-hmat"), "tcg"),
+    "one-node": (ODD(vcpus=1, nodes=(_node(64 << 20, 0),)), "tcg"),
+    "four-nodes": (
+        ODD(
+            vcpus=4,
+            nodes=(
+                _node(GIB, 0, 2, distance=(10, 20, 30, 40)),
+                _node(2 * GIB, 1, distance=(20, 10, 20, 30)),
+                _node(512 << 20, 3, distance=(30, 20, 10, 20)),
+                _node(66 << 20, distance=(40, 30, 20, 10)),
+            ),
+        ),
+        "tcg",
+    ),
+    "two-initiators-hmat": (
+        ODD(vcpus=2, nodes=(_node(GIB, 0, hmat=_hmat(80, 100_000)), _node(GIB, 1, hmat=_hmat(300, 13_000)))),
+        "tcg",
+    ),
+    "custom-cpu": (ODD(vcpus=1, nodes=(_node(GIB, 0),), cpu="Haswell"), "kvm"),
+    "shared-folder": (
+        ODD(vcpus=1, nodes=(_node(GIB, 0),), shared_folder=Path("/home/a b/shared"), devices=()),
+        "tcg",
+    ),
+    "own-cmdline": (ODD(vcpus=1, nodes=(_node(GIB, 0),), cmdline="numa_balancing=enable quiet"), "tcg"),
+}
+
+
+def made(name: str) -> str:
+    spec, accelerator = CASES[name]
+    return domain.xml(spec, dataclasses.replace(PLACED, accelerator=accelerator))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_domain_is_the_golden_one(name: str) -> None:
+    golden = GOLDEN / f"{name}.xml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(made(name))
+    assert made(name) == golden.read_text(), "UPDATE_GOLDEN=1 pytest tests/unit/test_domain.py writes it anew"
+
+
+def test_every_golden_file_has_its_case() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.xml")} == set(CASES)
+
+
+def test_every_shipped_machine_has_a_golden_file() -> None:
+    assert set(machine.names()) <= set(CASES)
+
+
+@pytest.fixture(scope="module")
+def libvirt_schema() -> lxml.etree.RelaxNG:
+    if not SCHEMA.exists():
+        pytest.skip(f"{SCHEMA} is not there: apt-get install libvirt0")
+    return lxml.etree.RelaxNG(lxml.etree.parse(str(SCHEMA)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_domain_is_valid_for_libvirt(name: str, libvirt_schema: lxml.etree.RelaxNG) -> None:
+    libvirt_schema.assertValid(lxml.etree.fromstring(made(name).encode()))
+
+
+def test_libvirts_schema_refuses_what_is_wrong(libvirt_schema: lxml.etree.RelaxNG) -> None:
+    for old, new in (("<vcpu>2<", "<vcpu>two<"), ("<apic/>", "<apik/>"), ('type="file"', 'type="fyle"')):
+        wrong = made("two-node").replace(old, new, 1)
+        assert wrong != made("two-node")
+        assert not libvirt_schema.validate(lxml.etree.fromstring(wrong.encode()))
+
+
+HOSTILE = """a"b'c<d>&e;</name><![CDATA[--> é ]]>{{ 1 + 1 }}{% raw %}"""
+
+
+def test_hostile_names_and_command_lines_come_back_unharmed() -> None:
+    spec = ODD(
+        vcpus=1, nodes=(_node(GIB, 0),), cmdline=HOSTILE, shared_folder=Path("/x") / HOSTILE.replace("/", "")
+    )
+    placed = Placed(
+        name=HOSTILE,
+        uuid=PLACED.uuid,
+        accelerator="tcg",
+        emulator=Path("/e") / HOSTILE,
+        kernel=Path("/k") / HOSTILE,
+        disk=Path("/d") / HOSTILE,
+        console=Path("/c") / HOSTILE,
+        public_key="A+/=",
+    )
+    tree = lxml.etree.fromstring(domain.xml(spec, placed).encode())
+    assert tree.findtext("name") == HOSTILE
+    assert tree.findtext("os/kernel") == str(placed.kernel)
+    assert tree.findtext("devices/emulator") == str(placed.emulator)
+    assert tree.find("devices/disk/source").get("file") == str(placed.disk)
+    assert tree.find("devices/serial/source").get("path") == str(placed.console)
+    assert tree.find("devices/filesystem/source").get("dir") == str(spec.shared_folder)
+    assert tree.findtext("os/cmdline") == domain.cmdline(spec, placed)
+    assert domain.cmdline(spec, placed).endswith(f"sentinel.key=A+/= sentinel.host={HOSTILE} {HOSTILE}")
+
+
+def test_the_command_line_has_what_the_guest_needs_and_no_empty_words() -> None:
+    line = domain.cmdline(machine.load("two-node"), PLACED)
+    words = line.split(" ")
+    assert "" not in words
+    for word in ("console=ttyS0", "root=/dev/vda", "panic=-1", f"sentinel.key={PLACED.public_key}"):
+        assert word in words
+    assert words[-1] == "sentinel.host=sentinel-default"
+
+
+def test_a_template_that_names_what_is_not_there_is_an_error() -> None:
+    with pytest.raises(Exception, match="undefined"):
+        domain._environment.from_string("{{ nothing }}").render()

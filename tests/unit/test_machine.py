@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine specs: what any valid one promises, and what each invalid one is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lxml.etree
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from testbed import domain, machine
+from testbed.common.errors import InfrastructureError, UsageError
+from testbed.domain import Placed
+from testbed.machine import GRANULE, MIN_NODE, Machine, parse_size, shown_size
+
+few = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+PLACED = Placed(
+    name="sentinel-a",
+    uuid="00000000-0000-4000-8000-000000000001",
+    accelerator="tcg",
+    emulator=Path("/usr/bin/qemu-system-x86_64"),
+    kernel=Path("/cache/bzImage"),
+    disk=Path("/state/disk.qcow2"),
+    console=Path("/state/console.log"),
+    public_key="AAAA",
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """What a valid file may hold."""
+    vcpus = draw(st.integers(1, 8))
+    count = draw(st.integers(1, 4))
+    owner = [draw(st.integers(0, count - 1)) for _ in range(vcpus)]
+    nodes: list[dict[str, Any]] = []
+    distances, hmat = draw(st.booleans()), draw(st.booleans())
+    for i in range(count):
+        size = MIN_NODE + GRANULE * draw(st.integers(0, 2000))
+        node: dict[str, Any] = {"memory": shown_size(size), "cpus": [c for c in range(vcpus) if owner[c] == i]}
+        if distances:
+            node["distance"] = [10 if i == j else draw(st.integers(11, 254)) for j in range(count)]
+        if hmat:
+            figure = st.integers(1, 200_000)
+            names = ("read_latency_ns", "write_latency_ns", "read_bandwidth_mib", "write_bandwidth_mib")
+            node["hmat"] = {name: draw(figure) for name in names}
+        nodes.append(node)
+    return {
+        "vcpus": vcpus,
+        "nodes": nodes,
+        "accelerator": draw(st.sampled_from(["auto", "kvm", "tcg"])),
+        "cmdline": draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)),
+    }
+
+
+def load(folder: Path, spec: object) -> Machine:
+    path = folder / "m.yaml"
+    path.write_text(spec if isinstance(spec, str) else yaml.safe_dump(spec))
+    return machine.load(str(path))
+
+
+@few
+@given(specs())
+def test_any_valid_machine_becomes_xml_that_says_the_same(tmp_path: Path, spec: dict[str, Any]) -> None:
+    loaded = load(tmp_path, spec)
+    tree = lxml.etree.fromstring(domain.xml(loaded, PLACED).encode())
+    cells = tree.findall("cpu/numa/cell")
+    assert [int(cell.get("id")) for cell in cells] == list(range(len(spec["nodes"])))
+    sizes = [int(cell.get("memory")) << 10 for cell in cells]
+    assert sizes == [parse_size(node["memory"]) for node in spec["nodes"]]
+    assert sum(sizes) == loaded.memory == int(tree.findtext("memory")) << 10
+    cpus = [int(c) for cell in cells for c in (cell.get("cpus") or "").split(",") if c]
+    assert sorted(cpus) == list(range(spec["vcpus"]))
+    assert int(tree.findtext("vcpu")) == spec["vcpus"]
+    for node, cell in zip(spec["nodes"], cells, strict=True):
+        distances = [int(s.get("value")) for s in cell.findall("distances/sibling")]
+        assert distances == node.get("distance", [])
+    with_cpus = sum(bool(node["cpus"]) for node in spec["nodes"])
+    expected = with_cpus * len(cells) if "hmat" in spec["nodes"][0] else 0
+    for kind in ("latency", "bandwidth"):
+        assert len(tree.findall(f"cpu/numa/interconnects/{kind}[@type='read']")) == expected
+    assert tree.findtext("os/cmdline").endswith(spec["cmdline"])
+
+
+@few
+@given(specs())
+def test_a_machine_survives_json(tmp_path: Path, spec: dict[str, Any]) -> None:
+    loaded = load(tmp_path, spec)
+    assert Machine.model_validate(json.loads(json.dumps(loaded.model_dump(mode="json")))) == loaded
+
+
+@given(st.integers(0, 1 << 42).map(lambda n: n << 10))
+def test_a_size_is_read_back_as_it_is_shown(size: int) -> None:
+    assert parse_size(shown_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512 MiB", 512 << 20),
+        ("2GiB", 2 << 30),
+        ("1.5 GiB", 3 << 29),
+        ("64 KiB", 64 << 10),
+        ("0 KiB", 0),
+    ],
+)
+def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(2 << 30, "2 GiB"), (3 << 29, "1536 MiB"), ((1 << 30) + 1024, "1048577 KiB"), (0, "0 GiB")],
+)
+def test_sizes_are_shown_in_the_largest_unit_that_is_exact(size: int, text: str) -> None:
+    assert shown_size(size) == text
+
+
+@pytest.mark.parametrize("value", ["512", "512 MB", "-1 GiB", "GiB", "1,5 GiB", " 1 GiB", "", 512, None, 1.5])
+def test_what_is_no_size_is_refused_with_what_is_allowed(value: object) -> None:
+    with pytest.raises(ValueError, match=r"such as 512 MiB or 2 GiB \(units KiB, MiB, GiB\)"):
+        parse_size(value)
+
+
+@pytest.mark.parametrize("name", machine.names())
+def test_every_machine_that_ships_is_valid(name: str) -> None:
+    loaded = machine.load(name)
+    assert loaded.description
+    assert len(loaded.nodes) == 2
+
+
+def test_the_machines_that_ship_are_known_by_name() -> None:
+    assert machine.names() == ["two-node", "two-node-hmat"]
+
+
+def test_an_unknown_machine_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        machine.load("tow-node")
+    assert caught.value.message == (
+        "unknown machine 'tow-node'; there are: two-node, two-node-hmat, or a path to a YAML file"
+    )
+
+
+def test_a_path_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "m.yaml").write_text("vcpus: 1\nnodes: [{memory: 64 MiB, cpus: [0]}]\n")
+    assert machine.load("m.yaml", relative_to=tmp_path / "sub").vcpus == 1
+    assert machine.load("./sub/m.yaml", relative_to=tmp_path).vcpus == 1
+    with pytest.raises(UsageError, match=r"m\.yaml: cannot be read: No such file"):
+        machine.load("m.yaml", relative_to=tmp_path)
+
+
+TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "vcpus: 1\nnodes:\n  - memory: 62 MiB\n    cpus: [0]\n",
+            "3:13: nodes[0].memory: too small: a node needs at least 64 MiB",
+            id="node too small",
+        ),
+        pytest.param(
+            "vcpus: 1\nnodes:\n  - memory: 65 MiB\n    cpus: [0]\n",
+            "3:13: nodes[0].memory: must be a multiple of 2 MiB",
+            id="node not on a border",
+        ),
+        pytest.param(
+            TWO + "  - memory: 1 GiB\n    cpus: [1]\n",
+            "6:11: nodes[1].cpus: CPU 1 is in node 0 already",
+            id="CPU in two nodes",
+        ),
+        pytest.param(
+            "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 0, 1]\n",
+            "4:11: nodes[0].cpus: CPU 0 is in node 0 already",
+            id="CPU twice in a node",
+        ),
+        pytest.param(
+            "vcpus: 4\nnodes:\n  - memory: 1 GiB\n    cpus: [1, 3]\n",
+            "3:3: nodes: every CPU belongs to a node; without one: 0, 2",
+            id="CPU in no node",
+        ),
+        pytest.param(
+            "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1, 2]\n",
+            "4:11: nodes[0].cpus: there is no CPU 2; allowed: 0 to 1",
+            id="CPU out of range",
+        ),
+        pytest.param(
+            TWO + "    distance: [10, 20]\n",
+            "5:15: nodes[0].distance: needs one figure for each of the 1 nodes",
+            id="too many distances",
+        ),
+        pytest.param(
+            TWO + "    distance: [20, 10]\n  - memory: 1 GiB\n    distance: [10, 20]\n",
+            "5:15: nodes[0].distance: must be 10 to the node itself and more to every other",
+            id="distance to itself",
+        ),
+        pytest.param(
+            TWO + "    distance: [10, 10]\n  - memory: 1 GiB\n    distance: [20, 10]\n",
+            "5:15: nodes[0].distance: must be 10 to the node itself and more to every other",
+            id="another node as near as itself",
+        ),
+        pytest.param(
+            TWO + "    distance: [10, 20]\n  - memory: 1 GiB\n",
+            "6:5: nodes[1]: distance: all nodes have it, or none",
+            id="distances on one node only",
+        ),
+        pytest.param(
+            TWO + "  - memory: 1 GiB\n    hmat: {read_latency_ns: 1, write_latency_ns: 1, "
+            "read_bandwidth_mib: 1, write_bandwidth_mib: 1}\n",
+            "3:5: nodes[0]: hmat: all nodes have it, or none",
+            id="hmat on one node only",
+        ),
+        pytest.param(
+            TWO + "    distance: [10, 9]\n",
+            "5:20: nodes[0].distance[1]: input should be greater than or equal to 10 (got 9)",
+            id="distance too small",
+        ),
+        pytest.param(
+            "vcpus: 1\nnodes:\n  - memory: 1024\n    cpus: [0]\n",
+            "3:13: nodes[0].memory: must be a size such as 512 MiB or 2 GiB (units KiB, MiB, GiB) (got 1024)",
+            id="size without a unit",
+        ),
+        pytest.param("vcpus: 0\nnodes: []\n", "1:8: vcpus: input should be greater than or equal to 1 (got 0)",
+                     id="no CPU"),
+        pytest.param(
+            "nodes: []\n",
+            "1:8: nodes: tuple should have at least 1 item after validation, not 0",
+            id="no node",
+        ),
+        pytest.param(
+            "accelerator: xen\n" + TWO,
+            "1:14: accelerator: input should be 'auto', 'kvm' or 'tcg' (got 'xen')",
+            id="unknown accelerator",
+        ),
+        pytest.param(
+            "ram: 3\n" + TWO,
+            "1:1: ram: unknown key; allowed: description, vcpus, nodes, accelerator, cpu, cmdline, "
+            "shared_folder, devices",
+            id="unknown key",
+        ),
+        pytest.param(
+            TWO + "    cpu: 3\n",
+            "5:5: nodes[0].cpu: unknown key; allowed: memory, cpus, distance, hmat",
+            id="unknown key of a node",
+        ),
+        pytest.param(
+            TWO + "    hmat: {read_latency: 1}\n",
+            "5:12: nodes[0].hmat.read_latency: unknown key; allowed: read_latency_ns, write_latency_ns, "
+            "read_bandwidth_mib, write_bandwidth_mib",
+            id="unknown key of hmat",
+        ),
+    ],
+)  # fmt: skip
+def test_an_invalid_machine_is_told_where_what_and_what_is_allowed(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    assert f"{tmp_path}/m.yaml:{message}" in caught.value.message.splitlines()
+
+
+def test_a_machine_larger_than_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    four_gib = machine.load("two-node")
+    machine.check_host_memory(four_gib, available=4 << 30)
+    with pytest.raises(InfrastructureError) as caught:
+        machine.check_host_memory(four_gib, available=(4 << 30) - 1)
+    assert caught.value.message == "the machine has 4 GiB of memory, and this host has 4.0 GiB available"
+    assert caught.value.hint is not None
+    monkeypatch.setattr(machine, "host_available", lambda: 3 << 29)
+    with pytest.raises(InfrastructureError, match=r"this host has 1\.5 GiB available"):
+        machine.check_host_memory(four_gib)
+
+
+def test_the_hosts_free_memory_is_what_linux_calls_available() -> None:
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total = int(meminfo["MemTotal"].split()[0]) << 10
+    available = int(meminfo["MemAvailable"].split()[0]) << 10
+    assert machine.host_available() == pytest.approx(available, abs=total // 4)

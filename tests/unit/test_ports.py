@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports, keys and processes: the small finders."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed import keys, ports, processes
+from testbed.common import settings
+from testbed.common.errors import InfrastructureError
+from tests.fakes.programs import Programs
+
+
+def test_candidate_ports_are_free_and_several() -> None:
+    found = list(ports.candidates(5))
+    assert len(found) == 5
+    for port in found:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+
+
+def test_a_port_in_use_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert taken.getsockname()[1] not in set(ports.candidates(50))
+
+
+def test_the_key_is_made_once_and_only_the_owner_reads_it() -> None:
+    path = keys.private_key()
+    assert path == settings.state_root() / "keys" / "id_ed25519"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    before = path.read_bytes()
+    assert keys.private_key().read_bytes() == before
+    public = path.with_suffix(".pub").read_text().split()
+    assert public[0] == "ssh-ed25519"
+    assert keys.public_key() == public[1]
+
+
+def test_a_key_whose_making_was_interrupted_is_made_again() -> None:
+    path = settings.state_root() / "keys" / "id_ed25519"
+    path.parent.mkdir(parents=True)
+    path.write_text("half")
+    assert keys.public_key().startswith("AAAAC3NzaC1lZDI1NTE5")
+    assert path.read_text() != "half"
+
+
+def test_without_openssh_the_package_is_named(programs: Programs) -> None:
+    programs.alone()
+    with pytest.raises(InfrastructureError, match="ssh-keygen is not installed") as caught:
+        keys.private_key()
+    assert caught.value.hint == "apt-get install openssh-client"
+
+
+def test_only_a_qemu_that_names_the_disk_is_found(tmp_path: Path) -> None:
+    disk = str(tmp_path / "disk.qcow2")
+    idle = [sys.executable, "-S", "-c", "import sys; print(1, flush=True); sys.stdin.read()"]
+    commands = [
+        [*idle, "-blockdev", f'{{"filename":"{disk}"}}'],
+        [*idle, "-blockdev", '{"filename":"/another"}'],
+        [*idle, disk],  # such as an editor
+    ]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for command in commands
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert processes.of_disk(disk) == [started[0].pid]
+        assert os.getpid() not in processes.of_disk(disk)
+    finally:
+        for process in started:
+            process.communicate()
+    assert processes.of_disk(disk) == []

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real machines for tests: artefacts come from the ordinary cache, everything else is thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import boot
+from testbed import machine, vm
+from testbed.common import settings
+from testbed.vm import Boot, Vm
+
+KERNELS = ["6.1", "4.9"]
+Up = Callable[..., Vm]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Machines of tests live apart from the user's, and none survives."""
+    if shutil.which(settings.QEMU.get()) is None:
+        pytest.skip("no QEMU here: apt-get install qemu-system-x86")
+    state = tmp_path_factory.mktemp("state")
+    os.environ[settings.STATE.env] = str(state)
+    yield state
+    vm.reap()
+    left = [machine.name for machine in vm.all_vms() if machine.alive()]
+    assert not left, f"machines left running: {left}"
+
+
+@pytest.fixture(scope="session", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> str:
+    """Each kernel there is a source for."""
+    name: str = request.param
+    if name == "4.9" and not settings.LINUX_4_9.get():
+        pytest.skip("no Linux 4.9 source: set SENTINEL_LINUX_4_9 to a tree, tarball or REPOSITORY@COMMIT")
+    return name
+
+
+@pytest.fixture(scope="session")
+def any_kernel() -> str:
+    """One kernel, for what does not depend on it."""
+    return "4.9" if settings.LINUX_4_9.get() else "6.1"
+
+
+@pytest.fixture(scope="session")
+def small(any_kernel: str) -> Boot:
+    """A small two-node machine, ready to start."""
+    spec = machine.Machine.model_validate(
+        {"nodes": [{"memory": "512 MiB", "cpus": [0, 1]}, {"memory": "256 MiB"}], "vcpus": 2}
+    )
+    return boot.make(spec, kernel=any_kernel).boot
+
+
+@pytest.fixture
+def up(small: Boot) -> Iterator[Up]:
+    """Start machines (`small`, with changes to its spec) that end with the test."""
+    with ExitStack() as stack:
+
+        def start(name: str = "test", *, ready: bool = True, what: Any = None, **changes: Any) -> Vm:
+            wanted = what or replace(small, machine=small.machine.model_copy(update=changes))
+            started = stack.enter_context(running(name, wanted))
+            if ready:
+                started.wait_ready()
+            return started
+
+        yield start
+
+
+def running(name: str, what: Any) -> AbstractContextManager[Vm]:
+    return vm.running(name, what)

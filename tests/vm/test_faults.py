@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real faults, each with its own verdict, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from testbed import processes, vm
+from testbed.common.errors import (
+    BootError,
+    GuestHangError,
+    GuestPanicError,
+    InfrastructureError,
+    LostConnectionError,
+    SentinelError,
+    UsageError,
+)
+from testbed.common.files import read_json
+from testbed.vm import Boot, Vm
+from tests.vm.conftest import Up
+
+
+def qemus(machine: Vm) -> list[int]:
+    return processes.of_disk(str(machine.folder / "disk.qcow2"))
+
+
+def gone(machine: Vm, *, within: float = 15) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if not qemus(machine) and not machine.alive():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def judged(machine: Vm, **limits: float) -> SentinelError:
+    """The watchdog's verdict."""
+    watchdog = machine.watchdog()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            watchdog.check(**limits)
+        except SentinelError as verdict:
+            return verdict
+        time.sleep(0.1)
+    raise AssertionError("no verdict in 60 s")
+
+
+def soon(action: Callable[[], object], *, after: float = 1.0) -> None:
+    threading.Timer(after, action).start()
+
+
+def test_a_panic_is_a_panic_though_it_shows_as_a_broken_connection(up: Up) -> None:
+    machine = up()
+    with machine.shell() as shell, pytest.raises((LostConnectionError, GuestHangError)):
+        shell.run("echo c >/proc/sysrq-trigger", timeout=20)
+    verdict = judged(machine)
+    assert isinstance(verdict, GuestPanicError)
+    assert verdict.log == machine.console_path
+
+
+def test_a_kernel_without_its_root_panics_at_boot(up: Up) -> None:
+    with pytest.raises(GuestPanicError, match="root"):
+        up(cmdline="root=/dev/nowhere")
+
+
+def test_a_guest_that_never_gets_ready_is_a_hang_with_no_output(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", "0.08")  # 10 s of silence
+    with pytest.raises(GuestHangError, match="no output from the guest for 10 s"):
+        up(cmdline="init=/bin/cat")
+
+
+def test_a_guest_that_powers_off_at_once_is_a_failed_boot(up: Up) -> None:
+    with pytest.raises((BootError, GuestPanicError)):
+        up(cmdline="init=/bin/true")
+
+
+def test_a_workload_that_reports_nothing_makes_no_progress(up: Up) -> None:
+    verdict = judged(up(), progress=2)
+    assert isinstance(verdict, GuestHangError)
+    assert "no progress for 2 s, though the guest answers" in verdict.message
+
+
+def test_a_guest_without_network_has_lost_its_connection(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = up()
+    monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", "0.05")
+    machine.ask("monitor", command="set_link net0 off")
+    verdict = judged(machine, progress=1)
+    assert isinstance(verdict, LostConnectionError)
+    assert "does not answer" in verdict.message
+
+
+def test_a_killed_qemu_is_the_hosts_doing(up: Up) -> None:
+    machine = up()
+    for pid in qemus(machine):
+        os.kill(pid, signal.SIGKILL)
+    verdict = judged(machine)
+    assert isinstance(verdict, InfrastructureError)
+    assert "the machine is gone: QEMU died" in verdict.message
+    assert gone(machine)
+
+
+def test_a_killed_keeper_leaves_an_orphan_that_the_next_call_ends(up: Up) -> None:
+    machine = up(ready=False)
+    assert qemus(machine)
+    os.kill(read_json(machine.folder / "guest.json")["keeper"], signal.SIGKILL)
+    time.sleep(0.3)
+    assert vm.reap() == [machine.name]
+    assert gone(machine)
+    assert machine.ended() == "its keeper was killed"
+    assert not Path(machine.order["runtime"]).exists()
+
+
+STARTER = """
+    import sys, time
+    from pathlib import Path
+    from testbed import machine, vm
+    from testbed.common.cache import Cache
+    order = {order!r}
+    started = vm.start({name!r}, vm.load_boot(order))
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_machine_outlives_the_process_that_started_it(up: Up, how: signal.Signals) -> None:
+    order = up("model", ready=False).order
+    name = f"owned-{int(how)}"
+    starter = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(STARTER.format(order=order, name=name))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert starter.stdout is not None
+    assert starter.stdout.readline() == b"up\n"
+    machine = vm.find(name)
+    assert qemus(machine)
+    starter.send_signal(how)
+    starter.wait(timeout=20)
+    assert gone(machine)
+    assert machine.ended() == "its owner died"
+
+
+def test_a_machine_that_was_let_go_stays_until_it_is_told_to_end(small: Boot) -> None:
+    machine = vm.start("free", small)
+    machine.detach()
+    time.sleep(1)
+    found = vm.find_running("free")
+    assert qemus(found)
+    found.down()
+    assert gone(found)
+    assert found.ended() == "destroyed"
+
+
+def test_machines_side_by_side_do_not_collide(up: Up) -> None:
+    machines = [up(f"side-{i}", ready=False) for i in range(3)]
+    for machine in machines:
+        machine.wait_ready()
+    assert len({machine.port for machine in machines}) == 3
+    for machine in machines:
+        with machine.shell() as shell:
+            assert shell.run("hostname").out.strip() == f"sentinel-{machine.name}"
+
+
+def test_a_taken_name_and_a_taken_port_are_refused(up: Up, small: Boot) -> None:
+    up("taken", ready=False)
+    with pytest.raises(UsageError, match="'taken' is running already"):
+        vm.start("taken", small)
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(InfrastructureError, match=f"port {port} is in use"):
+            vm.start("portless", small, ssh_port=port)
+    assert gone(vm.find("portless"))
+
+
+def test_qemu_that_cannot_be_had_is_said(small: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTINEL_QEMU", "/nonexistent/qemu")
+    with pytest.raises(InfrastructureError, match="is not installed") as caught:
+        vm.start("without", small)
+    assert caught.value.hint == "apt-get install qemu-system-x86"
+
+
+def test_a_machine_that_libvirt_refuses_leaves_nothing(small: Boot) -> None:
+    broken = replace(small, kernel=Path("/nonexistent/bzImage"))
+    with pytest.raises(InfrastructureError, match=r"libvirt could not start the machine: .*bzImage"):
+        vm.start("broken", broken)
+    assert gone(vm.find("broken"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_a_disk_that_fills_while_saving_is_said_and_the_machine_goes_on(up: Up, tmp_path: Path) -> None:
+    machine = up()
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(full)], check=True)
+    try:
+        with pytest.raises(InfrastructureError, match="the disk is full"):
+            machine.save(full)
+        assert list(full.iterdir()) == []
+        with machine.shell() as shell:
+            assert shell.run("echo well").out == "well\n"
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)

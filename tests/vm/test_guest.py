@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest on every kernel: it boots, has its nodes, and is what images/guest says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments import boot
+from experiments.boot import Made
+from testbed import machine, vm
+from testbed.common import files
+from testbed.common.errors import GuestHangError, UsageError, WorkloadError
+from testbed.ssh import Shell
+from testbed.vm import Vm
+
+
+@pytest.fixture(scope="module")
+def made(kernel: str) -> Made:
+    return boot.make(machine.load("two-node"), kernel=kernel)
+
+
+@pytest.fixture(scope="module")
+def guest(made: Made) -> Iterator[Vm]:
+    before = made.image.disk.stat()
+    with vm.running("guest", made.boot) as started:
+        started.wait_ready()
+        yield started
+    after = made.image.disk.stat()
+    assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size), (
+        "the base image was written to"
+    )
+
+
+@pytest.fixture(scope="module")
+def shell(guest: Vm) -> Iterator[Shell]:
+    with guest.shell() as connected:
+        yield connected
+
+
+def test_it_runs_the_kernel_that_was_built(made: Made, shell: Shell) -> None:
+    assert shell.run("uname -r").out.strip() == made.kernel.release
+
+
+def test_it_has_two_nodes_and_the_second_has_no_processor(shell: Shell) -> None:
+    said = shell.run("numactl --hardware").out
+    assert "available: 2 nodes (0-1)" in said
+    assert re.search(r"node 0 cpus: 0 1\n", said)
+    assert re.search(r"node 1 cpus:\s*\n", said)
+    sizes = [int(mb) for mb in re.findall(r"node \d size: (\d+) MB", said)]
+    assert all(1900 < size <= 2048 for size in sizes)
+    assert re.search(r"0:\s+10\s+20", said)
+
+
+def test_its_console_tells_of_no_trouble(guest: Vm, shell: Shell) -> None:
+    shell.run("true")
+    watchdog = guest.watchdog()
+    watchdog.check()
+    assert watchdog.console.findings == []
+    assert "Linux version" in guest.console_path.read_text().splitlines()[0], "not from the first byte"
+
+
+def test_it_has_what_the_experiments_need(shell: Shell) -> None:
+    shell.run("python3 -c 'import numpy; assert numpy.arange(4).sum() == 6'")
+    shell.run("stress-ng --version")
+    version = shell.run(
+        "python2.7 -W ignore -c 'import tensorflow; print(tensorflow.__version__)'", timeout=600
+    )
+    assert version.out.strip() == "1.13.1"
+
+
+def test_it_is_slim(made: Made, shell: Shell) -> None:
+    assert made.image.entry.manifest["installed_bytes"] < 600 << 20
+    used_kib = int(shell.run("du -skx / | cut -f1", timeout=120).out)
+    assert used_kib < 600 << 10
+
+
+def test_only_the_testbeds_key_opens_it(guest: Vm, shell: Shell) -> None:
+    settings = shell.run("/usr/sbin/sshd -T").out.lower()
+    for line in (
+        "passwordauthentication no",
+        "permitrootlogin without-password",
+        "kbdinteractiveauthentication no",
+    ):
+        assert line in settings or line.replace("kbdinteractive", "challengeresponse") in settings
+    assert shell.run("cut -d: -f2 /etc/shadow | sort -u").out.split() == ["*"], "an account has a password"
+    options = (
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+    )
+    flags = [word for option in options for word in ("-o", option)]
+    refused = subprocess.run(
+        ["ssh", "-F", "none", *flags, "-i", "/dev/null", "-p", str(guest.port), "root@127.0.0.1", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 255
+    assert "Permission denied" in refused.stderr
+
+
+def test_it_is_reachable_on_loopback_only(guest: Vm) -> None:
+    inodes = set()
+    for pid in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(guest.folder).encode() in (pid / "cmdline").read_bytes():
+                inodes |= {str(fd.readlink()) for fd in (pid / "fd").iterdir()}
+        except OSError:
+            continue
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+    assert listening == [f"0100007F:{guest.port:04X}"]
+
+
+def test_files_and_folders_travel_both_ways(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "noise").write_bytes(os.urandom(3_000_000))
+    (folder / "script").write_text("#!/bin/sh\necho ran\n")
+    (folder / "script").chmod(0o755)
+    shell.put(folder, "/root/deep/copied")
+    assert shell.run("/root/deep/copied/script").out == "ran\n"
+    shell.get("/root/deep/copied/noise", tmp_path / "back")
+    assert files.sha256_file(tmp_path / "back") == files.sha256_file(folder / "noise")
+    with pytest.raises(UsageError, match="there is no /nowhere in the guest"):
+        shell.get("/nowhere", tmp_path / "nothing")
+    with pytest.raises(UsageError, match="does not exist"):
+        shell.put(tmp_path / "nothing here", "/root/x")
+
+
+def test_a_command_that_fails_or_hangs_says_so(shell: Shell) -> None:
+    with pytest.raises(WorkloadError, match=r"in the guest: no luck \(exit 3 from: "):
+        shell.run("echo no luck >&2; exit 3")
+    with pytest.raises(GuestHangError, match="no end within 1 s: sleep 100"):
+        shell.run("sleep 100", timeout=1)
+    assert shell.run("echo still here").out == "still here\n"
+
+
+def test_output_comes_as_it_is_printed(shell: Shell) -> None:
+    lines: list[str] = []
+    errors: list[str] = []
+    shell.run("echo a; echo b >&2; echo c", on_line=lines.append, on_error=errors.append)
+    assert (lines, errors) == (["a", "c"], ["b"])
