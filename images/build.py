@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _build(wanted: Definition, cache: Cache) -> Entry:
 
     def make(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        with cache.using(packages), _readable_by_other_users() as scratch:
+        with cache.using(packages), _shared_scratch() as scratch:
             shutil.copytree(packages.path, scratch / "wheels")
             shutil.copytree(wanted.guest, scratch / "guest")
             tar = folder / "rootfs.tar"
@@ -113,7 +113,9 @@ def _build(wanted: Definition, cache: Cache) -> Entry:
     return cache.build(KIND, wanted.key, make)
 
 
-def _bootstrap(wanted: Definition, scratch: Path, tar: Path, log: Path, update: Any) -> None:
+def _bootstrap(
+    wanted: Definition, scratch: Path, tar: Path, log: Path, update: Callable[[float, str], None]
+) -> None:
     """Fill `tar` with the guest's tree; `scratch` holds wheels/ and guest/."""
     pip = "/wheels/" + next((scratch / "wheels").glob("pip-*.whl")).name + "/pip"
     install = [
@@ -141,7 +143,11 @@ def _bootstrap(wanted: Definition, scratch: Path, tar: Path, log: Path, update: 
         _chrooted("python2.7 -B -W ignore -c 'import tensorflow; tensorflow.constant(1)'"),
         'du -xm "$1" | sort -n | tail -n 60',  # for whoever wonders where the room went
     ]
+    # As root mmdebstrap mounts /proc and more in the tree. In namespaces of its own these end with it, even
+    # if it is killed; as a user it makes such namespaces itself.
+    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = [
+        *(isolated if os.geteuid() == 0 else []),
         "mmdebstrap",
         *["--variant", "minbase"],
         *["--include", ",".join(wanted.packages)],
@@ -166,6 +172,7 @@ def _bootstrap(wanted: Definition, scratch: Path, tar: Path, log: Path, update: 
         explain=_telling_line,
         error=BuildError,
         what="building the guest's tree",
+        env={"TMPDIR": str(scratch)},
     )
 
 
@@ -206,11 +213,15 @@ def _pack(tar: Path, disk: Path, free_mib: int, log: Path) -> int:
 
 
 @contextlib.contextmanager
-def _readable_by_other_users() -> Any:
-    """A scratch folder that mmdebstrap's mapped users can read, wherever the cache lives."""
-    with tempfile.TemporaryDirectory(prefix="sentinel-image-") as name:
+def _shared_scratch() -> Iterator[Path]:
+    """A scratch folder that mmdebstrap's mapped users can use, wherever the cache lives."""
+    prefix = "sentinel-image-"
+    for stale in Path(tempfile.gettempdir()).glob(f"{prefix}[0-9]*-*"):  # left by a killed build
+        if not Path("/proc", stale.name.removeprefix(prefix).split("-")[0]).exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        folder.chmod(0o755)
+        folder.chmod(0o1777)
         yield folder
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from testbed import accel
 from testbed.common import settings
 from testbed.common.errors import SentinelError
-from testbed.common.run import run
+from testbed.common.run import find, run
 from testbed.machine import host_available
 
 MIN_MEMORY = 6 << 30  # bytes: the default machine, and room to build
@@ -83,7 +83,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def qemu() -> Check:
     program = settings.QEMU.get()
-    if shutil.which(program) is None:
+    if find(program) is None:
         return Check("QEMU", "fail", f"{program} is not installed", "apt-get install qemu-system-x86")
     text = accel.qemu_version(program)
     version = parse_version(text)
@@ -95,7 +95,7 @@ def qemu() -> Check:
 def plugins() -> Check:
     """Which plugin interface QEMU has: the timing model needs it (4 for the full model)."""
     program = settings.QEMU.get()
-    if shutil.which(program) is None:
+    if find(program) is None:
         return Check("QEMU plugins", "fail", "no QEMU", "apt-get install qemu-system-x86")
     refusal = run([program, "-M", "none", "-plugin", "/nonexistent.so"], check=False, timeout=20).stderr
     if "invalid option" in refusal or "not supported" in refusal:
@@ -138,7 +138,7 @@ def libvirt_connection(uri: str) -> Check:
 
 
 def tools(name: str, wanted: dict[str, str]) -> Check:
-    missing = {program: package for program, package in wanted.items() if shutil.which(program) is None}
+    missing = {program: package for program, package in wanted.items() if find(program) is None}
     if missing:
         packages = " ".join(sorted(set(missing.values())))
         return Check(name, "fail", f"missing: {', '.join(missing)}", f"apt-get install {packages}")
@@ -157,7 +157,7 @@ def headers() -> Check:
 
 
 def ccache() -> Check:
-    if shutil.which("ccache") is None:
+    if find("ccache") is None:
         return Check(
             "ccache", "warn", "not installed: rebuilt kernels take minutes longer", "apt-get install ccache"
         )

@@ -104,7 +104,7 @@ class Keeper:
     def _answer_one(self, server: socket.socket) -> None:
         """One connection, one request line, one answer line; a peer that misbehaves harms only itself."""
         peer, _ = server.accept()
-        with peer, contextlib.suppress(OSError, ValueError, KeyError):
+        with peer, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             peer.settimeout(5)
             line = peer.makefile("rb").readline()
             answer = self.answer(json.loads(line))
@@ -123,9 +123,10 @@ class Keeper:
                     self.destroy("destroyed")
                     return {"ok": True}
                 case "save":
+                    to = request["to"]
                     self.ended = "saved"
                     try:
-                        domain.save(request["to"])
+                        domain.save(to)
                     except libvirt.libvirtError:
                         self.ended = None
                         raise

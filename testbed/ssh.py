@@ -56,6 +56,12 @@ class _Lines(io.StringIO):
             self._on_line(line)
         return len(text)
 
+    def finish(self) -> None:
+        """Hand on what came last without the end of a line."""
+        if self._rest:
+            self._on_line(self._rest)
+            self._rest = ""
+
 
 class Follower:
     """A running command in the guest. Use as a context manager; leaving it hangs up on the command."""
@@ -183,6 +189,9 @@ class Shell:
             raise GuestHangError(f"no end within {timeout:g} s: {command}") from None
         except BROKEN as e:
             raise LostConnectionError(f"the connection to the guest broke: {e}") from None
+        for stream in (out, err):
+            if isinstance(stream, _Lines):
+                stream.finish()
         if result.exited == -1:  # paramiko's way to say that the channel closed without an exit status
             raise LostConnectionError("the connection to the guest broke")
         if check and result.exited != 0:
@@ -213,8 +222,7 @@ class Shell:
     def get(self, source: str, target: Path) -> None:
         """Copy one file out of the guest."""
         try:
-            with self._connection.sftp() as sftp:
-                sftp.get(source, str(target))
+            self._connection.sftp().get(source, str(target))  # one session, closed with the connection
         except FileNotFoundError:
             raise UsageError(f"there is no {source} in the guest") from None
         except BROKEN as e:

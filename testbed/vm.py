@@ -267,7 +267,8 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
     with files.locked(vms_root() / ".lock"), contextlib.ExitStack() as undo:
         if files.is_locked(folder / "lock"):
             raise UsageError(
-                f"the machine {name!r} is running already", hint=f"sentinel vm down {name}, or --name another"
+                f"the machine {name!r} is running already",
+                hint=f"sentinel vm down --vm {name}, or another --vm",
             )
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -31,9 +31,19 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def search_path() -> str:
+    """PATH with the system's folders: mke2fs lives in /usr/sbin, which a Debian user's PATH leaves out."""
+    return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+
+
+def find(program: str) -> str | None:
+    """The path of `program`, or None."""
+    return shutil.which(program, path=search_path())
+
+
 def which(program: str, *, package: str | None = None) -> str:
     """The path of `program`; a missing one is an error that names the Debian package to install."""
-    found = shutil.which(program)
+    found = find(program)
     if found is None:
         raise InfrastructureError(f"{program} is not installed", hint=f"apt-get install {package or program}")
     return found
@@ -50,11 +60,10 @@ def spawn(
     stderr: int | None = subprocess.STDOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; when the block ends its process group is gone, however the block ends."""
-    which(os.fspath(argv[0]))
     process = subprocess.Popen(
-        argv,
+        [which(os.fspath(argv[0])), *argv[1:]],
         cwd=cwd,
-        env=None if env is None else {**os.environ, **env},
+        env={**os.environ, "PATH": search_path(), **(env or {})},
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a snapshot at the training barrier saves: time to the first step, with and without, per model.
+
+    python benchmarks/barrier.py --rounds 3 --kernel 6.1 cnn lstm resnet20
+
+Both ways end at the same point: the process has been released and its first step is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+from experiments import boot, job, prepared
+from experiments.suite import MODELS
+from testbed import machine, snapshot, vm
+from testbed.common.cache import Cache
+
+ORDER = {"placement": "fast-only", "steps": 1, "warmup": 0}
+NAME = "bench-barrier"
+
+
+def first_step(machine_: vm.Vm, work: dict[str, Any] | None) -> None:
+    """Prepare the process (unless it waits already) and run one step."""
+    with machine_.shell() as shell:
+        watchdog = machine_.watchdog()
+        if work is not None:
+            job.prepare(shell, watchdog, work, within=machine_.limits.prepare)
+        job.release(shell, watchdog, ORDER, lambda record: None, per_step=machine_.limits.step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kernel", default="6.1")
+    options = parser.parse_args()
+
+    cache = Cache()
+    made = boot.make(machine.load("two-node"), kernel=options.kernel)
+    for name in options.models:
+        work = {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
+        entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+        seconds: dict[str, list[float]] = {"boot": [], "restore": []}
+        for _ in range(options.rounds):
+            started = time.perf_counter()
+            with vm.running(NAME, made.boot) as booted:
+                booted.wait_ready()
+                first_step(booted, work)
+                seconds["boot"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            with vm.running(NAME, snapshot.load(entry, cache=cache)) as restored:
+                first_step(restored, None)
+                seconds["restore"].append(time.perf_counter() - started)
+            print(f"{name}: {seconds['boot'][-1]:.1f} s, {seconds['restore'][-1]:.1f} s", file=sys.stderr)
+        slow, fast = (statistics.median(seconds[way]) for way in ("boot", "restore"))
+        size = entry.size() / (1 << 20)
+        print(
+            f"{name:9} boot {slow:6.1f} s   restore {fast:5.1f} s   {fast / slow:.2f} of it   {size:.0f} MiB"
+        )
+        print(json.dumps({"model": name, "kernel": made.kernel.release, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
