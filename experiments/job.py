@@ -73,7 +73,7 @@ def release(
     for line in _listen(
         shell, watchdog, f"tail -n +1 -F {_FOLDER}/steps.jsonl 2>/dev/null", progress=per_step
     ):
-        record = json.loads(line)
+        record = _record(line)
         watchdog.progress()
         if "exit" in record:
             if record["exit"] == 0 and ended:
@@ -83,6 +83,18 @@ def release(
             ended = True
         else:
             on_step(record)
+    raise _explained(shell, WorkloadError("the training process's records broke off"), watchdog)
+
+
+def _record(line: str) -> dict[str, Any]:
+    """A line of steps.jsonl."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise WorkloadError(f"the training process wrote what is no record: {line[:200]!r}")
+    return record
 
 
 def _listen(shell: Shell, watchdog: Watchdog, command: str, *, progress: float) -> Iterator[str]:

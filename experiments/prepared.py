@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job
-from testbed import accel, snapshot, vm
+from testbed import accel, keys, snapshot, vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.progress import step
@@ -30,6 +30,7 @@ def key(boot: Boot, work: dict[str, Any]) -> str:
             "accelerator": boot.accelerator,
             "qemu": accel.qemu_version(settings.QEMU.get()),
             "code": job.code_digest(),
+            "lets_in": keys.public_key(),
             "job": work,
         }
     )

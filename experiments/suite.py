@@ -113,8 +113,8 @@ def load(path: Path) -> Plan:
             raise document.error(
                 ("models", i, key), f"{model.name} has no such parameter; allowed: {allowed}", at_key=True
             )
-    for field in ("models", "placements"):
-        values = getattr(suite, field)
+    models = [model.resolved() for model in suite.models]
+    for field, values in (("models", models), ("placements", list(suite.placements))):
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise document.error((field, i), "stands here twice")

@@ -111,7 +111,7 @@ def locate(name: str, *, location: str | None, cache: Cache) -> Source:
     Nothing is downloaded. With a location, `auto` is whatever series is found there. Raises UsageError if
     the location is wrong, InfrastructureError if there is none and the default cannot be had.
     """
-    given, by = location, "--source"
+    given, by = location, "--source-location"
     if given is None and name != AUTO:
         setting = _setting(name)
         given, by = setting.get() or None, setting.env

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from testbed import vm
-from testbed.common import files
+from testbed import keys, vm
+from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import UsageError
 from testbed.vm import Boot, Saved, Vm
@@ -47,7 +47,15 @@ def find(name: str, *, cache: Cache) -> Saved:
 
 
 def load(entry: Entry, *, cache: Cache) -> Saved:
-    """What to give `vm.start` to restore a snapshot."""
+    """What to give `vm.start` to restore a snapshot.
+
+    Raises `UsageError` if its guest lets another testbed's key in: nobody here could reach it.
+    """
+    if entry.manifest["lets_in"] != keys.public_key():
+        raise UsageError(
+            f"the snapshot {entry.manifest.get('name', entry.key)!r} was made with another SSH key",
+            hint=f"use the {settings.STATE.env} it was made with, or make it again",
+        )
     boot = vm.load_boot({**entry.manifest["boot"], "cache": str(cache.root)})
     return Saved(
         boot=Boot(boot.machine, boot.kernel, boot.image, boot.accelerator, (*boot.uses, entry)),
@@ -68,14 +76,7 @@ def _manifest(saved: Saved) -> dict[str, Any]:
     boot = saved.boot
     return {
         "needs": [f"{e.kind}/{e.key}" for e in boot.uses],
-        "boot": {
-            "name": saved.name,
-            "uuid": saved.uuid,
-            "accelerator": boot.accelerator,
-            "machine": boot.machine.model_dump(mode="json"),
-            "kernel": str(boot.kernel),
-            "image": str(boot.image),
-            "uses": [[e.kind, e.key] for e in boot.uses],
-        },
+        "boot": {**boot.described(), "name": saved.name, "uuid": saved.uuid},
+        "lets_in": keys.public_key(),
         "memory_bytes": files.disk_usage(saved.memory),
     }

@@ -92,8 +92,9 @@ class Follower:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come: the command ended, or the connection did."""
-        return bool(self._channel.closed or self._channel.eof_received) and not self._channel.recv_ready()
+        """Whether nothing more will come: the command or the connection ended, and all it said was read."""
+        ended = self._channel.closed or self._channel.eof_received
+        return bool(ended and not self._channel.recv_ready() and not self._rest)
 
 
 class Shell:

@@ -55,6 +55,16 @@ class Boot:
     accelerator: Literal["kvm", "tcg"]
     uses: tuple[Entry, ...] = ()  # cache entries that must stay while it runs
 
+    def described(self) -> dict[str, Any]:
+        """As JSON; `load_boot` reads it."""
+        return {
+            "machine": self.machine.model_dump(mode="json"),
+            "kernel": str(self.kernel),
+            "image": str(self.image),
+            "accelerator": self.accelerator,
+            "uses": [[e.kind, e.key] for e in self.uses],
+        }
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -283,13 +293,9 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
             files.write_json(
                 folder / "order.json",
                 {
+                    **boot.described(),
                     "name": placed.name,
                     "uuid": placed.uuid,
-                    "accelerator": boot.accelerator,
-                    "machine": boot.machine.model_dump(mode="json"),
-                    "kernel": str(boot.kernel),
-                    "image": str(boot.image),
-                    "uses": [[e.kind, e.key] for e in boot.uses],
                     "cache": str(settings.cache_root()),
                     "disk": str(placed.disk),
                     "uri": uri or settings.LIBVIRT_URI.get(),
@@ -325,7 +331,7 @@ def running(
 
 
 def load_boot(order: dict[str, Any]) -> Boot:
-    """The `Boot` an order was made from."""
+    """The `Boot` that was described, its cache entries looked up in the cache at `order["cache"]`."""
     cache = Cache(Path(order["cache"]))
     entries = (cache.get(kind, key) for kind, key in order["uses"])
     return Boot(

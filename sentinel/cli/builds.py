@@ -58,7 +58,14 @@ def build(
         click.echo(built.bzimage)
 
 
-@kernel.command("list")
+@kernel.command(
+    "list",
+    epilog="""\b
+Examples:
+  sentinel kernel list
+  sentinel kernel list --json    the same for programs
+""",
+)
 @output.json_option
 def list_(as_json: bool) -> None:
     """List the built kernels."""

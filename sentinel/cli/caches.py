@@ -16,7 +16,14 @@ def cache() -> None:
     """List or prune cached kernels, images and snapshots."""
 
 
-@cache.command("list")
+@cache.command(
+    "list",
+    epilog="""\b
+Examples:
+  sentinel cache list
+  sentinel cache list --json    the same for programs
+""",
+)
 @output.json_option
 def list_(as_json: bool) -> None:
     """List what is in the cache, oldest use first."""

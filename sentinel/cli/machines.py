@@ -95,7 +95,14 @@ def _what(
     return boot.make(spec, kernel=kernel, location=location, dry_run=dry_run).boot
 
 
-@vm.command()
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm down
+  sentinel vm down --vm b
+  sentinel vm down --all
+"""
+)
 @_vm
 @click.option("--all", "everything", is_flag=True, help="End every machine.")
 def down(name: str, everything: bool) -> None:
@@ -107,7 +114,13 @@ def down(name: str, everything: bool) -> None:
         machine.down()
 
 
-@vm.command()
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm status
+  sentinel vm status --json    the same for programs
+"""
+)
 @output.json_option
 def status(as_json: bool) -> None:
     """List the machines and how they are."""
@@ -139,7 +152,14 @@ def _state(machine: Vm) -> dict[str, object]:
     }
 
 
-@vm.command(context_settings={"ignore_unknown_options": True})
+@vm.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Examples:
+  sentinel vm ssh                  a session
+  sentinel vm ssh --vm b uname -r  one command
+""",
+)
 @_vm
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...]) -> None:
@@ -182,7 +202,13 @@ def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> None:
         raise WorkloadError(f"exit {result.code} from: {line}")
 
 
-@vm.command()
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm console
+  sentinel vm console --follow | grep BUG
+"""
+)
 @_vm
 @click.option("-f", "--follow", is_flag=True, help="Go on until the machine ends.")
 def console(name: str, follow: bool) -> None:
@@ -195,7 +221,13 @@ def console(name: str, follow: bool) -> None:
         click.echo(line)
 
 
-@vm.command()
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm put train.py /root/train.py
+  sentinel vm put --vm b ./code /opt/code
+"""
+)
 @_vm
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target")
@@ -207,7 +239,13 @@ def put(name: str, source: Path, target: str) -> None:
         shell.put(source, target)
 
 
-@vm.command()
+@vm.command(
+    epilog="""\b
+Examples:
+  sentinel vm get /proc/vmstat .
+  sentinel vm get --vm b /root/out.json b.json
+"""
+)
 @_vm
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -44,6 +45,15 @@ class _Verbs(click.Group):
         module, attribute, _ = _VERBS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, SystemExit) as e:  # rich turns the one into the other
+            if isinstance(e, SystemExit) and not isinstance(e.__context__, BrokenPipeError):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has enough
+            return ExitCode.OK
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -95,9 +105,6 @@ def _run(words: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         console.print("interrupted", style="yellow")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has enough
-        sys.stderr.close()
-        return ExitCode.OK
     except Exception:
         traceback.print_exc()
         console.print("this is a defect of sentinel; please report the lines above", style="red")

@@ -18,7 +18,7 @@ def text() -> str:
         "# Commands",
         "What `--help` prints, verb by verb.",
     ]
-    for path, page in _pages(cli, click.Context(cli, info_name="sentinel", max_content_width=100)):
+    for path, page in _pages(cli, click.Context(cli, info_name="sentinel", **cli.context_settings)):
         parts.append(f"## {path}\n\n```text\n{page}\n```")
     return "\n\n".join(parts) + "\n"
 

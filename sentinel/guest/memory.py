@@ -12,6 +12,8 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 _SET_MEMPOLICY = 238  # x86-64 system call numbers
 _MIGRATE_PAGES = 256
+_MBIND = 237
+_MPOL_MF_MOVE = 2
 _MPOL = {"default": 0, "bind": 2, "interleave": 3}  # linux/mempolicy.h
 
 # placement -> (kernel policy, nodes); node 0 is the fast tier, node 1 the slow one
@@ -47,12 +49,29 @@ def move_all(to):
     _call(_MIGRATE_PAGES, ctypes.c_int(0), size, ctypes.byref(others), ctypes.byref(target))
 
 
+def spread_all(nodes):
+    """mbind(2) with MPOL_MF_MOVE: interleave what this process already has over `nodes`, mapping by mapping."""
+    mask = _mask(nodes)
+    size = ctypes.c_ulong(8 * ctypes.sizeof(mask) + 1)
+    with open("/proc/self/maps") as f:
+        mappings = [line.split() for line in f]
+    for words in mappings:
+        if words[-1] in ("[vvar]", "[vdso]", "[vsyscall]"):  # the kernel's own pages
+            continue
+        start, end = (ctypes.c_ulong(int(x, 16)) for x in words[0].split("-"))
+        length = ctypes.c_ulong(end.value - start.value)
+        policy = ctypes.c_int(_MPOL["interleave"])
+        _call(_MBIND, start, length, policy, ctypes.byref(mask), size, ctypes.c_uint(_MPOL_MF_MOVE))
+
+
 def place(placement):
     """Apply a placement to this process: the policy for what it will allocate, and what it has already.
 
-    With fast-only and slow-only everything moves to that node, as under `numactl --membind` from the start.
+    What it has moves too, so that all is as under `numactl --membind` or `--interleave` from the start.
     """
     policy, nodes = PLACEMENTS[placement]
+    if policy == "interleave":
+        spread_all(nodes)
     set_policy(policy, nodes)
     if policy == "bind":
         move_all(nodes[0])

@@ -139,7 +139,7 @@ class Cache:
 
     @contextlib.contextmanager
     def using(self, *entries: Entry) -> Iterator[None]:
-        """Keep `entries` from being pruned while the block runs; one that was pruned before it is an error."""
+        """Keep `entries` from being pruned while the block runs; one that is gone already is an error."""
         with contextlib.ExitStack() as stack:
             for entry in entries:
                 stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))

@@ -48,6 +48,9 @@ class SentinelError(Exception):
         self.hint = hint
         self.log = log
 
+    def __str__(self) -> str:
+        return self.message  # which may have been added to since
+
 
 class UsageError(SentinelError):
     code = ExitCode.USAGE

@@ -28,6 +28,7 @@ class Programs:
             assert found is not None, name
             (self.folder / name).symlink_to(found)
         self._monkeypatch.setenv("PATH", str(self.folder))
+        self._monkeypatch.setattr("testbed.common.run.search_path", lambda: str(self.folder))
 
     def shell(self, name: str, body: str) -> Path:
         """A fake that is a shell script."""
@@ -37,7 +38,8 @@ class Programs:
         """A fake that is a Python script."""
         head = (
             f"#!{sys.executable} -S\nimport sys\nfrom pathlib import Path\n"
-            f"with open({str(self._log)!r}, 'a') as f:\n    f.write(' '.join([{name!r}, *sys.argv[1:]]) + '\\n')\n"
+            f"with open({str(self._log)!r}, 'a') as f:\n"
+            f"    f.write(' '.join([{name!r}, *sys.argv[1:]]) + '\\n')\n"
         )
         return self._write(name, head + body + "\n")
 

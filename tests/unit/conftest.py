@@ -3,24 +3,32 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from testbed.common import progress, settings
+from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.programs import Programs
+
+_number = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def settings_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sentinel")
 
 
 @pytest.fixture(autouse=True)
-def own_settings(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def own_settings(settings_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for setting in settings.ALL:
         monkeypatch.delenv(setting.env, raising=False)
-    root = tmp_path_factory.mktemp("sentinel")
+    root = settings_root / str(next(_number))
     monkeypatch.setenv("SENTINEL_CACHE", str(root / "cache"))
     monkeypatch.setenv("SENTINEL_STATE", str(root / "state"))
+    monkeypatch.setattr("os.fsync", lambda _: None)  # no test survives a power cut anyway
     yield
     assert progress._depth == 0, "a step was left open"
 
@@ -29,3 +37,11 @@ def own_settings(
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Fake programs, first on PATH."""
     return Programs(tmp_path / "bin", monkeypatch)
+
+
+@pytest.fixture
+def hypervisor(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor]:
+    """Real keepers on fake libvirt and QEMU."""
+    host = Hypervisor(tmp_path, programs, monkeypatch)
+    yield host
+    host.close()

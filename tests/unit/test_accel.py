@@ -15,7 +15,9 @@ from testbed.common.errors import InfrastructureError
 from tests.fakes.programs import Programs
 
 VERSION = 'if [ "$1" = --version ]; then echo "QEMU emulator version 7.2.11"; exit; fi\n'
-PANICS = VERSION + 'echo "[ 0.9] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"'
+PANICS = (
+    VERSION + 'echo "[ 0.9] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"'
+)
 FIRMWARE = VERSION + "exit 85"
 
 
@@ -92,7 +94,7 @@ def test_a_qemu_that_fails_is_quoted_and_auto_falls_back_loudly(
     assert accel.choose("auto", kernel) == "tcg"
     said = capsys.readouterr().err
     assert "warning: no usable KVM (QEMU with KVM failed: failed to initialize kvm: Denied)" in said
-    with pytest.raises(InfrastructureError, match="^KVM does not work here: QEMU with KVM failed") as caught:
+    with pytest.raises(InfrastructureError, match=r"^KVM does not work here: QEMU with KVM failed") as caught:
         accel.choose("kvm", kernel)
     assert caught.value.hint == "accelerator: tcg"
 

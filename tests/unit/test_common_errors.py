@@ -52,11 +52,7 @@ def test_no_kind_of_failure_is_without_a_code_of_its_own() -> None:
     assert set(SentinelError.__subclasses__()) == set(KINDS)
 
 
-def test_the_documented_table_of_exit_codes_is_the_real_one() -> None:
-    page = Path(__file__).parents[2] / "docs" / "exit-codes.md"
-    if not page.exists():
-        pytest.skip("docs/exit-codes.md is not there")
-    text = page.read_text()
-    for code in ExitCode:
-        rows = [line for line in text.splitlines() if line.startswith("|") and f"{code.value}" in line]
-        assert any(code.doc in row for row in rows), f"{code.value}: {code.doc}"
+def test_what_is_added_to_a_message_is_shown() -> None:
+    error = errors.WorkloadError("it failed")
+    error.message += "; the console: why"
+    assert str(error) == "it failed; the console: why"

@@ -32,7 +32,7 @@ def test_an_atomic_write_makes_the_file_with_its_folder(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
     files.write_atomic(path, b"\0bytes")
     assert path.read_bytes() == b"\0bytes"
-    assert os.listdir(path.parent) == ["file"]
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("where", ["fsync", "fchmod"])
@@ -49,7 +49,18 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     with pytest.raises(KeyboardInterrupt):
         files.write_atomic(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_content_is_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename that reaches the disk before the data leaves an empty file after a power cut."""
+    path = tmp_path / "file"
+    synced: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append((Path(f"/proc/self/fd/{fd}").read_text(), path.exists()))
+    )
+    files.write_atomic(path, "content")
+    assert synced == [("content", False)]
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
@@ -59,7 +70,7 @@ def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         files.write_json(path, {"a": object()})
     assert files.read_json(path) == {"a": [2], "b": 1}
-    assert os.listdir(tmp_path) == ["v.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["v.json"]
 
 
 def test_digests_are_sha256_and_do_not_depend_on_key_order(tmp_path: Path) -> None:

@@ -115,9 +115,7 @@ def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), RuntimeError("a defect"), None])
-def test_however_the_block_ends_the_whole_group_is_gone(
-    tmp_path: Path, reason: BaseException | None
-) -> None:
+def test_however_the_block_ends_the_whole_group_is_gone(tmp_path: Path, reason: BaseException | None) -> None:
     script = f"sleep 60 & echo $! >{tmp_path}/pid; wait"
     try:
         with spawn(["sh", "-c", script]) as process:
@@ -195,7 +193,7 @@ def test_only_the_end_of_a_long_output_is_kept_for_the_explanation(tmp_path: Pat
     def explain(lines: Sequence[str]) -> None:
         kept.append(len(lines))
 
-    with pytest.raises(InfrastructureError, match="5000$"):
+    with pytest.raises(InfrastructureError, match=r"5000$"):
         stream(["sh", "-c", "seq 5000; exit 1"], log=tmp_path / "log", explain=explain)
     assert kept == [4000]
 
@@ -220,5 +218,5 @@ def test_a_stream_that_is_interrupted_ends_its_program(tmp_path: Path) -> None:
 
 
 def test_shown_is_what_a_shell_reads_back() -> None:
-    argv = ["a", "b c", "it's", "", "$HOME", "*", Path("/x y")]
+    argv: list[str | Path] = ["a", "b c", "it's", "", "$HOME", "*", Path("/x y")]
     assert shlex.split(shown(argv)) == [os.fspath(a) for a in argv]

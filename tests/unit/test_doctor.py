@@ -60,7 +60,7 @@ def well(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     qemu(programs)
     monkeypatch.setattr(accel, "probe", lambda kernel: Verdict(True, "linux", "ran", 1.5))
     monkeypatch.setattr(doctor, "host_available", lambda: 16 << 30)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=100 << 30))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=100 << 30))
     monkeypatch.setattr(doctor, "Path", headers_in(tmp_path / "usr", "libelf.h", "openssl/ssl.h"))
     return programs
 
@@ -83,9 +83,8 @@ def checks() -> dict[str, Check]:
 
 def test_on_a_host_where_all_is_well_every_line_is_ok(well: Programs) -> None:
     found = doctor.examine()
-    assert {check.name: check.state for check in found} == {
-        name: "ok"
-        for name in (
+    assert {check.name: check.state for check in found} == dict.fromkeys(
+        [
             "QEMU",
             "QEMU plugins",
             "KVM",
@@ -99,12 +98,15 @@ def test_on_a_host_where_all_is_well_every_line_is_ok(well: Programs) -> None:
             "memory",
             "disk",
             "host NUMA",
-        )
-    }
+        ],
+        "ok",
+    )
     assert all(check.found for check in found)
 
 
-@pytest.mark.parametrize("name", [*doctor._BUILD_TOOLS, *doctor._IMAGE_TOOLS, "qemu-img", "ssh", "ssh-keygen"])
+@pytest.mark.parametrize(
+    "name", [*doctor._BUILD_TOOLS, *doctor._IMAGE_TOOLS, "qemu-img", "ssh", "ssh-keygen"]
+)
 def test_each_missing_tool_names_the_line_that_installs_it(well: Programs, name: str) -> None:
     (well.folder / name).unlink()
     package = {
@@ -247,7 +249,7 @@ def test_a_python_without_libvirts_module_is_a_line_too(
 
 def test_little_memory_and_a_full_disk_are_warnings(well: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "host_available", lambda: 3 << 30)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=5 << 30))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=5 << 30))
     found = checks()
     assert found["memory"].state == "warn"
     assert found["memory"].found == "3.0 GiB available; the default machine wants 6"

@@ -123,7 +123,7 @@ def test_shipped_fragments_ask_for_what_the_testbed_relies_on(version: Version) 
     assert ("CONFIG_ACPI_HMAT" in wanted) == (version == V6_1)
     debug = config.merged([*config.DEFAULT, "debug"], version=version)
     assert debug["CONFIG_PROVE_LOCKING"].value == "y"
-    assert debug["CONFIG_KASAN"].value == "y"
+    assert ("CONFIG_KASAN" in debug) == (version == V6_1)
 
 
 def test_shipped_fragments_request_a_symbol_once_each() -> None:

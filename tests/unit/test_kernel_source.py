@@ -122,7 +122,7 @@ def test_a_new_source_needs_no_code(
 
 def test_wrong_locations(data: kernel_tree.Data, cache: Cache, tree: Path, tmp_path: Path) -> None:
     six = kernel_tree.make_tree(tmp_path / "six", version="6.1.7")
-    assert failure("4.9", str(six), cache).message == f"--source={six} is Linux 6.1.7, not 4.9"
+    assert failure("4.9", str(six), cache).message == f"--source-location={six} is Linux 6.1.7, not 4.9"
     five = kernel_tree.make_tree(tmp_path / "five", version="5.10.1")
     assert "is Linux 5.10.1, not 4.9 or 6.1" in failure("auto", str(five), cache).message
     assert "no such file or folder" in failure("4.9", str(tmp_path / "none"), cache).message
@@ -142,7 +142,7 @@ def test_wrong_commits(data: kernel_tree.Data, cache: Cache, tree: Path, tmp_pat
     commit = kernel_tree.make_repository(tree)
     assert locate("4.9", location=f"{tree}@HEAD", cache=cache).digest == f"git:{commit}"
     missing = failure("4.9", f"{tree}@{'1' * 40}", cache)
-    assert missing.message == f"--source: the commit {'1' * 40} is not in {tree}"
+    assert missing.message == f"--source-location: the commit {'1' * 40} is not in {tree}"
     assert "is not a folder" in failure("4.9", "https://example.org/linux@v4.9", cache).message
     assert "is Linux 4.9.0, not 6.1" in failure("6.1", f"{tree}@HEAD", cache).message
 

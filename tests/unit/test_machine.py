@@ -18,9 +18,7 @@ from testbed.common.errors import InfrastructureError, UsageError
 from testbed.domain import Placed
 from testbed.machine import GRANULE, MIN_NODE, Machine, parse_size, shown_size
 
-few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 PLACED = Placed(
     name="sentinel-a",
@@ -44,7 +42,10 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     distances, hmat = draw(st.booleans()), draw(st.booleans())
     for i in range(count):
         size = MIN_NODE + GRANULE * draw(st.integers(0, 2000))
-        node: dict[str, Any] = {"memory": shown_size(size), "cpus": [c for c in range(vcpus) if owner[c] == i]}
+        node: dict[str, Any] = {
+            "memory": shown_size(size),
+            "cpus": [c for c in range(vcpus) if owner[c] == i],
+        }
         if distances:
             node["distance"] = [10 if i == j else draw(st.integers(11, 254)) for j in range(count)]
         if hmat:
@@ -229,8 +230,11 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
             "3:13: nodes[0].memory: must be a size such as 512 MiB or 2 GiB (units KiB, MiB, GiB) (got 1024)",
             id="size without a unit",
         ),
-        pytest.param("vcpus: 0\nnodes: []\n", "1:8: vcpus: input should be greater than or equal to 1 (got 0)",
-                     id="no CPU"),
+        pytest.param(
+            "vcpus: 0\nnodes: []\n",
+            "1:8: vcpus: input should be greater than or equal to 1 (got 0)",
+            id="no CPU",
+        ),
         pytest.param(
             "nodes: []\n",
             "1:8: nodes: tuple should have at least 1 item after validation, not 0",
@@ -259,7 +263,7 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
             id="unknown key of hmat",
         ),
     ],
-)  # fmt: skip
+)
 def test_an_invalid_machine_is_told_where_what_and_what_is_allowed(
     tmp_path: Path, text: str, message: str
 ) -> None:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_results_synthetic import add, begin, cell_of, fail, make_run, ok, provenance_of, steps_of
 
 from results import records
 from results.records import VERDICTS, Result, Step, Throttle, verdict_of, write_repeat, write_run
 from results.runs import Run, finished, read_info
 from testbed.common import errors
+from tests.fakes.run_records import add, begin, cell_of, fail, make_run, ok, provenance_of, steps_of
 
 CELL = cell_of("resnet20", "fast")
 
@@ -89,7 +89,7 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from results import records
-from test_results_synthetic import add, cell_of, steps_of
+from tests.fakes.run_records import add, cell_of, steps_of
 put = records._put
 def die(path, value):
     put(path, value)
@@ -273,3 +273,10 @@ def test_strange_folders_are_told(run_dir: Path) -> None:
         "other: not a cell of run.json; left out",
         "0x1: not a repeat; left out",
     ]
+
+
+def test_a_synthetic_run_is_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert [cell.id for cell in run.cells][:3] == ["resnet20-fast", "resnet20-slow", "resnet20-sentinel"]
+    assert all(len(cell.repeats) == 3 and not cell.failures for cell in run.cells)
+    assert run.warnings == []

@@ -13,13 +13,13 @@ import lxml.html
 import pytest
 from rich.console import Console
 from rich.table import Table
-from test_results_synthetic import ALIKE, add, begin, cell_of, fail, make_run, steps_of
 
 from results.compare import Comparison, compare
 from results.report import report, rows, to_dict, write_html
 from results.runs import Run
 from results.summary import NO_PERFORMANCE
 from testbed.common.errors import UsageError
+from tests.fakes.run_records import ALIKE, add, begin, cell_of, fail, make_run, steps_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_results_synthetic import add, begin, cell_of, make_run, steps_of
 
 from results import cells, losses
 from results.frames import cell_frame, step_frame
@@ -27,6 +26,7 @@ from results.stats import (
     summarise,
 )
 from results.units import digits, duration, plain
+from tests.fakes.run_records import add, begin, cell_of, make_run, steps_of
 
 times = st.floats(min_value=1e3, max_value=1e10)
 data = st.lists(st.lists(times, min_size=1, max_size=6), min_size=1, max_size=5)

@@ -45,9 +45,7 @@ class Guest:
         with self.path.open("a") as f:
             f.write(text)
 
-    def after(
-        self, seconds: float, *, silence: float | None = None, progress: float | None = None
-    ) -> None:
+    def after(self, seconds: float, *, silence: float | None = None, progress: float | None = None) -> None:
         self.time += seconds
         self.watchdog.check(silence=silence, progress=progress)
 
@@ -177,7 +175,7 @@ def test_output_ends_the_silence(guest: Guest) -> None:
 def test_silence_with_evidence_names_it(guest: Guest) -> None:
     guest.say("INFO: task touch:55 blocked for more than 120 seconds.\n")
     guest.after(0)
-    with pytest.raises(GuestHangError, match="no output .*; the console: INFO: task touch:55 blocked"):
+    with pytest.raises(GuestHangError, match=r"no output .*; the console: INFO: task touch:55 blocked"):
         guest.after(6, silence=6)
 
 

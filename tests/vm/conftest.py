@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from experiments import boot
-from testbed import machine, vm
+from testbed import keys, machine, vm
 from testbed.common import settings
 from testbed.vm import Boot, Vm
 
@@ -33,6 +33,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if shutil.which(settings.QEMU.get()) is None:
         pytest.skip("no QEMU here: apt-get install qemu-system-x86")
     state = tmp_path_factory.mktemp("state")
+    shutil.copytree(keys.private_key().parent, state / "keys")  # cached snapshots let the user's key in
     os.environ[settings.STATE.env] = str(state)
     yield state
     vm.reap()

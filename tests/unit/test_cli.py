@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program: help, exit codes, errors, JSON and completion of every verb."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from experiments import runner
+from sentinel.cli import main
+from testbed import doctor, ssh, vm
+from testbed.common import errors, files
+from testbed.common.cache import Cache
+from testbed.common.errors import ExitCode, SentinelError
+from testbed.doctor import Check
+from testbed.ssh import Result
+from tests.fakes.hypervisor import Hypervisor
+from tests.fakes.run_records import make_run
+
+SUITES = Path(runner.__file__).parent / "suites"
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def sentinel(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the program in this process."""
+
+    def run(*words: str) -> Outcome:
+        code = main._run(list(words), debug="--debug" in words)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+def verbs(command: click.Command = main.cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, groups included."""
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from verbs(child, (*path, name))
+
+
+def is_group(path: tuple[str, ...]) -> bool:
+    command: click.Command = main.cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    return isinstance(command, click.Group)
+
+
+ALL = list(verbs())
+LEAVES = [path for path in ALL if not is_group(path)]
+
+
+def fail_with(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_every_verb_is_there() -> None:
+    assert {" ".join(path) for path in LEAVES} == {
+        "cache list",
+        "cache prune",
+        "compare",
+        "completion",
+        "doctor",
+        "image build",
+        "kernel build",
+        "kernel config",
+        "kernel list",
+        "report",
+        "run",
+        "vm console",
+        "vm down",
+        "vm exec",
+        "vm get",
+        "vm put",
+        "vm snapshot",
+        "vm ssh",
+        "vm status",
+        "vm up",
+    }
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_verb_has_help(sentinel: Run, path: tuple[str, ...]) -> None:
+    said = sentinel(*path, "--help")
+    assert said.code == ExitCode.OK
+    assert said.out.startswith(" ".join(("Usage: sentinel", *path)))
+    assert said.err == ""
+    if path in LEAVES:
+        examples = said.out.partition("Examples:")[2]
+        assert f"sentinel {' '.join(path)}" in examples
+        own = "\n".join(line for line in examples.splitlines() if f"sentinel {' '.join(path)}" in line)
+        options = re.findall(r"(?<![\w-])--[a-z][a-z-]+", own)
+        assert set(options) <= set(re.findall(r"--[a-z][a-z-]+", said.out.partition("Examples:")[0]))
+
+
+def test_the_one_line_of_each_verb_is_what_its_help_begins_with(sentinel: Run) -> None:
+    for name, (_, _, line) in main._VERBS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)[:40]}", sentinel("--help").out, re.M), name
+
+
+def test_the_help_names_every_exit_code(sentinel: Run) -> None:
+    text = sentinel("--help").out
+    for code in ExitCode:
+        assert re.search(rf"^ +{code.value}  {re.escape(code.doc)}$", text, re.M), code
+
+
+def test_help_answers_without_loading_the_rooms() -> None:
+    check = (
+        "import sys; from sentinel.cli import main\n"
+        "try: main.main(['--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "heavy = {'pydantic', 'pandas', 'libvirt', 'fabric', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, timeout=60)
+
+
+def test_the_version_is_the_packages(sentinel: Run) -> None:
+    from importlib.metadata import version
+
+    assert sentinel("--version").out == f"sentinel, version {version('sentinel-testbed')}\n"
+
+
+def test_an_unknown_verb_option_or_argument_is_a_usage_error(sentinel: Run) -> None:
+    for words in (
+        ("dance",),
+        ("vm", "dance"),
+        ("vm", "up", "--nonsense"),
+        ("vm", "up", "--ssh-port", "70000"),
+        ("completion", "tcsh"),
+        ("run",),
+        ("cache", "prune"),
+        ("cache", "prune", "--older-than", "-1"),
+    ):
+        said = sentinel(*words)
+        assert said.code == ExitCode.USAGE, words
+        assert "Error: " in said.err, words
+        assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("words", [(), ("vm",), ("cache",), ("kernel",), ("image",)], ids=" ".join)
+def test_a_group_without_a_verb_shows_its_help(sentinel: Run, words: tuple[str, ...]) -> None:
+    said = sentinel(*words)
+    assert said.code == ExitCode.USAGE
+    assert "Usage: sentinel" in said.err
+    assert "Commands:" in said.err
+
+
+KINDS = [
+    errors.UsageError,
+    errors.BuildError,
+    errors.BootError,
+    errors.GuestPanicError,
+    errors.GuestHangError,
+    errors.WorkloadError,
+    errors.LostConnectionError,
+    errors.InfrastructureError,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_expected_failure_is_a_line_a_hint_a_log_and_its_code(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch, kind: type[SentinelError]
+) -> None:
+    error = kind("it [bold]failed[/bold]\nin two ways", hint="do [this]", log=Path("/a/log"))
+    monkeypatch.setattr(vm, "reap", fail_with(error))
+    said = sentinel("vm", "status")
+    assert said.code == kind.code
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "error: it [bold]failed[/bold]",
+        "error: in two ways",
+        " hint: do [this]",
+        "  log: /a/log",
+    ]
+
+
+def test_debug_shows_the_traceback_of_an_expected_failure(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "reap", fail_with(errors.BootError("no boot")))
+    said = sentinel("--debug", "vm", "status")
+    assert said.code == ExitCode.BOOT
+    assert "Traceback (most recent call last)" in said.err
+    assert said.err.endswith("error: no boot\n")
+
+
+def test_a_defect_is_a_traceback_and_says_so(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "reap", fail_with(ZeroDivisionError("oh")))
+    said = sentinel("vm", "status")
+    assert said.code == ExitCode.BUG
+    assert "ZeroDivisionError: oh" in said.err
+    assert "this is a defect of sentinel" in said.err
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), click.Abort()])
+def test_an_interruption_has_its_code(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    monkeypatch.setattr(vm, "reap", fail_with(stop))
+    said = sentinel("vm", "status")
+    assert (said.code, said.err.strip()) == (ExitCode.INTERRUPTED, "interrupted")
+
+
+def test_a_terminated_program_is_interrupted(tmp_path: Path) -> None:
+    """SIGTERM must end machines as Ctrl-C does."""
+    check = (
+        "import os, signal\nfrom sentinel.cli import main\nfrom testbed import vm\n"
+        "vm.reap = lambda: os.kill(os.getpid(), signal.SIGTERM)\nmain.main(['vm', 'status'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr.strip()) == (ExitCode.INTERRUPTED, "interrupted")
+
+
+@pytest.mark.parametrize("words", [("completion", "bash"), ("cache", "list")], ids=" ".join)
+def test_a_reader_who_has_enough_is_no_failure(words: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sentinel.cli.main", *words]
+    with os.fdopen(write, "wb") as out:
+        done = subprocess.run(command, check=False, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(sentinel: Run, shell: str) -> None:
+    said = sentinel("completion", shell)
+    assert said.code == ExitCode.OK
+    assert "_SENTINEL_COMPLETE" in said.out
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=said.out, text=True, check=True, capture_output=True)
+
+
+def test_completion_knows_the_verbs() -> None:
+    environment = {
+        **os.environ,
+        "_SENTINEL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "sentinel vm s",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from sentinel.cli.main import cli; cli(prog_name='sentinel')"],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["plain,snapshot", "plain,ssh", "plain,status"]
+
+
+def parsed(said: Outcome) -> Any:
+    assert said.code == ExitCode.OK, said.err
+    return json.loads(said.out)
+
+
+def test_the_cache_is_listed_and_pruned(sentinel: Run) -> None:
+    assert parsed(sentinel("cache", "list", "--json")) == []
+    Cache().build("kernel", "abc123", lambda _: {"release": "4.9.0"})
+    (entry,) = parsed(sentinel("cache", "list", "--json"))
+    assert (entry["kind"], entry["key"], entry["release"]) == ("kernel", "abc123", "4.9.0")
+    assert entry["bytes"] > 0
+    assert re.search(r"kernel +abc123 +.* ago +4\.9\.0", sentinel("cache", "list").out)
+    said = sentinel("cache", "prune", "--older-than", "30")
+    assert said.out == "0 B freed\n"
+    said = sentinel("cache", "prune", "--all", "--dry-run")
+    assert "would remove kernel abc123" in said.out
+    assert Cache().get("kernel", "abc123") is not None
+    entry_there = Cache().get("kernel", "abc123")
+    assert entry_there is not None
+    with Cache().using(entry_there):
+        assert "in use, kept: kernel abc123" in sentinel("cache", "prune", "--kind", "kernel").out
+    said = sentinel("cache", "prune", "--key", "abc")
+    assert re.fullmatch(r"removed kernel abc123\n.* freed\n", said.out)
+    assert Cache().entries() == []
+
+
+def test_no_kernels_are_an_empty_list(sentinel: Run) -> None:
+    assert parsed(sentinel("kernel", "list", "--json")) == []
+
+
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warn", 0), ("fail", 9)])
+def test_the_doctors_exit_code_tells_whether_something_is_missing(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch, state: Any, code: int
+) -> None:
+    found = [Check("QEMU", "ok", "10.0"), Check("KVM", state, "[none]", "buy one")]
+    monkeypatch.setattr(doctor, "examine", lambda **_: found)
+    said = sentinel("doctor", "--json")
+    assert said.code == code
+    assert json.loads(said.out)[1] == {"name": "KVM", "state": state, "found": "[none]", "mend": "buy one"}
+    said = sentinel("doctor")
+    assert said.code == code
+    assert re.search(rf"{state} +KVM +\[none\] +buy one", said.out)
+
+
+def test_a_suites_cells_are_listed_without_running_them(sentinel: Run) -> None:
+    suite = str(SUITES / "first.yaml")
+    cells = parsed(sentinel("run", suite, "--dry-run", "--json"))
+    assert [cell["placement"] for cell in cells] == ["fast-only", "slow-only"]
+    table = sentinel("run", suite, "--dry-run").out
+    assert all(cell["id"] in table for cell in cells)
+
+
+def test_a_wrong_suite_is_told_with_its_place(sentinel: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("name: x\n")
+    said = sentinel("run", str(tmp_path / "s.yaml"), "--dry-run")
+    assert said.code == ExitCode.USAGE
+    assert said.err.splitlines() == [
+        f"error: {tmp_path}/s.yaml:1:1: models: missing, and must be given",
+        f"error: {tmp_path}/s.yaml:1:1: placements: missing, and must be given",
+    ]
+
+
+def test_a_run_ends_with_the_code_of_its_first_failure(
+    sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[SentinelError] = []
+    given: dict[str, Any] = {}
+
+    def run(plan: Any, out: Path, **more: Any) -> runner.Outcome:
+        given.update(more, name=plan.suite.name)
+        if not out.exists():
+            make_run(out)
+        return runner.Outcome(1, 0, failures)
+
+    monkeypatch.setattr(runner, "run", run)
+    out = tmp_path / "run"
+    words = ("run", str(SUITES / "first.yaml"), "--out", str(out), "--source-location", "a b")
+    assert isinstance(parsed(sentinel(*words, "--json")), dict)
+    assert given["command"] == f"sentinel run {SUITES}/first.yaml --source-location 'a b'"
+    assert given["location"] == "a b"
+    assert (out / "report.html").exists()
+    failures += [errors.GuestHangError("a"), errors.WorkloadError("b")]
+    said = sentinel(*words)
+    assert said.code == ExitCode.HANG
+    assert f"records in {out}" in said.err
+
+
+def test_runs_are_reported_and_compared(sentinel: Run, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    make_run(a, models=("lstm",))
+    make_run(b, models=("lstm",), factor=1.5)
+    assert isinstance(parsed(sentinel("report", str(a), "--json")), dict)
+    assert (a / "report.html").exists()
+    assert sentinel("report", str(a), "--html", str(tmp_path / "p.html")).code == ExitCode.OK
+    assert (tmp_path / "p.html").exists()
+    assert isinstance(parsed(sentinel("compare", str(a), str(b), "--json")), dict)
+    assert "lstm" in sentinel("compare", str(a), str(b)).out
+    said = sentinel("report", str(tmp_path / "none"))
+    assert said.code == ExitCode.USAGE
+    assert "no such folder" in said.err
+
+
+def test_machines_are_listed_and_unknown_ones_told(sentinel: Run) -> None:
+    assert parsed(sentinel("vm", "status", "--json")) == []
+    for words in (("down",), ("ssh",), ("exec", "true"), ("console",), ("get", "/x", "."), ("snapshot", "s")):
+        said = sentinel("vm", *words)
+        assert said.code == ExitCode.USAGE, words
+        assert said.err.splitlines() == [
+            "error: there is no machine 'default'; there are: none",
+            " hint: sentinel vm up",
+        ]
+    assert sentinel("vm", "down", "--all").code == ExitCode.OK
+
+
+class FakeShell:
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.commands: list[str] = []
+
+    def __enter__(self) -> FakeShell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def run(self, command: str, *, on_line: Any = None, on_error: Any = None, **_: Any) -> Result:
+        self.commands.append(command)
+        if on_line:
+            on_line("out")
+            on_error("err")
+        return Result(self.code, "4.9.0\n", "")
+
+
+def test_a_running_machine_can_be_seen_used_and_ended(
+    sentinel: Run, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = vm.start("b", hypervisor.boot)
+    machine.detach()
+    machine.console_path.write_text("one\nsentinel: guest ready\n")
+    (row,) = parsed(sentinel("vm", "status", "--json"))
+    assert (row["name"], row["state"], row["port"]) == ("b", "running", machine.port)
+    assert row["memory"] == "64 MiB"
+    assert re.search(rf"b +running +{machine.port} +tcg +64 MiB", sentinel("vm", "status").out)
+    assert sentinel("vm", "console", "--vm", "b").out == "one\nsentinel: guest ready\n"
+
+    shell = FakeShell(0)
+    monkeypatch.setattr(vm.Vm, "shell", lambda _: shell)
+    said = sentinel("vm", "exec", "--vm", "b", "ls", "-l", "/")
+    assert (said.code, said.out, said.err) == (ExitCode.OK, "out\n", "err\n")
+    assert shell.commands == ["ls -l /"]
+    shell.code = 3
+    said = sentinel("vm", "exec", "--vm", "b", "false")
+    assert said.code == ExitCode.WORKLOAD
+    assert said.err.endswith("error: exit 3 from: false\n")
+
+    executed: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda _, words: executed.append(words))
+    sentinel("vm", "ssh", "--vm", "b", "uname", "-r")
+    assert executed == [ssh.command_line(machine.port, ("uname", "-r"))]
+
+    assert sentinel("vm", "down", "--vm", "b").code == ExitCode.OK
+    (row,) = parsed(sentinel("vm", "status", "--json"))
+    assert (row["state"], row["port"]) == ("destroyed", "")
+    assert sentinel("vm", "exec", "--vm", "b", "true").code == ExitCode.USAGE
+    assert sentinel("vm", "console", "--vm", "b").out.startswith("one\n")
+
+
+@pytest.fixture
+def boots(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
+    from types import SimpleNamespace
+
+    from experiments import boot
+
+    monkeypatch.setattr(boot, "make", lambda *_, **__: SimpleNamespace(boot=hypervisor.boot))
+    monkeypatch.setattr("testbed.machine.host_available", lambda: 64 << 30)
+    return hypervisor
+
+
+def test_a_machine_is_brought_up_and_stays(
+    sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm.Vm, "wait_ready", lambda _: None)
+    monkeypatch.setattr(vm.Vm, "shell", lambda _: FakeShell(0))
+    said = sentinel("vm", "up", "--vm", "b")
+    assert said.code == ExitCode.OK, said.err
+    assert "Linux 4.9.0, tcg, port" in said.err
+    assert vm.find_running("b").ask("ping") == {"ok": True}
+    said = sentinel("vm", "up", "--vm", "b")
+    assert said.code == ExitCode.USAGE
+    assert "running already" in said.err
+    vm.find("b").down()
+
+
+@pytest.mark.parametrize("stop", [errors.BootError("not ready"), KeyboardInterrupt()])
+def test_a_machine_that_does_not_come_up_is_ended(
+    sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    monkeypatch.setattr(vm.Vm, "wait_ready", fail_with(stop))
+    said = sentinel("vm", "up", "--vm", "b")
+    assert said.code == (ExitCode.BOOT if isinstance(stop, SentinelError) else ExitCode.INTERRUPTED)
+    assert not boots.qemu_runs()
+    assert vm.find("b").ended() == "destroyed"
+
+
+def test_a_dry_run_only_prints_the_domain(sentinel: Run, boots: Hypervisor) -> None:
+    said = sentinel("vm", "up", "--vm", "b", "--dry-run")
+    assert said.code == ExitCode.OK
+    assert "<name>sentinel-b</name>" in said.out
+    assert boots.calls == []
+
+
+def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
+    sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments import boot
+
+    monkeypatch.setattr("testbed.machine.host_available", lambda: 1 << 30)
+    monkeypatch.setattr(boot, "make", fail_with(AssertionError("it must not be built")))
+    said = sentinel("vm", "up")
+    assert said.code == ExitCode.INFRASTRUCTURE
+    assert "the machine has 4 GiB of memory, and this host has 1.0 GiB available" in said.err
+
+
+def test_an_unknown_snapshot_is_told_which_there_are(sentinel: Run) -> None:
+    said = sentinel("vm", "up", "--from", "warm")
+    assert said.code == ExitCode.USAGE
+    assert "there is no snapshot 'warm'; there are: none" in said.err
+
+
+def test_a_snapshot_is_taken_named_and_restored(
+    sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm.Vm, "shell", lambda _: FakeShell(0))
+    machine = vm.start("b", boots.boot)
+    machine.detach()
+    machine.console_path.write_text("")
+    port = machine.port
+    assert sentinel("vm", "snapshot", "--vm", "b", "warm").code == ExitCode.OK
+    assert vm.find_running("b").port == port  # it goes on where it was
+    said = sentinel("vm", "snapshot", "--vm", "b", "warm")
+    assert said.code == ExitCode.USAGE
+    assert "there is a snapshot 'warm' already" in said.err
+    assert sentinel("vm", "up", "--vm", "c", "--from", "warm").code == ExitCode.OK
+    assert files.read_json(vm.find_running("c").folder / "order.json")["name"] == "sentinel-b"
+    assert "warm" in sentinel("cache", "list").out
+    assert sentinel("vm", "down", "--all").code == ExitCode.OK
+    assert [row["state"] for row in parsed(sentinel("vm", "status", "--json"))] == ["destroyed"] * 2
+
+
+def test_sizes_and_ages_are_for_people() -> None:
+    from sentinel.cli import caches, output
+
+    assert [output.size(n) for n in (0, 1023, 1024, 5 << 20, 3 << 29)] == [
+        "0 B", "1023 B", "1 KiB", "5 MiB", "1.5 GiB"
+    ]  # fmt: skip
+    import time
+
+    assert caches._ago(time.time() - 7200) == "2 h"
+    assert caches._ago(time.time() - 3 * 86400) == "3 d"
+    assert caches._ago(time.time() + 5) == "0 s"

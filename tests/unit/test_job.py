@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training process in a guest: the lines it writes, and every way in which they can end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import job
+from testbed.common.errors import (
+    GuestHangError,
+    GuestPanicError,
+    LostConnectionError,
+    SentinelError,
+    WorkloadError,
+)
+from testbed.console import Console
+from testbed.limits import Limits
+from testbed.ssh import Result
+from testbed.watchdog import Watchdog
+
+ORDER = {"placement": "slow-only", "steps": 2, "warmup": 0}
+JOB = {"model": {"name": "cnn", "batch": 8}, "seed": 7, "threads": 1}
+PANIC = "Kernel panic - not syncing: Fatal exception\n"
+OOM = "Out of memory: Killed process 42 (python2.7) total-vm:1kB\n"
+
+
+class Output:
+    """What a followed command prints: lists of lines as they come; a function is called instead."""
+
+    def __init__(self, script: list[list[str] | Callable[[], None]]) -> None:
+        self._script = list(script)
+        self.closed = False
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+    def lines(self, *, wait: float) -> list[str]:
+        if not self._script:
+            return []
+        part = self._script.pop(0)
+        if callable(part):
+            part()
+            return []
+        return part
+
+    @property
+    def over(self) -> bool:
+        return not self._script
+
+
+class Guest:
+    """A shell, a console and a clock, and what the shell was asked."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 0.0
+        self.console = folder / "console.log"
+        self.console.touch()
+        self.watchdog = Watchdog(
+            Console(self.console), Limits(lost=5.0), ended=lambda: None, now=lambda: self.time
+        )
+        self.connected = True
+        self.log = ""
+        self.commands: list[tuple[str, str | None]] = []
+        self.puts: list[tuple[Path, str]] = []
+        self.followed: list[str] = []
+        self.output = Output([])
+        monkeypatch.setattr("time.sleep", self.pass_time)
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += seconds
+
+    def after(self, seconds: float) -> Callable[[], None]:
+        return lambda: self.pass_time(seconds)
+
+    def say(self, text: str) -> Callable[[], None]:
+        def write() -> None:
+            self.console.write_text(text)
+
+        return write
+
+    def lose(self) -> None:
+        self.connected = False
+
+    # What a Shell does
+
+    def put(self, source: Path, target: str) -> None:
+        self.puts.append((source, target))
+
+    def run(self, command: str, *, stdin: str | None = None, **_: Any) -> Result:
+        self.commands.append((command, stdin))
+        return Result(0, self.log if "tail" in command else "", "")
+
+    def follow(self, command: str) -> Output:
+        self.followed.append(command)
+        if not self.connected:
+            raise LostConnectionError("the connection to the guest broke")
+        return self.output
+
+    def release(
+        self, *script: list[str] | Callable[[], None], per_step: float = 60.0
+    ) -> list[dict[str, Any]]:
+        steps: list[dict[str, Any]] = []
+        self.output = Output(list(script))
+        job.release(self, self.watchdog, ORDER, steps.append, per_step=per_step)  # type: ignore[arg-type]
+        return steps
+
+    def fails(self, *script: list[str] | Callable[[], None], per_step: float = 60.0) -> SentinelError:
+        with pytest.raises(SentinelError) as caught:
+            self.release(*script, per_step=per_step)
+        return caught.value
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    guest = Guest(tmp_path, monkeypatch)
+    yield guest
+    assert guest.output.closed or not guest.followed or not guest.connected
+
+
+def test_each_step_is_handed_on_and_a_good_end_is_an_end(guest: Guest) -> None:
+    steps = guest.release(['{"step": 0}'], ['{"step": 1}', '{"end": true}'], ['{"exit": 0}'])
+    assert steps == [{"step": 0}, {"step": 1}]
+    assert guest.output.closed
+    (command, stdin), *_ = guest.commands
+    assert command == "cat >/run/sentinel/job/barrier"
+    assert json.loads(stdin or "") == ORDER
+    assert guest.followed == ["tail -n +1 -F /run/sentinel/job/steps.jsonl 2>/dev/null"]
+
+
+def test_what_was_done_before_a_failure_is_handed_on_too(guest: Guest) -> None:
+    steps: list[dict[str, Any]] = []
+    guest.output = Output([['{"step": 0}', '{"exit": 1}']])
+    with pytest.raises(WorkloadError):
+        job.release(guest, guest.watchdog, ORDER, steps.append, per_step=60)  # type: ignore[arg-type]
+    assert steps == [{"step": 0}]
+
+
+def test_a_failed_process_shows_its_last_words(guest: Guest) -> None:
+    guest.log = "Traceback\nValueError: no such layer\n"
+    error = guest.fails(['{"exit": 1}'])
+    assert isinstance(error, WorkloadError)
+    assert error.message == "the training process failed (exit 1): ValueError: no such layer"
+    guest.log = ""
+    assert guest.fails(['{"exit": 2}']).message == "the training process failed (exit 2)"
+
+
+def test_an_end_without_success_is_a_failure(guest: Guest) -> None:
+    assert "failed (exit 0)" in guest.fails(['{"step": 0}', '{"exit": 0}']).message
+    assert "failed (exit 1)" in guest.fails(['{"step": 0}', '{"end": true}', '{"exit": 1}']).message
+
+
+def test_a_killed_process_is_explained_by_the_console(guest: Guest) -> None:
+    guest.log = "the last thing it wrote"
+    error = guest.fails(['{"step": 0}'], guest.say(OOM), ['{"exit": 137}'])
+    assert isinstance(error, WorkloadError)
+    assert error.message == (
+        "the training process was killed by signal 9; the console: "
+        "Out of memory: Killed process 42 (python2.7) total-vm:1kB"
+    )
+    assert error.log == guest.console
+
+
+def test_a_killed_process_without_a_reason_shows_its_last_words(guest: Guest) -> None:
+    guest.log = "step 3"
+    assert guest.fails(['{"exit": 139}']).message == "the training process was killed by signal 11: step 3"
+
+
+def test_records_that_break_off_are_no_success(guest: Guest) -> None:
+    error = guest.fails(['{"step": 0}'])
+    assert isinstance(error, WorkloadError)
+    assert "broke off" in error.message
+    error = guest.fails(['{"step": 0}', '{"end": true}'])
+    assert "broke off" in error.message
+
+
+@pytest.mark.parametrize(
+    "line", ["", "garbage", '{"step": 1, "los', "null", "[]", "3", '{"step": 1}{"exit": 137}']
+)
+def test_garbage_is_a_failed_workload_and_shown(guest: Guest, line: str) -> None:
+    error = guest.fails(['{"step": 0}', line, '{"exit": 0}'])
+    assert isinstance(error, WorkloadError)
+    assert error.message == f"the training process wrote what is no record: {line!r}"
+
+
+def test_a_panic_is_told_while_records_still_come(guest: Guest) -> None:
+    assert isinstance(guest.fails(['{"step": 0}'], guest.say(PANIC), ['{"exit": 0}']), GuestPanicError)
+
+
+def test_a_step_that_takes_too_long_is_a_hang(guest: Guest) -> None:
+    error = guest.fails(['{"step": 0}'], guest.after(59), guest.after(1), [], per_step=60)
+    assert isinstance(error, GuestHangError)
+    assert "no progress for 60 s" in error.message
+
+
+def test_every_record_is_progress(guest: Guest) -> None:
+    waits = [part for i in range(5) for part in (guest.after(50), [f'{{"step": {i}}}'])]
+    assert len(guest.release(*waits, ['{"end": true}', '{"exit": 0}'], per_step=60)) == 5
+
+
+def test_a_lost_connection_waits_for_the_console_and_then_judges(guest: Guest) -> None:
+    error = guest.fails(['{"step": 0}'], guest.lose)
+    assert isinstance(error, LostConnectionError)
+    assert guest.time >= 5
+
+
+def test_a_lost_connection_with_a_panic_is_a_panic(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(seconds: float) -> None:
+        guest.time += seconds
+        if guest.time > 2:
+            guest.console.write_text(PANIC)
+
+    monkeypatch.setattr("time.sleep", later)
+    assert isinstance(guest.fails(['{"step": 0}'], guest.lose), GuestPanicError)
+    assert 2 < guest.time < 5
+
+
+def test_a_connection_that_is_gone_at_once_is_judged_alike(guest: Guest) -> None:
+    guest.connected = False
+    assert isinstance(guest.fails([]), LostConnectionError)
+
+
+def test_preparing_copies_the_code_and_waits_for_the_barrier(guest: Guest) -> None:
+    guest.output = Output([[], [], ['{"prepare_ns": 1500000000}']])
+    assert job.prepare(guest, guest.watchdog, JOB, within=60) == 1.5  # type: ignore[arg-type]
+    assert guest.puts == [(job.GUEST_CODE, "/opt/sentinel/guest")]
+    (command, stdin), *_ = guest.commands
+    assert json.loads(stdin or "") == JOB
+    assert "python2.7 -B -m guest.train /run/sentinel/job >log 2>&1" in command
+
+
+def test_a_process_that_dies_on_its_way_to_the_barrier_shows_why(guest: Guest) -> None:
+    guest.log = "ImportError: No module named tensorflow\n"
+    guest.output = Output([["cat: waiting: No such file or directory"]])
+    with pytest.raises(WorkloadError, match="ended before its barrier: ImportError: No module"):
+        job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]
+
+
+def test_a_process_that_never_reaches_its_barrier_hangs(guest: Guest) -> None:
+    guest.output = Output([guest.after(30), guest.after(30), []])
+    with pytest.raises(GuestHangError, match="no progress for 60 s"):
+        job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]
+
+
+def test_the_digest_of_the_guests_code_changes_with_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in job.GUEST_CODE.glob("*.py"):
+        (tmp_path / path.name).write_text(path.read_text())
+    real = job.code_digest()
+    monkeypatch.setattr(job, "GUEST_CODE", tmp_path)
+    assert job.code_digest() == real
+    digests = {real}
+    for path in sorted(tmp_path.glob("*.py")):
+        path.write_text(path.read_text() + "# changed\n")
+        digests.add(job.code_digest())
+    assert len(digests) == 1 + len(list(tmp_path.glob("*.py")))

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands and files over SSH, to a server in this process that runs them on this host."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import keys, ports, ssh
+from testbed.common import settings
+from testbed.common.errors import (
+    GuestHangError,
+    GuestPanicError,
+    InfrastructureError,
+    LostConnectionError,
+    UsageError,
+    WorkloadError,
+)
+from testbed.ssh import Result, Shell
+from tests.fakes.ssh_server import SshServer
+
+
+@pytest.fixture(scope="module")
+def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(autouse=True)
+def one_key(key_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTINEL_STATE", str(key_folder))
+
+
+@pytest.fixture
+def server() -> Iterator[SshServer]:
+    guest = SshServer(keys.public_key())
+    yield guest
+    guest.close()
+
+
+@pytest.fixture
+def shell(server: SshServer) -> Iterator[Shell]:
+    with ssh.shell(server.port, within=10) as connected:
+        assert connected.connected
+        yield connected
+
+
+def test_a_command_says_what_it_did(shell: Shell) -> None:
+    assert shell.run("echo out; echo err >&2") == Result(0, "out\n", "err\n")
+    assert shell.run("exit 7", check=False).code == 7
+
+
+def test_a_command_gets_its_input_or_none(shell: Shell) -> None:
+    assert shell.run("cat", stdin='{"a": "é"}\n').out == '{"a": "é"}\n'
+    assert shell.run("cat", stdin="").out == ""
+
+
+def test_lines_come_as_they_are_printed(shell: Shell, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    seen: list[str] = []
+    errors: list[str] = []
+
+    def on_line(line: str) -> None:
+        seen.append(line)
+        go.touch()
+
+    command = f"printf one; echo; until [ -e {go} ]; do sleep 0.01; done; echo two; echo bad >&2"
+    shell.run(command, on_line=on_line, on_error=errors.append, timeout=10)
+    assert seen == ["one", "two"]
+    assert errors == ["bad"]
+
+
+def test_a_last_line_without_an_end_is_a_line_too(shell: Shell) -> None:
+    seen: list[str] = []
+    shell.run("printf 'one\\ntwo'", on_line=seen.append)
+    assert seen == ["one", "two"]
+
+
+def test_a_failed_command_is_the_workloads_fault_and_shown(shell: Shell) -> None:
+    with pytest.raises(WorkloadError, match=r"^in the guest: no such thing \(exit 3 from: echo no such"):
+        shell.run("echo no such thing >&2; exit 3")
+    with pytest.raises(WorkloadError, match=r"^in the guest: last \(exit 1 from"):
+        shell.run("echo first; echo last; exit 1")
+    with pytest.raises(WorkloadError, match=r"^in the guest: no output \(exit 1 from: exit 1\)"):
+        shell.run("exit 1")
+
+
+def test_a_command_that_takes_too_long_is_a_hang(shell: Shell) -> None:
+    with pytest.raises(GuestHangError, match=r"^no end within 0\.2 s: sleep 30$"):
+        shell.run("sleep 30", timeout=0.2)
+
+
+def test_a_connection_that_breaks_during_a_command_is_lost(shell: Shell, server: SshServer) -> None:
+    timer = threading.Timer(0.2, server.hang_up)
+    timer.start()
+    with pytest.raises(LostConnectionError, match="the connection to the guest broke"):
+        shell.run("sleep 30", timeout=20)
+    timer.join()
+    assert not shell.connected
+
+
+def test_a_broken_connection_is_lost_for_everything(
+    shell: Shell, server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.close()
+    deadline = time.monotonic() + 5
+    while shell.connected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(LostConnectionError):
+        shell.run("true", timeout=5)
+    with pytest.raises(LostConnectionError):
+        shell.follow("true")
+    with pytest.raises(LostConnectionError):
+        shell.put(Path(__file__), "/x")
+    with pytest.raises(LostConnectionError):
+        shell.get("/x", tmp_path / "x")
+
+
+def test_output_can_be_followed_while_the_command_runs(shell: Shell, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with shell.follow(
+        f"echo one; until [ -e {go} ]; do sleep 0.01; done; printf 'two\\nthr'; printf ee"
+    ) as out:
+        lines: list[str] = []
+        while not lines:
+            lines += out.lines(wait=1)
+        assert lines == ["one"]
+        assert out.lines(wait=0.05) == []
+        assert not out.over
+        go.touch()
+        deadline = time.monotonic() + 10
+        while not out.over and time.monotonic() < deadline:
+            lines += out.lines(wait=0.2)
+        lines += out.lines(wait=0.2)
+    assert lines == ["one", "two", "three"]
+
+
+def test_a_follower_is_over_when_the_connection_is(shell: Shell, server: SshServer) -> None:
+    with shell.follow("echo one; sleep 30") as out:
+        while not out.lines(wait=1):
+            pass
+        server.hang_up()
+        deadline = time.monotonic() + 5
+        while not out.over:
+            assert time.monotonic() < deadline
+            out.lines(wait=0.05)
+
+
+def test_a_folder_is_put_with_its_modes_and_without_caches(shell: Shell, tmp_path: Path) -> None:
+    source = tmp_path / "code"
+    (source / "sub" / "__pycache__").mkdir(parents=True)
+    (source / "sub" / "__pycache__" / "a.pyc").touch()
+    (source / "run").write_text("#!/bin/sh\n")
+    (source / "run").chmod(0o755)
+    (source / "sub" / "data").write_bytes(b"\0\xff" * 100_000)
+    target = tmp_path / "a b" / "guest's"
+    shell.put(source, str(target))
+    assert (target / "run").stat().st_mode & 0o777 == 0o755
+    assert (target / "sub" / "data").read_bytes() == b"\0\xff" * 100_000
+    assert not (target / "sub" / "__pycache__").exists()
+
+
+def test_a_file_is_put_under_its_new_name(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("text")
+    shell.put(tmp_path / "a", str(tmp_path / "new" / "b"))
+    assert (tmp_path / "new" / "b").read_text() == "text"
+    if os.geteuid() == 0:
+        assert (tmp_path / "new" / "b").stat().st_uid == 0
+
+
+def test_what_is_not_there_cannot_be_put(shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none does not exist"):
+        shell.put(tmp_path / "none", "/x")
+
+
+def test_what_cannot_be_written_in_the_guest_is_a_failed_command(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(WorkloadError, match="in the guest: exit"):
+        shell.put(tmp_path / "a", f"{tmp_path}/a/b/c")
+
+
+def test_a_file_is_got(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"\0data")
+    shell.get(str(tmp_path / "there"), tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"\0data"
+    with pytest.raises(UsageError, match=r"^there is no /no/such/file in the guest$"):
+        shell.get("/no/such/file", tmp_path / "x")
+
+
+def test_a_key_that_is_refused_is_this_hosts_fault(server: SshServer) -> None:
+    server.public_key = "another"
+    with (
+        pytest.raises(InfrastructureError, match="refuses the testbed's key"),
+        ssh.shell(server.port, within=5),
+    ):
+        pytest.fail("it must not be let in")
+
+
+def test_nobody_there_is_a_hang_after_the_limit() -> None:
+    (port,) = ports.candidates(1)
+    started = time.monotonic()
+    with (
+        pytest.raises(GuestHangError, match="SSH server did not answer within 0 s") as caught,
+        ssh.shell(port, within=0.3),
+    ):
+        pytest.fail("nobody is there")
+    assert 0.3 <= time.monotonic() - started < 3
+    assert caught.value.hint is not None
+
+
+def test_a_server_that_comes_late_is_waited_for() -> None:
+    asked: list[float] = []
+    (port,) = ports.candidates(1)
+    late: list[SshServer] = []
+
+    def come_up() -> None:
+        if len(asked) == 3:
+            guest = SshServer(keys.public_key())
+            late.append(guest)
+            forward(port, guest.port)
+        asked.append(time.monotonic())
+
+    with ssh.shell(port, within=10, alive=come_up) as shell:
+        assert shell.run("echo here").out == "here\n"
+    assert len(asked) >= 4
+    late[0].close()
+
+
+def forward(port: int, to: int) -> None:
+    """Accept on `port` what a server on another one answers, as QEMU forwards a port."""
+    listener = socket.create_server(("127.0.0.1", port))
+
+    def pump(a: socket.socket, b: socket.socket) -> None:
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+        finally:
+            a.close()
+            b.close()
+
+    def accept() -> None:
+        peer, _ = listener.accept()
+        other = socket.create_connection(("127.0.0.1", to))
+        for pair in ((peer, other), (other, peer)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
+        listener.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def test_a_verdict_ends_the_wait_for_a_server() -> None:
+    (port,) = ports.candidates(1)
+
+    def panic() -> None:
+        raise GuestPanicError("it is gone")
+
+    with pytest.raises(GuestPanicError), ssh.shell(port, within=60, alive=panic):
+        pytest.fail("nobody is there")
+
+
+def test_a_port_without_a_greeting_is_no_server(server: SshServer) -> None:
+    assert ssh.answers(server.port, within=5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        assert not ssh.answers(silent.getsockname()[1], within=0.2)
+        assert time.monotonic() - started < 2
+    (closed,) = ports.candidates(1)
+    assert not ssh.answers(closed, within=0.2)
+
+
+def test_the_openssh_command_line_uses_only_our_key_and_no_config() -> None:
+    line = ssh.command_line(2222, ["echo", "a b"])
+    assert line[0] == "ssh"
+    assert line[-3:] == [f"root@{ssh.HOST}", "echo", "a b"]
+    text = shlex.join(line)
+    for words in ("-F none", "-p 2222", f"-i {settings.state_root()}/keys/id_ed25519", "IdentitiesOnly=yes"):
+        assert words in text
+    assert "StrictHostKeyChecking=no" in text
+    assert "UserKnownHostsFile=/dev/null" in text

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suites: what is wrong with one and where, and the cells a right one expands to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import suite
+from experiments.suite import MODELS, Plan, Suite
+from testbed.common.errors import UsageError
+
+SUITES = Path(suite.__file__).parent / "suites"
+MACHINE = "vcpus: 2\nnodes:\n  - {memory: 1 GiB, cpus: [0, 1]}\n  - {memory: 1 GiB}\n"
+GOOD = """\
+name: smoke
+machine: ./m.yaml
+models:
+  - { name: cnn }
+  - { name: lstm, batch: 4, hidden: 64 }
+placements: [slow-only, fast-only]
+steps: 2
+repeats: 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "m.yaml").write_text(MACHINE)
+    (tmp_path / "one.yaml").write_text("vcpus: 1\nnodes: [{memory: 1 GiB, cpus: [0]}]\n")
+    return tmp_path
+
+
+def load(folder: Path, text: str) -> Plan:
+    (folder / "s.yaml").write_text(text)
+    return suite.load(folder / "s.yaml")
+
+
+def test_cells_come_model_by_model_in_the_order_of_the_file(folder: Path) -> None:
+    plan = load(folder, GOOD)
+    assert [cell.label for cell in plan.cells] == [
+        "cnn batch 8, slow-only",
+        "cnn batch 8, fast-only",
+        "lstm batch 4 time_steps 20 hidden 64, slow-only",
+        "lstm batch 4 time_steps 20 hidden 64, fast-only",
+    ]
+    assert plan.machine.vcpus == 2
+    assert plan.cells[2].model == {"name": "lstm", "batch": 4, "time_steps": 20, "hidden": 64}
+    assert plan.cells[2].placement == "slow-only"
+    assert plan.cells[0].resolved == {
+        "model": {"name": "cnn", "batch": 8},
+        "placement": "slow-only",
+        "machine": plan.machine.model_dump(mode="json", exclude={"description"}),
+        "kernel": "auto",
+        "steps": 2,
+        "warmup": 1,
+        "threads": 1,
+        "seed": 7,
+    }
+
+
+def test_the_id_of_a_cell_is_stable(folder: Path) -> None:
+    """Records are found again by these: if they change, every stored run is of other cells."""
+    assert [cell.id for cell in load(folder, GOOD).cells] == IDS
+
+
+IDS = ["667257d735254f64", "74aa9adc0b3895f2", "0ed309ba1a545fe9", "25256f661f0e774f"]
+
+
+def test_what_does_not_decide_a_result_does_not_change_the_id(folder: Path) -> None:
+    ids = [cell.id for cell in load(folder, GOOD).cells]
+    assert [c.id for c in load(folder, GOOD.replace("smoke", "other") + "description: x\n").cells] == ids
+    assert [c.id for c in load(folder, GOOD.replace("repeats: 3", "repeats: 9")).cells] == ids
+    assert [c.id for c in load(folder, GOOD.replace("{ name: cnn }", "{ name: cnn, batch: 8 }")).cells] == ids
+    (folder / "m.yaml").write_text("description: another name\n" + MACHINE)
+    assert [c.id for c in load(folder, GOOD).cells] == ids
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{ name: cnn }", "{ name: cnn, batch: 16 }"),
+        ("steps: 2", "steps: 3"),
+        ("steps: 2", "steps: 2\nwarmup: 2"),
+        ("steps: 2", "steps: 2\nseed: 8"),
+        ("steps: 2", "steps: 2\nthreads: 2"),
+        ("steps: 2", "steps: 2\nkernel: '4.9'"),
+    ],
+)
+def test_what_decides_a_result_changes_the_id(folder: Path, old: str, new: str) -> None:
+    before = load(folder, GOOD).cells[0].id
+    assert load(folder, GOOD.replace(old, new)).cells[0].id != before
+
+
+def test_another_machine_makes_other_cells(folder: Path) -> None:
+    before = load(folder, GOOD).cells[0].id
+    (folder / "m.yaml").write_text(MACHINE.replace("- {memory: 1 GiB}", "- {memory: 2 GiB}"))
+    assert load(folder, GOOD).cells[0].id != before
+
+
+def test_the_cells_of_a_run_say_which_kernel_they_ran_on(folder: Path) -> None:
+    plan = load(folder, GOOD)
+    on = suite.on_kernel(plan, "4.9")
+    assert {cell.resolved["kernel"] for cell in on.cells} == {"4.9"}
+    assert on.suite.kernel == "4.9"
+    assert [c.id for c in on.cells] == [c.id for c in load(folder, GOOD + "kernel: '4.9'\n").cells]
+    assert {c.id for c in on.cells}.isdisjoint(c.id for c in plan.cells)
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_suite_that_ships_is_valid_and_named_after_its_file(path: Path) -> None:
+    plan = suite.load(path)
+    assert plan.suite.name == path.stem
+    assert plan.suite.description
+    assert len({cell.id for cell in plan.cells}) == len(plan.cells) > 0
+
+
+def test_the_suites_that_the_help_names_are_there() -> None:
+    assert {path.stem for path in SUITES.glob("*.yaml")} >= {"first", "placements"}
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            changed("cnn", "vgg"),
+            "4:13: models[0].name: input should be 'cnn', 'lstm' or 'resnet20' (got 'vgg')",
+            id="unknown model",
+        ),
+        pytest.param(
+            changed("fast-only", "fastest"),
+            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch' or 'interleave' "
+            "(got 'fastest')",
+            id="unknown placement",
+        ),
+        pytest.param(
+            changed("{ name: cnn }", "{ name: cnn, depth: 3 }"),
+            "4:18: models[0].depth: unknown key; allowed: name, batch, time_steps, hidden",
+            id="unknown parameter",
+        ),
+        pytest.param(
+            changed("{ name: cnn }", "{ name: cnn, hidden: 3 }"),
+            "4:18: models[0].hidden: cnn has no such parameter; allowed: batch",
+            id="a parameter of another model",
+        ),
+        pytest.param(
+            changed("{ name: cnn }", "{ name: cnn, batch: 0 }"),
+            "4:25: models[0].batch: input should be greater than or equal to 1 (got 0)",
+            id="a parameter out of bounds",
+        ),
+        pytest.param(
+            changed("[slow-only, fast-only]", "[slow-only, slow-only]"),
+            "6:25: placements[1]: stands here twice",
+            id="a placement twice",
+        ),
+        pytest.param(
+            changed("{ name: cnn }", "{ name: cnn }\n  - { name: cnn }"),
+            "5:5: models[1]: stands here twice",
+            id="a model twice",
+        ),
+        pytest.param(
+            changed("{ name: cnn }", "{ name: cnn }\n  - { name: cnn, batch: 8 }"),
+            "5:5: models[1]: stands here twice",
+            id="a model twice, once with its default said",
+        ),
+        pytest.param(
+            changed("m.yaml", "one.yaml"),
+            "2:10: machine: placements need a fast and a slow node: at least two nodes",
+            id="a machine with one node",
+        ),
+        pytest.param(
+            changed("steps: 2", "threads: 3"),
+            "7:10: threads: the machine has 2 CPUs",
+            id="more threads than CPUs",
+        ),
+        pytest.param(
+            changed("steps", "step"),
+            "7:1: step: unknown key; allowed: " + ", ".join(Suite.model_fields),
+            id="unknown key",
+        ),
+        pytest.param(
+            changed("name: smoke", "name: Smoke Test"),
+            "1:7: name: string should match pattern '^[a-z0-9][a-z0-9-]{0,39}$' (got 'Smoke Test')",
+            id="a name that is no folder",
+        ),
+        pytest.param(
+            changed("placements: [slow-only, fast-only]\n", ""),
+            "1:1: placements: missing, and must be given",
+            id="no placements",
+        ),
+        pytest.param(
+            changed("[slow-only, fast-only]", "[]"),
+            "6:13: placements: tuple should have at least 1 item after validation, not 0",
+            id="empty placements",
+        ),
+        pytest.param(
+            GOOD + "kernel: 4.9\n",
+            "9:9: kernel: input should be 'auto', '4.9' or '6.1' (got 4.9)",
+            id="a kernel without quotes",
+        ),
+    ],
+)
+def test_a_wrong_suite_is_told_where_what_and_what_is_allowed(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(folder, text)
+    assert caught.value.message.splitlines() == [f"{folder}/s.yaml:{message}"]
+
+
+def test_an_unknown_machine_is_told_with_its_place(folder: Path) -> None:
+    with pytest.raises(UsageError, match="unknown machine 'tow-node'; there are: two-node"):
+        load(folder, changed("./m.yaml", "tow-node"))
+
+
+def test_the_parameters_of_every_model_have_defaults_within_their_bounds() -> None:
+    for name, defaults in MODELS.items():
+        full: dict[str, Any] = {"name": name, **defaults}
+        assert suite.Model.model_validate(full).resolved() == full
+        assert suite.Model.model_validate({"name": name}).resolved() == full
