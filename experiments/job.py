@@ -21,7 +21,7 @@ GUEST_CODE = Path(__file__).parent.parent / "sentinel" / "guest"
 _FOLDER = "/run/sentinel/job"
 _POLL = 0.25  # seconds between two looks at the watchdog
 
-# The launcher's last line tells how the process ended, whatever ended it.
+# The launcher's last line tells how the process ended, whatever ended it, even in the middle of a line.
 _LAUNCH = f"""
 set -e
 mkdir -p {_FOLDER}
@@ -29,7 +29,7 @@ cd {_FOLDER}
 cat >job.json
 PYTHONPATH=/opt/sentinel setsid sh -c '
   python2.7 -B -m guest.train {_FOLDER} >log 2>&1
-  echo "{{\\"exit\\": $?}}" >>steps.jsonl
+  printf "\\n{{\\"exit\\": %d}}\\n" $? >>steps.jsonl
 ' >/dev/null 2>&1 </dev/null &
 """
 _WAIT = f"cd {_FOLDER}; until [ -e waiting ] || grep -qs exit steps.jsonl; do sleep 0.3; done; cat waiting"
@@ -70,31 +70,36 @@ def release(
     shell.run(f"cat >{_FOLDER}/barrier", stdin=json.dumps(order), timeout=per_step)
     watchdog.progress()
     ended = False
-    for line in _listen(
-        shell, watchdog, f"tail -n +1 -F {_FOLDER}/steps.jsonl 2>/dev/null", progress=per_step
-    ):
+    torn: str | None = None  # a line that is no record: the process may have been killed while it wrote
+    records = f"tail -n +1 -F {_FOLDER}/steps.jsonl 2>/dev/null"
+    for line in _listen(shell, watchdog, records, progress=per_step):
         record = _record(line)
+        if record is None:
+            torn = torn or line
+            continue
         watchdog.progress()
         if "exit" in record:
-            if record["exit"] == 0 and ended:
+            if record["exit"] != 0 or not (ended or torn):
+                raise _explained(shell, WorkloadError(_how_it_ended(record["exit"])), watchdog)
+            if not torn:
                 return
-            raise _explained(shell, WorkloadError(_how_it_ended(record["exit"])), watchdog)
+            break
         if "end" in record:
             ended = True
         else:
             on_step(record)
+    if torn:
+        raise WorkloadError(f"the training process wrote what is no record: {torn[:200]!r}")
     raise _explained(shell, WorkloadError("the training process's records broke off"), watchdog)
 
 
-def _record(line: str) -> dict[str, Any]:
-    """A line of steps.jsonl."""
+def _record(line: str) -> dict[str, Any] | None:
+    """A line of steps.jsonl, or None if it is none."""
     try:
         record = json.loads(line)
     except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise WorkloadError(f"the training process wrote what is no record: {line[:200]!r}")
-    return record
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _listen(shell: Shell, watchdog: Watchdog, command: str, *, progress: float) -> Iterator[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from experiments import boot, job, prepared, provenance
 from experiments.boot import Made
 from experiments.suite import Cell, Plan, on_kernel
@@ -19,7 +21,7 @@ from results.records import Provenance, Result
 from testbed import snapshot, vm
 from testbed.common import files
 from testbed.common.cache import Cache, Entry
-from testbed.common.errors import BuildError, SentinelError, UsageError
+from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
 from testbed.common.progress import Step, note, step, warn
 
 _GIVE_UP_AFTER = 3  # failures of one cell; the host may be to blame for one
@@ -174,7 +176,12 @@ class _Session:
         snapshot_key = ""
 
         def on_step(record: dict[str, Any]) -> None:
-            steps.append(records.Step.model_validate(record))
+            try:
+                steps.append(records.Step.model_validate(record))
+            except ValidationError as e:
+                raise WorkloadError(
+                    f"the training process wrote what is no step: {e.errors()[0]['msg']}"
+                ) from None
             estimate.step_done()
             say(f"step {len(steps)}/{self._plan.suite.warmup + self._plan.suite.steps}")
 

@@ -23,6 +23,7 @@ from testbed.common.progress import step, warn
 from testbed.common.run import run, spawn, which
 
 KVM = Path("/dev/kvm")
+KEEP_FAILURE = 86400.0  # seconds
 WITHIN = 10.0  # seconds; a working KVM boots these kernels to their panic in one or two
 
 # A boot sector that writes 42 to QEMU's isa-debug-exit port: mov dx,0xf4; mov al,42; out dx,al; hlt; jmp $-1
@@ -60,7 +61,8 @@ def choose(wanted: str, kernel: Path | None) -> Literal["kvm", "tcg"]:
 def probe(kernel: Path | None = None) -> Verdict:
     """Try KVM by booting something: `kernel` to the panic for want of a root, or else a boot sector.
 
-    Takes at most `WITHIN` seconds the first time; the verdict is kept in the cache.
+    Takes at most `WITHIN` seconds the first time; the verdict is kept in the cache, a bad one for a day (a
+    busy host can make a working KVM look like one that hangs).
     """
     if not KVM.exists():
         return Verdict(False, "none", "there is no /dev/kvm")
@@ -72,7 +74,9 @@ def probe(kernel: Path | None = None) -> Verdict:
     )
     memo = settings.cache_root() / "kvm" / f"{key[:32]}.json"
     if memo.exists():
-        return Verdict(**files.read_json(memo))
+        known = Verdict(**files.read_json(memo))
+        if known.works or time.time() - memo.stat().st_mtime < KEEP_FAILURE:
+            return known
     with step("Trying KVM") as s:
         verdict = _boot(qemu, kernel)
         s.done("works" if verdict.works else verdict.why)
@@ -86,19 +90,8 @@ def qemu_version(qemu: str) -> str:
 
 
 def _boot(qemu: str, kernel: Path | None) -> Verdict:
-    command = [
-        qemu,
-        "-accel",
-        "kvm",
-        "-cpu",
-        "host",
-        "-m",
-        "256",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]
+    command = [qemu, *["-accel", "kvm"], *["-cpu", "host"], *["-m", "256"]]
+    command += ["-nodefaults", "-no-reboot", *["-display", "none"]]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if kernel is not None:

@@ -12,8 +12,9 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 _SET_MEMPOLICY = 238  # x86-64 system call numbers
 _MIGRATE_PAGES = 256
-_MBIND = 237
+_MOVE_PAGES = 279
 _MPOL_MF_MOVE = 2
+_PAGE = 4096
 _MPOL = {"default": 0, "bind": 2, "interleave": 3}  # linux/mempolicy.h
 
 # placement -> (kernel policy, nodes); node 0 is the fast tier, node 1 the slow one
@@ -50,18 +51,22 @@ def move_all(to):
 
 
 def spread_all(nodes):
-    """mbind(2) with MPOL_MF_MOVE: interleave what this process already has over `nodes`, mapping by mapping."""
-    mask = _mask(nodes)
-    size = ctypes.c_ulong(8 * ctypes.sizeof(mask) + 1)
+    """move_pages(2): spread what this process already has over `nodes`, page by page.
+
+    (mbind with MPOL_MF_MOVE would not: it leaves a page that is on any of the nodes where it is.)
+    """
     with open("/proc/self/maps") as f:
         mappings = [line.split() for line in f]
     for words in mappings:
-        if words[-1] in ("[vvar]", "[vdso]", "[vsyscall]"):  # the kernel's own pages
+        if words[1].startswith("---") or words[-1] in ("[vvar]", "[vdso]", "[vsyscall]"):
             continue
-        start, end = (ctypes.c_ulong(int(x, 16)) for x in words[0].split("-"))
-        length = ctypes.c_ulong(end.value - start.value)
-        policy = ctypes.c_int(_MPOL["interleave"])
-        _call(_MBIND, start, length, policy, ctypes.byref(mask), size, ctypes.c_uint(_MPOL_MF_MOVE))
+        start, end = (int(x, 16) for x in words[0].split("-"))
+        count = (end - start) // _PAGE
+        pages = (ctypes.c_void_p * count)(*range(start, end, _PAGE))
+        wanted = (ctypes.c_int * count)(*(nodes[(a // _PAGE) % len(nodes)] for a in range(start, end, _PAGE)))
+        status = (ctypes.c_int * count)()  # says -ENOENT of pages that are not there, which is fine
+        flags = ctypes.c_int(_MPOL_MF_MOVE)
+        _call(_MOVE_PAGES, ctypes.c_int(0), ctypes.c_ulong(count), pages, wanted, status, flags)
 
 
 def place(placement):

@@ -75,8 +75,10 @@ class Cache:
         return path
 
     def get(self, kind: str, key: str) -> Entry | None:
-        """The finished entry, or None. Marks it as used now."""
+        """The finished entry if it and what it needs are there, or None. Marks them as used now."""
         entry = self._read(kind, key)
+        if entry is not None and not all(self.get(*need.split("/", 1)) for need in entry.needs):
+            return None
         if entry is not None:
             with contextlib.suppress(OSError):
                 os.utime(entry.path / MARKER)
@@ -228,10 +230,7 @@ class Cache:
             raise InfrastructureError(
                 f"the cache entry {kind}/{key} has a damaged manifest", hint=f"rm -r {path}"
             ) from None
-        entry = Entry(kind, key, path, manifest)
-        if any(self._read(*need.split("/", 1)) is None for need in entry.needs):
-            return None
-        return entry
+        return Entry(kind, key, path, manifest) if manifest.get("format") == FORMAT else None
 
     def _lock(self, kind: str, key: str) -> Path:
         return self.root / kind / f".{key}.lock"

@@ -132,6 +132,8 @@ class Calls:
             return None
         if hasattr(argument, "_obj"):  # what ctypes.byref makes
             return [argument._obj.value]
+        if isinstance(argument, ctypes.Array):
+            return list(argument)
         return argument.value
 
 
@@ -143,8 +145,8 @@ class Calls:
         (
             "interleave",
             [
-                (237, 0x1000, 0x2000, 3, [0b11], 65, 2),
-                (237, 0x7000, 0x1000, 3, [0b11], 65, 2),
+                (279, 0, 2, [0x1000, 0x2000], [1, 0], [0, 0], 2),
+                (279, 0, 1, [0x7000], [1], [0], 2),
                 (238, 3, [0b11], 65),
             ],
         ),
@@ -156,7 +158,8 @@ def test_a_placement_is_these_system_calls(
 ) -> None:
     libc = Calls()
     monkeypatch.setattr(memory, "_libc", libc)
-    maps = "1000-3000 rw-p 0 0 0 [heap]\n5000-6000 r--p 0 0 0 [vvar]\n7000-8000 rw-p 0 0 0\n"
+    maps = "1000-3000 rw-p 0 0 0 [heap]\n3000-4000 ---p 0 0 0\n"
+    maps += "5000-6000 r--p 0 0 0 [vvar]\n7000-8000 rw-p 0 0 0\n"
     serve(monkeypatch, memory, {"/proc/self/maps": maps})
     memory.place(placement)
     assert libc.calls == calls

@@ -182,12 +182,17 @@ def test_records_that_break_off_are_no_success(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "garbage", '{"step": 1, "los', "null", "[]", "3", '{"step": 1}{"exit": 137}']
+    "line", ["garbage", '{"step": 1, "los', "null", "[]", "3", '{"step": 1}{"exit": 137}']
 )
 def test_garbage_is_a_failed_workload_and_shown(guest: Guest, line: str) -> None:
     error = guest.fails(['{"step": 0}', line, '{"exit": 0}'])
     assert isinstance(error, WorkloadError)
     assert error.message == f"the training process wrote what is no record: {line!r}"
+
+
+def test_a_process_killed_while_it_wrote_is_told_by_its_signal(guest: Guest) -> None:
+    lines = ['{"step": 0}', '{"step": 1, "los', '{"exit": 137}']
+    assert guest.fails(lines).message.startswith("the training process was killed by signal 9")
 
 
 def test_a_panic_is_told_while_records_still_come(guest: Guest) -> None:
