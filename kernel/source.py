@@ -263,7 +263,7 @@ def _version_in_tarball(path: Path) -> Version:
 
 def _memo(cache: Cache, what: str, path: Path) -> Path:
     key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return cache.root / "work" / "kernel-memo" / f"{what}-{key}.json"
+    return cache.root / "scratch" / "kernel-memo" / f"{what}-{key}.json"
 
 
 def _recall(memo: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private, patched copy of a kernel source that stays between builds, so that the next one is incremental.
 
-    work/kernel-<name>-<id>/
+    scratch/kernel-<name>-<id>/
         tree/                the source with the series applied
         tree.json            marker: `tree/` is complete, and what the source was; written last
         orig/                pristine copies of the files that a series touched
@@ -63,7 +63,7 @@ def opened(source: Source, patches: Sequence[Patch], *, cache: Cache) -> Iterato
 
     Raises BuildError if a patch does not apply; the tree is then as it was before.
     """
-    folder = cache.root / "work" / folder_name(source)
+    folder = cache.root / "scratch" / folder_name(source)
     busy = f"waiting for another build of Linux {source.name} in {folder}"
     with files.locked(work_lock(folder), on_wait=lambda: note(busy)):
         cache.work(folder.name)

@@ -3,7 +3,7 @@
 
     <root>/<kind>/<key>/manifest.json    an entry; `manifest.json` is its marker, written last
     <root>/<kind>/.<key>.lock            held (shared) by users of the entry, (exclusively) by its builder
-    <root>/work/<name>/                  scratch that builders keep between builds (source trees, objects);
+    <root>/scratch/<name>/               scratch that builders keep between builds (source trees, objects);
                                          whoever writes there holds `work_lock`
 
 An entry is built in a temporary folder beside it and renamed, so that an interrupted build is never taken
@@ -70,7 +70,7 @@ class Cache:
 
     def work(self, name: str) -> Path:
         """A scratch folder kept between builds; hold `work_lock` of it to write there."""
-        path = self.root / "work" / name
+        path = self.root / "scratch" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -89,7 +89,7 @@ class Cache:
         found = [
             self._read(marker.parent.parent.name, marker.parent.name)
             for marker in self.root.glob(f"*/*/{MARKER}")
-            if not marker.parent.name.startswith(".") and marker.parent.parent.name != "work"
+            if not marker.parent.name.startswith(".") and marker.parent.parent.name != "scratch"
         ]
         return sorted((e for e in found if e is not None), key=lambda e: e.last_used)
 
@@ -209,7 +209,7 @@ class Cache:
                 freed += files.disk_usage(stale)
                 shutil.rmtree(stale, ignore_errors=True)
         if work:
-            for folder in sorted((self.root / "work").glob("[!.]*")):
+            for folder in sorted((self.root / "scratch").glob("[!.]*")):
                 with (
                     contextlib.suppress(BlockingIOError),
                     files.locked(work_lock(folder), block=False),

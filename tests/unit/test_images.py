@@ -40,7 +40,7 @@ while trouble.exists() and trouble.read_text() == 'linger':
     (trouble.parent / 'begun').touch()
     time.sleep(0.01)
 if trouble.exists() and trouble.read_text() == 'fail':
-    print('Err:1 http://deb.debian.org bullseye/main', flush=True)
+    print('Err:1 http://mirror.example bullseye/main', flush=True)
     print('E: Unable to locate package nonsense')
     print('I: removing tempdir')
     sys.exit(25)
@@ -170,7 +170,7 @@ def test_a_failed_build_shows_the_telling_line_and_leaves_nothing(lab: Lab) -> N
     with pytest.raises(BuildError) as caught:
         lab.build()
     assert caught.value.message == (
-        "building the guest's tree failed (exit 25): Err:1 http://deb.debian.org bullseye/main"
+        "building the guest's tree failed (exit 25): Err:1 http://mirror.example bullseye/main"
     )
     assert caught.value.log == lab.cache.root / "logs" / f"image-{lab.definition.key[:12]}.log"
     assert caught.value.log.exists()

@@ -201,7 +201,7 @@ def test_patches_may_make_and_delete_files(lab: Lab) -> None:
 
 def test_a_patch_that_does_not_apply_names_itself_file_and_hunk(lab: Lab) -> None:
     lab.build()
-    work = next(lab.cache.root.glob("work/kernel-4.9-*/tree"))
+    work = next(lab.cache.root.glob("scratch/kernel-4.9-*/tree"))
     before = state(work)
     lab.data.series(
         {"0001-arm.patch": PATCH, "0002-bad.patch": kernel_tree.patch("mm/memory.c", "int no;", "int x;")}
@@ -296,7 +296,7 @@ def test_a_tree_that_was_built_in_place_is_cleaned_in_the_copy(lab: Lab) -> None
     lab.edit(".config", "CONFIG_SMP=n\n")
     lab.edit("mm/memory.o", "stale")
     lab.build()
-    work = next(lab.cache.root.glob("work/kernel-4.9-*/tree"))
+    work = next(lab.cache.root.glob("scratch/kernel-4.9-*/tree"))
     assert not (work / ".config").exists()
     assert not (work / "mm/memory.o").exists()
     assert (lab.tree / ".config").exists()
@@ -308,7 +308,7 @@ def test_an_interrupted_copy_or_extraction_is_not_taken_for_a_tree(lab: Lab, tmp
     tarball = str(kernel_tree.make_tarball(lab.tree, tmp_path / "linux.tar.xz"))
     for location in (str(lab.tree), tarball):
         image = lab.build(location=location).bzimage.read_bytes()
-        work = max(lab.cache.root.glob("work/kernel-4.9-*/"), key=lambda path: path.stat().st_mtime_ns)
+        work = max(lab.cache.root.glob("scratch/kernel-4.9-*/"), key=lambda path: path.stat().st_mtime_ns)
         (work / "tree.json").unlink()  # as if it had stopped before the end
         (work / "tree/mm/memory.c").write_text("int ha")
         (work / "tree/mm/left.c").write_text("int left;\n")
@@ -371,7 +371,7 @@ def test_an_interrupted_build_goes_on_where_it_was(
     # make takes fs/ext4.c, init/main.c and mm/memory.c before it
     lab.edit("mm/migrate.c", f"linger {go}\n")
     process = _in_process(lab.build)
-    output = lab.cache.root / "work"
+    output = lab.cache.root / "scratch"
     _wait_for(lambda: any(output.glob("kernel-*/build/base/mm/migrate.o")))
     half = next(output.glob("kernel-*/build/base/mm/migrate.o"))
     time.sleep(0.6)  # the finished objects are old enough to be trusted
@@ -397,7 +397,7 @@ def test_two_builds_at_once(lab: Lab) -> None:
     processes = [_in_process(lab.build), _in_process(lab.build)]
     processes.append(_in_process(lambda: lab.build("base", "debug")))
 
-    _wait_for(lambda: any(lab.cache.root.glob("work/kernel-*/build/*/mm/migrate.o")))
+    _wait_for(lambda: any(lab.cache.root.glob("scratch/kernel-*/build/*/mm/migrate.o")))
     go.write_text("")
     _wait_for(lambda: not any(p.is_alive() for p in processes))
     assert [p.exitcode for p in processes] == [0, 0, 0]
