@@ -76,7 +76,10 @@ class Keeper:
             else:
                 self.domain = conn.createXML(xml, flags)
         except libvirt.libvirtError as e:
-            raise InfrastructureError(f"libvirt could not start the machine: {_one_line(e)}") from None
+            raise InfrastructureError(
+                f"libvirt could not start the machine: {_one_line(e)}",
+                hint="its log tells more; does QEMU itself start? sentinel doctor",
+            ) from None
         port = self._forward(self.order.get("ssh_port"))
         return {"ok": True, "port": port, "pid": os.getpid()}
 
