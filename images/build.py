@@ -145,7 +145,8 @@ def _bootstrap(
     ]
     # As root mmdebstrap mounts /proc and more in the tree. In namespaces of its own these end with it, even
     # if it is killed; as a user it makes such namespaces itself.
-    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    isolated = ["setpriv", "--pdeathsig", "KILL"]  # unshare ignores SIGTERM, with which we die otherwise
+    isolated += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = [
         *(isolated if os.geteuid() == 0 else []),
         "mmdebstrap",
