@@ -13,12 +13,13 @@ from testbed import accel
 from testbed.common import settings
 from testbed.common.run import run
 from testbed.doctor import host_nodes
+from testbed.machine import meminfo
 
 _ROOT = Path(__file__).parent.parent
 
 
-def collect(made: Made, *, snapshot: str, command: str) -> Provenance:
-    """The provenance of a repeat on that machine.
+def collect(made: Made, *, command: str) -> Provenance:
+    """What all repeats of a run on that machine have in common.
 
     Nothing slows node 1 down yet, so every result says that both nodes are alike.
     """
@@ -31,7 +32,6 @@ def collect(made: Made, *, snapshot: str, command: str) -> Provenance:
         image=_brief(made.image.entry.manifest),
         qemu=accel.qemu_version(settings.QEMU.get()),
         host=host(),
-        snapshot=snapshot,
     )
 
 
@@ -46,25 +46,19 @@ def git_commit() -> str | None:
 
 def host() -> dict[str, Any]:
     """The host's processor, memory and kernel."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
         "unknown",
-    )
-    memory_kib = next(
-        int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal:")
     )
     return {
         "cpu": cpu,
         "cpus": settings.jobs(),
-        "memory_bytes": memory_kib << 10,
+        "memory_bytes": meminfo("MemTotal"),
         "numa_nodes": len(host_nodes()),
         "kernel": platform.release(),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
 
 
 def _brief(manifest: dict[str, Any]) -> dict[str, Any]:

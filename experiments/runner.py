@@ -17,7 +17,7 @@ from experiments import boot, job, prepared, provenance
 from experiments.boot import Made
 from experiments.suite import Cell, Plan, on_kernel
 from results import records, runs
-from results.records import Provenance, Result
+from results.records import Result
 from testbed import snapshot, vm
 from testbed.common import files
 from testbed.common.cache import Cache, Entry
@@ -40,7 +40,7 @@ class Estimate:
     """How much is left, in steps of training: the longest part of a repeat, and the same for every placement.
 
     A repeat's own overhead (restore, session, end) counts as two steps. Only time between `begin` and
-    `repeat_over` counts, so making a snapshot does not spoil the estimate.
+    `repeats_over` counts, so making a snapshot does not spoil the estimate.
     """
 
     OVERHEAD = 2
@@ -164,8 +164,8 @@ class _Session:
         self._out = out
         self._made = made
         self._cache = cache
-        self._command = command
         self._uri = uri
+        self._provenance = provenance.collect(made, command=command)
         self._name = f"run-{os.getpid()}"
         self._waiting: dict[str, Entry] = {}
 
@@ -225,7 +225,7 @@ class _Session:
                 real_seconds=round(time.monotonic() - started, 3),
             ),
             steps=steps,
-            provenance=self._provenance(snapshot_key),
+            provenance=self._provenance.model_copy(update={"snapshot": snapshot_key}),
             extra={"console.log": log} if log is not None and log.exists() else None,
         )
         return failure
@@ -239,6 +239,3 @@ class _Session:
                 self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri
             )
         return self._waiting[key]
-
-    def _provenance(self, snapshot_key: str) -> Provenance:
-        return provenance.collect(self._made, snapshot=snapshot_key, command=self._command)

@@ -134,7 +134,6 @@ def _bootstrap(
         _chrooted("install -m 644 /guest/sshd_config /etc/ssh/sshd_config"),
         _chrooted("rm -f /etc/ssh/ssh_host_*; usermod -p '*' root; mkdir -p /opt/sentinel; : >/etc/fstab"),
         _chrooted("echo 127.0.0.1 localhost sentinel >/etc/hosts; echo sentinel >/etc/hostname"),
-        # A guest with a broken TensorFlow must not be built: import it once.
         _chrooted("dpkg-query -W -f 'installed: ${Package} ${Version}\\n'"),
         _chrooted("rm -rf /wheels /guest " + " ".join(f"/{pattern}" for pattern in wanted.excluded)),
         # Symbol tables are a fifth of TensorFlow. Other wheels went through patchelf: strip breaks those.

@@ -15,6 +15,7 @@ from kernel.plan import Plan
 from kernel.tree import WorkTree
 from testbed.common import files, settings
 from testbed.common.errors import BuildError
+from testbed.common.processes import command_lines
 from testbed.common.progress import Step, step
 
 # A killed compiler leaves an object that is half there and newer than its source. Whatever was written this
@@ -148,14 +149,8 @@ def _wait_for_end(output: Path) -> None:
     """Wait until a make whose parent was killed has stopped its compilers and ended."""
     word = os.fsencode(f"O={output}")
     until = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < until and any(word in words for words in _command_lines()):
+    while time.monotonic() < until and any(word in words for _, words in command_lines()):
         time.sleep(0.1)
-
-
-def _command_lines() -> Iterator[list[bytes]]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield path.read_bytes().split(b"\0")
 
 
 def _distrust(output: Path) -> None:

@@ -20,7 +20,7 @@ from testbed.machine import host_available
 
 MIN_MEMORY = 6 << 30  # bytes: the default machine, and room to build
 MIN_DISK = 12 << 30  # bytes: a kernel tree with its objects, a guest image, some snapshots
-# QEMU's plugin interface by release: 1 since 4.2, 2 since 9.0, 3 and 4 since 9.1 and 9.2 .
+# QEMU's plugin interface by release: 1 since 4.2, 2 since 9.0, 3 and 4 since 9.1 and 9.2.
 _PLUGIN_API = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 _BUILD_TOOLS = {  # program -> Debian package
     "bc": "bc",

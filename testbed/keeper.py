@@ -161,9 +161,7 @@ class Keeper:
             if not processes.of_disk(self.order["disk"]):
                 return
             time.sleep(0.05)
-        for pid in processes.of_disk(self.order["disk"]):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        processes.kill_of_disk(self.order["disk"])
 
     def _forward(self, wanted: int | None) -> int:
         """Forward a loopback port to the guest's sshd: the wanted one, or the first free one that holds."""

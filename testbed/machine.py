@@ -150,7 +150,13 @@ def check_host_memory(machine: Machine, *, available: int | None = None) -> None
 
 def host_available() -> int:
     """MemAvailable in bytes."""
+    available = meminfo("MemAvailable")
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if available is None else available
+
+
+def meminfo(field: str) -> int | None:
+    """A field of /proc/meminfo in bytes, or None if this kernel has it not."""
     for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) << 10
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding QEMU processes without anybody's help."""
+"""Finding and ending QEMU processes without anybody's help."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+import signal
+
+from testbed.common.processes import command_lines
 
 
 def of_disk(disk: str) -> list[int]:
     """QEMU processes whose command line names `disk`: an overlay belongs to one machine alone."""
     wanted = os.fsencode(disk)
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            if b"-blockdev" in arguments and any(wanted in a for a in arguments):
-                found.append(int(folder.name))
-    return found
+    return [
+        pid for pid, words in command_lines() if b"-blockdev" in words and any(wanted in w for w in words)
+    ]
+
+
+def kill_of_disk(disk: str) -> None:
+    """Kill them."""
+    for pid in of_disk(disk):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

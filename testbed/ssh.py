@@ -177,19 +177,18 @@ class Shell:
         """
         out, err = (_Lines(on) if on else io.StringIO() for on in (on_line, on_error))
         try:
-            result = self._connection.run(
-                command,
-                hide=False,
-                warn=True,
-                timeout=timeout,
-                out_stream=out,
-                err_stream=err,
-                in_stream=io.StringIO(stdin) if stdin is not None else False,
-            )
+            with _broken_is_lost():
+                result = self._connection.run(
+                    command,
+                    hide=False,
+                    warn=True,
+                    timeout=timeout,
+                    out_stream=out,
+                    err_stream=err,
+                    in_stream=io.StringIO(stdin) if stdin is not None else False,
+                )
         except invoke.exceptions.CommandTimedOut:
             raise GuestHangError(f"no end within {timeout:g} s: {command}") from None
-        except BROKEN as e:
-            raise LostConnectionError(f"the connection to the guest broke: {e}") from None
         for stream in (out, err):
             if isinstance(stream, _Lines):
                 stream.finish()
@@ -202,11 +201,9 @@ class Shell:
 
     def follow(self, command: str) -> Follower:
         """Start a command whose output is read as it comes, without waiting for it."""
-        try:
+        with _broken_is_lost():
             channel = self._connection.transport.open_session()
             channel.exec_command(command)
-        except BROKEN as e:
-            raise LostConnectionError(f"the connection to the guest broke: {e}") from None
         return Follower(channel)
 
     def put(self, source: Path, target: str) -> None:
@@ -222,25 +219,29 @@ class Shell:
 
     def get(self, source: str, target: Path) -> None:
         """Copy one file out of the guest."""
-        try:
-            self._connection.sftp().get(source, str(target))  # one session, closed with the connection
-        except FileNotFoundError:
-            raise UsageError(f"there is no {source} in the guest") from None
-        except BROKEN as e:
-            raise LostConnectionError(f"the connection to the guest broke: {e}") from None
+        with _broken_is_lost():
+            try:
+                self._connection.sftp().get(source, str(target))  # one session, closed with the connection
+            except FileNotFoundError:
+                raise UsageError(f"there is no {source} in the guest") from None
 
     def _pipe_in(self, command: str, data: bytes) -> None:
-        try:
-            channel = self._connection.transport.open_session()
-            with contextlib.closing(channel):
-                channel.exec_command(command)
-                channel.sendall(data)
-                channel.shutdown_write()
-                code = channel.recv_exit_status()
-        except BROKEN as e:
-            raise LostConnectionError(f"the connection to the guest broke: {e}") from None
+        with _broken_is_lost(), contextlib.closing(self._connection.transport.open_session()) as channel:
+            channel.exec_command(command)
+            channel.sendall(data)
+            channel.shutdown_write()
+            code = channel.recv_exit_status()
         if code != 0:
             raise WorkloadError(f"in the guest: exit {code} from: {command}")
+
+
+@contextlib.contextmanager
+def _broken_is_lost() -> Iterator[None]:
+    """Whatever a broken connection raises is a `LostConnectionError`."""
+    try:
+        yield
+    except BROKEN as e:
+        raise LostConnectionError(f"the connection to the guest broke: {e}") from None
 
 
 def command_line(port: int, arguments: Sequence[str] = ()) -> list[str]:

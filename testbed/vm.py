@@ -145,10 +145,10 @@ class Vm:
     def shell(self) -> Iterator[ssh.Shell]:
         """A connection to the guest's root account. Raises the watchdog's verdict if there is none."""
         watchdog = self.watchdog()
-        shell = ssh.Shell(self.port)
-        with contextlib.closing(shell):
+        with contextlib.ExitStack() as stack:
             try:
-                shell.connect(within=self.limits.connect, alive=watchdog.check)
+                connecting = ssh.shell(self.port, within=self.limits.connect, alive=watchdog.check)
+                shell = stack.enter_context(connecting)
             except GuestHangError as e:
                 e.log = self.console_path
                 raise
@@ -427,9 +427,7 @@ def _bury(vm: Vm) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     left_behind = not (vm.folder / "ended.json").exists()
-    for pid in processes.of_disk(order["disk"]):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    processes.kill_of_disk(order["disk"])
     if left_behind:
         shutil.rmtree(order["runtime"], ignore_errors=True)
         files.write_json(vm.folder / "ended.json", {"why": "its keeper was killed", "at": time.time()})
