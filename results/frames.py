@@ -9,7 +9,7 @@ import pandas as pd
 
 from results import cells
 from results.runs import Cell, Run
-from results.stats import clock_of, measured, per_step, samples, shares, summarise
+from results.stats import clock_of, columns_of, measured, per_step, samples, shares, summarise
 
 _STEP_TYPES = {
     "repeat": "int64",
@@ -59,11 +59,7 @@ def cell_frame(run: Run) -> pd.DataFrame:
             "repeats": len(cell.repeats),
             "failures": len(cell.failures),
             "clock": clock if summary else None,
-            "steps": summary.steps if summary else 0,
-            "median_ns": summary.median_ns if summary else None,
-            "centre_ns": summary.centre_ns if summary else None,
-            "low_ns": summary.low_ns if summary else None,
-            "high_ns": summary.high_ns if summary else None,
+            **columns_of(summary),
         }
         row |= {f"anon_share_{node}": share for node, share in shares(cell.repeats).items()}
         row |= {f"vmstat_{name}": mean for name, mean in per_step(cell.repeats).items()}

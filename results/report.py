@@ -15,6 +15,7 @@ from rich.text import Text
 
 from results import summary
 from results.runs import Run
+from results.stats import columns_of
 from results.summary import MIGRATED, Report, Row
 from results.units import digits, duration, percent, plain
 from testbed.common import files
@@ -154,11 +155,7 @@ def _row(row: Row, clock: str) -> dict[str, Any]:
         "repeats": row.repeats,
         "failures": row.failures,
         "clock": clock if s else None,
-        "steps": s.steps if s else 0,
-        "median_ns": s.median_ns if s else None,
-        "centre_ns": s.centre_ns if s else None,
-        "low_ns": s.low_ns if s else None,
-        "high_ns": s.high_ns if s else None,
+        **columns_of(s),
         "reference": row.reference,
         "relative": r.value if r else None,
         "relative_low": r.low if r else None,

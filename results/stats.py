@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,15 @@ class Summary:
     centre_ns: float
     low_ns: float
     high_ns: float
+
+
+def columns_of(summary: Summary | None) -> dict[str, Any]:
+    """A summary as the columns that tables and frames share; a cell without one has 0 steps and no times."""
+    times = ("median_ns", "centre_ns", "low_ns", "high_ns")
+    return {
+        "steps": summary.steps if summary else 0,
+        **{name: getattr(summary, name) if summary else None for name in times},
+    }
 
 
 @dataclass(frozen=True)
