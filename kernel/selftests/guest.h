@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What tests do to the machine they run on, and what the kernel says about memory. */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "test.h"
+
+#define PM_PRESENT (1ULL << 63)
+#define PM_SWAPPED (1ULL << 62)
+#define PM_FRAME   ((1ULL << 55) - 1)
+
+/* Write a file of /proc or /sys; returns whether that was possible. */
+UNUSED static bool put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return written;
+}
+
+/* The number behind `name` in a file of lines "name[:] number"; -1 if there is none. */
+UNUSED static long number_in(const char *path, const char *name)
+{
+	FILE *f = fopen(path, "re");
+	char line[512];
+	long value = -1;
+
+	while (f && value < 0 && fgets(line, sizeof(line), f)) {
+		size_t length = strlen(name);
+
+		if (!strncmp(line, name, length) && (line[length] == ':' || line[length] == ' '))
+			value = strtol(line + length + 1, NULL, 10);
+	}
+	if (f)
+		fclose(f);
+	return value;
+}
+
+/* What /proc/self/pagemap says of the page at `address`. */
+UNUSED static uint64_t pagemap(byte *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (fd < 0 || pread(fd, &entry, 8, (off_t)((uintptr_t)address / PAGE * 8)) != 8)
+		die("pagemap");
+	close(fd);
+	return entry;
+}
+
+UNUSED static size_t swapped(byte *memory, size_t n)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < n; i++)
+		out += !!(pagemap(memory + i * PAGE) & PM_SWAPPED);
+	return out;
+}
+
+/* A field of the mapping at `address` in /proc/self/smaps: kB, or for "VmFlags" whether it has
+ * `flag`. */
+UNUSED static long smaps(byte *address, const char *field, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long start, end;
+	bool here = false;
+	char line[512];
+	long value = -1;
+
+	while (f && value < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)address && (uintptr_t)address < end;
+		else if (here && !strncmp(line, field, strlen(field)))
+			value = flag ? strstr(line, flag) != NULL
+				     : strtol(line + strlen(field) + 1, NULL, 10);
+	}
+	if (f)
+		fclose(f);
+	return value;
+}
+
+/* How many mappings this process has. */
+UNUSED static int mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	int n = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		n++;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* move_pages(2) of `n` pages to `node`; returns how many are there then, -1 on failure. */
+UNUSED static long move_to(byte *memory, size_t n, int node)
+{
+	void **addresses = calloc(n, sizeof(*addresses));
+	int *nodes = calloc(n, sizeof(*nodes)), *status = calloc(n, sizeof(*status));
+	long there = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		addresses[i] = (void *)(memory + i * PAGE);
+		nodes[i] = node;
+		status[i] = -1;
+	}
+	if (syscall(SYS_move_pages, 0, n, addresses, nodes, status, 2 /* MPOL_MF_MOVE */) < 0 ||
+	    syscall(SYS_move_pages, 0, n, addresses, NULL, status, 0) < 0)
+		there = -1;
+	for (size_t i = 0; there >= 0 && i < n; i++)
+		there += status[i] == node;
+	free(addresses);
+	free(nodes);
+	free(status);
+	return there;
+}
+
+UNUSED static void pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Run `what` in a child process; returns its wait status. */
+UNUSED static int in_child(void (*what)(void *), void *argument)
+{
+	int status = -1;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		what(argument);
+		fflush(stdout);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		die("fork");
+	return status;
+}
+
+#endif
