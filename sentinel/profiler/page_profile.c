@@ -89,6 +89,11 @@ int page_profile_reset(int fd)
 	return ioctl(fd, PAGE_PROFILE_RESET);
 }
 
+int page_profile_clear(int fd)
+{
+	return ioctl(fd, PAGE_PROFILE_CLEAR);
+}
+
 int page_profile_stats(int fd, struct page_profile_stats *stats)
 {
 	return ioctl(fd, PAGE_PROFILE_STATS, stats);

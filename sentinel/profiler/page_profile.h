@@ -49,6 +49,12 @@ int page_profile_rearm(int fd);
 /* Set counters and statistics to zero. */
 int page_profile_reset(int fd);
 
+/*
+ * Stop, and remove all ranges. The process is as if it had never been profiled, even while a child
+ * that it forked still has a copy of the descriptor, which keeps close() from doing that.
+ */
+int page_profile_clear(int fd);
+
 int page_profile_stats(int fd, struct page_profile_stats *stats);
 
 /*

@@ -71,5 +71,8 @@ struct page_profile_stats {
 /* Set all counters and statistics to zero. */
 #define PAGE_PROFILE_RESET _IO(PAGE_PROFILE_IOC, 0x07)
 #define PAGE_PROFILE_STATS _IOR(PAGE_PROFILE_IOC, 0x08, struct page_profile_stats)
+/* Stop, and remove all ranges: what the last close() does, while a child still has the descriptor.
+ */
+#define PAGE_PROFILE_CLEAR _IO(PAGE_PROFILE_IOC, 0x09)
 
 #endif /* _UAPI_LINUX_PAGE_PROFILE_H */

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The system call, its ioctls and mmap(): what they refuse and with which errno, and who may
+ * profile whom. */
+#define _GNU_SOURCE
+#include <grp.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+#include "guest.h"
+
+#define N	 8UL
+#define RESTRICT "/proc/sys/vm/page_profile_restrict"
+
+static void opening(void)
+{
+	int fd = page_profile_open(0), closed = page_profile_open(PAGE_PROFILE_CLOEXEC);
+
+	ok(fd >= 0 && fcntl(fd, F_GETFD) == 0, "open: a descriptor that exec() keeps");
+	ok(closed >= 0 && fcntl(closed, F_GETFD) == FD_CLOEXEC, "open: one that it closes");
+	fails(page_profile_open(1), EINVAL, "open: an unknown flag");
+	fails(page_profile_open(~0U), EINVAL, "open: all flags");
+	fails(read(fd, &(char){0}, 1), EINVAL, "open: cannot be read");
+	fails(write(fd, "", 1), EINVAL, "open: cannot be written");
+	close(fd);
+	close(closed);
+}
+
+static void order(void)
+{
+	byte *memory = pages(N);
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+
+	fails(page_profile_start(fd), EINVAL, "order: start without a range");
+	fails(page_profile_stop(fd), EINVAL, "order: stop before start");
+	fails(page_profile_rearm(fd), EINVAL, "order: re-arm before start");
+	is(page_profile_reset(fd), 0, "order: reset at any time");
+	is(page_profile_add(fd, (void *)memory, N * PAGE, NULL), 0, "order: a range");
+	fails(page_profile_target(fd, getpid()), EBUSY, "order: a target after the first range");
+	is(page_profile_start(fd), 0, "order: start");
+	fails(page_profile_start(fd), EBUSY, "order: start twice");
+	fails(page_profile_configure(fd, PAGE_PROFILE_EPOCH, 0), EBUSY,
+	      "order: configure while running");
+	is(page_profile_stop(fd), 0, "order: stop");
+	fails(page_profile_stop(fd), EINVAL, "order: stop twice");
+	is(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 64), 0,
+	   "order: configure while stopped");
+	is(page_profile_start(fd), 0, "order: start again");
+	is(page_profile_remove(fd, (void *)memory, N * PAGE), 0,
+	   "order: the last range removed while running");
+	is(page_profile_rearm(fd), 0, "order: re-arm with nothing");
+	close(fd);
+	munmap((void *)memory, N * PAGE);
+}
+
+static void configuring(void)
+{
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+
+	fails(page_profile_configure(fd, (enum page_profile_mode)3, 0), EINVAL,
+	      "configure: an unknown mode");
+	fails(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 0), EINVAL,
+	      "configure: a window of nothing");
+	fails(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 65), EINVAL,
+	      "configure: too large a window");
+	fails(page_profile_configure(fd, PAGE_PROFILE_EPOCH, 1), EINVAL,
+	      "configure: a window for epochs");
+	fails(page_profile_configure(fd, PAGE_PROFILE_EXACT, 1), EINVAL,
+	      "configure: a window for exact");
+	is(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 1), 0, "configure: the smallest window");
+	fails(ioctl(fd, PAGE_PROFILE_CONFIGURE, NULL), EFAULT, "configure: no argument");
+	fails(ioctl(fd, PAGE_PROFILE_STATS, (void *)8), EFAULT, "statistics: nowhere to put them");
+	fails(ioctl(fd, _IO(PAGE_PROFILE_IOC, 0x0a)), ENOTTY, "ioctl: an unknown number");
+	fails(ioctl(fd, _IOWR(PAGE_PROFILE_IOC, 0x01, struct page_profile_config),
+		    &(struct page_profile_config){0}),
+	      ENOTTY, "ioctl: a known number in another direction");
+	fails(ioctl(fd, _IOC(_IOC_WRITE, PAGE_PROFILE_IOC, 0x01, 4096), NULL), ENOTTY,
+	      "ioctl: another size");
+	fails(ioctl(fd, _IO('T', 0x04)), ENOTTY, "ioctl: another type");
+	close(fd);
+}
+
+static void adding(void)
+{
+	byte *memory = pages(N);
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC),
+	    other = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	const void *beyond = (const void *)0x800000000000;
+	uint64_t first, second;
+
+	fails(page_profile_add(fd, (void *)memory, 0, NULL), EINVAL, "add: nothing");
+	fails(page_profile_add(fd, (void *)(memory + 1), PAGE, NULL), EINVAL,
+	      "add: no page's address");
+	fails(page_profile_add(fd, (void *)memory, PAGE + 1, NULL), EINVAL, "add: no whole pages");
+	fails(page_profile_add(fd, (void *)memory, -PAGE, NULL), EINVAL,
+	      "add: round the address space");
+	fails(page_profile_add(fd, beyond, PAGE, NULL), EINVAL, "add: beyond user space");
+	fails(page_profile_add(fd, (void *)-PAGE, PAGE, NULL), EINVAL, "add: kernel addresses");
+	fails(page_profile_add(fd, NULL, PAGE, NULL), ENOMEM, "add: nothing is mapped there");
+	fails(ioctl(fd, PAGE_PROFILE_ADD, NULL), EFAULT, "add: no argument");
+	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &first), 0, "add: two pages");
+	is(page_profile_add(fd, (void *)(memory + 2 * PAGE), 2 * PAGE, &second), 0,
+	   "add: the next two");
+	ok(first != second && first % PAGE == 0 && second % PAGE == 0,
+	   "add: each has its counters");
+	fails(page_profile_add(fd, (void *)memory, 2 * PAGE, NULL), EEXIST, "add: the same again");
+	fails(page_profile_add(fd, (void *)(memory + PAGE), 7 * PAGE, NULL), EEXIST,
+	      "add: overlapping");
+	fails(page_profile_add(other, (void *)(memory + 4 * PAGE), PAGE, NULL), EBUSY,
+	      "add: by another profile of the process");
+	fails(page_profile_remove(fd, (void *)memory, PAGE), ENOENT, "remove: half a range");
+	fails(page_profile_remove(fd, (void *)(memory + PAGE), PAGE), ENOENT,
+	      "remove: the other half");
+	fails(page_profile_remove(fd, (void *)(memory + 4 * PAGE), PAGE), ENOENT,
+	      "remove: what was not added");
+	is(page_profile_remove(fd, (void *)memory, 2 * PAGE), 0, "remove: a range");
+	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT, "remove: twice");
+	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &second), 0, "add: again after removal");
+	ok(second > first, "add: with new counters");
+	is(page_profile_clear(fd), 0, "clear: all ranges");
+	is(page_profile_clear(fd), 0, "clear: nothing");
+	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT, "clear: they are gone");
+	is(page_profile_add(other, (void *)memory, PAGE, NULL), 0,
+	   "clear: another profile can have the process");
+	fails(page_profile_add(fd, (void *)memory, PAGE, NULL), EBUSY, "clear: and keeps it");
+	close(other);
+	is(page_profile_add(fd, (void *)memory, PAGE, &second), 0, "clear: until it is closed");
+	is(page_profile_start(fd), 0, "clear: then the first goes on");
+	close(fd);
+	munmap((void *)memory, N * PAGE);
+}
+
+static void limits(void)
+{
+	size_t most = 1024, huge = 1UL << 40;
+	byte *memory = mmap(NULL, 2 * most * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	byte *wide =
+		mmap(NULL, huge, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	size_t added = 0;
+
+	while (added <= most &&
+	       !page_profile_add(fd, (void *)(memory + 2 * added * PAGE), PAGE, NULL))
+		added++;
+	fails(-1, ENOSPC, "limits: the number of ranges");
+	is((long long)added, (long long)most, "limits: it is 1024");
+	is(page_profile_start(fd), 0, "limits: start with all of them");
+	read_each(memory, 2 * most);
+	ok(page_profile_rearm(fd) == 0, "limits: re-arm all of them");
+	close(fd);
+	fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	fails(page_profile_add(fd, (void *)wide, huge, NULL), ENOSPC,
+	      "limits: more counters than fit the machine");
+	close(fd);
+	munmap((void *)memory, 2 * most * PAGE);
+	munmap((void *)wide, huge);
+}
+
+static void mapping(void)
+{
+	size_t n = 1024; /* pages: two pages of counters */
+	byte *memory = pages(n);
+	struct profile p = profile(PAGE_PROFILE_EPOCH, 0, memory, n);
+	const volatile struct page_profile_count *counts = p.counts;
+	void *map;
+
+	fails((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, p.fd, 0), EACCES,
+	      "mmap: writable");
+	fails((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, p.fd, 0), EACCES,
+	      "mmap: writable and private");
+	fails(mprotect((void *)(uintptr_t)counts, PAGE, PROT_READ | PROT_WRITE), EACCES,
+	      "mmap: made writable");
+	fails((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, 1L << 40), ENXIO,
+	      "mmap: no counters there");
+	fails((long)mmap(NULL, 3 * PAGE, PROT_READ, MAP_SHARED, p.fd, 0), EINVAL,
+	      "mmap: more than there are");
+	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, PAGE);
+	ok(map != MAP_FAILED, "mmap: the second page of counters alone");
+	(void)memory[(n - 1) * PAGE];
+	is(((volatile struct page_profile_count *)map)[511].reads, 1,
+	   "mmap: shows the same counters");
+	is(counts[n - 1].reads, 1, "mmap: as the first mapping");
+	is(page_profile_remove(p.fd, (void *)memory, n * PAGE), 0, "mmap: the range is removed");
+	is(counts[n - 1].reads, 1, "mmap: its counters stay mapped");
+	fails((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, 0), ENXIO,
+	      "mmap: but cannot be mapped again");
+	munmap(map, PAGE);
+	finish(&p);
+	munmap((void *)memory, n * PAGE);
+}
+
+static void become_nobody(void)
+{
+	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+		die("setresuid");
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
+static void as_nobody(void *other)
+{
+	byte *memory = pages(N);
+	int fd;
+
+	become_nobody();
+	fd = page_profile_open(0);
+	ok(fd >= 0 && page_profile_add(fd, (void *)memory, N * PAGE, NULL) == 0,
+	   "privilege: a user may profile a process of their own");
+	close(fd);
+	fd = page_profile_open(0);
+	fails(page_profile_target(fd, *(pid_t *)other), EPERM, "privilege: but not one of root's");
+	fails(page_profile_target(fd, 1), EPERM, "privilege: nor init");
+	close(fd);
+}
+
+static void restricted(void *unused)
+{
+	become_nobody();
+	fails(page_profile_open(0), EPERM,
+	      "privilege: vm.page_profile_restrict keeps it from users");
+	fails(open(RESTRICT, O_WRONLY), EACCES, "privilege: who cannot lift it");
+}
+
+static void privileges(void)
+{
+	pid_t me = getpid();
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+
+	fails(page_profile_target(fd, 0), ESRCH, "target: process 0");
+	fails(page_profile_target(fd, 1 << 30), ESRCH, "target: a process that is not there");
+	fails(page_profile_target(fd, 2), ESRCH, "target: a kernel thread");
+	is(page_profile_target(fd, me), 0, "target: oneself");
+	close(fd);
+	is(in_child(as_nobody, &me), 0, "privilege: the unprivileged child ended");
+	ok(put(RESTRICT, "1"), "privilege: the sysctl is there");
+	ok(!put(RESTRICT, "2") && !put(RESTRICT, "-1"), "privilege: it is 0 or 1");
+	is(in_child(restricted, NULL), 0, "privilege: the restricted child ended");
+	fd = page_profile_open(0);
+	ok(fd >= 0, "privilege: root may still");
+	close(fd);
+	put(RESTRICT, "0");
+}
+
+/* Profiling another process, which need not know. */
+static void other_process(void)
+{
+	byte *memory = pages(N);
+	int go[2], fd = page_profile_open(PAGE_PROFILE_CLOEXEC), status;
+	const volatile struct page_profile_count *counts;
+	uint64_t offset = 0;
+	pid_t child;
+
+	if (pipe(go))
+		die("pipe");
+	child = fork();
+	if (child == 0) {
+		char word;
+
+		close(go[1]);
+		close(fd);
+		while (read(go[0], &word, 1) == 1)
+			read_each(memory, N);
+		_exit(intact(memory, N) ? 0 : 1);
+	}
+	close(go[0]);
+	is(page_profile_target(fd, child), 0, "other process: a child as target");
+	is(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 2), 0, "other process: configure");
+	is(page_profile_add(fd, (void *)memory, N * PAGE, &offset), 0,
+	   "other process: a range of its memory");
+	counts = page_profile_map(fd, offset, N * PAGE);
+	is(page_profile_start(fd), 0, "other process: start");
+	for (int i = 0; i < 10; i++)
+		if (write(go[1], "x", 1) != 1)
+			die("write");
+	for (double until = seconds() + 10; seconds() < until && counts[N - 1].reads < 10;)
+		usleep(1000);
+	ok(counts[0].reads == 10 && counts[N - 1].reads == 10, "other process: its accesses count");
+	read_each(memory, N);
+	usleep(10000);
+	is(counts[0].reads, 10, "other process: ours do not");
+	close(go[1]);
+	waitpid(child, &status, 0);
+	is(status, 0, "other process: its data are intact, and it ends well");
+	is(counts[0].reads, 11, "other process: counters can be read after its end");
+	fails(page_profile_stop(fd), ESRCH, "other process: stop when it is gone");
+	fails(page_profile_rearm(fd), ESRCH, "other process: re-arm when it is gone");
+	fails(page_profile_add(fd, (void *)memory, PAGE, NULL), ESRCH,
+	      "other process: add when it is gone");
+	is(page_profile_stats(fd, &(struct page_profile_stats){0}), 0,
+	   "other process: statistics when it is gone");
+	page_profile_unmap(counts, N * PAGE);
+	is(close(fd), 0, "other process: close when it is gone");
+	munmap((void *)memory, N * PAGE);
+}
+
+int main(void)
+{
+	opening();
+	order();
+	configuring();
+	adding();
+	limits();
+	mapping();
+	privileges();
+	other_process();
+	return done();
+}

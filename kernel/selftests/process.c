@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Profiled processes that fork, exec, are traced, killed, many at once; and what is left when it is
+ * over. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <spawn.h>
+#include <sys/ptrace.h>
+#include <sys/time.h>
+#include <sys/user.h>
+
+#include "guest.h"
+
+#define N	64UL
+#define EVENT	"/sys/kernel/debug/tracing/events/exceptions/page_fault_user/"
+#define TRACING "/sys/kernel/debug/tracing/"
+
+extern char **environ;
+
+/* How many faults on reserved bits (error code bit 3) the processes of this machine took since
+ * tracing(true). */
+static long traced(void)
+{
+	FILE *f = fopen(TRACING "trace", "re");
+	char line[512];
+	long n = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		n += strstr(line, "page_fault_user:") != NULL;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static bool tracing(bool on)
+{
+	if (!on)
+		return put(EVENT "enable", "0");
+	close(open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC)); /* empties it */
+	return put(EVENT "filter", "error_code & 8") && put(EVENT "enable", "1") &&
+	       put(TRACING "tracing_on", "1");
+}
+
+/* After any end of a profile no entry is marked: nothing faults on a reserved bit any more. */
+static void restored(byte *memory, size_t n, const char *after)
+{
+	if (!tracing(true)) {
+		skip(after, "no tracepoint for page faults");
+		return;
+	}
+	read_each(memory, n);
+	write_each(memory, n);
+	tracing(false);
+	is(traced(), 0, after);
+}
+
+static void closing(void)
+{
+	byte *memory = pages(N);
+	struct profile p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
+
+	if (tracing(true)) {
+		read_each(memory, N);
+		tracing(false);
+		is(traced(), N, "close: while it runs each page faults (the check can fail)");
+	}
+	page_profile_rearm(p.fd);
+	page_profile_stop(p.fd);
+	restored(memory, N, "stop: no entry stays marked");
+	page_profile_start(p.fd);
+	page_profile_remove(p.fd, (void *)memory, N * PAGE);
+	restored(memory, N, "remove: no entry stays marked");
+	finish(&p);
+	p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
+	read_each(memory, N);
+	finish(&p);
+	restored(memory, N, "close: no entry stays marked");
+	p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
+	read_each(memory, N);
+	munmap((void *)(memory + 60 * PAGE), 4 * PAGE);
+	mmap((void *)(memory + 60 * PAGE), 4 * PAGE, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	write_each(memory + 60 * PAGE, 4);
+	read_each(memory, 32); /* evicts what was mapped in a window's place */
+	finish(&p);
+	restored(memory, N, "close: nor where something else is mapped now");
+	munmap((void *)memory, N * PAGE);
+}
+
+static void forking(void)
+{
+	byte *memory = pages(N);
+	struct profile p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		/* The descriptor is the parent's profile, still. */
+		bool fine = page_profile_rearm(p.fd) == 0;
+		int own = page_profile_open(0);
+
+		fine &= page_profile_add(own, (void *)memory, N * PAGE, NULL) == 0 &&
+			page_profile_start(own) == 0;
+		read_each(memory, N);
+		fine &= intact(memory, N);
+		close(own);
+		_exit(fine ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	is(status, 0, "fork: a child can profile itself, and use the descriptor");
+	all_have(&p, 0, 0, "fork: its accesses are its own");
+	if (tracing(true)) {
+		child = fork();
+		if (child == 0) {
+			read_each(memory, N);
+			write_each(memory, N);
+			_exit(0);
+		}
+		waitpid(child, &status, 0);
+		tracing(false);
+		is(traced(), 0, "fork: a child has no marked entries");
+	}
+	close(p.fd);
+	child = fork();
+	if (child == 0)
+		_exit(intact(memory, N) ? 0 : 1);
+	waitpid(child, &status, 0);
+	is(status, 0, "fork: after close");
+	page_profile_unmap(p.counts, N * PAGE);
+
+	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
+	for (int i = 0; i < 20; i++) {
+		child = fork();
+		if (child == 0) {
+			write_each(memory, N);
+			_exit(0);
+		}
+		write_each(memory, N);
+		waitpid(child, &status, 0);
+		page_profile_rearm(p.fd);
+	}
+	all_have(&p, 0, 20, "fork: copies on write while children come and go");
+	adds_up(&p, "fork");
+	finish(&p);
+
+	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
+	child = fork();
+	if (child == 0) {
+		pause();
+		_exit(1);
+	}
+	is(page_profile_clear(p.fd), 0, "fork: clear while a child has the descriptor");
+	finish(&p);
+	restored(memory, N, "fork: no entry stays marked then");
+	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
+	read_each(memory, N);
+	all_have(&p, 1, 0, "fork: and another profile can be had");
+	finish(&p);
+	kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+
+	/* A descriptor that outlives its process in a child */
+	child = fork();
+	if (child == 0) {
+		p = profile(PAGE_PROFILE_WINDOW, 4, memory, N);
+		if (fork() == 0) {
+			usleep(50000);
+			_exit(page_profile_rearm(p.fd) == -1 && errno == ESRCH ? 0 : 1);
+		}
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	usleep(100000);
+	is(status, 0, "fork: a descriptor outlives its process");
+	munmap((void *)memory, N * PAGE);
+}
+
+static void executing(void)
+{
+	byte *memory = pages(N);
+	struct profile p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
+	char *const arguments[] = {"true", NULL};
+	int status;
+	pid_t child;
+
+	is(posix_spawn(&child, "/bin/true", NULL, NULL, arguments, environ), 0,
+	   "exec: posix_spawn()");
+	waitpid(child, &status, 0);
+	is(status, 0, "exec: the program ran");
+	child = vfork();
+	if (child == 0) {
+		execv("/bin/true", arguments);
+		_exit(1);
+	}
+	waitpid(child, &status, 0);
+	is(status, 0, "exec: vfork() and exec");
+	read_each(memory, N);
+	all_have(&p, 1, 0, "exec: the parent's profile goes on");
+	finish(&p);
+	child = fork();
+	if (child == 0) {
+		p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
+		fcntl(p.fd, F_SETFD, 0);
+		read_each(memory, N);
+		execv("/bin/true",
+		      arguments); /* keeps the descriptor of an address space that goes */
+		_exit(1);
+	}
+	waitpid(child, &status, 0);
+	is(status, 0, "exec: a profiled process executes another program");
+	munmap((void *)memory, N * PAGE);
+}
+
+static void *toucher(void *argument)
+{
+	byte *memory = argument;
+
+	for (unsigned int i = 0;; i++)
+		memory[(i * 7 % N) * PAGE + 8] = memory[(i * 13 % N) * PAGE + 8];
+	return NULL;
+}
+
+static void killing(void)
+{
+	for (int round = 0; round < 20; round++) {
+		pid_t child = fork();
+		int status;
+
+		if (child == 0) {
+			byte *memory = pages(N);
+			pthread_t thread;
+
+			profile(round % 2 ? PAGE_PROFILE_WINDOW : PAGE_PROFILE_EPOCH,
+				round % 2 ? 4 : 0, memory, N);
+			for (int i = 0; i < 4; i++)
+				pthread_create(&thread, NULL, toucher, (void *)memory);
+			if (round % 4 == 3)
+				usleep(10000), _exit(0);
+			pause();
+		}
+		usleep(20000);
+		kill(child, SIGKILL);
+		waitpid(child, &status, 0);
+		if (!WIFSIGNALED(status) && status != 0)
+			ok(false, "kill: round %d ended with %x", round, status);
+	}
+	ok(true, "kill: twenty processes killed, or exiting, with four threads at work");
+}
+
+/* Threads fault while another closes, adds, removes, starts and stops. */
+static void racing(void)
+{
+	double until = seconds() + 5;
+	byte *memory = pages(N);
+	unsigned int rounds = 0;
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		pthread_t thread;
+
+		for (int i = 0; i < 4; i++)
+			pthread_create(&thread, NULL, toucher, (void *)memory);
+		for (; seconds() < until; rounds++) {
+			static const enum page_profile_mode modes[] = {
+				PAGE_PROFILE_WINDOW, PAGE_PROFILE_EPOCH, PAGE_PROFILE_EXACT};
+			enum page_profile_mode mode = modes[rounds % 3];
+			struct profile p = profile(
+				mode, mode == PAGE_PROFILE_WINDOW ? 1 + rounds % 16 : 0, memory, N);
+
+			for (int i = 0; i < 3; i++) {
+				page_profile_rearm(p.fd);
+				page_profile_stop(p.fd);
+				page_profile_start(p.fd);
+			}
+			if (rounds % 2)
+				page_profile_remove(p.fd, (void *)memory, N * PAGE);
+			finish(&p);
+		}
+		_exit(rounds > 3 ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	is(status, 0, "race: threads fault while profiles come and go, in all modes");
+	munmap((void *)memory, N * PAGE);
+}
+
+static void tracing_debugger(enum page_profile_mode mode, const char *name)
+{
+	byte *memory = pages(N);
+	struct user_regs_struct registers;
+	int status, steps = 0;
+	char what[80];
+	pid_t child;
+	long word;
+
+	child = fork();
+	if (child == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		profile(mode, mode == PAGE_PROFILE_WINDOW ? 2 : 0, memory, N);
+		raise(SIGSTOP);
+		read_each(memory, N);
+		_exit(memory[3 * PAGE] == 0x77 ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	errno = 0;
+	word = ptrace(PTRACE_PEEKDATA, child, memory + 5 * PAGE, NULL);
+	snprintf(what, sizeof(what), "ptrace, %s: peek", name);
+	is(word, 0x0606060606060606, what);
+	snprintf(what, sizeof(what), "ptrace, %s: poke", name);
+	is(ptrace(PTRACE_POKEDATA, child, memory + 3 * PAGE, 0x77), 0, what);
+	while (steps < 2000 && ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0 &&
+	       waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
+	       WSTOPSIG(status) == SIGTRAP)
+		steps++;
+	ptrace(PTRACE_GETREGS, child, NULL, &registers);
+	snprintf(what, sizeof(what), "ptrace, %s: single steps (%d)", name, steps);
+	ok(steps > 100, "%s", what);
+	if (WIFSTOPPED(status)) {
+		ptrace(PTRACE_CONT, child, NULL, NULL);
+		waitpid(child, &status, 0);
+	}
+	snprintf(what, sizeof(what), "ptrace, %s: the process ends by itself", name);
+	is(status, 0, what);
+	munmap((void *)memory, N * PAGE);
+}
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int number)
+{
+	signals++;
+}
+
+/* Signals that arrive while instructions are being stepped. */
+static void stepping_signals(void)
+{
+	byte *memory = pages(N);
+	struct profile p = profile(PAGE_PROFILE_EXACT, 0, memory, N);
+	struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+
+	signal(SIGALRM, on_signal);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (int i = 0; i < 1000; i++)
+		read_each(memory, N);
+	setitimer(ITIMER_REAL, &never, NULL);
+	ok(signals > 10, "signals: %d arrived while stepping", (int)signals);
+	all_have(&p, 1000, 0, "signals: each access counts all the same");
+	finish(&p);
+	signal(SIGALRM, SIG_DFL);
+	munmap((void *)memory, N * PAGE);
+}
+
+/* Several profiled processes at once, each with its own counts. */
+static void many(void)
+{
+	pid_t children[6];
+	int good = 0, status;
+
+	fflush(stdout);
+	for (int i = 0; i < 6; i++) {
+		children[i] = fork();
+		if (children[i] == 0) {
+			byte *memory = pages(N);
+			struct profile p =
+				profile(PAGE_PROFILE_WINDOW, 4 + (unsigned int)i, memory, N);
+
+			for (int round = 0; round < 20 + i; round++)
+				read_each(memory, N);
+			_exit(having(&p, 20 + (uint32_t)i, 0) == N && intact(memory, N) ? 0 : 1);
+		}
+	}
+	for (int i = 0; i < 6; i++) {
+		waitpid(children[i], &status, 0);
+		good += status == 0;
+	}
+	is(good, 6, "many: six processes at once have each its own counts");
+}
+
+int main(void)
+{
+	closing();
+	forking();
+	executing();
+	killing();
+	racing();
+	tracing_debugger(PAGE_PROFILE_EPOCH, "epoch");
+	tracing_debugger(PAGE_PROFILE_WINDOW, "window");
+	tracing_debugger(PAGE_PROFILE_EXACT, "exact");
+	stepping_signals();
+	many();
+	return done();
+}
