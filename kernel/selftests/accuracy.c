@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Counts in window mode against the exact truth, on programs whose pattern of accesses is known:
+ *
+ *   accuracy [SEED]
+ *
+ * prints one JSON line for each pattern and window. The truth is exact mode (one count an
+ * instruction and page); what a window should count is computed from the trace that the pattern was
+ * made from: the accesses to pages that are not among the K most recently entered (FIFO). Compared
+ * are the ranking of pages (Spearman's rank correlation, ties averaged) and how much of the truly
+ * hottest fifth of the accessed pages is also the hottest fifth by the window's counts.
+ */
+#define _GNU_SOURCE
+#include <math.h>
+
+#include "guest.h"
+
+#define N	 64UL  /* pages */
+#define ACCESSES 20000 /* of a pattern */
+#define HOT	 5     /* the hottest 1/5 */
+
+struct trace {
+	uint16_t page[ACCESSES];
+	bool write[ACCESSES];
+};
+
+static uint64_t seed = 1;
+
+static uint64_t next(void)
+{
+	seed ^= seed >> 12;
+	seed ^= seed << 25;
+	seed ^= seed >> 27;
+	return (seed * 0x2545f4914f6cdd1dULL) >> 32;
+}
+
+/* Line after line of page after page, 16 accesses a page, over and over */
+static void streaming(struct trace *t)
+{
+	for (int i = 0; i < ACCESSES; i++)
+		t->page[i] = (uint16_t)(i / 16 % N);
+}
+
+/* Three streams at once, as in c[i] = a[i] + b[i]; the arrays are of different length */
+static void triad(struct trace *t)
+{
+	static const unsigned int base[] = {0, 12, 36}, length[] = {12, 24, 28};
+
+	for (int i = 0; i < ACCESSES; i++) {
+		unsigned int stream = (unsigned int)i % 3;
+
+		t->page[i] = (uint16_t)(base[stream] + (unsigned int)i / 48 % length[stream]);
+		t->write[i] = stream == 2;
+	}
+}
+
+/* Every fifth page */
+static void strided(struct trace *t)
+{
+	for (int i = 0; i < ACCESSES; i++)
+		t->page[i] = (uint16_t)((unsigned int)i * 5 % (N - 4));
+}
+
+static void uniform(struct trace *t)
+{
+	for (int i = 0; i < ACCESSES; i++) {
+		t->page[i] = (uint16_t)(next() % N);
+		t->write[i] = next() % 4 == 0;
+	}
+}
+
+/* 90 % of the accesses to 10 % of the pages */
+static void hot_cold(struct trace *t)
+{
+	for (int i = 0; i < ACCESSES; i++)
+		t->page[i] = (uint16_t)(next() % 10 ? next() % (N / 10) : next() % N);
+}
+
+/* Zipf's law, exponent 1, over a shuffled order of pages */
+static void zipf(struct trace *t)
+{
+	double weight[N], total = 0;
+
+	for (size_t i = 0; i < N; i++)
+		total += weight[i] = 1.0 / (double)(i + 1);
+	for (int i = 0; i < ACCESSES; i++) {
+		double at = (double)next() / 4294967296.0 * total;
+		size_t rank = 0;
+
+		while (rank + 1 < N && at >= weight[rank])
+			at -= weight[rank++];
+		t->page[i] = (uint16_t)(rank * 37 % N);
+	}
+}
+
+/* Layers: each works on its own eight pages for a while, 30 accesses to a weight for one to an
+ * input */
+static void layers(struct trace *t)
+{
+	for (int i = 0; i < ACCESSES; i++) {
+		unsigned int layer = (unsigned int)i / 500 % 8;
+
+		t->page[i] = (uint16_t)(layer * 8 + (i % 31 ? (unsigned int)i % 3
+							    : 3 + (unsigned int)i / 31 % 5));
+		t->write[i] = i % 7 == 0;
+	}
+}
+
+static void run(const struct trace *t, byte *memory)
+{
+	for (int i = 0; i < ACCESSES; i++) {
+		byte *at = memory + t->page[i] * PAGE + (size_t)i % 61 * 64;
+
+		if (t->write[i])
+			*at = 1;
+		else
+			(void)*at;
+	}
+}
+
+/* What a window of `k` pages should count for each page. */
+static void expect(const struct trace *t, unsigned int k, double *counts)
+{
+	uint16_t window[PAGE_PROFILE_MAX_WINDOW];
+	unsigned int n = 0, first = 0;
+
+	memset(counts, 0, N * sizeof(*counts));
+	for (int i = 0; i < ACCESSES; i++) {
+		bool inside = false;
+
+		for (unsigned int j = 0; j < n; j++)
+			inside |= window[(first + j) % k] == t->page[i];
+		if (inside)
+			continue;
+		counts[t->page[i]]++;
+		if (n == k)
+			first = (first + 1) % k;
+		else
+			n++;
+		window[(first + n - 1) % k] = t->page[i];
+	}
+}
+
+static void measure(const struct trace *t, byte *memory, enum page_profile_mode mode,
+		    unsigned int k, double *counts)
+{
+	struct profile p = profile(mode, k, memory, N);
+
+	run(t, memory);
+	page_profile_stop(p.fd);
+	for (size_t i = 0; i < N; i++)
+		counts[i] = (double)p.counts[i].reads + p.counts[i].writes;
+	finish(&p);
+}
+
+static void ranks(const double *counts, double *rank)
+{
+	for (size_t i = 0; i < N; i++) {
+		size_t below = 0, same = 0;
+
+		for (size_t j = 0; j < N; j++) {
+			below += counts[j] < counts[i];
+			same += counts[j] == counts[i];
+		}
+		rank[i] = (double)below + ((double)same + 1) / 2;
+	}
+}
+
+/* NAN if all counts of one side are equal: there is no ranking then. */
+static double spearman(const double *a, const double *b)
+{
+	double x[N], y[N], mean = ((double)N + 1) / 2, xy = 0, xx = 0, yy = 0;
+
+	ranks(a, x);
+	ranks(b, y);
+	for (size_t i = 0; i < N; i++) {
+		xy += (x[i] - mean) * (y[i] - mean);
+		xx += (x[i] - mean) * (x[i] - mean);
+		yy += (y[i] - mean) * (y[i] - mean);
+	}
+	return xx && yy ? xy / sqrt(xx * yy) : NAN;
+}
+
+/* The least count of the hottest fifth of the accessed pages, and how many pages that is. */
+static double threshold(const double *counts, size_t *wanted)
+{
+	double sorted[N];
+	size_t accessed = 0;
+
+	memcpy(sorted, counts, sizeof(sorted));
+	for (size_t i = 0; i < N; i++)
+		for (size_t j = i + 1; j < N; j++)
+			if (sorted[j] > sorted[i]) {
+				double swap = sorted[i];
+
+				sorted[i] = sorted[j];
+				sorted[j] = swap;
+			}
+	while (accessed < N && sorted[accessed] > 0)
+		accessed++;
+	*wanted = accessed / HOT;
+	return sorted[*wanted - 1];
+}
+
+/* The share of the truly hottest pages among those that the window ranks as high (ties included).
+ */
+static double overlap(const double *truth, const double *counts)
+{
+	size_t n, m, both = 0, hottest = 0;
+	double limit = threshold(truth, &n), other = threshold(counts, &m);
+
+	for (size_t i = 0; i < N; i++) {
+		hottest += truth[i] >= limit;
+		both += truth[i] >= limit && counts[i] >= other;
+	}
+	return (double)both / (double)hottest;
+}
+
+static void number(const char *name, double value)
+{
+	if (isnan(value))
+		printf(", \"%s\": null", name);
+	else
+		printf(", \"%s\": %.4f", name, value);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*make)(struct trace *);
+	} patterns[] = {{"streaming", streaming}, {"triad", triad},	  {"strided", strided},
+			{"uniform", uniform},	  {"hot-cold", hot_cold}, {"zipf", zipf},
+			{"layers", layers}};
+	static const unsigned int windows[] = {1, 2, 4, 8, 16, 32, 64};
+	static struct trace trace;
+	byte *memory = pages(N);
+	double truth[N], counts[N], expected[N], known[N];
+
+	if (argc > 1)
+		seed = strtoull(argv[1], NULL, 0);
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(*patterns); i++) {
+		double total = 0, wrong = 0;
+
+		memset(&trace, 0, sizeof(trace));
+		patterns[i].make(&trace);
+		memset(known, 0, sizeof(known));
+		for (int j = 0; j < ACCESSES; j++)
+			known[trace.page[j]]++;
+		measure(&trace, memory, PAGE_PROFILE_EXACT, 0, truth);
+		for (size_t j = 0; j < N; j++)
+			wrong += fabs(truth[j] - known[j]);
+		printf("{\"pattern\": \"%s\", \"mode\": \"exact\", \"accesses\": %d, \"error\": "
+		       "%.4f}\n",
+		       patterns[i].name, ACCESSES, wrong / ACCESSES);
+		for (size_t k = 0; k < sizeof(windows) / sizeof(*windows); k++) {
+			measure(&trace, memory, PAGE_PROFILE_WINDOW, windows[k], counts);
+			expect(&trace, windows[k], expected);
+			total = wrong = 0;
+			for (size_t j = 0; j < N; j++) {
+				total += expected[j];
+				wrong += fabs(counts[j] - expected[j]);
+			}
+			printf("{\"pattern\": \"%s\", \"mode\": \"window\", \"window\": %u, "
+			       "\"faults\": %.0f",
+			       patterns[i].name, windows[k], total);
+			number("error", wrong / total); /* against what a window should count */
+			number("rank_correlation", spearman(truth, counts));
+			number("hottest_overlap",
+			       isnan(spearman(truth, counts)) ? NAN : overlap(truth, counts));
+			printf("}\n");
+		}
+	}
+	return 0;
+}
