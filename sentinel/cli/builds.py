@@ -34,7 +34,7 @@ Examples:
   sentinel kernel build 6.1
   sentinel kernel build 4.9 --source-location ~/linux-4.9
   sentinel kernel build 4.9 --source-location ~/linux@v4.9
-  sentinel kernel build 6.1 --fragment base --fragment numa --fragment guest --fragment profile --fragment debug
+  sentinel kernel build 6.1 --fragment base --fragment numa --fragment guest    without the profiler
 """
 )
 @_source
