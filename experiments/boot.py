@@ -9,6 +9,7 @@ from images.build import Image
 from images.build import build as build_image
 from kernel.build import Kernel
 from kernel.build import build as build_kernel
+from kernel.config import DEFAULT
 from testbed import accel
 from testbed.common.cache import Cache
 from testbed.machine import Machine
@@ -29,12 +30,13 @@ def make(
     *,
     kernel: str = "auto",
     location: str | None = None,
+    flavour: tuple[str, ...] = DEFAULT,
     cache: Cache | None = None,
     dry_run: bool = False,
 ) -> Made:
     """Build what is missing (with `dry_run`: say what would be) and choose the accelerator."""
     cache = cache or Cache()
-    built = build_kernel(kernel, location=location, cache=cache, dry_run=dry_run)
+    built = build_kernel(kernel, location=location, flavour=flavour, cache=cache, dry_run=dry_run)
     image = build_image(cache=cache, dry_run=dry_run)
     accelerator = accel.choose(machine.accelerator, built.bzimage if built.bzimage.exists() else None)
     boot = Boot(

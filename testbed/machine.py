@@ -67,6 +67,7 @@ class Machine(Strict):
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=8)]
     accelerator: Accelerator = "auto"
     cpu: Literal["max", "qemu64", "Skylake-Client", "Haswell", "EPYC"] = "max"
+    address_bits: Annotated[int, Field(ge=36, le=52)] | None = None  # physical ones, if not the CPU's own
     cmdline: str = ""
     shared_folder: Path | None = None
     devices: tuple[Literal["rng"], ...] = ("rng",)

@@ -10,3 +10,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--slow", action="store_true", help="also run what takes many minutes, such as kernel builds"
     )
+    parser.addoption(
+        "--stress",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="how long the profiler's stress and fuzz tests run",
+    )

@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Machine, Literal["kvm", "tcg"]]] = {
         ODD(vcpus=1, nodes=(_node(GIB, 0),), shared_folder=Path("/home/a b/shared"), devices=()),
         "tcg",
     ),
+    "address-bits": (ODD(vcpus=1, nodes=(_node(GIB, 0),), address_bits=52), "tcg"),
     "own-cmdline": (ODD(vcpus=1, nodes=(_node(GIB, 0),), cmdline="numa_balancing=enable quiet"), "tcg"),
 }
 

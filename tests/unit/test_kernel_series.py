@@ -111,7 +111,8 @@ def shipped() -> list[str]:
 
 
 def test_every_shipped_patch_is_in_the_series_and_explains_itself() -> None:
-    assert sorted(str(p.relative_to(series.FOLDER)) for p in series.FOLDER.rglob("*.patch")) == sorted(shipped())
+    found = [str(p.relative_to(series.FOLDER)) for p in series.FOLDER.rglob("*.patch")]
+    assert sorted(found) == sorted(shipped())
     for name in shipped():
         text = (series.FOLDER / name).read_text()
         message = text.partition("\n---\n")[0]

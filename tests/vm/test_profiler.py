@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page-access profiler in real guests: its own test programs, which print TAP, on every kernel.
+
+With --slow also on debug kernels, which check their locks, sleeping, memory and page tables themselves.
+The stress tests last as long as --stress says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments import boot, job
+from kernel.config import DEFAULT
+from testbed import machine, vm
+from testbed.ssh import Shell
+from testbed.vm import Vm
+
+SELFTESTS = Path(__file__).parent.parent.parent / "kernel" / "selftests"
+TAP = re.compile(r"(?P<not>not )?ok \d+ - (?P<what>.*?)(?: # SKIP (?P<why>.*))?")
+COMPLAINT = re.compile(
+    r".*(?:BUG: (?!workqueue lockup|soft lockup)|WARNING: |Oops|KASAN|deadlock|suspicious RCU|Bad page).*"
+)
+FLAVOURS = {"default": DEFAULT, "debug": (*DEFAULT, "debug")}
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the test programs, as it is copied into the guest."""
+    folder = tmp_path_factory.mktemp("selftests")
+    subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={folder}"], check=True)
+    for script in (SELFTESTS / "client.py", job.GUEST_CODE / "page_profile.py"):
+        (folder / script.name).write_bytes(script.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    name: str = request.param
+    if name == "debug" and not request.config.getoption("--slow"):
+        pytest.skip("builds a debug kernel, which runs several times slower; run with --slow")
+    return FLAVOURS[name]
+
+
+@pytest.fixture(scope="module")
+def guest(kernel: str, flavour: tuple[str, ...], programs: Path) -> Iterator[Vm]:
+    made = boot.make(machine.load("two-node"), kernel=kernel, flavour=flavour)
+    with vm.running("profiler", made.boot) as started:
+        started.wait_ready()
+        with started.shell() as connected:
+            connected.put(programs, "/opt/selftests")
+        yield started
+
+
+@pytest.fixture
+def shell(guest: Vm, flavour: tuple[str, ...]) -> Iterator[Shell]:
+    """A shell in the guest, whose kernel must not complain of itself meanwhile."""
+    with guest.shell() as connected:
+        yield connected
+        if "debug" in flavour:
+            locks = connected.run("cat /proc/lockdep_stats").out
+            assert re.search(r"debug_locks:\s+1$", locks, re.MULTILINE), (
+                "the lock checker has turned itself off"
+            )
+    guest.watchdog().check()
+    said = guest.console_path.read_text(errors="replace")
+    assert "page_profile: bit 51" in said, "the profiler did not say at boot that it is there"
+    assert COMPLAINT.findall(said) == []
+
+
+def points(shell: Shell, command: str, *, subtests: pytest.Subtests, timeout: float = 900) -> list[str]:
+    """Run a program that prints TAP, each of its test points one of ours; returns its other lines."""
+    said: list[str] = []
+    result = shell.run(f"cd /opt/selftests && {command}", check=False, timeout=timeout, on_line=said.append)
+    made, planned = 0, None
+    rest: list[str] = []
+    for line in said:
+        if point := TAP.fullmatch(line):
+            made += 1
+            with subtests.test(msg=point["what"]):
+                if point["why"]:
+                    pytest.skip(point["why"])
+                assert not point["not"], "\n".join(rest)
+        elif line.startswith("1.."):
+            planned = int(line[3:])
+        else:
+            rest.append(line)
+    assert planned == made > 0, f"{command} ended early:\n" + "\n".join([*said[-5:], result.err])
+    assert result.code == 0 or any(line.startswith("not ok") for line in said), result.err
+    return rest
+
+
+@pytest.mark.parametrize("program", ["api", "counts", "memory", "process"])
+def test_it_does_what_its_documentation_says(program: str, shell: Shell, subtests: pytest.Subtests) -> None:
+    points(shell, f"./{program}", subtests=subtests)
+
+
+@pytest.mark.parametrize("python", ["python2.7", "python3"])
+def test_its_python_client(python: str, shell: Shell, subtests: pytest.Subtests) -> None:
+    points(shell, f"{python} -B client.py", subtests=subtests)
+
+
+@pytest.mark.parametrize("program", ["fuzz", "stress"])
+def test_it_survives(
+    program: str, shell: Shell, subtests: pytest.Subtests, request: pytest.FixtureRequest
+) -> None:
+    seconds: float = request.config.getoption("--stress")
+    rest = points(shell, f"./{program} {seconds} 7", subtests=subtests, timeout=600 + 10 * seconds)
+    print("\n".join(rest))
+
+
+def test_a_profiled_program_computes_the_same(shell: Shell) -> None:
+    """stress-ng checks its own data."""
+    for stressor in ("--vm 1 --vm-bytes 16M --verify", "--mmap 1 --mmap-bytes 8M --verify", "--numa 1"):
+        said = shell.run(
+            f"/opt/selftests/profiled -w 8 stress-ng {stressor} --timeout 5 --seed 7 2>&1", timeout=600
+        ).out
+        assert "successful run" in said, said
+        counted = re.search(r"(\d+) accesses caught", said)
+        assert counted is not None, said
+        assert int(counted[1]) > 1000, said
+
+
+def test_counts_follow_the_truth(shell: Shell, subtests: pytest.Subtests) -> None:
+    """Where accesses are known: exact counts are exact, window counts what a model of the window says."""
+    for line in shell.run("/opt/selftests/accuracy 7", timeout=900).out.splitlines():
+        record = json.loads(line)
+        with subtests.test(**{key: record[key] for key in ("pattern", "mode", "window") if key in record}):
+            assert record["error"] == 0
+
+
+def test_a_processor_without_the_reserved_bit_is_refused(kernel: str, programs: Path) -> None:
+    spec = machine.load("two-node").model_copy(update={"address_bits": 52})
+    with vm.running("wide", boot.make(spec, kernel=kernel).boot) as started:
+        started.wait_ready()
+        with started.shell() as connected:
+            connected.put(programs, "/opt/selftests")
+            said = connected.run("cd /opt/selftests && ./api", check=False)
+            client = connected.run("cd /opt/selftests && python3 -B client.py", check=False)
+        assert "page_profile: off: bit 51 is not reserved with 52 physical address bits" in (
+            started.console_path.read_text()
+        )
+    assert "Bail out! page_profile_open: No such device" in said.out
+    assert client.code != 0
