@@ -97,6 +97,9 @@ static void adding(void)
 	fails(page_profile_add(fd, beyond, PAGE, NULL), EINVAL, "add: beyond user space");
 	fails(page_profile_add(fd, (void *)-PAGE, PAGE, NULL), EINVAL, "add: kernel addresses");
 	fails(page_profile_add(fd, NULL, PAGE, NULL), ENOMEM, "add: nothing is mapped there");
+	is(page_profile_add(other, (void *)memory, PAGE, NULL), 0,
+	   "add: a first one that failed does not take the process");
+	page_profile_clear(other);
 	fails(ioctl(fd, PAGE_PROFILE_ADD, NULL), EFAULT, "add: no argument");
 	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &first), 0, "add: two pages");
 	is(page_profile_add(fd, (void *)(memory + 2 * PAGE), 2 * PAGE, &second), 0,
@@ -154,6 +157,26 @@ static void limits(void)
 	close(fd);
 	munmap((void *)memory, 2 * most * PAGE);
 	munmap((void *)wide, huge);
+}
+
+/* Counters count towards the limit as long as anybody can see them. */
+static void budget(void)
+{
+	size_t length = (size_t)sysconf(_SC_PHYS_PAGES) / 8 * 5 * PAGE;
+	byte *memory =
+		mmap(NULL, length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	const volatile struct page_profile_count *counts;
+	uint64_t offset = 0;
+
+	is(page_profile_add(fd, (void *)memory, length, &offset), 0, "budget: most of it");
+	counts = page_profile_map(fd, offset, length);
+	is(page_profile_remove(fd, (void *)memory, length), 0, "budget: removed, but mapped");
+	fails(page_profile_add(fd, (void *)memory, length, NULL), ENOSPC, "budget: is not free");
+	page_profile_unmap(counts, length);
+	is(page_profile_add(fd, (void *)memory, length, NULL), 0, "budget: unmapped, it is");
+	close(fd);
+	munmap((void *)memory, length);
 }
 
 static void mapping(void)
@@ -299,6 +322,7 @@ int main(void)
 	configuring();
 	adding();
 	limits();
+	budget();
 	mapping();
 	privileges();
 	other_process();

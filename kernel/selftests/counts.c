@@ -84,6 +84,27 @@ static void windows(void)
 	}
 }
 
+__attribute__((noinline)) static void touch(byte *at)
+{
+	(void)*at;
+}
+
+/* The very same access, down to the registers, in the next epoch. */
+static void same_again(void)
+{
+	byte *memory = pages(1);
+	struct profile p = profile(PAGE_PROFILE_WINDOW, 4, memory, 1);
+	static volatile int i;
+
+	for (i = 0; i < 10; i++) {
+		touch(memory);
+		page_profile_rearm(p.fd);
+	}
+	is(p.counts[0].reads, 10, "window: after re-arming the same access counts again");
+	finish(&p);
+	munmap((void *)memory, PAGE);
+}
+
 /* Instructions that need more pages at once than the window holds must end. */
 static void crowded(void)
 {
@@ -341,6 +362,7 @@ int main(void)
 {
 	epochs();
 	windows();
+	same_again();
 	crowded();
 	exact();
 	kernel_mode(PAGE_PROFILE_EPOCH, 0, "epoch");

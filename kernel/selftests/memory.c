@@ -382,6 +382,8 @@ static void merging(void)
 	adds_up(&p, "KSM");
 	put(KSM "run", "2");
 	put(KSM "run", "0");
+	madvise((void *)memory, N * PAGE, MADV_UNMERGEABLE);
+	is(smaps(memory, "VmFlags", " pp"), 1, "KSM: MADV_UNMERGEABLE leaves the mapping profiled");
 	finish(&p);
 	munmap((void *)memory, N * PAGE);
 }

@@ -83,6 +83,11 @@ static void closing(void)
 	read_each(memory, 32); /* evicts what was mapped in a window's place */
 	finish(&p);
 	restored(memory, N, "close: nor where something else is mapped now");
+	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
+	close(p.fd);
+	restored(memory, N, "close: it ends the profile though the counters are mapped");
+	all_have(&p, 0, 0, "close: they can still be read");
+	page_profile_unmap(p.counts, N * PAGE);
 	munmap((void *)memory, N * PAGE);
 }
 
@@ -351,6 +356,34 @@ static void stepping_signals(void)
 	munmap((void *)memory, N * PAGE);
 }
 
+/* A process may make single steps of its own, though its profile once was in exact mode. */
+static void own_steps(void)
+{
+	byte *memory = pages(N);
+	struct profile p = profile(PAGE_PROFILE_EXACT, 0, memory, N);
+
+	read_each(memory, N);
+	page_profile_stop(p.fd);
+	signals = 0;
+	signal(SIGTRAP, on_signal);
+	asm volatile("lea -128(%%rsp), %%rsp\n\t" /* the red zone */
+		     "pushfq\n\t"
+		     "orq $0x100, (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "nop\n\t"
+		     "pushfq\n\t"
+		     "andq $~0x100, (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "lea 128(%%rsp), %%rsp"
+		     :
+		     :
+		     : "memory", "cc");
+	signal(SIGTRAP, SIG_DFL);
+	ok(signals > 0, "own steps: they trap (%d times)", (int)signals);
+	finish(&p);
+	munmap((void *)memory, N * PAGE);
+}
+
 /* Several profiled processes at once, each with its own counts. */
 static void many(void)
 {
@@ -388,6 +421,7 @@ int main(void)
 	tracing_debugger(PAGE_PROFILE_WINDOW, "window");
 	tracing_debugger(PAGE_PROFILE_EXACT, "exact");
 	stepping_signals();
+	own_steps();
 	many();
 	return done();
 }

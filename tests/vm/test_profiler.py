@@ -118,7 +118,7 @@ def test_a_profiled_program_computes_the_same(shell: Shell) -> None:
     """stress-ng checks its own data."""
     for stressor in ("--vm 1 --vm-bytes 16M --verify", "--mmap 1 --mmap-bytes 8M --verify", "--numa 1"):
         said = shell.run(
-            f"/opt/selftests/profiled -w 8 stress-ng {stressor} --timeout 5 --seed 7 2>&1", timeout=600
+            f"/opt/selftests/profiled -w 8 stress-ng {stressor} --timeout 5 2>&1", timeout=600
         ).out
         assert "successful run" in said, said
         counted = re.search(r"(\d+) accesses caught", said)
@@ -140,10 +140,11 @@ def test_a_processor_without_the_reserved_bit_is_refused(kernel: str, programs: 
         started.wait_ready()
         with started.shell() as connected:
             connected.put(programs, "/opt/selftests")
-            said = connected.run("cd /opt/selftests && ./api", check=False)
+            said = connected.run("/opt/selftests/counts", check=False)
             client = connected.run("cd /opt/selftests && python3 -B client.py", check=False)
         assert "page_profile: off: bit 51 is not reserved with 52 physical address bits" in (
             started.console_path.read_text()
         )
     assert "Bail out! page_profile_open: No such device" in said.out
-    assert client.code != 0
+    assert "Bail out! " in client.out
+    assert "this processor cannot do it" in client.out

@@ -50,7 +50,7 @@ struct page_profile_stats {
 	__u64 armed;	 /* entries marked by a start or by adding a range */
 	__u64 epochs;	 /* re-armings */
 	__u64 rearmed;	 /* entries marked by them */
-	__u64 evictions; /* entries marked because a page left its window */
+	__u64 evictions; /* pages that left a window, to be marked again */
 	__u64 steps;	 /* single steps */
 	__u64 lost;	 /* caught outside the ranges, or for want of room in a window */
 };

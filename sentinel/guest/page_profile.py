@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Page-access profiles of a process: a client of page_profile(2). Linux, x86-64; python2.7 and 3.
+
+    with page_profile.Profile(mode="window", window=8) as profile:
+        arena = profile.add(address, length)
+        profile.start()
+        work()
+        profile.stop()
+        print(arena.counts()[0], profile.stats().lost)
+
+and with numpy, one row for each page: numpy.frombuffer(arena.raw(), "u4").reshape(-1, 2)
+
+Errors are OSError with the errno of the call that failed, and its name; `Unavailable` where there is nothing
+to profile with, or no right to.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import array
+import collections
+import ctypes
+import errno
+import mmap
+import os
+import re
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_ONLY_THE_PROFILER_HAS = "/proc/sys/vm/page_profile_restrict"
+_CLOEXEC = 0o2000000
+
+# What linux/page_profile.h defines
+
+MODES = {"epoch": 0, "window": 1, "exact": 2}
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [("mode", ctypes.c_uint32), ("window", ctypes.c_uint32)]
+
+
+class _Range(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_uint64), ("length", ctypes.c_uint64), ("offset", ctypes.c_uint64)]
+
+
+class _Count(ctypes.Structure):
+    _fields_ = [("reads", ctypes.c_uint32), ("writes", ctypes.c_uint32)]
+
+
+Stats = collections.namedtuple(
+    "Stats", "user_faults kernel_faults uncounted passed armed epochs rearmed evictions steps lost"
+)
+
+
+class _Stats(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in Stats._fields]
+
+
+_WRITE, _READ = 1, 2
+
+
+def _ioc(direction, number, argument=None):
+    """_IOC() of linux/ioctl.h, for x86."""
+    size = ctypes.sizeof(argument) if argument else 0
+    return direction << 30 | size << 16 | 0xBC << 8 | number
+
+
+IOCTLS = {
+    "PAGE_PROFILE_TARGET": _ioc(_WRITE, 0x00, ctypes.c_int32),
+    "PAGE_PROFILE_CONFIGURE": _ioc(_WRITE, 0x01, _Config),
+    "PAGE_PROFILE_ADD": _ioc(_WRITE | _READ, 0x02, _Range),
+    "PAGE_PROFILE_REMOVE": _ioc(_WRITE, 0x03, _Range),
+    "PAGE_PROFILE_START": _ioc(0, 0x04),
+    "PAGE_PROFILE_STOP": _ioc(0, 0x05),
+    "PAGE_PROFILE_REARM": _ioc(0, 0x06),
+    "PAGE_PROFILE_RESET": _ioc(0, 0x07),
+    "PAGE_PROFILE_STATS": _ioc(_READ, 0x08, _Stats),
+    "PAGE_PROFILE_CLEAR": _ioc(0, 0x09),
+}
+
+_HINTS = {
+    ("page_profile", errno.ENOSYS): "this kernel has no page-access profiler: boot one built with it"
+    " (sentinel kernel build)",
+    ("page_profile", errno.ENODEV): "this processor cannot do it: that takes one with at most 51 physical"
+    " address bits (dmesg | grep page_profile says more)",
+    ("page_profile", errno.EPERM): "only root may profile here: vm.page_profile_restrict is 1",
+    ("PAGE_PROFILE_TARGET", errno.EPERM): "no right to profile that process: it takes the right to trace it"
+    " (the same user, or root)",
+}
+
+
+class Unavailable(OSError):
+    """There is nothing to profile with, or no right to; says what would help."""
+
+
+def _error(call, code):
+    if (call, code) in _HINTS:
+        return Unavailable(code, _HINTS[call, code])
+    return OSError(code, "%s: %s" % (call, os.strerror(code)))
+
+
+def _system_call():
+    """The number of page_profile(2): the next free one of its kernel.
+
+    On a kernel without the profiler that is another call, so ask for something only the profiler has first.
+    """
+    if not os.path.exists(_ONLY_THE_PROFILER_HAS):
+        raise _error("page_profile", errno.ENOSYS)
+    version = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname()[2]).groups())
+    return 332 if version < (4, 11) else 451
+
+
+class Range(object):
+    """Counters of some pages, as `Profile.add` makes it. `address` and `length` in bytes.
+
+    The counters stay readable after the range was removed and the profile closed, until `close`. They wrap
+    at 2^32. Until then a range takes a file descriptor.
+    """
+
+    def __init__(self, address, length, counters):
+        self.address = address
+        self.length = length
+        self.pages = length // mmap.PAGESIZE
+        self._counters = counters
+
+    def raw(self):
+        """All counters as they are now, as bytes: for each page two 32-bit numbers, reads and writes."""
+        return self._counters[:]
+
+    def _numbers(self):
+        return array.array("I", self.raw())
+
+    def counts(self):
+        """A (reads, writes) for each page."""
+        numbers = self._numbers()
+        return list(zip(numbers[::2], numbers[1::2]))
+
+    def reads(self):
+        """An array of the pages' reads."""
+        return self._numbers()[::2]
+
+    def writes(self):
+        """An array of the pages' writes."""
+        return self._numbers()[1::2]
+
+    def close(self):
+        """Give the counters back; reading them is a ValueError from here on."""
+        self._counters.close()
+
+
+class Profile(object):
+    """A profile of this process, or of process `pid`. `window` is a number of pages, for that mode only."""
+
+    def __init__(self, mode="epoch", window=0, pid=None):
+        if mode not in MODES:
+            raise ValueError("no mode %r: it is one of %s" % (mode, ", ".join(sorted(MODES))))
+        self._owner = os.getpid()
+        self._fd = _libc.syscall(ctypes.c_long(_system_call()), ctypes.c_uint(_CLOEXEC))
+        if self._fd < 0:
+            raise _error("page_profile", ctypes.get_errno())
+        try:
+            if pid is not None:
+                self._control("PAGE_PROFILE_TARGET", ctypes.c_int32(pid))
+            self._control("PAGE_PROFILE_CONFIGURE", _Config(MODES[mode], window))
+        except Exception:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _control(self, command, argument=None):
+        pointer = None if argument is None else ctypes.byref(argument)
+        if _libc.ioctl(self._fd, ctypes.c_ulong(IOCTLS[command]), pointer) < 0:
+            raise _error(command, ctypes.get_errno())
+
+    def fileno(self):
+        """The descriptor; -1 once closed."""
+        return self._fd
+
+    def add(self, address, length):
+        """Profile [address, address + length): whole pages of private anonymous memory. Returns a Range."""
+        asked = _Range(address, length)
+        self._control("PAGE_PROFILE_ADD", asked)
+        size = length // mmap.PAGESIZE * ctypes.sizeof(_Count)
+        try:
+            counters = mmap.mmap(self._fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=asked.offset)
+        except EnvironmentError as e:  # python2's mmap.error is no OSError
+            self._control("PAGE_PROFILE_REMOVE", asked)
+            raise _error("mmap", e.errno)
+        return Range(address, length, counters)
+
+    def remove(self, range):
+        """Profile a range no longer."""
+        self._control("PAGE_PROFILE_REMOVE", _Range(range.address, range.length))
+
+    def start(self):
+        """Count from now on."""
+        self._control("PAGE_PROFILE_START")
+
+    def stop(self):
+        """Count no longer."""
+        self._control("PAGE_PROFILE_STOP")
+
+    def rearm(self):
+        """Begin an epoch: the next access to any page counts."""
+        self._control("PAGE_PROFILE_REARM")
+
+    def reset(self):
+        """Set counters and statistics to zero."""
+        self._control("PAGE_PROFILE_RESET")
+
+    def stats(self):
+        """What happened since the profile was made or reset: linux/page_profile.h explains each number."""
+        stats = _Stats()
+        self._control("PAGE_PROFILE_STATS", stats)
+        return Stats(*(int(getattr(stats, name)) for name in Stats._fields))
+
+    def clear(self):
+        """Stop, and remove all ranges: the process is as if it had never been profiled."""
+        self._control("PAGE_PROFILE_CLEAR")
+
+    def close(self):
+        """End the profile.
+
+        It is cleared first: the descriptor lives on in the mapped counters, and in children forked meanwhile.
+        Such a child's `close` leaves the profile, which is its parent's, alone.
+        """
+        if self._fd < 0:
+            return
+        try:
+            if os.getpid() == self._owner:
+                self.clear()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
