@@ -67,7 +67,8 @@ class Machine(Strict):
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=8)]
     accelerator: Accelerator = "auto"
     cpu: Literal["max", "qemu64", "Skylake-Client", "Haswell", "EPYC"] = "max"
-    address_bits: Annotated[int, Field(ge=36, le=52)] | None = None  # physical ones, if not the CPU's own
+    # Physical ones, if not the CPU's own. Left out where it is not given: cells are known by what they dump.
+    address_bits: Annotated[int, Field(ge=36, le=52)] | None = Field(None, exclude_if=lambda n: n is None)
     cmdline: str = ""
     shared_folder: Path | None = None
     devices: tuple[Literal["rng"], ...] = ("rng",)

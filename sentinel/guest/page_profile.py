@@ -224,8 +224,8 @@ class Profile(object):
     def close(self):
         """End the profile.
 
-        It is cleared first: the descriptor lives on in the mapped counters, and in children forked meanwhile.
-        Such a child's `close` leaves the profile, which is its parent's, alone.
+        It is cleared first: copies of the descriptor live on in children, and in ranges (mmap has one).
+        A child's `close` leaves the profile, which is its parent's, alone.
         """
         if self._fd < 0:
             return

@@ -247,8 +247,8 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
         ),
         pytest.param(
             "ram: 3\n" + TWO,
-            "1:1: ram: unknown key; allowed: description, vcpus, nodes, accelerator, cpu, cmdline, "
-            "shared_folder, devices",
+            "1:1: ram: unknown key; allowed: description, vcpus, nodes, accelerator, cpu, address_bits, "
+            "cmdline, shared_folder, devices",
             id="unknown key",
         ),
         pytest.param(

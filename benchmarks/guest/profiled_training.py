@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training steps with and without a profile of the tensors, in turn: python2.7, TensorFlow 1.13.1.
+
+    LD_PRELOAD=arena.so python2.7 profiled_training.py MODEL ROUNDS
+
+Prints one JSON record a step: {"way": ..., "ns": ..., "caught": accesses caught, "pages": touched}.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import ctypes
+import json
+import sys
+
+from guest import page_profile, train
+
+# Each way once a round; the first is what the others are compared with
+WAYS = [
+    ("none", None),
+    ("armed once", ("epoch", 0)),
+    ("epoch", ("epoch", 0)),
+    ("window 64", ("window", 64)),
+    ("window 8", ("window", 8)),
+]
+
+
+def arena():
+    """Address and bytes of the memory that tensors were in so far."""
+    library = ctypes.CDLL(None)
+    size = ctypes.c_size_t()
+    library.tensor_arena.restype = ctypes.c_void_p
+    return library.tensor_arena(ctypes.byref(size)), size.value
+
+
+def main():
+    model, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
+    tf, inputs, train_op, loss = train.build({"model": model, "seed": 7})
+    import numpy as np
+
+    data = np.random.RandomState(7)
+    feed = {placeholder: make(data) for placeholder, make in inputs}
+    config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
+    with tf.Session(config=config) as session:
+        session.run(tf.global_variables_initializer())
+        losses = []
+
+        def step():
+            start = train.monotonic_ns()
+            losses.append(float(session.run([train_op, loss], feed)[1]))
+            return train.monotonic_ns() - start
+
+        for _ in range(3):
+            step()
+        address, length = arena()
+        for _ in range(rounds):
+            for way, profiled in WAYS:
+                record = {"way": way, "arena": length, "caught": 0, "pages": 0, "lost": 0}
+                if profiled is None:
+                    record["ns"] = step()
+                else:
+                    with page_profile.Profile(*profiled) as profile:
+                        counters = profile.add(address, length)
+                        profile.start()
+                        if way == "armed once":
+                            step()
+                        before = profile.stats()
+                        record["ns"] = step()
+                        after = profile.stats()
+                        record["caught"] = after.user_faults - before.user_faults + after.kernel_faults
+                        record["lost"] = after.lost
+                        record["pages"] = sum(1 for r, w in counters.counts() if r or w)
+                        counters.close()
+                print(json.dumps(record, sort_keys=True))
+                sys.stdout.flush()
+        grown = arena()[1] - length
+    print(json.dumps({"losses": [value.hex() for value in losses], "grown": grown}))
+
+
+if __name__ == "__main__":
+    main()
