@@ -26,6 +26,15 @@ _CMDLINE = (
 
 
 @dataclass(frozen=True)
+class Timing:
+    """The timing plugin's files: itself, what it models, and the page of model clocks that the guest sees."""
+
+    library: Path
+    config: Path
+    clock: Path  # 1 MiB
+
+
+@dataclass(frozen=True)
 class Placed:
     """Where this machine's parts are on the host, and who it is."""
 
@@ -37,6 +46,7 @@ class Placed:
     disk: Path
     console: Path
     public_key: str  # the base64 part of an ed25519 public key
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -72,4 +82,5 @@ def xml(machine: Machine, placed: Placed) -> str:
         kernel=placed.kernel,
         disk=placed.disk,
         console=placed.console,
+        timing=placed.timing,
     )

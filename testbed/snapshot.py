@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from testbed import keys, vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import UsageError
-from testbed.vm import Boot, Saved, Vm
+from testbed.vm import Saved, Vm
 
 KIND = "snapshot"
 
@@ -58,7 +59,7 @@ def load(entry: Entry, *, cache: Cache) -> Saved:
         )
     boot = vm.load_boot({**entry.manifest["boot"], "cache": str(cache.root)})
     return Saved(
-        boot=Boot(boot.machine, boot.kernel, boot.image, boot.accelerator, (*boot.uses, entry)),
+        boot=replace(boot, uses=(*boot.uses, entry)),
         memory=entry.path / "memory",
         disk=entry.path / "disk.qcow2",
         console=entry.path / "console.log",

@@ -6,6 +6,7 @@
     lock                   held by the living keeper      console.log  from the first byte
     guest.json             how to reach the guest         keeper.log   libvirt's and the keeper's own words
     disk.qcow2             the overlay                    ended.json   why it is gone
+    timing.conf, clock, counters.jsonl: what the timing model is told, shows the guest, and counts
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import tempfile
 import time
 import uuid as uuids
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -39,6 +40,8 @@ from testbed.common.run import run, which
 from testbed.console import Console
 from testbed.limits import Limits, scaled
 from testbed.machine import Machine, check_host_memory
+from testbed.preset import Preset
+from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
 _START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
@@ -54,6 +57,7 @@ class Boot:
     image: Path
     accelerator: Literal["kvm", "tcg"]
     uses: tuple[Entry, ...] = ()  # cache entries that must stay while it runs
+    preset: Preset | None = None  # what its memory costs; None: the host's, whatever node
 
     def described(self) -> dict[str, Any]:
         """As JSON; `load_boot` reads it."""
@@ -63,6 +67,7 @@ class Boot:
             "image": str(self.image),
             "accelerator": self.accelerator,
             "uses": [[e.kind, e.key] for e in self.uses],
+            **({"preset": self.preset.model_dump(mode="json")} if self.preset else {}),
         }
 
 
@@ -285,6 +290,8 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
         runtime = _runtime_folder()
         undo.callback(shutil.rmtree, runtime, ignore_errors=True)
         placed = _placed(name, what, folder)
+        if boot.preset is not None:
+            placed = replace(placed, timing=_timing(boot, folder))
         with explained_disk_errors(folder):
             _overlay(placed.disk, what.disk if isinstance(what, Saved) else boot.image)
             if isinstance(what, Saved):
@@ -340,7 +347,24 @@ def load_boot(order: dict[str, Any]) -> Boot:
         image=Path(order["image"]),
         accelerator=order["accelerator"],
         uses=tuple(e for e in entries if e is not None),
+        preset=Preset.model_validate(order["preset"]) if "preset" in order else None,
     )
+
+
+def _timing(boot: Boot, folder: Path) -> domain.Timing:
+    """The timing model's files, in the machine's folder."""
+    assert boot.preset is not None  # noqa: S101 -- the caller looked
+    if boot.accelerator != "tcg":
+        raise UsageError(
+            "the timing model works under TCG only", hint="accelerator: tcg in the machine's file"
+        )
+    built = plugin.build(which(settings.QEMU.get(), package="qemu-system-x86"))
+    config, clock = folder / "timing.conf", folder / "clock"
+    log = folder / "counters.jsonl"
+    config.write_text(plugin.configuration(boot.preset, boot.machine, log=log, clock=clock))
+    with clock.open("wb") as f:
+        f.truncate(plugin.CLOCK_SIZE)
+    return domain.Timing(built.library, config, clock)
 
 
 def _placed(name: str, what: Boot | Saved, folder: Path) -> domain.Placed:

@@ -25,6 +25,7 @@ _VERBS = {
     "doctor": ("sentinel.cli.host", "doctor", "Say what this host can do, and what mends what it cannot."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
+    "preset": ("sentinel.cli.presets", "preset", "Show the memories that the timing model knows."),
     "report": ("sentinel.cli.runs", "report", "Show a run as a table and write its HTML page."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * QEMU plugin: runs the timing model along with the guest.
+ *
+ *   -plugin timing.so,config=FILE
+ *
+ * FILE has lines "name value"; names are in options[] below. Markers are instructions: long NOPs
+ * with a tag and a number, which hardware executes as nothing. Only between the markers of a
+ * region's begin and end is the guest's code instrumented; everywhere else it runs at TCG's speed.
+ *
+ * vCPUs are kept together: who is ahead of the slowest busy one by more than the window is held,
+ * for a moment at a time, because QEMU may need all vCPUs to stop.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "markers.h"
+#include "model.h"
+#include "qemu_plugin.h"
+
+EXPORT int qemu_plugin_version = API;
+
+#define QUANTUM	   2000	 /* instructions between looks at the others */
+#define HOLD_NS	   50000 /* of one sleep, */
+#define MOST_HOLDS 20	 /* and how many there may be before the guest goes on */
+
+static struct model_config config;
+static struct model *model;
+static double window = 20000; /* ns */
+static double page_ns = 1500; /* of migrating a page */
+static char log_path[4096], clock_path[4096];
+
+static FILE *log_file;
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool log_failed;
+static volatile struct clock_page *clock_page;
+static qemu_plugin_id_t plugin;
+static atomic_bool active; /* inside the region */
+
+static struct vcpu {
+	atomic_bool present, busy;
+	uint32_t since; /* instructions since it looked at the others */
+	uint64_t held;	/* sleeps */
+	uint64_t pages; /* migrated */
+} __attribute__((aligned(128))) vcpus[MODEL_CPUS];
+
+static bool known(unsigned int cpu)
+{
+	return cpu < MODEL_CPUS;
+}
+
+/* The clock of the vCPU furthest behind or, with `last`, ahead, among the busy ones but `cpu`. */
+static double others(unsigned int cpu, bool last)
+{
+	double found = -1;
+
+	for (unsigned int i = 0; i < MODEL_CPUS; i++) {
+		double clock;
+
+		if (i == cpu || !vcpus[i].present || !vcpus[i].busy)
+			continue;
+		clock = model_clock(model, i);
+		if (found < 0 || (last ? clock > found : clock < found))
+			found = clock;
+	}
+	return found;
+}
+
+static void publish(unsigned int cpu)
+{
+	if (clock_page)
+		clock_page->ns[cpu] = (uint64_t)model_clock(model, cpu);
+}
+
+static void hold(unsigned int cpu)
+{
+	static const struct timespec moment = {0, HOLD_NS};
+
+	publish(cpu);
+	for (int i = 0; i < MOST_HOLDS && active; i++) {
+		double slowest = others(cpu, false);
+
+		if (slowest < 0 || model_clock(model, cpu) <= slowest + window)
+			return;
+		vcpus[cpu].held++;
+		nanosleep(&moment, NULL);
+	}
+}
+
+static void on_block(unsigned int cpu, void *data)
+{
+	struct vcpu *v = &vcpus[cpu];
+	uint64_t n = (uintptr_t)data;
+
+	if (!active)
+		return;
+	model_execute(model, cpu, n);
+	v->since += n;
+	if (v->since >= QUANTUM) {
+		v->since = 0;
+		hold(cpu);
+	}
+}
+
+static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused)
+{
+	struct qemu_plugin_hwaddr *hw;
+
+	(void)unused;
+	if (!active)
+		return;
+	hw = qemu_plugin_get_hwaddr(info, address);
+	if (hw && !qemu_plugin_hwaddr_is_io(hw))
+		model_access(model, cpu, qemu_plugin_hwaddr_phys_addr(hw),
+			     1U << qemu_plugin_mem_size_shift(info),
+			     qemu_plugin_mem_is_store(info));
+}
+
+static void report(unsigned int cpu, unsigned int marker)
+{
+	const char *comma = "";
+	int failed = 0;
+
+	pthread_mutex_lock(&log_lock);
+	failed |= fprintf(log_file, "{\"marker\": %u, \"vcpu\": %u, \"ns\": %.1f, \"vcpus\": [",
+			  marker, cpu, model_clock(model, cpu)) < 0;
+	for (unsigned int i = 0; i < MODEL_CPUS; i++) {
+		struct model_counters c;
+
+		if (!vcpus[i].present)
+			continue;
+		c = model_counters(model, i);
+		failed |=
+			fprintf(log_file,
+				"%s{\"vcpu\": %u, \"ns\": %.1f, \"instructions\": %" PRIu64
+				", \"accesses\": %" PRIu64 ", \"misses\": [%" PRIu64 ", %" PRIu64
+				"], \"read\": [%" PRIu64 ", %" PRIu64 "], \"written\": [%" PRIu64
+				", %" PRIu64 "], \"near\": %" PRIu64 ", \"pages\": %" PRIu64
+				", \"compute_ns\": %.1f, \"memory_ns\": %.1f, \"queue_ns\": %.1f, "
+				"\"charged_ns\": %.1f, \"idle_ns\": %.1f, \"held\": %" PRIu64 "}",
+				comma, i, model_clock(model, i), c.instructions, c.accesses,
+				c.misses[0], c.misses[1], c.bytes_read[0], c.bytes_read[1],
+				c.bytes_written[0], c.bytes_written[1], c.hits_near, vcpus[i].pages,
+				c.compute, c.memory, c.queue, c.charged, c.idle, vcpus[i].held) < 0;
+		comma = ", ";
+	}
+	failed |= fprintf(log_file, "]}\n") < 0;
+	failed |= fflush(log_file) != 0;
+	if (failed && !log_failed) {
+		log_failed = true;
+		fprintf(stderr, "timing: counters are lost from here on: %s: %s\n", log_path,
+			strerror(errno));
+	}
+	pthread_mutex_unlock(&log_lock);
+}
+
+static void attach(qemu_plugin_id_t id);
+
+static void on_marker(unsigned int cpu, void *data)
+{
+	unsigned int marker = (unsigned int)(uintptr_t)data;
+
+	if (!known(cpu))
+		return;
+	switch (marker) {
+	case MARKER_REGION_BEGIN:
+		if (!active) {
+			vcpus[cpu].busy = true;
+			active = true;
+			qemu_plugin_reset(plugin, attach); /* translate again, instrumented */
+		}
+		break;
+	case MARKER_SERIAL_BEGIN:
+	case MARKER_SERIAL_END:
+		model_serial(model, cpu, marker == MARKER_SERIAL_BEGIN);
+		return;
+	case MARKER_PAGE_MIGRATED:
+		if (active) {
+			vcpus[cpu].pages++;
+			model_charge(model, cpu, page_ns);
+		}
+		return;
+	case MARKER_CLOCK:
+		publish(cpu);
+		return;
+	}
+	publish(cpu);
+	report(cpu, marker);
+	if (marker == MARKER_REGION_END && active) {
+		active = false;
+		qemu_plugin_reset(plugin, attach);
+	}
+}
+
+/* The number of the marker that this instruction is; -1 if it is another instruction. */
+static int marker_in(struct qemu_plugin_insn *insn)
+{
+	uint8_t bytes[8];
+
+	if (qemu_plugin_insn_size(insn) != sizeof(bytes))
+		return -1;
+#if API < 3
+	memcpy(bytes, qemu_plugin_insn_data(insn), sizeof(bytes));
+#else
+	if (qemu_plugin_insn_data(insn, bytes, sizeof(bytes)) != sizeof(bytes))
+		return -1;
+#endif
+	if (memcmp(bytes, (const uint8_t[])MARKER_OPCODE, 4) ||
+	    memcmp(bytes + 6, (const uint8_t[])MARKER_TAG, 2))
+		return -1;
+	return bytes[4] | bytes[5] << 8;
+}
+
+static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+	size_t n = qemu_plugin_tb_n_insns(tb);
+	bool instrument = active;
+
+	(void)id;
+	if (instrument)
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS,
+						     (void *)n);
+	for (size_t i = 0; i < n; i++) {
+		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+		int marker = marker_in(insn);
+
+		if (marker >= 0)
+			qemu_plugin_register_vcpu_insn_exec_cb(
+				insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)marker);
+		if (instrument)
+			qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
+							 QEMU_PLUGIN_MEM_RW, NULL);
+	}
+}
+
+static void on_vcpu(qemu_plugin_id_t id, unsigned int cpu)
+{
+	(void)id;
+	if (!known(cpu)) {
+		fprintf(stderr, "timing: vCPU %u is one too many; the model has %d\n", cpu,
+			MODEL_CPUS);
+		exit(1);
+	}
+	vcpus[cpu].present = true;
+	vcpus[cpu].busy = true;
+}
+
+static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
+{
+	(void)id;
+	publish(cpu);
+	vcpus[cpu].busy = false;
+}
+
+/* It was woken by who is furthest, for all we know. */
+static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
+{
+	(void)id;
+	model_wake(model, cpu, others(cpu, true));
+	vcpus[cpu].busy = true;
+}
+
+static void attach(qemu_plugin_id_t id)
+{
+	qemu_plugin_register_vcpu_init_cb(id, on_vcpu);
+	qemu_plugin_register_vcpu_idle_cb(id, on_idle);
+	qemu_plugin_register_vcpu_resume_cb(id, on_resume);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
+}
+
+/* ---------------------------------------------------------------- configuration */
+
+static void set_number(void *to, const char *value)
+{
+	*(double *)to = strtod(value, NULL);
+}
+
+static void set_u64(void *to, const char *value)
+{
+	*(uint64_t *)to = strtoull(value, NULL, 0);
+}
+
+static void set_u32(void *to, const char *value)
+{
+	*(uint32_t *)to = (uint32_t)strtoul(value, NULL, 0);
+}
+
+static void set_path(void *to, const char *value)
+{
+	snprintf(to, sizeof(log_path), "%s", value);
+}
+
+/* One figure for each vCPU, separated by commas; the last one is for all further ones. */
+static void set_cpus(void *to, const char *value)
+{
+	double *cpus = to, last = 0;
+	char *rest = (char *)value;
+
+	for (int i = 0; i < MODEL_CPUS; i++) {
+		if (rest && *rest)
+			last = strtod(rest, &rest);
+		if (rest && *rest == ',')
+			rest++;
+		cpus[i] = last;
+	}
+}
+
+static const struct {
+	const char *name;
+	void *to;
+	void (*set)(void *to, const char *value);
+} options[] = {
+	{"node0.read_latency", &config.node[0].read_latency, set_number},
+	{"node0.read_bandwidth", &config.node[0].read_bandwidth, set_number},
+	{"node0.write_bandwidth", &config.node[0].write_bandwidth, set_number},
+	{"node1.read_latency", &config.node[1].read_latency, set_number},
+	{"node1.read_bandwidth", &config.node[1].read_bandwidth, set_number},
+	{"node1.write_bandwidth", &config.node[1].write_bandwidth, set_number},
+	{"split", &config.split, set_u64},
+	{"end", &config.end, set_u64},
+	{"hole.start", &config.hole[0], set_u64},
+	{"hole.end", &config.hole[1], set_u64},
+	{"cache.size", &config.cache_size, set_u64},
+	{"cache.ways", &config.cache_ways, set_u32},
+	{"cache.line", &config.cache_line, set_u32},
+	{"cache.shared", &config.cache_shared, set_u32},
+	{"memory_mode", &config.memory_mode, set_u32},
+	{"write_buffer", &config.write_buffer, set_number},
+	{"instruction", config.instruction, set_cpus},
+	{"parallelism", config.parallelism, set_cpus},
+	{"page", &page_ns, set_number},
+	{"window", &window, set_number},
+	{"log", log_path, set_path},
+	{"clock", clock_path, set_path},
+};
+
+static bool configure(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	char line[8192], *value;
+	size_t i;
+
+	if (!file) {
+		fprintf(stderr, "timing: %s: %s\n", path, strerror(errno));
+		return false;
+	}
+	while (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = 0;
+		value = strchr(line, ' ');
+		if (!value)
+			continue;
+		*value++ = 0;
+		for (i = 0; i < sizeof(options) / sizeof(*options); i++)
+			if (!strcmp(line, options[i].name))
+				break;
+		if (i == sizeof(options) / sizeof(*options)) {
+			fprintf(stderr, "timing: %s: unknown option %s\n", path, line);
+			fclose(file);
+			return false;
+		}
+		options[i].set(options[i].to, value);
+	}
+	fclose(file);
+	for (i = 0; i < MODEL_NODES; i++)
+		config.node[i].write_latency = config.node[i].read_latency;
+	return true;
+}
+
+static bool open_clock(void)
+{
+	int fd = open(clock_path, O_RDWR | O_CLOEXEC);
+	void *page = MAP_FAILED;
+
+	if (fd >= 0)
+		page = mmap(NULL, sizeof(*clock_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED) {
+		fprintf(stderr, "timing: %s: %s\n", clock_path, strerror(errno));
+		return false;
+	}
+	close(fd);
+	clock_page = page;
+	clock_page->magic = CLOCK_MAGIC;
+	return true;
+}
+
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+{
+	const char *path = NULL;
+
+	(void)info;
+	for (int i = 0; i < argc; i++)
+		if (!strncmp(argv[i], "config=", 7))
+			path = argv[i] + 7;
+	if (!path) {
+		fprintf(stderr, "timing: config=FILE is missing\n");
+		return -1;
+	}
+	if (!configure(path))
+		return -1;
+	model = model_new(&config);
+	if (!model) {
+		fprintf(stderr, "timing: %s: %s\n", path,
+			errno == EINVAL ? "these figures make no machine" : strerror(errno));
+		return -1;
+	}
+	log_file = fopen(log_path, "ae");
+	if (!log_file) {
+		fprintf(stderr, "timing: %s: %s\n", log_path, strerror(errno));
+		return -1;
+	}
+	if (*clock_path && !open_clock())
+		return -1;
+	plugin = id;
+	attach(id);
+	return 0;
+}

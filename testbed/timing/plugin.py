@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin: built for the QEMU that is there, and told what to model."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.common import files
+from testbed.common.cache import Cache, Entry
+from testbed.common.errors import BuildError, InfrastructureError, UsageError
+from testbed.common.progress import step
+from testbed.common.run import run, stream, which
+from testbed.machine import Machine
+from testbed.preset import Preset
+from testbed.timing import layout
+
+KIND = "plugin"
+SOURCES = Path(__file__).parent
+_FILES = ("plugin.c", "model.c", "model.h", "markers.h", "qemu_plugin.h")
+_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-shared", "-fPIC")
+# QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
+_APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((7, 2), 1))
+CLOCK_SIZE = 1 << 20  # bytes of the file behind the page of model clocks: ivshmem's smallest
+WINDOW = 20_000.0  # ns of model time that vCPUs may be apart
+WRITE_BUFFER = 500.0  # ns that lines on their way back to memory may lag behind
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A built plugin."""
+
+    library: Path
+    entry: Entry
+
+
+def api_of(version_text: str) -> int:
+    """The interface of the QEMU that says `version_text` of itself."""
+    match = re.search(r"version (\d+)\.(\d+)", version_text)
+    if match is None:
+        raise InfrastructureError(f"this is no QEMU: {version_text.partition(chr(10))[0]!r}")
+    version = int(match[1]), int(match[2])
+    for since, api in _APIS:
+        if version >= since:
+            return api
+    raise InfrastructureError(
+        f"QEMU {match[1]}.{match[2]} is too old for the timing model: 7.2 or newer is needed",
+        hint="apt-get install qemu-system-x86 (Debian 12)",
+    )
+
+
+@functools.cache
+def supported(qemu: str) -> bool:
+    """Whether this QEMU was built with plugins."""
+    return "-plugin" in run([qemu, "--help"]).stdout
+
+
+def build(qemu: str, *, cache: Cache | None = None) -> Plugin:
+    """The plugin for this QEMU binary, compiled if it is not in the cache."""
+    cache = cache or Cache()
+    if not supported(qemu):
+        raise InfrastructureError(
+            f"{qemu} was built without plugins, which the timing model needs",
+            hint="use Debian's (apt-get install qemu-system-x86), or configure QEMU with --enable-plugins",
+        )
+    api = api_of(run([qemu, "--version"]).stdout)
+    gcc = which("gcc", package="gcc")
+    key = files.sha256_json(
+        {
+            "api": api,
+            "flags": _FLAGS,
+            "compiler": run([gcc, "--version"]).stdout.partition("\n")[0],
+            "sources": {name: files.sha256_file(SOURCES / name) for name in _FILES},
+        }
+    )
+
+    def make(folder: Path) -> dict[str, Any]:
+        argv = [gcc, f"-DAPI={api}", *_FLAGS, "-o", str(folder / "timing.so")]
+        argv += [str(SOURCES / name) for name in _FILES if name.endswith(".c")]
+        stream([*argv, "-lpthread"], log=folder / "build.log", error=BuildError, what="the timing plugin")
+        return {"api": api}
+
+    with step(f"Timing plugin for QEMU's plugin interface {api}"):
+        entry = cache.get(KIND, key) or cache.build(KIND, key, make)
+    return Plugin(entry.path / "timing.so", entry)
+
+
+def configuration(preset: Preset, machine: Machine, *, log: Path, clock: Path) -> str:
+    """The text of the plugin's configuration file. vCPU 0 computes, the others help."""
+    where = layout.of(machine)
+    if preset.cache.size > machine.memory:
+        raise UsageError("the preset's cache is larger than the machine's memory")
+    cpus = (preset.compute, *[preset.helper] * (machine.vcpus - 1))
+    values: dict[str, object] = {
+        "split": where.split,
+        "end": where.end,
+        "hole.start": where.hole[0],
+        "hole.end": where.hole[1],
+        "cache.size": preset.cache.size,
+        "cache.ways": preset.cache.ways,
+        "cache.line": preset.cache.line,
+        "cache.shared": int(preset.cache.shared),
+        "memory_mode": int(preset.memory_mode),
+        "instruction": ",".join(f"{cpu.instruction:.9g}" for cpu in cpus),
+        "parallelism": ",".join(f"{cpu.parallelism:.9g}" for cpu in cpus),
+        "page": preset.page,
+        "write_buffer": WRITE_BUFFER,
+        "window": WINDOW,
+        "log": log,
+        "clock": clock,
+    }
+    for number, node in enumerate(preset.nodes):
+        for name, value in node:
+            values[f"node{number}.{name}"] = value
+    return "".join(f"{name} {value}\n" for name, value in sorted(values.items()))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets: the shipped ones, and what is wrong with others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed import preset
+from testbed.common.errors import UsageError
+from testbed.preset import Preset
+
+NODES = """\
+nodes:
+  - { read_latency: 100 ns, read_bandwidth: 105 GB/s, write_bandwidth: 85 GB/s }
+  - { read_latency: 305 ns, read_bandwidth: 39.4 GB/s, write_bandwidth: 13.9 GB/s }
+"""
+GOOD = "description: mine\nsource: a datasheet\n" + NODES
+
+
+def load(folder: Path, text: str) -> Preset:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return preset.load(str(path))
+
+
+def test_the_shipped_ones_are_what_their_sources_say() -> None:
+    figures = {
+        name: tuple((n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.load(name).nodes)
+        for name in preset.names()
+    }
+    assert figures == {
+        "cxl-asic": ((106, 270, 272), (192, 83.2, 84.3)),
+        "cxl-fpga": ((150, 31.5, 28.5), (407, 21.7, 21.3)),
+        "numa-throttled": ((85, 34, 34), (199, 17, 17)),
+        "optane-6dimm": ((100, 105, 85), (305, 39.4, 13.9)),
+        "optane-nomad": ((64, 116, 85), (276, 40.1, 13.6)),
+    }
+    assert all(preset.load(name).source for name in preset.names())
+
+
+def test_one_of_ones_own(tmp_path: Path) -> None:
+    mine = load(tmp_path, GOOD + "cache: { size: 2 MiB, shared: true }\npage: 900 ns\n")
+    assert (mine.cache.size, mine.cache.ways, mine.cache.shared, mine.page) == (2 << 20, 16, True, 900)
+    assert Preset.model_validate(mine.model_dump(mode="json")) == mine
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("305", "50"), "5:21: nodes[1].read_latency: node 1 is faster than node 0"),
+        (GOOD.replace("39.4", "390"), "5:45: nodes[1].read_bandwidth: node 1 is faster than node 0"),
+        (GOOD.replace("305 ns", "0 ns"), "nodes[1].read_latency: must be more than 0 ns"),
+        (GOOD.replace("305 ns", "-3 ns"), "must be a figure in ns, such as 300 ns"),
+        (GOOD.replace("305 ns", "305"), "must be a figure in ns, such as 300 ns (got 305)"),
+        (GOOD.replace("39.4 GB/s", "39.4 GiB/s"), "must be a figure in GB/s, such as 39.4 GB/s"),
+        (GOOD + "cache: { line: 48 }\n", "cache.line: must be a power of two"),
+        (GOOD + "cache: { size: 3 KiB, ways: 64 }\n", "cache.size: must be a multiple of line x ways"),
+        (GOOD + "speed: 3\n", "speed: unknown key; allowed: description, source, nodes, cache"),
+    ],
+)
+def test_a_wrong_one_is_told_where(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    assert message in caught.value.message
+
+
+def test_a_faster_slow_node_wants_to_be_meant(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD.replace("305", "50") + "inverted: true\n").nodes[1].read_latency == 50
+
+
+def test_an_unknown_one_is_answered_with_the_known() -> None:
+    with pytest.raises(UsageError, match="unknown preset 'optane'; there are: cxl-asic, cxl-fpga, numa"):
+        preset.load("optane")

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timing model against closed forms: what streams, chases and copies must cost."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent.parent / "testbed" / "timing" / "model.c"
+GIB = 1 << 30
+LINE = 64
+STREAM = 200_000  # lines
+# optane-6dimm: 100 -> 305 ns, 105/85 -> 39.4/13.9 GB/s
+LATENCY = (100.0, 305.0)
+READ = (105.0, 39.4)
+WRITE = (85.0, 13.9)
+
+
+class Node(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_double) for n in ("read_latency", "write_latency", "read_bw", "write_bw")]
+
+
+class Config(ctypes.Structure):
+    _fields_ = [
+        ("node", Node * 2),
+        ("split", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("hole", ctypes.c_uint64 * 2),
+        ("cache_size", ctypes.c_uint64),
+        ("cache_ways", ctypes.c_uint32),
+        ("cache_line", ctypes.c_uint32),
+        ("cache_shared", ctypes.c_uint32),
+        ("memory_mode", ctypes.c_uint32),
+        ("write_buffer", ctypes.c_double),
+        ("instruction", ctypes.c_double * 64),
+        ("parallelism", ctypes.c_double * 64),
+    ]
+
+
+class Counters(ctypes.Structure):
+    _fields_ = [
+        ("instructions", ctypes.c_uint64),
+        ("accesses", ctypes.c_uint64),
+        ("misses", ctypes.c_uint64 * 2),
+        ("bytes_read", ctypes.c_uint64 * 2),
+        ("bytes_written", ctypes.c_uint64 * 2),
+        ("hits_near", ctypes.c_uint64),
+        ("compute", ctypes.c_double),
+        ("memory", ctypes.c_double),
+        ("queue", ctypes.c_double),
+        ("charged", ctypes.c_double),
+        ("idle", ctypes.c_double),
+    ]
+
+
+class Model:
+    """The C model, loaded."""
+
+    def __init__(self, library: ctypes.CDLL, **changes: Any) -> None:
+        self._library = library
+        config = Config()
+        for n in range(2):
+            config.node[n] = Node(LATENCY[n], LATENCY[n], READ[n], WRITE[n])
+        config.split, config.end = GIB, 2 * GIB
+        config.cache_size, config.cache_ways, config.cache_line = 1 << 20, 16, LINE
+        config.write_buffer = 500
+        for cpu in range(64):
+            config.instruction[cpu], config.parallelism[cpu] = 0.25, 240
+        for name, value in changes.items():
+            setattr(config, name, value)
+        self._model = library.model_new(ctypes.byref(config))
+        if not self._model:
+            raise OSError(ctypes.get_errno(), "model_new")
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._library, f"model_{name}")
+        return lambda *arguments: function(self._model, *arguments)
+
+    def touch(self, cpu: int, line: int, *, store: bool = False) -> None:
+        self.access(cpu, ctypes.c_uint64(line * LINE), 8, store)
+
+    def flushed(self, cpu: int, node: int) -> None:
+        """Push everything dirty out of the cache, by reading."""
+        for line in range(2 * (1 << 20) // LINE):
+            self.touch(cpu, at(node, 4_000_000 + line))
+
+
+def at(node: int, line: int) -> int:
+    return node * GIB // LINE + line
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    target = tmp_path_factory.mktemp("model") / "model.so"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["gcc", *flags, "-o", str(target), str(SOURCE)], check=True)
+    loaded = ctypes.CDLL(str(target), use_errno=True)
+    loaded.model_new.restype = ctypes.c_void_p
+    loaded.model_clock.restype = ctypes.c_double
+    loaded.model_counters.restype = Counters
+    arguments: dict[str, list[Any]] = {
+        "free": [],
+        "execute": [ctypes.c_uint, ctypes.c_uint64],
+        "access": [ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint, ctypes.c_bool],
+        "serial": [ctypes.c_uint, ctypes.c_bool],
+        "charge": [ctypes.c_uint, ctypes.c_double],
+        "wake": [ctypes.c_uint, ctypes.c_double],
+        "clock": [ctypes.c_uint],
+        "counters": [ctypes.c_uint],
+    }
+    for name, types in arguments.items():
+        getattr(loaded, f"model_{name}").argtypes = [ctypes.c_void_p, *types]
+    return loaded
+
+
+@pytest.fixture
+def model(library: ctypes.CDLL) -> Iterator[Model]:
+    made = Model(library)
+    yield made
+    made.free()
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_stream_of_reads_has_the_nodes_bandwidth(model: Model, node: int) -> None:
+    for line in range(STREAM):
+        model.touch(0, at(node, line))
+    assert STREAM * LINE / model.clock(0) == pytest.approx(READ[node], rel=0.01)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_stream_of_writes_has_the_nodes_bandwidth(model: Model, node: int) -> None:
+    for line in range(STREAM):
+        model.touch(0, at(node, line), store=True)
+    cached = (1 << 20) // LINE
+    assert model.counters(0).bytes_written[node] == (STREAM - cached) * LINE
+    assert (STREAM - cached) * LINE / model.clock(0) == pytest.approx(WRITE[node], rel=0.01)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_dependent_reads_have_the_nodes_latency(model: Model, node: int) -> None:
+    model.serial(0, True)
+    order = list(range(50_000))
+    random.Random(7).shuffle(order)  # noqa: S311
+    for line in order:
+        model.touch(0, at(node, line))
+    assert model.clock(0) / len(order) == pytest.approx(LATENCY[node], rel=0.001)
+
+
+def test_misses_overlap_as_far_as_the_cpu_goes(library: ctypes.CDLL) -> None:
+    few = Model(library, parallelism=(ctypes.c_double * 64)(*[10] * 64))
+    for line in range(10_000):
+        few.touch(0, at(1, line))
+    assert few.clock(0) / 10_000 == pytest.approx(LATENCY[1] / 10, rel=0.001)
+    few.free()
+
+
+def test_what_fits_the_cache_is_fetched_once(model: Model) -> None:
+    lines = (1 << 20) // LINE // 2
+    for _ in range(10):
+        for line in range(lines):
+            model.touch(0, line)
+    assert model.counters(0).misses[0] == lines
+    assert model.counters(0).accesses == 10 * lines
+
+
+def test_an_access_across_lines_is_of_both(model: Model) -> None:
+    model.access(0, 60, 8, False)
+    assert model.counters(0).misses[0] == 2
+    assert model.counters(0).accesses == 1
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_shared_cache_is_shared(library: ctypes.CDLL, shared: bool) -> None:
+    model = Model(library, cache_shared=shared)
+    for cpu in (0, 1):
+        for line in range(100):
+            model.touch(cpu, line)
+    assert model.counters(1).misses[0] == (0 if shared else 100)
+    model.free()
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 1000])
+def test_two_cpus_share_a_nodes_bandwidth_whatever_the_order(model: Model, chunk: int) -> None:
+    """`chunk` lines by one, then by the other: as a host's scheduler would have it."""
+    for first in range(0, STREAM // 2, chunk):
+        for cpu in (0, 1):
+            for line in range(first, first + chunk):
+                model.touch(cpu, at(1, line + cpu * 1_000_000))
+    for cpu in (0, 1):
+        assert STREAM // 2 * LINE / model.clock(cpu) == pytest.approx(READ[1] / 2, rel=0.03)
+
+
+def test_two_nodes_do_not_disturb_each_other(model: Model) -> None:
+    for line in range(STREAM // 2):
+        for cpu in (0, 1):
+            model.touch(cpu, at(cpu, line))
+    for cpu in (0, 1):
+        assert STREAM // 2 * LINE / model.clock(cpu) == pytest.approx(READ[cpu], rel=0.01)
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 0)])
+def test_a_copy_between_nodes_is_bound_by_the_slower(model: Model, source: int, target: int) -> None:
+    for line in range(STREAM):
+        model.touch(0, at(source, line))
+        model.touch(0, at(target, line), store=True)
+    expected = min(READ[source], WRITE[target])
+    assert STREAM * LINE / model.clock(0) == pytest.approx(expected, rel=0.06)
+
+
+def test_a_migrating_cpu_slows_another_by_what_it_takes(model: Model) -> None:
+    """The other reads node 1 at a quarter of its bandwidth, whenever that has the time for it."""
+    share, line = 0.25, 0
+    while line < STREAM:
+        model.touch(0, at(1, line))
+        line += 1
+        while model.clock(1) < model.clock(0):
+            model.touch(1, at(1, 2_000_000 + line))
+            model.charge(1, LINE / READ[1] * (1 / share - 1))
+            line += 1
+    done = model.counters(0).bytes_read[1] / model.clock(0)
+    taken = model.counters(1).bytes_read[1] / model.clock(1)
+    assert done + taken == pytest.approx(READ[1], rel=0.02)
+    assert taken < READ[1] * share
+
+
+def test_instructions_cost_what_the_cpu_says(model: Model) -> None:
+    model.execute(3, 1000)
+    assert model.clock(3) == 250
+    assert model.counters(3).instructions == 1000
+    model.charge(3, 1500)
+    model.wake(3, 1000)
+    assert model.clock(3) == 1750
+    model.wake(3, 5000)
+    assert (model.clock(3), model.counters(3).idle) == (5000, 3250)
+
+
+def test_what_is_no_memory_costs_nothing(library: ctypes.CDLL) -> None:
+    model = Model(library, hole=(ctypes.c_uint64 * 2)(GIB // 2, GIB))
+    model.access(0, GIB // 2 + 64, 8, False)
+    model.access(0, 4 * GIB, 8, False)
+    assert model.counters(0).accesses == 0
+    assert model.clock(0) == 0
+    model.free()
+
+
+def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) -> None:
+    model = Model(library, memory_mode=1)
+    fitting = 100_000  # lines: more than the cache, less than node 0
+    for _ in range(2):
+        for line in range(fitting):
+            model.touch(0, at(1, line))
+    counters = model.counters(0)
+    assert counters.hits_near == fitting
+    assert list(counters.bytes_read) == [fitting * LINE, fitting * LINE]
+    model.free()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cache_line": 48},
+        {"cache_ways": 0},
+        {"cache_size": 64},
+        {"split": 3 * GIB},
+        {"parallelism": (ctypes.c_double * 64)(*[0.5] * 64)},
+        {"instruction": (ctypes.c_double * 64)(*[-1] * 64)},
+        {"node": (Node * 2)(Node(100, 100, 0, 10), Node(300, 300, 10, 10))},
+    ],
+)
+def test_nonsense_is_refused(library: ctypes.CDLL, wrong: dict[str, Any]) -> None:
+    with pytest.raises(OSError, match="model_new"):
+        Model(library, **wrong)

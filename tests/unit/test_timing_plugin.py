@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the timing plugin is built for, and what it is told."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from testbed import machine, preset
+from testbed.common.errors import InfrastructureError, UsageError
+from testbed.machine import Machine
+from testbed.timing import layout, plugin
+from testbed.timing.layout import Layout
+from tests.unit import test_guest_memory as guest
+
+GIB = 1 << 30
+
+
+def two_nodes(first: int, second: int, vcpus: int = 2) -> Machine:
+    sizes = [f"{size >> 20} MiB" for size in (first, second)]
+    nodes = [{"memory": sizes[0], "cpus": list(range(vcpus))}, {"memory": sizes[1]}]
+    return Machine.model_validate({"vcpus": vcpus, "nodes": nodes})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (GIB, GIB, Layout(GIB, 2 * GIB, (0, 0))),
+        (2 * GIB, 2 * GIB, Layout(4 * GIB, 6 * GIB, (2 * GIB, 4 * GIB))),
+        (GIB, 4 * GIB, Layout(GIB, 7 * GIB, (2 * GIB, 4 * GIB))),
+        (3 * GIB, GIB, Layout(5 * GIB, 6 * GIB, (2 * GIB, 4 * GIB))),
+    ],
+)
+def test_where_the_nodes_are(first: int, second: int, expected: Layout) -> None:
+    assert layout.of(two_nodes(first, second)) == expected
+
+
+def test_other_numbers_of_nodes_are_refused() -> None:
+    one = Machine.model_validate({"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}]})
+    with pytest.raises(UsageError, match="takes machines of two nodes; this one has 1"):
+        layout.of(one)
+
+
+@pytest.mark.parametrize(
+    ("text", "api"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", 1),
+        ("QEMU emulator version 8.2.0", 1),
+        ("QEMU emulator version 9.0.2", 2),
+        ("QEMU emulator version 9.1.0", 3),
+        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2~bpo12+1)", 4),
+    ],
+)
+def test_which_interface_a_qemu_has(text: str, api: int) -> None:
+    assert plugin.api_of(text) == api
+
+
+def test_an_old_qemu_is_refused() -> None:
+    with pytest.raises(InfrastructureError, match=r"QEMU 6.2 is too old for the timing model: 7.2 or newer"):
+        plugin.api_of("QEMU emulator version 6.2.0")
+
+
+def test_the_configuration_says_all_that_the_plugin_reads() -> None:
+    text = plugin.configuration(
+        preset.load("optane-6dimm"), machine.load("two-node"), log=Path("/log"), clock=Path("/clock")
+    )
+    told = dict(line.split(" ", 1) for line in text.splitlines())
+    source = (plugin.SOURCES / "plugin.c").read_text()
+    assert set(told) == set(re.findall(r'\{"([\w.]+)", (?:&|config|log_path|clock_path)', source))
+    assert told["node1.read_latency"] == "305.0"
+    assert told["instruction"] == "0.002,0.002"
+    assert told["parallelism"] == "240,10"
+    assert (told["split"], told["hole.end"]) == (str(4 * GIB), str(4 * GIB))
+
+
+def test_a_cache_larger_than_memory_is_refused() -> None:
+    large = preset.load("optane-6dimm").model_copy(update={"cache": preset.Cache(size="8 GiB")})
+    with pytest.raises(UsageError, match="cache is larger than the machine's memory"):
+        plugin.configuration(large, machine.load("two-node"), log=Path("/log"), clock=Path("/clock"))
+
+
+@pytest.mark.parametrize("api", [1, 2, 3, 4])
+def test_it_compiles_for_each_interface(api: int, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    sources = [str(plugin.SOURCES / name) for name in ("plugin.c", "model.c")]
+    command = ["gcc", f"-DAPI={api}", "-Werror", *plugin._FLAGS, "-o", str(tmp_path / "p.so"), *sources]
+    subprocess.run([*command, "-lpthread"], check=True)
+
+
+def test_the_guests_markers_are_the_plugins() -> None:
+    model = guest.load("model")
+    header = (plugin.SOURCES / "markers.h").read_text()
+    numbers = {name: int(value, 0) for name, value in re.findall(r"MARKER_(\w+) = (\w+),", header)}
+    assert {name: getattr(model, name) for name in numbers} == numbers
+    opcode, tag = (
+        bytes(int(b, 16) for b in re.findall(r"0x(\w\w)", line))
+        for line in re.findall(r"#define MARKER_(?:OPCODE|TAG) .*", header)
+    )
+    assert model.code(0x1234) == opcode + struct.pack("<H", 0x1234) + tag + b"\xc3"
+
+
+def test_markers_and_clock_are_harmless_here() -> None:
+    model = guest.load("model")
+    model.region_begin()
+    for number in range(3):
+        model.layer(number)
+    model.user(7)
+    model.region_end()
+    assert not model.modelled()
+    assert model.now_ns() <= model.now_ns()
+    with pytest.raises(ValueError, match="layers are 0 to 4095"):
+        model.layer(4096)
