@@ -8,6 +8,10 @@
  * with a tag and a number, which hardware executes as nothing. Only between the markers of a
  * region's begin and end is the guest's code instrumented; everywhere else it runs at TCG's speed.
  *
+ * QEMU 7.2 must not flush instrumented code: it keeps a pointer to the callbacks of an instruction
+ * that did not end (iret, a fault) and follows it later (mended in 8.0). There code that was
+ * instrumented stays so, and only does nothing after the region.
+ *
  * vCPUs are kept together: who is ahead of the slowest busy one by more than the window is held,
  * for a moment at a time, because QEMU may need all vCPUs to stop.
  */
@@ -45,7 +49,8 @@ static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool log_failed;
 static volatile struct clock_page *clock_page;
 static qemu_plugin_id_t plugin;
-static atomic_bool active; /* inside the region */
+static atomic_bool active;	 /* inside the region */
+static atomic_bool instrumented; /* what is translated now */
 
 static struct vcpu {
 	atomic_bool present, busy;
@@ -166,6 +171,15 @@ static void report(unsigned int cpu, unsigned int marker)
 
 static void attach(qemu_plugin_id_t id);
 
+/* Have code translated again, with or without callbacks. */
+static void instrument(bool wanted)
+{
+	if (instrumented == wanted || (API < 2 && !wanted))
+		return;
+	instrumented = wanted;
+	qemu_plugin_reset(plugin, attach);
+}
+
 static void on_marker(unsigned int cpu, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data;
@@ -177,7 +191,7 @@ static void on_marker(unsigned int cpu, void *data)
 		if (!active) {
 			vcpus[cpu].busy = true;
 			active = true;
-			qemu_plugin_reset(plugin, attach); /* translate again, instrumented */
+			instrument(true);
 		}
 		break;
 	case MARKER_SERIAL_BEGIN:
@@ -198,7 +212,7 @@ static void on_marker(unsigned int cpu, void *data)
 	report(cpu, marker);
 	if (marker == MARKER_REGION_END && active) {
 		active = false;
-		qemu_plugin_reset(plugin, attach);
+		instrument(false);
 	}
 }
 
@@ -224,10 +238,10 @@ static int marker_in(struct qemu_plugin_insn *insn)
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
-	bool instrument = active;
+	bool observe = instrumented;
 
 	(void)id;
-	if (instrument)
+	if (observe)
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS,
 						     (void *)n);
 	for (size_t i = 0; i < n; i++) {
@@ -237,7 +251,7 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		if (marker >= 0)
 			qemu_plugin_register_vcpu_insn_exec_cb(
 				insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)marker);
-		if (instrument)
+		if (observe)
 			qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
 							 QEMU_PLUGIN_MEM_RW, NULL);
 	}

@@ -94,6 +94,8 @@ def test_every_verb_is_there() -> None:
         "kernel build",
         "kernel config",
         "kernel list",
+        "preset list",
+        "preset show",
         "report",
         "run",
         "vm console",
