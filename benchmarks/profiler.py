@@ -90,7 +90,7 @@ def main() -> None:
         target = Path(folder) / "profiler"
         subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={target}"], check=True)
         arena = [str(HERE / "guest" / "arena.c"), "-o", str(target / "arena.so")]
-        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", *arena, "-ldl", "-pthread"], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", *arena, "-pthread"], check=True)
         script = HERE / "guest" / "profiled_training.py"
         (target / script.name).write_bytes(script.read_bytes())
         guest.wait_ready()

@@ -6,7 +6,6 @@
  * is left to the C library. Freed blocks are kept by size and used again.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -24,8 +23,9 @@ static uint32_t pages_of[PAGES];  /* of the block that begins at this page */
 static uint32_t next_free[PAGES]; /* page + 1 of the next free block of the same size */
 static uint32_t free_list[PAGES]; /* by number of pages: page + 1 of the first free block */
 
-static int (*libc_memalign)(void **, size_t, size_t);
-static void (*libc_free)(void *);
+/* The C library's own, by names that old and new ones have. */
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *pointer);
 
 /* The arena: its address, and how many bytes of it have ever been used. */
 void *tensor_arena(size_t *bytes)
@@ -36,8 +36,6 @@ void *tensor_arena(size_t *bytes)
 
 __attribute__((constructor)) static void begin(void)
 {
-	libc_memalign = (int (*)(void **, size_t, size_t))dlsym(RTLD_NEXT, "posix_memalign");
-	libc_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
 	arena = mmap(NULL, CAPACITY, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (arena == MAP_FAILED)
@@ -49,8 +47,10 @@ int posix_memalign(void **result, size_t alignment, size_t size)
 {
 	size_t pages = (size + PAGE - 1) / PAGE, at;
 
-	if (size < PAGE || alignment > PAGE || pages >= PAGES)
-		return libc_memalign(result, alignment, size);
+	if (size < PAGE || alignment > PAGE || pages >= PAGES) {
+		*result = __libc_memalign(alignment, size);
+		return *result ? 0 : ENOMEM;
+	}
 	pthread_mutex_lock(&lock);
 	if (free_list[pages]) {
 		at = free_list[pages] - 1;
@@ -72,8 +72,7 @@ void free(void *pointer)
 	size_t at = (size_t)((char *)pointer - arena) / PAGE;
 
 	if (!arena || (char *)pointer < arena || (char *)pointer >= arena + CAPACITY) {
-		if (libc_free)
-			libc_free(pointer);
+		__libc_free(pointer);
 		return;
 	}
 	pthread_mutex_lock(&lock);
