@@ -8,7 +8,8 @@
     FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
     FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
 
-Times are CLOCK_MONOTONIC of the guest in nanoseconds.
+Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC of the guest, `model_ns` by the timing model's clock,
+which is null on machines without one.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -18,7 +19,7 @@ import json
 import os
 import sys
 
-from guest import memory
+from guest import memory, model
 
 _libc = ctypes.CDLL(None)
 
@@ -82,23 +83,27 @@ def train(folder, job, order, graph):
             out.flush()
 
         session.run(tf.global_variables_initializer())
+        model.region_begin()
         for step in range(order["warmup"] + order["steps"]):
             before = memory.vmstat()
-            start = monotonic_ns()
+            model.step_begin()
+            start, model_start = monotonic_ns(), model.now_ns()
             value = session.run([train_op, loss], feed)[1]
-            end = monotonic_ns()
+            end, model_end = monotonic_ns(), model.now_ns()
+            model.step_end()
             after = memory.vmstat()
             write(
                 {
                     "step": step,
                     "warmup": step < order["warmup"],
                     "guest_ns": end - start,
-                    "model_ns": None,
+                    "model_ns": model_end - model_start if model.modelled() else None,
                     "loss": float(value).hex(),
                     "residency": memory.residency(),
                     "vmstat": {k: after[k] - before[k] for k in after if after[k] != before[k]},
                 }
             )
+        model.region_end()
         write({"end": True})
 
 
