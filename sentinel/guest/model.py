@@ -116,6 +116,14 @@ def modelled():
     return _page is not None
 
 
+def compute():
+    """Stay on the vCPU that computes (the others help), with all threads that are started from here on."""
+    if modelled():
+        mask = ctypes.c_ulong(1)
+        if _libc.sched_setaffinity(0, ctypes.c_size_t(ctypes.sizeof(mask)), ctypes.byref(mask)):
+            raise OSError(ctypes.get_errno(), "sched_setaffinity: " + os.strerror(ctypes.get_errno()))
+
+
 def now_ns():
     """The model clock of this vCPU in ns; CLOCK_MONOTONIC where there is no model."""
     if _page is None:

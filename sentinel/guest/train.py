@@ -71,6 +71,7 @@ def train(folder, job, order, graph):
 
     tf, inputs, train_op, loss = graph
     memory.place(order["placement"])
+    model.compute()
     data = np.random.RandomState(job["seed"])
     feed = {placeholder: make(data) for placeholder, make in inputs}
     config = tf.ConfigProto(

@@ -379,7 +379,7 @@ def test_an_interrupted_build_goes_on_where_it_was(
         path.write_text("half")  # what is being written when the end comes
     assert process.pid is not None
     os.kill(process.pid, how)
-    process.join(20)
+    process.join(60)
     assert process.exitcode not in (0, None)
     assert installed(lab.cache) == []
     go.write_text("")

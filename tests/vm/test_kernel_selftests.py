@@ -113,7 +113,7 @@ def test_what_passes_without_the_profiler_passes_under_it(
     shutil.copy(tmp_path / "out" / "profiled", programs)
     before = passed(kernel, WITHOUT, programs, "")
     after = passed(kernel, DEFAULT, programs, "./profiled -w 8")
-    assert sum(before.values()) > 5, before
+    assert sum(before.values()) >= 4, before  # all that 4.9 has without hugetlbfs and userfaultfd
     for command, was in before.items():
         with subtests.test(msg=command):
             if not was:
