@@ -291,7 +291,9 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
         undo.callback(shutil.rmtree, runtime, ignore_errors=True)
         placed = _placed(name, what, folder)
         if boot.preset is not None:
-            placed = replace(placed, timing=_timing(boot, folder))
+            timing = _timing(boot, folder)
+            _configure_timing(boot, timing)
+            placed = replace(placed, timing=timing)
         with explained_disk_errors(folder):
             _overlay(placed.disk, what.disk if isinstance(what, Saved) else boot.image)
             if isinstance(what, Saved):
@@ -322,7 +324,11 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
 def preview(name: str, what: Boot | Saved) -> str:
     """The domain XML that `start` would use; nothing is started or made."""
     boot = what.boot if isinstance(what, Saved) else what
-    return domain.xml(boot.machine, _placed(name, what, vms_root() / name))
+    folder = vms_root() / name
+    placed = _placed(name, what, folder)
+    if boot.preset is not None:
+        placed = replace(placed, timing=_timing(boot, folder))
+    return domain.xml(boot.machine, placed)
 
 
 @contextlib.contextmanager
@@ -352,19 +358,23 @@ def load_boot(order: dict[str, Any]) -> Boot:
 
 
 def _timing(boot: Boot, folder: Path) -> domain.Timing:
-    """The timing model's files, in the machine's folder."""
-    assert boot.preset is not None  # noqa: S101 -- the caller looked
+    """Where the timing model's files are; its plugin is built if it is not there."""
     if boot.accelerator != "tcg":
         raise UsageError(
-            "the timing model works under TCG only", hint="accelerator: tcg in the machine's file"
+            "the timing model works under TCG only", hint="say accelerator: tcg in the machine's file"
         )
     built = plugin.build(which(settings.QEMU.get(), package="qemu-system-x86"))
-    config, clock = folder / "timing.conf", folder / "clock"
-    log = folder / "counters.jsonl"
-    config.write_text(plugin.configuration(boot.preset, boot.machine, log=log, clock=clock))
-    with clock.open("wb") as f:
+    return domain.Timing(built.library, folder / "timing.conf", folder / "clock")
+
+
+def _configure_timing(boot: Boot, timing: domain.Timing) -> None:
+    """Write what the timing model reads."""
+    assert boot.preset is not None  # noqa: S101 -- the caller looked
+    log = timing.config.with_name("counters.jsonl")
+    text = plugin.configuration(boot.preset, boot.machine, log=log, clock=timing.clock)
+    timing.config.write_text(text)
+    with timing.clock.open("wb") as f:
         f.truncate(plugin.CLOCK_SIZE)
-    return domain.Timing(built.library, config, clock)
 
 
 def _placed(name: str, what: Boot | Saved, folder: Path) -> domain.Placed:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sentinel.cli import output
-from testbed.common.errors import WorkloadError
+from testbed.common.errors import UsageError, WorkloadError
 
 if TYPE_CHECKING:
     from testbed.vm import Boot, Saved, Vm
@@ -31,6 +32,7 @@ def vm() -> None:
 Examples:
   sentinel vm up                                   a two-node machine called `default`
   sentinel vm up --vm b --machine ./mine.yaml      another one beside it
+  sentinel vm up --preset optane-6dimm             node 1 is slow, by the timing model
   sentinel vm up --from warmed-up                  restored from a snapshot
   sentinel vm up --dry-run                         only print the libvirt domain
 """
@@ -41,6 +43,7 @@ Examples:
 @click.option(
     "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
 )
+@click.option("--preset", help="What its memory costs: a preset by name, or a YAML file.")
 @click.option("--from", "snapshot", help="Restore this snapshot instead of booting.")
 @click.option("--ssh-port", type=click.IntRange(1, 65535), help="Forward this port (default: a free one).")
 @_uri
@@ -50,6 +53,7 @@ def up(
     machine: str,
     kernel: str,
     location: str | None,
+    preset: str | None,
     snapshot: str | None,
     ssh_port: int | None,
     uri: str | None,
@@ -59,7 +63,7 @@ def up(
     from testbed import vm as machines
     from testbed.common.progress import note, step
 
-    what = _what(machine, kernel=kernel, location=location, snapshot=snapshot, dry_run=dry_run)
+    what = _what(machine, kernel=kernel, location=location, preset=preset, snapshot=snapshot, dry_run=dry_run)
     if dry_run:
         click.echo(machines.preview(name, what), nl=False)
         return
@@ -78,7 +82,13 @@ def up(
 
 
 def _what(
-    machine: str, *, kernel: str, location: str | None, snapshot: str | None, dry_run: bool
+    machine: str,
+    *,
+    kernel: str,
+    location: str | None,
+    preset: str | None,
+    snapshot: str | None,
+    dry_run: bool,
 ) -> Boot | Saved:
     """What to start: a saved machine, or a new one from its spec (checked before anything is built)."""
     from testbed.common.cache import Cache
@@ -86,13 +96,20 @@ def _what(
     if snapshot is not None:
         from testbed import snapshot as snapshots
 
+        if preset is not None:
+            raise UsageError(
+                "a saved machine has the preset it was started with: --preset or --from, not both"
+            )
         return snapshots.find(snapshot, cache=Cache())
     from experiments import boot
     from testbed import machine as specs
+    from testbed import preset as presets
 
     spec = specs.load(machine)
     specs.check_host_memory(spec)
-    return boot.make(spec, kernel=kernel, location=location, dry_run=dry_run).boot
+    costs = presets.load(preset) if preset is not None else None
+    made = boot.make(spec, kernel=kernel, location=location, dry_run=dry_run).boot
+    return replace(made, preset=costs)
 
 
 @vm.command(

@@ -15,7 +15,7 @@ import lxml.etree
 import pytest
 
 from testbed import domain, machine
-from testbed.domain import Placed
+from testbed.domain import Placed, Timing
 from testbed.machine import Hmat, Machine, Node
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -110,6 +110,17 @@ def libvirt_schema() -> lxml.etree.RelaxNG:
 @pytest.mark.parametrize("name", CASES)
 def test_the_domain_is_valid_for_libvirt(name: str, libvirt_schema: lxml.etree.RelaxNG) -> None:
     libvirt_schema.assertValid(lxml.etree.fromstring(made(name).encode()))
+
+
+def test_the_timing_model_is_a_plugin_and_a_device(libvirt_schema: lxml.etree.RelaxNG) -> None:
+    timing = Timing(Path("/cache/timing.so"), Path("/vms/a,b/timing.conf"), Path("/vms/a,b/clock"))
+    spec, _ = CASES["two-node"]
+    tree = lxml.etree.fromstring(domain.xml(spec, dataclasses.replace(PLACED, timing=timing)).encode())
+    libvirt_schema.assertValid(tree)
+    arguments = [a.get("value") for a in tree.iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")]
+    assert arguments[::2] == ["-object", "-device", "-plugin"]
+    assert "mem-path=/vms/a,,b/clock" in arguments[1]
+    assert arguments[5] == "file=/cache/timing.so,config=/vms/a,,b/timing.conf"
 
 
 def test_libvirts_schema_refuses_what_is_wrong(libvirt_schema: lxml.etree.RelaxNG) -> None:
