@@ -13,6 +13,7 @@ from kernel.config import DEFAULT
 from testbed import accel
 from testbed.common.cache import Cache
 from testbed.machine import Machine
+from testbed.preset import Preset
 from testbed.vm import Boot
 
 
@@ -28,6 +29,7 @@ class Made:
 def make(
     machine: Machine,
     *,
+    preset: Preset | None = None,
     kernel: str = "auto",
     location: str | None = None,
     flavour: tuple[str, ...] = DEFAULT,
@@ -45,5 +47,6 @@ def make(
         image=image.disk,
         accelerator=accelerator,
         uses=(built.entry, image.entry),
+        preset=preset,
     )
     return Made(built, image, boot)

@@ -14,24 +14,37 @@ from testbed.common import settings
 from testbed.common.run import run
 from testbed.doctor import host_nodes
 from testbed.machine import meminfo
+from testbed.preset import Preset
 
 _ROOT = Path(__file__).parent.parent
 
 
 def collect(made: Made, *, command: str) -> Provenance:
-    """What all repeats of a run on that machine have in common.
-
-    Nothing slows node 1 down yet, so every result says that both nodes are alike.
-    """
+    """What all repeats of a run on that machine have in common."""
     return Provenance(
         accelerator=made.boot.accelerator,
-        throttle=Throttle(method="none", nodes_alike=True),
+        throttle=throttle(made.boot.preset),
         command=command,
         git_commit=git_commit(),
         kernel=_brief(made.kernel.entry.manifest),
         image=_brief(made.image.entry.manifest),
         qemu=accel.qemu_version(settings.QEMU.get()),
         host=host(),
+    )
+
+
+def throttle(preset: Preset | None) -> Throttle:
+    """How node 1 was made slow: not at all, or by the timing model. Its figures are set, not measured."""
+    if preset is None:
+        return Throttle(method="none", nodes_alike=True)
+    fast, slow = preset.nodes
+    return Throttle.model_validate(
+        {
+            "method": "timing-plugin",
+            "nodes_alike": fast == slow,
+            "calibrated": False,
+            "preset": preset.model_dump(mode="json"),
+        }
     )
 
 

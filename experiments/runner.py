@@ -7,7 +7,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ def run(
     it. Raises `UsageError` if `out` holds a run of something else.
     """
     cache = cache or Cache()
-    made = boot.make(plan.machine, kernel=plan.suite.kernel, location=location, cache=cache)
+    made = boot.make(
+        plan.machine, preset=plan.preset, kernel=plan.suite.kernel, location=location, cache=cache
+    )
     plan = on_kernel(plan, made.kernel.source)
     _open(plan, out)
     todo = [
@@ -198,6 +200,8 @@ class _Session:
             snapshot_key = entry.key
             say("restoring")
             saved = snapshot.load(entry, cache=self._cache)
+            if self._plan.preset is not None:  # the snapshot may have been made for another one
+                saved = replace(saved, boot=replace(saved.boot, preset=self._plan.preset))
             with vm.running(self._name, saved, uri=self._uri) as machine:
                 log = machine.console_path
                 with machine.shell() as shell:
@@ -226,7 +230,7 @@ class _Session:
             ),
             steps=steps,
             provenance=self._provenance.model_copy(update={"snapshot": snapshot_key}),
-            extra={"console.log": log} if log is not None and log.exists() else None,
+            extra=_files(log),
         )
         return failure
 
@@ -239,3 +243,11 @@ class _Session:
                 self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri
             )
         return self._waiting[key]
+
+
+def _files(console: Path | None) -> dict[str, Path]:
+    """What is kept of a machine beside its steps."""
+    if console is None:
+        return {}
+    kept = {"console.log": console, "counters.jsonl": console.with_name("counters.jsonl")}
+    return {name: path for name, path in kept.items() if path.exists()}

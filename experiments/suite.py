@@ -3,6 +3,7 @@
 
 name: first
 machine: two-node
+preset: optane-6dimm
 kernel: auto
 models:
   - { name: cnn, batch: 8 }
@@ -22,9 +23,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from testbed import machine as machines
+from testbed import preset as presets
 from testbed.common import files
 from testbed.common.schema import Document, Strict
 from testbed.machine import Machine
+from testbed.preset import Preset
 
 # Bounds come from the guest's memory and from what one step costs under emulation, not from TensorFlow.
 MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentinel/guest/models.py builds them
@@ -57,6 +60,7 @@ class Suite(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     description: str = ""
     machine: str = "two-node"
+    preset: str | None = None  # what memory costs; without one both nodes have the host's speed
     kernel: Literal["auto", "4.9", "6.1"] = "auto"
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     placements: Annotated[tuple[Placement, ...], Field(min_length=1)]
@@ -95,6 +99,7 @@ class Plan:
 
     suite: Suite
     machine: Machine
+    preset: Preset | None
     cells: tuple[Cell, ...]
 
 
@@ -105,6 +110,9 @@ def load(path: Path) -> Plan:
     machine = machines.load(suite.machine, relative_to=path.parent)
     if len(machine.nodes) < 2:
         raise document.error(("machine",), "placements need a fast and a slow node: at least two nodes")
+    preset = presets.load(suite.preset, relative_to=path.parent) if suite.preset is not None else None
+    if preset is not None and len(machine.nodes) != 2:
+        raise document.error(("preset",), "the timing model takes machines of two nodes")
     if suite.threads > machine.vcpus:
         raise document.error(("threads",), f"the machine has {machine.vcpus} CPUs")
     for i, model in enumerate(suite.models):
@@ -118,16 +126,16 @@ def load(path: Path) -> Plan:
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise document.error((field, i), "stands here twice")
-    return Plan(suite, machine, tuple(expand(suite, machine)))
+    return Plan(suite, machine, preset, tuple(expand(suite, machine, preset)))
 
 
 def on_kernel(plan: Plan, kernel: str) -> Plan:
     """The same plan with `auto` replaced by the kernel it came to, so that cells say what they ran on."""
     suite = plan.suite.model_copy(update={"kernel": kernel})
-    return Plan(suite, plan.machine, tuple(expand(suite, plan.machine)))
+    return Plan(suite, plan.machine, plan.preset, tuple(expand(suite, plan.machine, plan.preset)))
 
 
-def expand(suite: Suite, machine: Machine) -> list[Cell]:
+def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
     """The cells of a suite, model by model: all placements of a model share its snapshot."""
     cells = []
     for model in suite.models:
@@ -142,5 +150,7 @@ def expand(suite: Suite, machine: Machine) -> list[Cell]:
                 "threads": suite.threads,
                 "seed": suite.seed,
             }
+            if preset is not None:
+                resolved["preset"] = preset.model_dump(mode="json", exclude={"description", "source"})
             cells.append(Cell(files.sha256_json(resolved)[:16], resolved))
     return cells

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,8 +107,7 @@ def _what(
     spec = specs.load(machine)
     specs.check_host_memory(spec)
     costs = presets.load(preset) if preset is not None else None
-    made = boot.make(spec, kernel=kernel, location=location, dry_run=dry_run).boot
-    return replace(made, preset=costs)
+    return boot.make(spec, preset=costs, kernel=kernel, location=location, dry_run=dry_run).boot
 
 
 @vm.command(

@@ -83,8 +83,10 @@ def build(qemu: str, *, cache: Cache | None = None) -> Plugin:
         stream([*argv, "-lpthread"], log=folder / "build.log", error=BuildError, what="the timing plugin")
         return {"api": api}
 
-    with step(f"Timing plugin for QEMU's plugin interface {api}"):
-        entry = cache.get(KIND, key) or cache.build(KIND, key, make)
+    entry = cache.get(KIND, key)
+    if entry is None:
+        with step(f"Timing plugin for QEMU's plugin interface {api}"):
+            entry = cache.build(KIND, key, make)
     return Plugin(entry.path / "timing.so", entry)
 
 

@@ -105,7 +105,9 @@ class Lab:
         entry = Entry("kernel", "k", self.folder, {"release": "4.9.0", "packages": {"long": "list"}})
         kernel = SimpleNamespace(source="4.9", entry=entry)
         return SimpleNamespace(
-            kernel=kernel, image=SimpleNamespace(entry=entry), boot=SimpleNamespace(accelerator="tcg")
+            kernel=kernel,
+            image=SimpleNamespace(entry=entry),
+            boot=SimpleNamespace(accelerator="tcg", preset=None),
         )
 
     def waiting(self, _boot: Any, work: dict[str, Any], **_: Any) -> Any:

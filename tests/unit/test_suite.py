@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from experiments import suite
+from experiments import provenance, suite
 from experiments.suite import MODELS, Plan, Suite
+from testbed import preset
 from testbed.common.errors import UsageError
 
 SUITES = Path(suite.__file__).parent / "suites"
@@ -67,6 +68,18 @@ def test_the_id_of_a_cell_is_stable(folder: Path) -> None:
 
 
 IDS = ["667257d735254f64", "74aa9adc0b3895f2", "0ed309ba1a545fe9", "25256f661f0e774f"]
+
+
+def test_a_preset_is_part_of_a_cell(folder: Path) -> None:
+    plan = load(folder, GOOD + "preset: optane-6dimm\n")
+    assert plan.preset == preset.load("optane-6dimm")
+    assert {cell.id for cell in plan.cells}.isdisjoint(IDS)
+    assert plan.cells[0].resolved["preset"]["nodes"][1]["read_latency"] == "305 ns"
+    assert "source" not in plan.cells[0].resolved["preset"]
+    told = provenance.throttle(plan.preset)
+    assert told.is_slow
+    assert told.model_dump()["calibrated"] is False
+    assert not provenance.throttle(None).is_slow
 
 
 def test_what_does_not_decide_a_result_does_not_change_the_id(folder: Path) -> None:

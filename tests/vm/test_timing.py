@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +39,8 @@ print(json.dumps({"modelled": model.modelled(), "outside": model.now_ns() - outs
 
 @pytest.fixture(scope="module")
 def guest(any_kernel: str) -> Iterator[Vm]:
-    made = boot.make(machine.load("two-node"), kernel=any_kernel)
-    with vm.running("timing", replace(made.boot, preset=preset.load(PRESET))) as started:
+    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=any_kernel)
+    with vm.running("timing", made.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
             shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
