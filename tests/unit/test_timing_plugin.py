@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.job import GUEST_CODE
 from testbed import machine, preset
 from testbed.common.errors import InfrastructureError, UsageError
 from testbed.machine import Machine
@@ -103,6 +104,41 @@ def test_the_guests_markers_are_the_plugins() -> None:
         for line in re.findall(r"#define MARKER_(?:OPCODE|TAG) .*", header)
     )
     assert model.code(0x1234) == opcode + struct.pack("<H", 0x1234) + tag + b"\xc3"
+
+
+PROGRAM = """
+#include "sentinel_markers.h"
+int main(void)
+{
+	uint64_t before = sentinel_now_ns();
+	sentinel_mark(SENTINEL_REGION_BEGIN);
+	sentinel_mark(SENTINEL_USER(0x123));
+	sentinel_mark(SENTINEL_REGION_END);
+	return sentinel_clock_page() != NULL || sentinel_now_ns() < before;
+}
+"""
+
+
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_markers_in_c(language: str, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    if (
+        language == "c++"
+        and subprocess.run(["gcc", "-xc++", "-E", "/dev/null"], check=False, stdout=-3).returncode
+    ):
+        pytest.skip("no C++ compiler")
+    source, program = tmp_path / "program", tmp_path / "out"
+    source.write_text(PROGRAM)
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{GUEST_CODE.parent / 'markers'}", "-x", language]
+    subprocess.run(["gcc", *flags, "-o", str(program), str(source)], check=True)
+    subprocess.run([str(program)], check=True)
+    code = guest.load("model").code
+    text = program.read_bytes()
+    assert all(code(number)[:-1] in text for number in (1, 2, 8, 0x8123))
+    header = (GUEST_CODE.parent / "markers" / "sentinel_markers.h").read_text()
+    for name, value in re.findall(r"MARKER_(\w+) = (\w+),", (plugin.SOURCES / "markers.h").read_text()):
+        assert re.search(rf"#define SENTINEL_{name}\b.*{value}", header), name
 
 
 def test_markers_and_clock_are_harmless_here() -> None:
