@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from testbed.common.errors import InfrastructureError, UsageError
-from testbed.common.schema import Document, Strict
+from testbed.common.errors import InfrastructureError
+from testbed.common.schema import Document, Strict, named
 
 MACHINES = Path(__file__).parent / "machines"
 MIN_NODE = 64 << 20  # bytes; below this Linux cannot set a node up
@@ -86,14 +86,7 @@ def names() -> list[str]:
 
 def load(name_or_path: str, *, relative_to: Path | None = None) -> Machine:
     """A machine by name, or from a YAML file (relative to the folder of the file that names it)."""
-    path = MACHINES / f"{name_or_path}.yaml"
-    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        path = (relative_to or Path()) / name_or_path
-    elif not path.exists():
-        raise UsageError(
-            f"unknown machine {name_or_path!r}; there are: {', '.join(names())}, or a path to a YAML file"
-        )
-    document = Document(path)
+    document = named("machine", name_or_path, folder=MACHINES, relative_to=relative_to)
     machine = document.parse(Machine)
     _check(machine, document)
     return machine

@@ -15,8 +15,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from testbed.common.errors import UsageError
-from testbed.common.schema import Document, Strict
+from testbed.common.schema import Document, Strict, named
 from testbed.machine import Size
 
 PRESETS = Path(__file__).parent / "presets"
@@ -92,14 +91,7 @@ def names() -> list[str]:
 
 def load(name_or_path: str, *, relative_to: Path | None = None) -> Preset:
     """A preset by name, or from a YAML file (relative to the folder of the file that names it)."""
-    path = PRESETS / f"{name_or_path}.yaml"
-    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        path = (relative_to or Path()) / name_or_path
-    elif not path.exists():
-        raise UsageError(
-            f"unknown preset {name_or_path!r}; there are: {', '.join(names())}, or a path to a YAML file"
-        )
-    document = Document(path)
+    document = named("preset", name_or_path, folder=PRESETS, relative_to=relative_to)
     preset = document.parse(Preset)
     _check(preset, document)
     return preset

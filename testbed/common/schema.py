@@ -147,3 +147,17 @@ def _inner_model(annotation: Any) -> Any:
         if found is not None:
             return found
     return None
+
+
+def named(what: str, name_or_path: str, *, folder: Path, relative_to: Path | None = None) -> Document:
+    """The YAML file of that name in `folder`, or a path of the user's (relative to the file that names it).
+
+    Raises `UsageError` with the names there are; `what` is said of them.
+    """
+    path = folder / f"{name_or_path}.yaml"
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        path = (relative_to or Path()) / name_or_path
+    elif not path.exists():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise UsageError(f"unknown {what} {name_or_path!r}; there are: {there}, or a path to a YAML file")
+    return Document(path)
