@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,12 @@ def probe(kernel: Path | None = None) -> Verdict:
 def qemu_version(qemu: str) -> str:
     """The first line of `qemu --version`."""
     return run([qemu, "--version"], timeout=20).stdout.partition("\n")[0]
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """(major, minor) of the first version in `text`."""
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _boot(qemu: str, kernel: Path | None) -> Verdict:

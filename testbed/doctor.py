@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,11 +16,10 @@ from testbed.common import settings
 from testbed.common.errors import SentinelError
 from testbed.common.run import find, run
 from testbed.machine import host_available
+from testbed.timing import plugin
 
 MIN_MEMORY = 6 << 30  # bytes: the default machine, and room to build
 MIN_DISK = 12 << 30  # bytes: a kernel tree with its objects, a guest image, some snapshots
-# QEMU's plugin interface by release: 1 since 4.2, 2 since 9.0, 3 and 4 since 9.1 and 9.2.
-_PLUGIN_API = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 _BUILD_TOOLS = {  # program -> Debian package
     "bc": "bc",
     "bison": "bison",
@@ -86,7 +84,7 @@ def qemu() -> Check:
     if find(program) is None:
         return Check("QEMU", "fail", f"{program} is not installed", "apt-get install qemu-system-x86")
     text = accel.qemu_version(program)
-    version = parse_version(text)
+    version = accel.parse_version(text)
     if version < (7, 2):
         return Check("QEMU", "fail", f"{text}; 7.2 or newer is needed", "apt-get install qemu-system-x86")
     return Check("QEMU", "ok", text.removeprefix("QEMU emulator version "))
@@ -102,9 +100,8 @@ def plugins() -> Check:
         return Check(
             "QEMU plugins", "warn", "this QEMU was built without plugins", "use Debian's qemu-system-x86"
         )
-    version = parse_version(accel.qemu_version(program))
-    api = next((api for since, api in _PLUGIN_API if version >= since), 0)
-    if api == 0:
+    api = plugin.api_of(accel.parse_version(accel.qemu_version(program)))
+    if api is None:
         return Check("QEMU plugins", "fail", "this QEMU is too old", "apt-get install qemu-system-x86")
     if api < 4:
         mend = "apt-get install -t bookworm-backports qemu-system-x86 (QEMU 10)"
@@ -194,9 +191,3 @@ def numa() -> Check:
 def host_nodes() -> list[int]:
     """The host's memory nodes."""
     return sorted(int(p.name[4:]) for p in Path("/sys/devices/system/node").glob("node[0-9]*")) or [0]
-
-
-def parse_version(text: str) -> tuple[int, int]:
-    """(major, minor) of the first version in `text`."""
-    match = re.search(r"(\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed import accel
 from testbed.common import files
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import BuildError, InfrastructureError, UsageError
@@ -23,7 +23,7 @@ SOURCES = Path(__file__).parent
 _FILES = ("plugin.c", "model.c", "model.h", "markers.h", "qemu_plugin.h")
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-shared", "-fPIC")
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
-_APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((7, 2), 1))
+_APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 CLOCK_SIZE = 1 << 20  # bytes of the file behind the page of model clocks: ivshmem's smallest
 WINDOW = 20_000.0  # ns of model time that vCPUs may be apart
 WRITE_BUFFER = 500.0  # ns that lines on their way back to memory may lag behind
@@ -37,19 +37,9 @@ class Plugin:
     entry: Entry
 
 
-def api_of(version_text: str) -> int:
-    """The interface of the QEMU that says `version_text` of itself."""
-    match = re.search(r"version (\d+)\.(\d+)", version_text)
-    if match is None:
-        raise InfrastructureError(f"this is no QEMU: {version_text.partition(chr(10))[0]!r}")
-    version = int(match[1]), int(match[2])
-    for since, api in _APIS:
-        if version >= since:
-            return api
-    raise InfrastructureError(
-        f"QEMU {match[1]}.{match[2]} is too old for the timing model: 7.2 or newer is needed",
-        hint="apt-get install qemu-system-x86 (Debian 12)",
-    )
+def api_of(version: tuple[int, int]) -> int | None:
+    """The interface to build for with a QEMU of that release; None if it has none that will do."""
+    return next((api for since, api in _APIS if version >= since), None)
 
 
 @functools.cache
@@ -66,7 +56,13 @@ def build(qemu: str, *, cache: Cache | None = None) -> Plugin:
             f"{qemu} was built without plugins, which the timing model needs",
             hint="use Debian's (apt-get install qemu-system-x86), or configure QEMU with --enable-plugins",
         )
-    api = api_of(run([qemu, "--version"]).stdout)
+    text = accel.qemu_version(qemu)
+    api = api_of(accel.parse_version(text))
+    if api is None:
+        raise InfrastructureError(
+            f"{text} is too old for the timing model: 7.2 or newer is needed",
+            hint="apt-get install qemu-system-x86 (Debian 12)",
+        )
     gcc = which("gcc", package="gcc")
     key = files.sha256_json(
         {

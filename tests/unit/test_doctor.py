@@ -299,4 +299,4 @@ def test_on_a_host_with_nothing_every_line_still_comes(
     ],
 )
 def test_versions_are_found_in_what_programs_say(text: str, version: tuple[int, int]) -> None:
-    assert doctor.parse_version(text) == version
+    assert accel.parse_version(text) == version
