@@ -48,7 +48,7 @@ def test_nothing_changes_with_the_option_off(
     after = code(wanted, cache)
     assert "page_profile_fault" not in "".join(after.values())
     for file in HOOKED:
-        assert before[file].count("\n") > 1000
+        assert before[file].count("\n") > 500, f"{file} is hardly there"
         assert different(before[file], after[file]) == []
 
 
