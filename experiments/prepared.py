@@ -32,9 +32,8 @@ def key(boot: Boot, work: dict[str, Any]) -> str:
             "code": job.code_digest(),
             "lets_in": keys.public_key(),
             "job": work,
-            **(
-                {"clock": True} if boot.preset is not None else {}
-            ),  # a device more; what it costs comes later
+            # The model's clock is a device more; what memory costs is decided after the barrier.
+            **({"clock": True} if boot.preset is not None else {}),
         }
     )
 

@@ -28,7 +28,7 @@ import tempfile
 import time
 import uuid as uuids
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -290,11 +290,9 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
         runtime = _runtime_folder()
         undo.callback(shutil.rmtree, runtime, ignore_errors=True)
         placed = _placed(name, what, folder)
-        if boot.preset is not None:
-            timing = _timing(boot, folder)
-            _configure_timing(boot, timing)
-            placed = replace(placed, timing=timing)
         with explained_disk_errors(folder):
+            if boot.preset is not None and placed.timing is not None:
+                _configure_timing(boot.preset, boot.machine, placed.timing)
             _overlay(placed.disk, what.disk if isinstance(what, Saved) else boot.image)
             if isinstance(what, Saved):
                 shutil.copy(what.console, placed.console)  # QEMU appends: the console stays whole
@@ -324,11 +322,7 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
 def preview(name: str, what: Boot | Saved) -> str:
     """The domain XML that `start` would use; nothing is started or made."""
     boot = what.boot if isinstance(what, Saved) else what
-    folder = vms_root() / name
-    placed = _placed(name, what, folder)
-    if boot.preset is not None:
-        placed = replace(placed, timing=_timing(boot, folder))
-    return domain.xml(boot.machine, placed)
+    return domain.xml(boot.machine, _placed(name, what, vms_root() / name))
 
 
 @contextlib.contextmanager
@@ -363,15 +357,14 @@ def _timing(boot: Boot, folder: Path) -> domain.Timing:
         raise UsageError(
             "the timing model works under TCG only", hint="say accelerator: tcg in the machine's file"
         )
-    built = plugin.build(which(settings.QEMU.get(), package="qemu-system-x86"))
-    return domain.Timing(built.library, folder / "timing.conf", folder / "clock")
+    library = plugin.build(which(settings.QEMU.get(), package="qemu-system-x86"))
+    return domain.Timing(library, folder / "timing.conf", folder / "clock")
 
 
-def _configure_timing(boot: Boot, timing: domain.Timing) -> None:
+def _configure_timing(preset: Preset, machine: Machine, timing: domain.Timing) -> None:
     """Write what the timing model reads."""
-    assert boot.preset is not None  # noqa: S101 -- the caller looked
     log = timing.config.with_name("counters.jsonl")
-    text = plugin.configuration(boot.preset, boot.machine, log=log, clock=timing.clock)
+    text = plugin.configuration(preset, machine, log=log, clock=timing.clock)
     timing.config.write_text(text)
     with timing.clock.open("wb") as f:
         f.truncate(plugin.CLOCK_SIZE)
@@ -388,6 +381,7 @@ def _placed(name: str, what: Boot | Saved, folder: Path) -> domain.Placed:
         disk=folder / "disk.qcow2",
         console=folder / "console.log",
         public_key=keys.public_key(),
+        timing=_timing(boot, folder) if boot.preset is not None else None,
     )
 
 

@@ -40,6 +40,13 @@ class _Timespec(ctypes.Structure):
     _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
 
 
+def monotonic_ns():
+    """CLOCK_MONOTONIC (python2.7 has no such function)."""
+    t = _Timespec()
+    _libc.clock_gettime(1, ctypes.byref(t))
+    return t.tv_sec * 10**9 + t.tv_nsec
+
+
 def code(number):
     """The marker `number` as machine code: nopl 0x534e0000+number(%rax,%rax,1); ret."""
     return b"\x0f\x1f\x84\x00" + struct.pack("<H", number) + b"\x4e\x53" + b"\xc3"
@@ -127,9 +134,7 @@ def compute():
 def now_ns():
     """The model clock of this vCPU in ns; CLOCK_MONOTONIC where there is no model."""
     if _page is None:
-        t = _Timespec()
-        _libc.clock_gettime(1, ctypes.byref(t))
-        return t.tv_sec * 10**9 + t.tv_nsec
+        return monotonic_ns()
     mark(CLOCK)
     cpu = _libc.sched_getcpu() % _CPUS
     return struct.unpack_from("<Q", _page, 8 + 8 * cpu)[0]

@@ -14,25 +14,12 @@ which is null on machines without one.
 
 from __future__ import absolute_import, division, print_function
 
-import ctypes
 import json
 import os
 import sys
 
 from guest import memory, model
-
-_libc = ctypes.CDLL(None)
-
-
-class _Timespec(ctypes.Structure):
-    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
-
-
-def monotonic_ns():
-    """CLOCK_MONOTONIC (python2.7 has no such function)."""
-    t = _Timespec()
-    _libc.clock_gettime(1, ctypes.byref(t))
-    return t.tv_sec * 10**9 + t.tv_nsec
+from guest.model import monotonic_ns
 
 
 def build(job):

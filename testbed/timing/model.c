@@ -62,8 +62,8 @@ static bool sensible(const struct model_config *c)
 	for (int n = 0; n < MODEL_NODES; n++) {
 		const struct model_node *node = &c->node[n];
 
-		if (!(node->read_latency > 0) || !(node->write_latency > 0) ||
-		    !(node->read_bandwidth > 0) || !(node->write_bandwidth > 0))
+		if (!(node->read_latency > 0) || !(node->read_bandwidth > 0) ||
+		    !(node->write_bandwidth > 0))
 			return false;
 	}
 	for (int i = 0; i < MODEL_CPUS; i++)
@@ -163,14 +163,19 @@ static int node_of(const struct model *m, uint64_t address)
 	return address >= m->config.split;
 }
 
+/* A line is written to `node`; returns when that is done. */
+static double write_line(struct model *m, struct cpu *c, int node)
+{
+	c->counters.bytes_written[node] += m->config.cache_line;
+	return serve(m, node, c->clock, m->service[node][1]);
+}
+
 /* A line goes to its node: nobody waits for that unless too many do. */
 static void write_back(struct model *m, struct cpu *c, uint64_t line)
 {
-	int node = node_of(m, line << m->line_bits);
-	double late =
-		serve(m, node, c->clock, m->service[node][1]) - c->clock - m->config.write_buffer;
+	double late = write_line(m, c, node_of(m, line << m->line_bits)) - c->clock -
+		      m->config.write_buffer;
 
-	c->counters.bytes_written[node] += m->config.cache_line;
 	if (late > 0) {
 		c->clock += late;
 		c->counters.queue += late;
@@ -195,10 +200,16 @@ static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 	c->counters.bytes_read[node] += m->config.cache_line;
 }
 
+/* Memory mode: where node 0 keeps `line`, if it does. */
+static uint64_t *near_of(struct model *m, uint64_t line)
+{
+	return &m->near[line % (m->config.split >> m->line_bits)];
+}
+
 /* Memory mode: all memory is on node 1, and node 0 keeps the lines used last. */
 static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line)
 {
-	uint64_t lines = m->config.split >> m->line_bits, *near = &m->near[line % lines];
+	uint64_t *near = near_of(m, line);
 
 	if (*near >> 1 == line + 1) {
 		c->counters.hits_near++;
@@ -206,12 +217,9 @@ static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu,
 		return;
 	}
 	fetch(m, c, cpu, 1);
-	c->counters.bytes_written[0] += m->config.cache_line;
-	serve(m, 0, c->clock, m->service[0][1]);
-	if (*near & 1) {
-		c->counters.bytes_written[1] += m->config.cache_line;
-		serve(m, 1, c->clock, m->service[1][1]);
-	}
+	write_line(m, c, 0);
+	if (*near & 1)
+		write_line(m, c, 1);
 	*near = (line + 1) << 1;
 }
 
@@ -228,18 +236,19 @@ static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line
 
 static void evict(struct model *m, struct cpu *c, uint64_t line)
 {
+	uint64_t *near;
+
 	if (!m->near) {
 		write_back(m, c, line);
 		return;
 	}
 	/* Into node 0 if it has the line still, else to node 1 */
-	if (m->near[line % (m->config.split >> m->line_bits)] >> 1 == line + 1) {
-		m->near[line % (m->config.split >> m->line_bits)] |= 1;
-		c->counters.bytes_written[0] += m->config.cache_line;
-		serve(m, 0, c->clock, m->service[0][1]);
+	near = near_of(m, line);
+	if (*near >> 1 == line + 1) {
+		*near |= 1;
+		write_line(m, c, 0);
 	} else {
-		c->counters.bytes_written[1] += m->config.cache_line;
-		serve(m, 1, c->clock, m->service[1][1]);
+		write_line(m, c, 1);
 	}
 }
 

@@ -13,7 +13,7 @@
 #define MODEL_CPUS  64
 
 struct model_node {
-	double read_latency, write_latency;	/* ns */
+	double read_latency;			/* ns */
 	double read_bandwidth, write_bandwidth; /* bytes per ns, which is GB/s */
 };
 

@@ -385,8 +385,6 @@ static bool configure(const char *path)
 		options[i].set(options[i].to, value);
 	}
 	fclose(file);
-	for (i = 0; i < MODEL_NODES; i++)
-		config.node[i].write_latency = config.node[i].read_latency;
 	return true;
 }
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed import accel
 from testbed.common import files
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, InfrastructureError, UsageError
 from testbed.common.progress import step
 from testbed.common.run import run, stream, which
@@ -29,27 +27,19 @@ WINDOW = 20_000.0  # ns of model time that vCPUs may be apart
 WRITE_BUFFER = 500.0  # ns that lines on their way back to memory may lag behind
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """A built plugin."""
-
-    library: Path
-    entry: Entry
-
-
 def api_of(version: tuple[int, int]) -> int | None:
     """The interface to build for with a QEMU of that release; None if it has none that will do."""
     return next((api for since, api in _APIS if version >= since), None)
 
 
-@functools.cache
 def supported(qemu: str) -> bool:
     """Whether this QEMU was built with plugins."""
-    return "-plugin" in run([qemu, "--help"]).stdout
+    refusal = run([qemu, "-M", "none", "-plugin", "/nonexistent.so"], check=False, timeout=20).stderr
+    return "invalid option" not in refusal and "not supported" not in refusal
 
 
-def build(qemu: str, *, cache: Cache | None = None) -> Plugin:
-    """The plugin for this QEMU binary, compiled if it is not in the cache."""
+def build(qemu: str, *, cache: Cache | None = None) -> Path:
+    """The plugin (a shared object) for this QEMU binary, compiled if it is not in the cache."""
     cache = cache or Cache()
     if not supported(qemu):
         raise InfrastructureError(
@@ -83,7 +73,7 @@ def build(qemu: str, *, cache: Cache | None = None) -> Plugin:
     if entry is None:
         with step(f"Timing plugin for QEMU's plugin interface {api}"):
             entry = cache.build(KIND, key, make)
-    return Plugin(entry.path / "timing.so", entry)
+    return entry.path / "timing.so"
 
 
 def configuration(preset: Preset, machine: Machine, *, log: Path, clock: Path) -> str:

@@ -28,7 +28,6 @@ typedef void (*vcpu_cb)(qemu_plugin_id_t id, unsigned int cpu);
 typedef void (*tb_cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
 typedef void (*exec_cb)(unsigned int cpu, void *data);
 typedef void (*mem_cb)(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data);
-typedef void (*exit_cb)(qemu_plugin_id_t id, void *data);
 
 void qemu_plugin_register_vcpu_init_cb(qemu_plugin_id_t id, vcpu_cb cb);
 void qemu_plugin_register_vcpu_idle_cb(qemu_plugin_id_t id, vcpu_cb cb);
@@ -41,7 +40,6 @@ void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, exec_
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, mem_cb cb,
 				      enum qemu_plugin_cb_flags flags, enum qemu_plugin_mem_rw rw,
 				      void *data);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, exit_cb cb, void *data);
 void qemu_plugin_reset(qemu_plugin_id_t id, simple_cb cb);
 
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);

@@ -24,7 +24,7 @@ WRITE = (85.0, 13.9)
 
 
 class Node(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_double) for n in ("read_latency", "write_latency", "read_bw", "write_bw")]
+    _fields_ = [(n, ctypes.c_double) for n in ("read_latency", "read_bw", "write_bw")]
 
 
 class Config(ctypes.Structure):
@@ -67,7 +67,7 @@ class Model:
         self._library = library
         config = Config()
         for n in range(2):
-            config.node[n] = Node(LATENCY[n], LATENCY[n], READ[n], WRITE[n])
+            config.node[n] = Node(LATENCY[n], READ[n], WRITE[n])
         config.split, config.end = GIB, 2 * GIB
         config.cache_size, config.cache_ways, config.cache_line = 1 << 20, 16, LINE
         config.write_buffer = 500
@@ -273,7 +273,7 @@ def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) ->
         {"split": 3 * GIB},
         {"parallelism": (ctypes.c_double * 64)(*[0.5] * 64)},
         {"instruction": (ctypes.c_double * 64)(*[-1] * 64)},
-        {"node": (Node * 2)(Node(100, 100, 0, 10), Node(300, 300, 10, 10))},
+        {"node": (Node * 2)(Node(100, 0, 10), Node(300, 10, 10))},
     ],
 )
 def test_nonsense_is_refused(library: ctypes.CDLL, wrong: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from experiments import boot
+from experiments import boot, job
 from testbed import keys, machine, vm
 from testbed.common import settings
 from testbed.vm import Boot, Vm
 
 KERNELS = ["6.1", "4.9"]
+SELFTESTS = Path(__file__).parent.parent.parent / "kernel" / "selftests"
 Up = Callable[..., Vm]
 
 
@@ -48,6 +50,16 @@ def kernel(request: pytest.FixtureRequest) -> str:
     if name == "4.9" and not settings.LINUX_4_9.get():
         pytest.skip("no Linux 4.9 source: set SENTINEL_LINUX_4_9 to a tree, tarball or REPOSITORY@COMMIT")
     return name
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the test programs, as it is copied into the guest."""
+    folder = tmp_path_factory.mktemp("selftests")
+    subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={folder}"], check=True)
+    for script in (SELFTESTS / "client.py", job.GUEST_CODE / "page_profile.py"):
+        (folder / script.name).write_bytes(script.read_bytes())
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from testbed.common.cache import Cache
 
 pytestmark = pytest.mark.slow
 
-PROFILED = Path(__file__).parent.parent.parent / "kernel" / "selftests"
 WITHOUT = tuple(fragment for fragment in DEFAULT if fragment != "profile")
 # As the kernel's run_vmtests.sh calls them, with less memory; a version has some of them
 COMMANDS = (
@@ -65,7 +64,7 @@ COMMANDS = (
 HUGE = {"khugepaged", "split_huge_page_test"}
 
 
-def compiled(kernel: str, folder: Path) -> Path:
+def compile_into(folder: Path, kernel: str) -> None:
     """The programs of a kernel's tools/testing/selftests/vm, as far as this host can compile them."""
     cache = Cache()
     wanted = plan(kernel, location=None, flavour=DEFAULT, cache=cache)
@@ -80,7 +79,6 @@ def compiled(kernel: str, folder: Path) -> Path:
             command = ["gcc", *flags, "-o", *files, "-lpthread", "-lrt", "-lm"]
             subprocess.run(command, capture_output=True, check=False)
     assert len(list(folder.iterdir())) > 5, "hardly one of the kernel's tests can be compiled here"
-    return folder
 
 
 def passed(kernel: str, flavour: tuple[str, ...], programs: Path, prefix: str) -> dict[str, bool]:
@@ -102,17 +100,18 @@ def passed(kernel: str, flavour: tuple[str, ...], programs: Path, prefix: str) -
 
 
 def test_what_passes_without_the_profiler_passes_under_it(
-    kernel: str, request: pytest.FixtureRequest, tmp_path: Path, subtests: pytest.Subtests
+    kernel: str,
+    programs: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
 ) -> None:
     if not request.config.getoption("--slow"):
         pytest.skip("builds a kernel without the profiler; run with --slow")
-    programs = tmp_path / "vm"
-    programs.mkdir()
-    compiled(kernel, programs)
-    subprocess.run(["make", "-s", "-C", PROFILED, f"OUT={tmp_path / 'out'}"], check=True)
-    shutil.copy(tmp_path / "out" / "profiled", programs)
-    before = passed(kernel, WITHOUT, programs, "")
-    after = passed(kernel, DEFAULT, programs, "./profiled -w 8")
+    compile_into(tmp_path, kernel)
+    shutil.copy(programs / "profiled", tmp_path)
+    before = passed(kernel, WITHOUT, tmp_path, "")
+    after = passed(kernel, DEFAULT, tmp_path, "./profiled -w 8")
     assert sum(before.values()) >= 4, before  # all that 4.9 has without hugetlbfs and userfaultfd
     for command, was in before.items():
         with subtests.test(msg=command):

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from experiments import boot, job
+from experiments import boot
 from kernel.config import DEFAULT
 from testbed import machine, vm
 from testbed.ssh import Shell
 from testbed.vm import Vm
 
-SELFTESTS = Path(__file__).parent.parent.parent / "kernel" / "selftests"
 TAP = re.compile(r"(?P<not>not )?ok \d+ - (?P<what>.*?)(?: # SKIP (?P<why>.*))?")
 COMPLAINT = re.compile(
     r".*(?:BUG: (?!workqueue lockup|soft lockup)|WARNING: |Oops|KASAN|deadlock|suspicious RCU|Bad page).*"
@@ -31,16 +29,6 @@ FLAVOURS = {
     "debug": (*DEFAULT, "debug"),
     "mitigations": (*DEFAULT, "mitigations"),
 }
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the test programs, as it is copied into the guest."""
-    folder = tmp_path_factory.mktemp("selftests")
-    subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={folder}"], check=True)
-    for script in (SELFTESTS / "client.py", job.GUEST_CODE / "page_profile.py"):
-        (folder / script.name).write_bytes(script.read_bytes())
-    return folder
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
