@@ -19,7 +19,7 @@ from testbed.common.errors import BuildError, UsageError
 from testbed.common.progress import warn
 
 FOLDER = Path(__file__).parent / "config"
-DEFAULT = ("base", "numa", "guest", "profile")
+DEFAULT = ("base", "numa", "guest", "profile", "timing")
 
 _LINE = re.compile(r"(CONFIG_\w+)=(\"[^\"]*\"|\S+)(?:\s+#\s+(.*\S))?\s*")
 _RANGE = re.compile(r"(?:since (?P<since>\S+))?\s*(?:until (?P<until>\S+))?")
