@@ -40,9 +40,14 @@ Bandwidth = Annotated[
 
 
 class Memory(Strict):
-    """One node. Latency in ns, of a dependent read that misses the cache; bandwidths in GB/s (10^9 bytes)."""
+    """One node. Latencies in ns, bandwidths in GB/s (10^9 bytes).
+
+    Latencies are of accesses that miss the cache and wait for each other. A source that says nothing of the
+    writes' leaves `write_latency` out: it is the reads' then.
+    """
 
     read_latency: Time
+    write_latency: Time | None = Field(None, exclude_if=lambda n: n is None)
     read_bandwidth: Bandwidth
     write_bandwidth: Bandwidth
 

@@ -20,6 +20,11 @@ from testbed.common.progress import console
 # verb -> where it is; imported when it is used, so that `sentinel --help` answers at once
 _VERBS = {
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
+    "calibrate": (
+        "sentinel.cli.calibration",
+        "calibrate",
+        "Measure a machine's memory beside what its preset says.",
+    ),
     "compare": ("sentinel.cli.runs", "compare", "Compare two runs, cell by cell."),
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
     "doctor": ("sentinel.cli.host", "doctor", "Say what this host can do, and what mends what it cannot."),

@@ -25,10 +25,12 @@ import os
 import struct
 
 # What testbed/timing/markers.h defines
-REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END, SERIAL_BEGIN, SERIAL_END, PAGE_MIGRATED, CLOCK = range(1, 9)
+REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END, SERIAL_BEGIN, SERIAL_END = range(1, 7)
+PAGE_MIGRATED, CLOCK, OBSERVE, PAGES, PROCESS = range(7, 12)
 LAYER, USER = 0x1000, 0x8000
 _MAGIC = 0x5344524B434F4C43
 _CPUS = 64
+_DILATION = 8 + 8 * _CPUS  # where it is in the page; `needed` and `behind` follow
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -97,6 +99,16 @@ def user(number):
     mark(USER + number)
 
 
+def observe():
+    """Count this process's accesses by page, exactly, from here on; what was counted before is forgotten."""
+    mark(OBSERVE)
+
+
+def pages():
+    """Have the counts by page written to a file `pages-N.csv` beside the model's counters."""
+    mark(PAGES)
+
+
 def _open_page():
     """The page of model clocks: the memory of an ivshmem device. None if there is no timing model."""
     for device in glob.glob("/sys/bus/pci/devices/*"):
@@ -107,7 +119,7 @@ def _open_page():
             with open(device + "/enable", "w") as enable:
                 enable.write("1")
             with open(device + "/resource2", "r+b") as memory:
-                page = mmap.mmap(memory.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+                page = mmap.mmap(memory.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED)
         except EnvironmentError:
             continue
         if struct.unpack_from("<Q", page)[0] == _MAGIC:
@@ -121,6 +133,19 @@ _page = _open_page()
 def modelled():
     """Whether there is a model clock."""
     return _page is not None
+
+
+def pace(dilation):
+    """Ask for `dilation` real ns for each model ns in the next regions; 0 is synchronised."""
+    if modelled():
+        struct.pack_into("<d", _page, _DILATION, dilation)
+
+
+def host():
+    """(The dilation this host sustains, by all regions since the last paced one; the share of its time for
+    which it was behind in the last region).
+    """
+    return struct.unpack_from("<2d", _page, _DILATION + 8) if modelled() else (1.0, 0.0)
 
 
 def compute():

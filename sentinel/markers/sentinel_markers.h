@@ -37,6 +37,9 @@
 #define SENTINEL_SERIAL_END    6
 #define SENTINEL_PAGE_MIGRATED 7
 #define SENTINEL_CLOCK	       8
+#define SENTINEL_OBSERVE       9
+#define SENTINEL_PAGES	       10
+#define SENTINEL_PROCESS       11
 #define SENTINEL_LAYER(n)      (0x1000 + (n)) /* 0 to 0xfff */
 #define SENTINEL_USER(n)       (0x8000 + (n)) /* 0 to 0x7fff */
 
@@ -55,6 +58,9 @@
 struct sentinel_clock_page {
 	uint64_t magic;
 	uint64_t ns[SENTINEL_CLOCK_CPUS];
+	double dilation; /* asked for: real ns for a model ns in the next region; 0: not paced */
+	double needed;	 /* found in all regions since the last paced one: what the host sustains */
+	double behind;	 /* found in the last region: for which share of its time it was behind */
 };
 
 static inline int sentinel_pci_id_(const char *device, const char *file, unsigned int *id)
@@ -71,7 +77,7 @@ static inline int sentinel_pci_id_(const char *device, const char *file, unsigne
 	return ok;
 }
 
-static inline const volatile struct sentinel_clock_page *sentinel_map_clock_(const char *device)
+static inline volatile struct sentinel_clock_page *sentinel_map_clock_(const char *device)
 {
 	void *page = MAP_FAILED;
 	char path[512];
@@ -87,21 +93,21 @@ static inline const volatile struct sentinel_clock_page *sentinel_map_clock_(con
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource2", device);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0) {
-		page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		close(fd);
 	}
 	if (page == MAP_FAILED)
 		return NULL;
 	if (((struct sentinel_clock_page *)page)->magic == SENTINEL_CLOCK_MAGIC)
-		return (const volatile struct sentinel_clock_page *)page;
+		return (volatile struct sentinel_clock_page *)page;
 	munmap(page, 4096);
 	return NULL;
 }
 
 /* The page of model clocks (an ivshmem device's memory; root may map it), or NULL. */
-static inline const volatile struct sentinel_clock_page *sentinel_clock_page(void)
+static inline volatile struct sentinel_clock_page *sentinel_clock_page(void)
 {
-	static const volatile struct sentinel_clock_page *page;
+	static volatile struct sentinel_clock_page *page;
 	static int looked;
 	unsigned int vendor, kind;
 	struct dirent *entry;

@@ -7,20 +7,38 @@
 #include <string.h>
 
 /*
- * A node serves requests one after the other. vCPUs' clocks differ by up to the window in which
- * they are kept, so requests do not come in the order of their times. Time is therefore cut into
- * slots, and a request takes its service time out of the first slots from its own time on that
- * have some left: who comes later with an earlier time still finds what was free then.
+ * A node's time is cut into slots, and a request takes its service time out of the first slots from
+ * its own time on that have some left. vCPUs' clocks differ by up to the window in which they are
+ * kept, so requests do not come in the order of their times: whoever comes later with an earlier
+ * time still has a right to its fair share of a slot, and takes it from who has most of it. That
+ * one owes it to the node then, and its next request takes so much longer. So bandwidth is shared
+ * max-min fairly, whichever vCPU the host runs first, and none is ever given away twice.
  */
-#define SLOT	   256.0 /* ns */
-#define SLOTS	   4096	 /* a ring; 1 ms is far more than any window */
-#define UNIT	   64.0	 /* of a nanosecond: what service times are counted in */
-#define FULL	   ((uint64_t)(SLOT * UNIT))
-#define USED_BITS  20
-#define USED(slot) ((slot) & ((1ULL << USED_BITS) - 1))
+#define SLOT  256.0 /* ns */
+#define SLOTS 4096  /* a ring; 1 ms is far more than any window */
+#define UNIT  256.0 /* of a nanosecond: what service times are counted in */
+#define FULL  ((uint32_t)(SLOT * UNIT))
 
-/* A slot's number in the upper bits, how much of it is taken in the lower. */
-typedef _Atomic uint64_t slot_t;
+/* Others' use of a node as it was a moment ago makes who waits for one line wait longer. */
+#define MEMORY	 1000.0	  /* ns over which use is averaged */
+#define RECENTLY 100000.0 /* whose clock is further away than this is not there */
+#define BUSIEST	 0.999
+
+struct slot {
+	uint64_t number; /* since the beginning of time */
+	uint64_t users;	 /* a bit for each vCPU */
+	uint32_t used;	 /* UNITs */
+	uint32_t taken[MODEL_CPUS];
+};
+
+struct queue {
+	struct slot slots[SLOTS];
+	atomic_flag lock;
+	uint64_t debt[MODEL_CPUS]; /* UNITs */
+	double use[MODEL_CPUS];	   /* share of the node's time, of late */
+	double last[MODEL_CPUS];   /* when it was brought up to date */
+	unsigned int cpus;	   /* one more than the last vCPU that came */
+};
 
 struct line {
 	uint64_t tag; /* line number + 1; 0 if there is none */
@@ -50,7 +68,7 @@ struct model {
 	struct cache *caches;
 	uint64_t *near; /* memory mode: line + 1 of node 1, and whether it is dirty, by line of node
 			   0 */
-	slot_t slots[MODEL_NODES][SLOTS];
+	struct queue queues[MODEL_NODES];
 	struct cpu cpus[MODEL_CPUS];
 };
 
@@ -62,8 +80,8 @@ static bool sensible(const struct model_config *c)
 	for (int n = 0; n < MODEL_NODES; n++) {
 		const struct model_node *node = &c->node[n];
 
-		if (!(node->read_latency > 0) || !(node->read_bandwidth > 0) ||
-		    !(node->write_bandwidth > 0))
+		if (!(node->read_latency > 0) || !(node->write_latency > 0) ||
+		    !(node->read_bandwidth > 0) || !(node->write_bandwidth > 0))
 			return false;
 	}
 	for (int i = 0; i < MODEL_CPUS; i++)
@@ -119,37 +137,121 @@ void model_free(struct model *m)
 	free(m);
 }
 
-/* Take `service` ns of a node from time `t` on; returns when that is done. */
-static double serve(struct model *m, int node, double t, double service)
+static void lock(atomic_flag *flag)
 {
-	uint64_t need = (uint64_t)(service * UNIT + 0.5), number = (uint64_t)(t / SLOT);
-	uint64_t within = (uint64_t)((t - (double)number * SLOT) * UNIT), old, used, taken;
+	while (atomic_flag_test_and_set_explicit(flag, memory_order_acquire))
+		;
+}
 
-	for (;; number++, within = 0) {
-		slot_t *slot = &m->slots[node][number % SLOTS];
+static void unlock(atomic_flag *flag)
+{
+	atomic_flag_clear_explicit(flag, memory_order_release);
+}
 
-		old = atomic_load_explicit(slot, memory_order_relaxed);
-		for (;;) {
-			used = old >> USED_BITS == number ? USED(old) : 0;
-			if (old >> USED_BITS > number) /* far behind: nobody knows any more */
-				return t + service;
-			taken = FULL - used < need ? FULL - used : need;
-			if (!taken)
-				break;
-			if (atomic_compare_exchange_weak_explicit(
-				    slot, &old, number << USED_BITS | (used + taken),
-				    memory_order_relaxed, memory_order_relaxed))
-				break;
-		}
-		need -= taken;
-		if (!need) {
-			double end = (double)number * SLOT;
-			uint64_t at = used + taken > within + taken ? used + taken : within + taken;
+/* Take `more` than is left of a slot from who has most of it but `cpu`. */
+static void rob(struct queue *q, struct slot *slot, unsigned int cpu, uint32_t more)
+{
+	unsigned int richest = cpu;
 
-			end += (double)(at < FULL ? at : FULL) / UNIT;
-			return end > t + service ? end : t + service;
-		}
+	for (uint64_t users = slot->users & ~(1ULL << cpu); users; users &= users - 1) {
+		unsigned int other = (unsigned int)__builtin_ctzll(users);
+
+		if (richest == cpu || slot->taken[other] > slot->taken[richest])
+			richest = other;
 	}
+	if (more > slot->taken[richest])
+		more = slot->taken[richest];
+	slot->taken[richest] -= more;
+	q->debt[richest] += more;
+}
+
+/* Remember that `cpu` uses a node for `service` ns at time `t`. */
+static void used(struct queue *q, unsigned int cpu, double t, double service)
+{
+	double since = t - q->last[cpu];
+
+	if (since < 0)
+		since = 0;
+	q->use[cpu] *= since < MEMORY ? 1 - since / MEMORY : 0;
+	q->use[cpu] += service / MEMORY;
+	q->last[cpu] = t;
+	if (q->cpus <= cpu)
+		q->cpus = cpu + 1;
+}
+
+/* Take `service` ns of a node from time `t` on; returns when that is done. */
+static double serve(struct model *m, int node, unsigned int cpu, double t, double service)
+{
+	struct queue *q = &m->queues[node];
+	uint64_t need = (uint64_t)(service * UNIT + 0.5), number = (uint64_t)(t / SLOT);
+	uint32_t within = (uint32_t)((t - (double)number * SLOT) * UNIT), most, at;
+	double end = t + service;
+
+	lock(&q->lock);
+	used(q, cpu, t, service);
+	need += q->debt[cpu];
+	q->debt[cpu] = 0;
+	for (;; number++, within = 0) {
+		struct slot *slot = &q->slots[number % SLOTS];
+		uint32_t left, fair, take, users;
+
+		if (slot->number > number) /* far behind: nobody knows any more */
+			break;
+		if (slot->number < number)
+			*slot = (struct slot){.number = number};
+		slot->users |= 1ULL << cpu;
+		users = (uint32_t)__builtin_popcountll(slot->users);
+		left = FULL - slot->used;
+		fair = FULL / users;
+		fair = fair > slot->taken[cpu] ? fair - slot->taken[cpu] : 0;
+		take = left > fair ? left : fair;
+		if (take > need)
+			take = (uint32_t)need;
+		if (take > left)
+			rob(q, slot, cpu, take - left);
+		slot->used = take > left ? FULL : slot->used + take;
+		slot->taken[cpu] += take;
+		need -= take;
+		if (need)
+			continue;
+		/* In its turn among all requests, or at the rate of its fair share if that is
+		 * sooner */
+		most = slot->used < (uint64_t)slot->taken[cpu] * users ? slot->used
+								       : slot->taken[cpu] * users;
+		at = within + take < FULL ? within + take : FULL;
+		if (most > at)
+			at = most;
+		if ((double)number * SLOT + at / UNIT > end)
+			end = (double)number * SLOT + at / UNIT;
+		break;
+	}
+	unlock(&q->lock);
+	return end;
+}
+
+/*
+ * How long a single request waits because others use the node: what a queue of random arrivals and
+ * fixed service times would take (M/D/1), but never longer than all that others have in flight.
+ */
+static double crowded(struct model *m, int node, unsigned int cpu, double t)
+{
+	struct queue *q = &m->queues[node];
+	double busy = 0, flights = 0, wait;
+
+	for (unsigned int i = 0; i < q->cpus; i++) {
+		double apart = t - q->last[i];
+
+		if (i == cpu || !(q->use[i] > 0) || apart > RECENTLY || apart < -RECENTLY)
+			continue;
+		busy += q->use[i];
+		flights += m->config.parallelism[i];
+	}
+	if (!flights)
+		return 0;
+	if (busy > BUSIEST)
+		busy = BUSIEST;
+	wait = busy / (2 * (1 - busy));
+	return (wait < flights ? wait : flights) * m->service[node][0];
 }
 
 static bool is_memory(const struct model *m, uint64_t address)
@@ -167,7 +269,7 @@ static int node_of(const struct model *m, uint64_t address)
 static double write_line(struct model *m, struct cpu *c, int node)
 {
 	c->counters.bytes_written[node] += m->config.cache_line;
-	return serve(m, node, c->clock, m->service[node][1]);
+	return serve(m, node, (unsigned int)(c - m->cpus), c->clock, m->service[node][1]);
 }
 
 /* A line goes to its node: nobody waits for that unless too many do. */
@@ -186,17 +288,20 @@ static void write_back(struct model *m, struct cpu *c, uint64_t line)
 /* A line comes from `node`. */
 static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 {
-	double service = m->service[node][0], alone, done;
+	double service = m->service[node][0];
 	double overlap = c->serial ? 1 : m->config.parallelism[cpu];
+	double queue = serve(m, node, cpu, c->clock, service) - service - c->clock;
+	double latency = m->config.node[node].read_latency / overlap;
+	double crowd = crowded(m, node, cpu, c->clock) / overlap;
 
-	done = serve(m, node, c->clock, service);
-	alone = m->config.node[node].read_latency / overlap;
-	if (alone < service)
-		alone = service;
-	c->counters.queue += done - service - c->clock;
-	alone += done - service - c->clock;
-	c->clock += alone;
-	c->counters.memory += alone;
+	/* Who is bound by the bandwidth waits in the queue already */
+	if (latency + crowd > service)
+		queue += latency > service ? crowd : latency + crowd - service;
+	if (latency < service)
+		latency = service;
+	c->clock += latency + queue;
+	c->counters.memory += latency + queue;
+	c->counters.queue += queue;
 	c->counters.bytes_read[node] += m->config.cache_line;
 }
 
@@ -223,6 +328,12 @@ static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu,
 	*near = (line + 1) << 1;
 }
 
+static void wait(struct cpu *c, double ns)
+{
+	c->clock += ns;
+	c->counters.memory += ns;
+}
+
 static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line, bool store)
 {
 	int node = node_of(m, line << m->line_bits);
@@ -230,8 +341,11 @@ static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line
 	c->counters.misses[node]++;
 	if (m->near)
 		fetch_through_near(m, c, cpu, line);
-	else if (!store) /* what is written is taken to be written whole: nothing is fetched */
+	else if (!store)
 		fetch(m, c, cpu, node);
+	else if (c->serial) /* the next one waits until it has arrived */
+		wait(c, m->config.node[node].write_latency);
+	/* What is written is taken to be written whole: nothing is fetched */
 }
 
 static void evict(struct model *m, struct cpu *c, uint64_t line)
@@ -281,9 +395,10 @@ static bool look_up(struct model *m, struct cache *cache, uint64_t line, bool st
 	return true;
 }
 
-void model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
-		  bool store)
+unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
+			  bool store)
 {
+	unsigned int misses = 0;
 	uint64_t line = address >> m->line_bits, last = (address + size - 1) >> m->line_bits;
 	struct cpu *c = &m->cpus[cpu];
 	struct cache *cache = c->cache;
@@ -291,7 +406,7 @@ void model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned 
 	bool missing;
 
 	if (!is_memory(m, address))
-		return;
+		return 0;
 	if (__builtin_expect(!cache->lines, 0)) {
 		cache->lines = calloc(cache->sets * m->config.cache_ways, sizeof(*cache->lines));
 		if (!cache->lines)
@@ -300,19 +415,19 @@ void model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned 
 	c->counters.accesses++;
 	for (; line <= last; line++) {
 		if (m->config.cache_shared)
-			while (atomic_flag_test_and_set_explicit(&cache->lock,
-								 memory_order_acquire))
-				;
+			lock(&cache->lock);
 		missing = look_up(m, cache, line, store, &victim);
 		if (m->config.cache_shared)
-			atomic_flag_clear_explicit(&cache->lock, memory_order_release);
+			unlock(&cache->lock);
 		if (!missing)
 			continue;
 		if (victim)
 			evict(m, c, victim - 1);
 		miss(m, c, cpu, line, store);
+		misses++;
 	}
 	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+	return misses;
 }
 
 void model_execute(struct model *m, unsigned int cpu, uint64_t n)

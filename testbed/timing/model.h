@@ -13,7 +13,7 @@
 #define MODEL_CPUS  64
 
 struct model_node {
-	double read_latency;			/* ns */
+	double read_latency, write_latency;	/* ns, of accesses that wait for each other */
 	double read_bandwidth, write_bandwidth; /* bytes per ns, which is GB/s */
 };
 
@@ -52,9 +52,9 @@ void model_free(struct model *m);
 /* vCPU `cpu` executed `n` instructions. Every function of one vCPU is called by one thread. */
 void model_execute(struct model *m, unsigned int cpu, uint64_t n);
 
-/* It accesses `size` bytes at physical address `address`. */
-void model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
-		  bool store);
+/* It accesses `size` bytes at physical address `address`. Returns how many lines it missed. */
+unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
+			  bool store);
 
 /* Its next misses depend on each other (true), or overlap as the preset says (false). */
 void model_serial(struct model *m, unsigned int cpu, bool serial);

@@ -12,8 +12,9 @@
  * that did not end (iret, a fault) and follows it later (mended in 8.0). There code that was
  * instrumented stays so, and only does nothing after the region.
  *
- * vCPUs are kept together: who is ahead of the slowest busy one by more than the window is held,
- * for a moment at a time, because QEMU may need all vCPUs to stop.
+ * Synchronised, vCPUs are kept together: who is ahead of the slowest busy one by more than the
+ * window is held. Paced, all of them are kept to a fixed rate of real time. Either way a vCPU is
+ * held for a moment at a time, because QEMU may need all vCPUs to stop.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,13 +31,21 @@
 
 #include "markers.h"
 #include "model.h"
+#include "oracle.h"
+#include "pace.h"
 #include "qemu_plugin.h"
 
 EXPORT int qemu_plugin_version = API;
 
-#define QUANTUM	   2000	 /* instructions between looks at the others */
+#define QUANTUM	   2000	 /* instructions between looks at the others, at most, */
+#define LOOKS	   4	 /* and looks in a window */
 #define HOLD_NS	   50000 /* of one sleep, */
 #define MOST_HOLDS 20	 /* and how many there may be before the guest goes on */
+#define PACE_LOOK  20e3	 /* paced: real ns between looks at the time */
+#define SLEEP_LATE 150e3 /* a sleep may end so much later than asked for */
+#define PIECE	   1e6	 /* real ns after which we note what dilation the host sustains */
+#define LATE_SHARE 0.004 /* of the time for which it may be behind */
+#define USER_HALF  (1ULL << 47)
 
 static struct model_config config;
 static struct model *model;
@@ -51,13 +60,25 @@ static volatile struct clock_page *clock_page;
 static qemu_plugin_id_t plugin;
 static atomic_bool active;	 /* inside the region */
 static atomic_bool instrumented; /* what is translated now */
+static struct oracle *oracle;
+static atomic_int observed = -1; /* the process whose accesses the oracle counts */
+static unsigned int dumps;	 /* files of page counts so far */
+static struct pace pace;	 /* its dilation is 0 if vCPUs are synchronised */
+static struct pace_demand demand;
+static pthread_mutex_t pace_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct vcpu {
 	atomic_bool present, busy;
-	uint32_t since; /* instructions since it looked at the others */
-	uint64_t held;	/* sleeps */
-	uint64_t pages; /* migrated */
+	uint32_t since;			/* instructions since it looked at the others */
+	int process;			/* that it runs, as far as we know */
+	bool serial;			/* between these markers */
+	double looked;			/* its clock when it did, or at the time (paced) */
+	double piece_real, piece_model; /* when the piece began for which we note the demand */
+	double piece_held;		/* real ns it was held since */
+	uint64_t held;			/* sleeps */
+	uint64_t pages[MODEL_NODES];	/* migrated to each node */
 } __attribute__((aligned(128))) vcpus[MODEL_CPUS];
+static unsigned int vcpus_seen; /* the last one's number + 1 */
 
 static bool known(unsigned int cpu)
 {
@@ -69,7 +90,7 @@ static double others(unsigned int cpu, bool last)
 {
 	double found = -1;
 
-	for (unsigned int i = 0; i < MODEL_CPUS; i++) {
+	for (unsigned int i = 0; i < vcpus_seen; i++) {
 		double clock;
 
 		if (i == cpu || !vcpus[i].present || !vcpus[i].busy)
@@ -87,18 +108,78 @@ static void publish(unsigned int cpu)
 		clock_page->ns[cpu] = (uint64_t)model_clock(model, cpu);
 }
 
+static double real_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static void begin_piece(struct vcpu *v, double now, double clock)
+{
+	v->piece_real = now;
+	v->piece_model = clock;
+	v->piece_held = 0;
+}
+
+/* Note how long this vCPU's last piece of model time took. */
+static void note_demand(struct vcpu *v, double clock)
+{
+	double now = real_now(), took = now - v->piece_real - v->piece_held;
+
+	if (took < PIECE)
+		return;
+	pthread_mutex_lock(&pace_lock);
+	pace_observe(&demand, took, clock - v->piece_model);
+	pthread_mutex_unlock(&pace_lock);
+	begin_piece(v, now, clock);
+}
+
+/* Wait for the slowest. */
 static void hold(unsigned int cpu)
 {
 	static const struct timespec moment = {0, HOLD_NS};
+	struct vcpu *v = &vcpus[cpu];
+	double before = 0;
 
 	publish(cpu);
+	note_demand(v, model_clock(model, cpu));
 	for (int i = 0; i < MOST_HOLDS && active; i++) {
 		double slowest = others(cpu, false);
 
 		if (slowest < 0 || model_clock(model, cpu) <= slowest + window)
-			return;
-		vcpus[cpu].held++;
+			break;
+		if (!before)
+			before = real_now();
+		v->held++;
 		nanosleep(&moment, NULL);
+	}
+	if (before)
+		v->piece_held += real_now() - before;
+}
+
+/* Wait until real time has come as far as the model. */
+static void keep_pace(unsigned int cpu)
+{
+	struct vcpu *v = &vcpus[cpu];
+	double clock = model_clock(model, cpu), began = real_now(), now = began, ahead;
+
+	publish(cpu);
+	while ((ahead = pace_ahead(&pace, now, clock)) > 0 && active) {
+		if (now - began > (double)MOST_HOLDS * HOLD_NS)
+			return; /* and look again at the next block */
+		if (ahead > 2 * SLEEP_LATE) {
+			v->held++;
+			nanosleep(&(struct timespec){0, HOLD_NS}, NULL);
+		}
+		now = real_now();
+	}
+	v->looked = clock;
+	if (ahead < -PACE_TOLERANCE) {
+		pthread_mutex_lock(&pace_lock);
+		pace_behind(&pace, now, clock);
+		pthread_mutex_unlock(&pace_lock);
 	}
 }
 
@@ -106,32 +187,65 @@ static void on_block(unsigned int cpu, void *data)
 {
 	struct vcpu *v = &vcpus[cpu];
 	uint64_t n = (uintptr_t)data;
+	double passed;
 
 	if (!active)
 		return;
 	model_execute(model, cpu, n);
+	passed = model_clock(model, cpu) - v->looked;
+	if (pace.dilation > 0) {
+		if (passed * pace.dilation >= PACE_LOOK)
+			keep_pace(cpu);
+		return;
+	}
 	v->since += n;
-	if (v->since >= QUANTUM) {
+	if (v->since >= QUANTUM || passed >= window / LOOKS) {
 		v->since = 0;
+		v->looked += passed;
 		hold(cpu);
 	}
 }
 
-static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused)
+static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel)
 {
 	struct qemu_plugin_hwaddr *hw;
+	unsigned int misses;
+	uint64_t physical;
+	bool store;
 
-	(void)unused;
 	if (!active)
 		return;
 	hw = qemu_plugin_get_hwaddr(info, address);
-	if (hw && !qemu_plugin_hwaddr_is_io(hw))
-		model_access(model, cpu, qemu_plugin_hwaddr_phys_addr(hw),
-			     1U << qemu_plugin_mem_size_shift(info),
-			     qemu_plugin_mem_is_store(info));
+	if (!hw || qemu_plugin_hwaddr_is_io(hw))
+		return;
+	physical = qemu_plugin_hwaddr_phys_addr(hw);
+	store = qemu_plugin_mem_is_store(info);
+	if (kernel && vcpus[cpu].serial) /* an interrupt's misses do not wait for each other */
+		model_serial(model, cpu, false);
+	misses = model_access(model, cpu, physical, 1U << qemu_plugin_mem_size_shift(info), store);
+	if (kernel && vcpus[cpu].serial)
+		model_serial(model, cpu, true);
+	if (address < USER_HALF && observed >= 0 && vcpus[cpu].process == observed)
+		oracle_count(oracle, address, store, misses, physical >= config.split);
 }
 
-static void report(unsigned int cpu, unsigned int marker)
+/* The kernel says something: what it loads from, after a marker, is what it says. */
+static void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
+{
+	unsigned int marker = (unsigned int)(uintptr_t)data, value = address % MARKER_ARGUMENTS;
+
+	(void)info;
+	if (!known(cpu))
+		return;
+	if (marker == MARKER_PROCESS) {
+		vcpus[cpu].process = (int)value;
+	} else if (active && value < MODEL_NODES) {
+		vcpus[cpu].pages[value]++;
+		model_charge(model, cpu, page_ns);
+	}
+}
+
+static void report(unsigned int cpu, unsigned int marker, const char *more)
 {
 	const char *comma = "";
 	int failed = 0;
@@ -139,7 +253,7 @@ static void report(unsigned int cpu, unsigned int marker)
 	pthread_mutex_lock(&log_lock);
 	failed |= fprintf(log_file, "{\"marker\": %u, \"vcpu\": %u, \"ns\": %.1f, \"vcpus\": [",
 			  marker, cpu, model_clock(model, cpu)) < 0;
-	for (unsigned int i = 0; i < MODEL_CPUS; i++) {
+	for (unsigned int i = 0; i < vcpus_seen; i++) {
 		struct model_counters c;
 
 		if (!vcpus[i].present)
@@ -150,16 +264,18 @@ static void report(unsigned int cpu, unsigned int marker)
 				"%s{\"vcpu\": %u, \"ns\": %.1f, \"instructions\": %" PRIu64
 				", \"accesses\": %" PRIu64 ", \"misses\": [%" PRIu64 ", %" PRIu64
 				"], \"read\": [%" PRIu64 ", %" PRIu64 "], \"written\": [%" PRIu64
-				", %" PRIu64 "], \"near\": %" PRIu64 ", \"pages\": %" PRIu64
-				", \"compute_ns\": %.1f, \"memory_ns\": %.1f, \"queue_ns\": %.1f, "
+				", %" PRIu64 "], \"near\": %" PRIu64 ", \"pages\": [%" PRIu64
+				", %" PRIu64
+				"], \"compute_ns\": %.1f, \"memory_ns\": %.1f, \"queue_ns\": %.1f, "
 				"\"charged_ns\": %.1f, \"idle_ns\": %.1f, \"held\": %" PRIu64 "}",
 				comma, i, model_clock(model, i), c.instructions, c.accesses,
 				c.misses[0], c.misses[1], c.bytes_read[0], c.bytes_read[1],
-				c.bytes_written[0], c.bytes_written[1], c.hits_near, vcpus[i].pages,
-				c.compute, c.memory, c.queue, c.charged, c.idle, vcpus[i].held) < 0;
+				c.bytes_written[0], c.bytes_written[1], c.hits_near,
+				vcpus[i].pages[0], vcpus[i].pages[1], c.compute, c.memory, c.queue,
+				c.charged, c.idle, vcpus[i].held) < 0;
 		comma = ", ";
 	}
-	failed |= fprintf(log_file, "]}\n") < 0;
+	failed |= fprintf(log_file, "]%s}\n", more) < 0;
 	failed |= fflush(log_file) != 0;
 	if (failed && !log_failed) {
 		log_failed = true;
@@ -180,9 +296,76 @@ static void instrument(bool wanted)
 	qemu_plugin_reset(plugin, attach);
 }
 
+static void unknown(unsigned int marker)
+{
+	static atomic_bool said;
+
+	if (!atomic_exchange(&said, true))
+		fprintf(stderr, "timing: marker %u is none of ours, and not counted\n", marker);
+}
+
+static void begin_region(void)
+{
+	double now = real_now(), latest = 0, asked = clock_page ? clock_page->dilation : 0;
+
+	for (unsigned int i = 0; i < vcpus_seen; i++)
+		if (vcpus[i].present && model_clock(model, i) > latest)
+			latest = model_clock(model, i);
+	/* Real time went by meanwhile, for all of them alike */
+	for (unsigned int i = 0; i < vcpus_seen; i++) {
+		if (!vcpus[i].present)
+			continue;
+		model_wake(model, i, latest);
+		vcpus[i].looked = latest;
+		begin_piece(&vcpus[i], now, latest);
+	}
+	if (asked >= 1) /* what went before was to find out what to ask for */
+		memset(&demand, 0, sizeof(demand));
+	pace_begin(&pace, asked >= 1 ? asked : 0, now, latest);
+	active = true;
+	instrument(true);
+}
+
+static void end_region(void)
+{
+	double real = real_now() - pace.real;
+
+	active = false;
+	if (clock_page) {
+		clock_page->needed = pace_needed(&demand, LATE_SHARE);
+		clock_page->behind = pace.dilation > 0 ? pace.slipped / real : 0;
+	}
+	instrument(false);
+}
+
+/* Write the oracle's counts to a file; returns what the counters' line says of it. */
+static const char *dump_pages(char *text, size_t size)
+{
+	char path[sizeof(log_path) + 32];
+	FILE *file;
+	bool written = false;
+
+	snprintf(path, sizeof(path), "%.*s/pages-%u.csv", (int)(strrchr(log_path, '/') - log_path),
+		 log_path, dumps);
+	file = fopen(path, "we");
+	if (file) {
+		written = oracle_write(oracle, file);
+		written &= fclose(file) == 0;
+	}
+	if (!written)
+		fprintf(stderr, "timing: no counts of pages: %s: %s\n", path, strerror(errno));
+	snprintf(text, size, ", \"process\": %d, \"pages\": %s%s%s", (int)observed,
+		 written ? "\"" : "", written ? strrchr(path, '/') + 1 : "null",
+		 written ? "\"" : "");
+	dumps++;
+	return text;
+}
+
 static void on_marker(unsigned int cpu, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data;
+	char text[sizeof(log_path) + 64];
+	const char *more = "";
 
 	if (!known(cpu))
 		return;
@@ -190,30 +373,50 @@ static void on_marker(unsigned int cpu, void *data)
 	case MARKER_REGION_BEGIN:
 		if (!active) {
 			vcpus[cpu].busy = true;
-			active = true;
-			instrument(true);
+			begin_region();
 		}
+		break;
+	case MARKER_REGION_END:
+		publish(cpu);
+		if (active) {
+			end_region();
+			snprintf(text, sizeof(text),
+				 ", \"dilation\": %.6g, \"needed\": %.6g, \"behind\": %.6g",
+				 pace.dilation, pace_needed(&demand, LATE_SHARE),
+				 clock_page ? clock_page->behind : 0);
+			more = text;
+		}
+		break;
+	case MARKER_STEP_BEGIN:
+	case MARKER_STEP_END:
 		break;
 	case MARKER_SERIAL_BEGIN:
 	case MARKER_SERIAL_END:
-		model_serial(model, cpu, marker == MARKER_SERIAL_BEGIN);
-		return;
-	case MARKER_PAGE_MIGRATED:
-		if (active) {
-			vcpus[cpu].pages++;
-			model_charge(model, cpu, page_ns);
-		}
+		vcpus[cpu].serial = marker == MARKER_SERIAL_BEGIN;
+		model_serial(model, cpu, vcpus[cpu].serial);
 		return;
 	case MARKER_CLOCK:
 		publish(cpu);
 		return;
+	case MARKER_OBSERVE:
+		oracle_clear(oracle);
+		observed = vcpus[cpu].process;
+		return;
+	case MARKER_PAGES:
+		more = dump_pages(text, sizeof(text));
+		break;
+	case MARKER_PAGE_MIGRATED: /* on_argument() sees to these */
+	case MARKER_PROCESS:
+		return;
+	default:
+		if (marker < MARKER_LAYER ||
+		    (marker >= MARKER_LAYER + MARKER_LAYERS && marker < MARKER_USER)) {
+			unknown(marker);
+			return;
+		}
 	}
 	publish(cpu);
-	report(cpu, marker);
-	if (marker == MARKER_REGION_END && active) {
-		active = false;
-		instrument(false);
-	}
+	report(cpu, marker, more);
 }
 
 /* The number of the marker that this instruction is; -1 if it is another instruction. */
@@ -238,7 +441,8 @@ static int marker_in(struct qemu_plugin_insn *insn)
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
-	bool observe = instrumented;
+	bool observe = instrumented, kernel = qemu_plugin_tb_vaddr(tb) >= USER_HALF;
+	int marker = -1, before;
 
 	(void)id;
 	if (observe)
@@ -246,14 +450,20 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 						     (void *)n);
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-		int marker = marker_in(insn);
 
+		before = marker;
+		marker = marker_in(insn);
 		if (marker >= 0)
 			qemu_plugin_register_vcpu_insn_exec_cb(
 				insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)marker);
-		if (observe)
+		if (before == MARKER_PAGE_MIGRATED || before == MARKER_PROCESS)
+			qemu_plugin_register_vcpu_mem_cb(insn, on_argument, QEMU_PLUGIN_CB_NO_REGS,
+							 QEMU_PLUGIN_MEM_RW, /* 7.2 knows no _R */
+							 (void *)(uintptr_t)before);
+		else if (observe)
 			qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
-							 QEMU_PLUGIN_MEM_RW, NULL);
+							 QEMU_PLUGIN_MEM_RW,
+							 (void *)(uintptr_t)kernel);
 	}
 }
 
@@ -267,6 +477,9 @@ static void on_vcpu(qemu_plugin_id_t id, unsigned int cpu)
 	}
 	vcpus[cpu].present = true;
 	vcpus[cpu].busy = true;
+	vcpus[cpu].process = -1;
+	if (vcpus_seen <= cpu)
+		vcpus_seen = cpu + 1;
 }
 
 static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
@@ -279,8 +492,14 @@ static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
 /* It was woken by who is furthest, for all we know. */
 static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
 {
+	double now = real_now();
+
 	(void)id;
-	model_wake(model, cpu, others(cpu, true));
+	if (active && pace.dilation > 0)
+		model_wake(model, cpu, pace_model(&pace, now));
+	else
+		model_wake(model, cpu, others(cpu, true));
+	begin_piece(&vcpus[cpu], now, model_clock(model, cpu));
 	vcpus[cpu].busy = true;
 }
 
@@ -335,9 +554,11 @@ static const struct {
 	void (*set)(void *to, const char *value);
 } options[] = {
 	{"node0.read_latency", &config.node[0].read_latency, set_number},
+	{"node0.write_latency", &config.node[0].write_latency, set_number},
 	{"node0.read_bandwidth", &config.node[0].read_bandwidth, set_number},
 	{"node0.write_bandwidth", &config.node[0].write_bandwidth, set_number},
 	{"node1.read_latency", &config.node[1].read_latency, set_number},
+	{"node1.write_latency", &config.node[1].write_latency, set_number},
 	{"node1.read_bandwidth", &config.node[1].read_bandwidth, set_number},
 	{"node1.write_bandwidth", &config.node[1].write_bandwidth, set_number},
 	{"split", &config.split, set_u64},
@@ -423,6 +644,11 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 	if (!model) {
 		fprintf(stderr, "timing: %s: %s\n", path,
 			errno == EINVAL ? "these figures make no machine" : strerror(errno));
+		return -1;
+	}
+	oracle = oracle_new();
+	if (!oracle) {
+		fprintf(stderr, "timing: %s\n", strerror(errno));
 		return -1;
 	}
 	log_file = fopen(log_path, "ae");

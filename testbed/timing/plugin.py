@@ -18,7 +18,10 @@ from testbed.timing import layout
 
 KIND = "plugin"
 SOURCES = Path(__file__).parent
-_FILES = ("plugin.c", "model.c", "model.h", "markers.h", "qemu_plugin.h")
+_FILES = (
+    *("plugin.c", "model.c", "oracle.c", "pace.c"),
+    *("model.h", "oracle.h", "pace.h", "markers.h", "qemu_plugin.h"),
+)
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-shared", "-fPIC")
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
 _APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
@@ -66,7 +69,9 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
     def make(folder: Path) -> dict[str, Any]:
         argv = [gcc, f"-DAPI={api}", *_FLAGS, "-o", str(folder / "timing.so")]
         argv += [str(SOURCES / name) for name in _FILES if name.endswith(".c")]
-        stream([*argv, "-lpthread"], log=folder / "build.log", error=BuildError, what="the timing plugin")
+        stream(
+            [*argv, "-lpthread", "-lm"], log=folder / "build.log", error=BuildError, what="the timing plugin"
+        )
         return {"api": api}
 
     entry = cache.get(KIND, key)
@@ -102,5 +107,5 @@ def configuration(preset: Preset, machine: Machine, *, log: Path, clock: Path) -
     }
     for number, node in enumerate(preset.nodes):
         for name, value in node:
-            values[f"node{number}.{name}"] = value
+            values[f"node{number}.{name}"] = node.read_latency if value is None else value
     return "".join(f"{name} {value}\n" for name, value in sorted(values.items()))

@@ -19,12 +19,13 @@ LINE = 64
 STREAM = 200_000  # lines
 # optane-6dimm: 100 -> 305 ns, 105/85 -> 39.4/13.9 GB/s
 LATENCY = (100.0, 305.0)
+WRITE_LATENCY = (86.0, 90.0)
 READ = (105.0, 39.4)
 WRITE = (85.0, 13.9)
 
 
 class Node(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_double) for n in ("read_latency", "read_bw", "write_bw")]
+    _fields_ = [(n, ctypes.c_double) for n in ("read_latency", "write_latency", "read_bw", "write_bw")]
 
 
 class Config(ctypes.Structure):
@@ -67,7 +68,7 @@ class Model:
         self._library = library
         config = Config()
         for n in range(2):
-            config.node[n] = Node(LATENCY[n], READ[n], WRITE[n])
+            config.node[n] = Node(LATENCY[n], WRITE_LATENCY[n], READ[n], WRITE[n])
         config.split, config.end = GIB, 2 * GIB
         config.cache_size, config.cache_ways, config.cache_line = 1 << 20, 16, LINE
         config.write_buffer = 500
@@ -217,7 +218,7 @@ def test_a_copy_between_nodes_is_bound_by_the_slower(model: Model, source: int, 
 
 
 def test_a_migrating_cpu_slows_another_by_what_it_takes(model: Model) -> None:
-    """The other reads node 1 at a quarter of its bandwidth, whenever that has the time for it."""
+    """The other reads node 1 at a quarter of its bandwidth."""
     share, line = 0.25, 0
     while line < STREAM:
         model.touch(0, at(1, line))
@@ -229,7 +230,46 @@ def test_a_migrating_cpu_slows_another_by_what_it_takes(model: Model) -> None:
     done = model.counters(0).bytes_read[1] / model.clock(0)
     taken = model.counters(1).bytes_read[1] / model.clock(1)
     assert done + taken == pytest.approx(READ[1], rel=0.02)
-    assert taken < READ[1] * share
+    assert taken == pytest.approx(READ[1] * share, rel=0.03)
+
+
+@pytest.mark.parametrize("ahead", [0.0, 5_000.0, 20_000.0])
+def test_who_wants_little_gets_it_however_far_ahead_the_other_is(model: Model, ahead: float) -> None:
+    """A stream takes all it can, up to `ahead` ns before the other, who wants a tenth of the node."""
+    share, line = 0.1, 0
+    while model.clock(1) < 1_000_000:
+        while model.clock(0) <= model.clock(1) + ahead:
+            model.touch(0, at(1, line))
+            line += 1
+        model.touch(1, at(1, 4_000_000 + line))
+        model.charge(1, LINE / READ[1] * (1 / share - 1))
+    gets = [model.counters(cpu).bytes_read[1] / model.clock(cpu) for cpu in (0, 1)]
+    assert gets[1] == pytest.approx(READ[1] * share, rel=0.03)
+    assert gets[0] == pytest.approx(READ[1] * (1 - share), rel=0.03)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+def test_a_busy_node_answers_later(model: Model, share: float) -> None:
+    """Random arrivals at a server of fixed service time wait rho / (2 (1 - rho)) of them (M/D/1)."""
+    model.serial(1, True)
+    line = 0
+    for chased in range(3_000):
+        model.touch(1, at(1, 4_000_000 + chased))
+        while model.clock(0) < model.clock(1):
+            model.touch(0, at(1, line))
+            model.charge(0, LINE / READ[1] * (1 / share - 1))
+            line += 1
+    latency = model.clock(1) / 3_000
+    waits = LINE / READ[1] * share / (2 * (1 - share))
+    assert latency - LATENCY[1] == pytest.approx(waits, rel=0.1)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_dependent_writes_have_the_nodes_latency(model: Model, node: int) -> None:
+    model.serial(0, True)
+    for line in range(50_000):
+        model.touch(0, at(node, 3 * line), store=True)
+    assert model.clock(0) / 50_000 == pytest.approx(WRITE_LATENCY[node], rel=0.001)
 
 
 def test_instructions_cost_what_the_cpu_says(model: Model) -> None:
@@ -273,7 +313,8 @@ def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) ->
         {"split": 3 * GIB},
         {"parallelism": (ctypes.c_double * 64)(*[0.5] * 64)},
         {"instruction": (ctypes.c_double * 64)(*[-1] * 64)},
-        {"node": (Node * 2)(Node(100, 0, 10), Node(300, 10, 10))},
+        {"node": (Node * 2)(Node(100, 100, 0, 10), Node(300, 300, 10, 10))},
+        {"node": (Node * 2)(Node(100, 0, 10, 10), Node(300, 300, 10, 10))},
     ],
 )
 def test_nonsense_is_refused(library: ctypes.CDLL, wrong: dict[str, Any]) -> None:
