@@ -10,6 +10,7 @@ from typing import Any
 from experiments.boot import Made
 from results.records import Provenance, Throttle
 from testbed import accel
+from testbed.calibration import Calibration
 from testbed.common import settings
 from testbed.common.run import run
 from testbed.doctor import host_nodes
@@ -19,11 +20,11 @@ from testbed.preset import Preset
 _ROOT = Path(__file__).parent.parent
 
 
-def collect(made: Made, *, command: str) -> Provenance:
+def collect(made: Made, *, command: str, calibration: Calibration | None = None) -> Provenance:
     """What all repeats of a run on that machine have in common."""
     return Provenance(
         accelerator=made.boot.accelerator,
-        throttle=throttle(made.boot.preset),
+        throttle=throttle(made.boot.preset, calibration),
         command=command,
         git_commit=git_commit(),
         kernel=_brief(made.kernel.entry.manifest),
@@ -33,16 +34,17 @@ def collect(made: Made, *, command: str) -> Provenance:
     )
 
 
-def throttle(preset: Preset | None) -> Throttle:
-    """How node 1 was made slow: not at all, or by the timing model. Its figures are set, not measured."""
+def throttle(preset: Preset | None, calibration: Calibration | None = None) -> Throttle:
+    """How node 1 was made slow: not at all, or by the timing model, and what a guest measured of it."""
     if preset is None:
         return Throttle(method="none", nodes_alike=True)
     fast, slow = preset.nodes
     return Throttle.model_validate(
         {
             "method": "timing-plugin",
-            "nodes_alike": fast == slow,
-            "calibrated": False,
+            "nodes_alike": calibration.nodes_alike if calibration and calibration.figures else fast == slow,
+            "calibrated": bool(calibration and calibration.figures and calibration.good),
+            "calibration": calibration.cited() if calibration else None,
             "preset": preset.model_dump(mode="json"),
         }
     )

@@ -18,11 +18,13 @@ from experiments.boot import Made
 from experiments.suite import Cell, Plan, on_kernel
 from results import records, runs
 from results.records import Result
-from testbed import snapshot, vm
+from testbed import calibration, snapshot, vm
+from testbed.calibration import Calibration
 from testbed.common import files
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
 from testbed.common.progress import Step, note, step, warn
+from testbed.timing import counters
 
 _GIVE_UP_AFTER = 3  # failures of one cell; the host may be to blame for one
 
@@ -114,7 +116,11 @@ def run(
         note(f"{kept} finished repeats are kept")
     if not any(missing for _, missing in todo):
         return outcome
-    session = _Session(plan, out, made, cache, command, uri)
+    measured = None
+    if plan.preset is not None:
+        measured = calibration.of(made.boot, cache=cache, uri=uri)
+        calibration.told(measured)
+    session = _Session(plan, out, made, cache, command, uri, measured)
     estimate = Estimate(sum(len(missing) for _, missing in todo), plan.suite.warmup + plan.suite.steps)
     with step(f"Running {plan.suite.name}") as shown:
         for cell, missing in todo:
@@ -160,14 +166,21 @@ class _Session:
     """What all repeats of a run have in common."""
 
     def __init__(
-        self, plan: Plan, out: Path, made: Made, cache: Cache, command: str, uri: str | None
+        self,
+        plan: Plan,
+        out: Path,
+        made: Made,
+        cache: Cache,
+        command: str,
+        uri: str | None,
+        measured: Calibration | None,
     ) -> None:
         self._plan = plan
         self._out = out
         self._made = made
         self._cache = cache
         self._uri = uri
-        self._provenance = provenance.collect(made, command=command)
+        self._provenance = provenance.collect(made, command=command, calibration=measured)
         self._name = f"run-{os.getpid()}"
         self._waiting: dict[str, Entry] = {}
 
@@ -211,6 +224,8 @@ class _Session:
                         "warmup": self._plan.suite.warmup,
                     }
                     job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
+                if self._plan.preset is not None:
+                    counters.check(machine.counters_path)
         except (UsageError, BuildError):
             raise
         except SentinelError as e:
@@ -249,5 +264,5 @@ def _files(console: Path | None) -> dict[str, Path]:
     """What is kept of a machine beside its steps."""
     if console is None:
         return {}
-    kept = {"console.log": console, "counters.jsonl": console.with_name("counters.jsonl")}
-    return {name: path for name, path in kept.items() if path.exists()}
+    kept = [console, console.with_name("counters.jsonl"), *sorted(console.parent.glob("pages-*.csv"))]
+    return {path.name: path for path in kept if path.exists()}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration: a machine's memory measured in the guest, beside what its preset promises.
 
-The probe (`testbed/timing/probe.c`) is a static program, so any guest runs it. What it measured is kept in the
-cache under everything that may change it: QEMU, the plugin, the preset, the machine, the kernel, the host.
+The probe (`testbed/timing/probe.c`) is a static program, so any guest runs it. What it measured is kept in
+the cache under all that may change it: QEMU, the plugin, the preset, the machine, the kernel, the host.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _SOURCE = Path(__file__).parent / "timing" / "probe.c"
 _MARKERS = Path(__file__).parent.parent / "sentinel" / "markers"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and done in a second under emulation
+_RATIO = ", node 1 / node 0"
 _WITHIN = {"full": 600.0, "paced": 1800.0}  # seconds
 
 
@@ -77,6 +78,12 @@ class Calibration:
     def good(self) -> bool:
         """Whether every figure is what it must be."""
         return all(figure.good for figure in self.figures)
+
+    @property
+    def nodes_alike(self) -> bool:
+        """Whether both nodes measured the same, within what is accepted as an error."""
+        ratios = [f for f in self.figures if f.name.endswith(_RATIO)]
+        return bool(ratios) and all(abs(f.measured - 1) <= BOUNDS["bandwidth"] for f in ratios)
 
     @property
     def worst(self) -> Figure:
@@ -288,7 +295,7 @@ def _ratios(figures: Sequence[Figure]) -> list[Figure]:
             continue
         ratios.append(
             Figure(
-                f"{what}, node 1 / node 0",
+                what + _RATIO,
                 "",
                 slow.expected / fast.expected,
                 slow.measured / fast.measured,

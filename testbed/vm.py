@@ -112,6 +112,11 @@ class Vm:
     def console_path(self) -> Path:
         return self.folder / "console.log"
 
+    @property
+    def counters_path(self) -> Path:
+        """What the timing model counts, if the machine has one."""
+        return self.folder / "counters.jsonl"
+
     def alive(self) -> bool:
         """Whether its keeper lives (and so the machine, or it is being ended this moment)."""
         return files.is_locked(self.folder / "lock")

@@ -248,6 +248,10 @@ static double crowded(struct model *m, int node, unsigned int cpu, double t)
 	}
 	if (!flights)
 		return 0;
+	if (busy > 1 - q->use[cpu]) /* they take what we leave, whatever they took just now */
+		busy = 1 - q->use[cpu];
+	if (busy < 0)
+		busy = 0;
 	if (busy > BUSIEST)
 		busy = BUSIEST;
 	wait = busy / (2 * (1 - busy));

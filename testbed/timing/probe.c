@@ -226,6 +226,7 @@ static void measure_write_latency(int node, size_t steps)
 	while (2 * power <= lines)
 		power *= 2;
 	begin();
+	clear_cache(node);
 	sentinel_mark(SENTINEL_SERIAL_BEGIN);
 	scatter(memory[node], power, 0, 100);
 	start = now();

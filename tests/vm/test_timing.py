@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import boot, job
-from testbed import machine, preset, vm
+from testbed import calibration, machine, preset, vm
+from testbed.calibration import Calibration
+from testbed.common.cache import Cache
+from testbed.timing import counters
 from testbed.vm import Vm
 
 PRESET = "optane-6dimm"
@@ -38,8 +43,8 @@ print(json.dumps({"modelled": model.modelled(), "outside": model.now_ns() - outs
 
 
 @pytest.fixture(scope="module")
-def guest(any_kernel: str) -> Iterator[Vm]:
-    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=any_kernel)
+def guest(kernel: str) -> Iterator[Vm]:
+    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
     with vm.running("timing", made.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
@@ -63,17 +68,153 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
     assert 32 * MIB / result["read"] == pytest.approx(memory.read_bandwidth, rel=0.1)
     assert 32 * MIB / result["write"] == pytest.approx(memory.write_bandwidth, rel=0.1)
 
-    lines = [json.loads(line) for line in (guest.folder / "counters.jsonl").read_text().splitlines()]
-    assert [line["marker"] for line in lines[-6:]] == [1, 3, 4, 3, 4, 2]
-    before, after = lines[-5], lines[-4]
-    read = sum(v["read"][node] for v in after["vcpus"]) - sum(v["read"][node] for v in before["vcpus"])
-    assert read == pytest.approx(32 * MIB, rel=0.05)
+    assert [line["marker"] for line in lines(guest)[-6:]] == [1, 3, 4, 3, 4, 2]
+    reading = list(counters.steps(guest.counters_path))[-2]
+    assert reading["read"][node] == pytest.approx(32 * MIB, rel=0.05)
+
+
+def evaluated(guest: Vm, mode: str) -> Calibration:
+    memory = preset.load(PRESET)
+    rows = calibration.measure(guest, mode, memory, 48 * MIB, cache=Cache())
+    return calibration.evaluate(memory, rows, key="", made="")
+
+
+def test_every_figure_is_what_the_preset_says(guest: Vm) -> None:
+    found = evaluated(guest, "full")
+    assert len(found.figures) == 26
+    assert [f for f in found.figures if not f.good] == []
+    for node in (0, 1):
+        sizes = [size for size, _ in found.latency_by_size(node)]
+        assert (min(sizes), max(sizes)) == (MIB // 16, 48 * MIB)
+        idle, *_, loaded = (latency for _, latency in found.latency_by_load(node))
+        assert idle == pytest.approx(found_latency(found, node), rel=0.03)
+        assert loaded > 1.02 * idle
+
+
+def found_latency(found: Calibration, node: int) -> float:
+    return next(f.measured for f in found.figures if f.name == f"node {node} read latency")
+
+
+def test_paced_ordinary_clocks_see_it_too(guest: Vm) -> None:
+    found = evaluated(guest, "paced")
+    assert found.dilation > 1
+    reliable = [f for f in found.figures if f.behind <= calibration.RELIABLE]
+    assert len(reliable) >= len(found.figures) // 2, "this host is too busy to tell"
+    assert [f for f in reliable if not f.good] == []
+
+
+@pytest.mark.parametrize(("dilation", "code"), [("2000", (0, 75)), ("1", (75,))])
+def test_an_ordinary_program_may_be_paced(guest: Vm, dilation: str, code: tuple[int, ...]) -> None:
+    """By a rate that a host can keep up with, or by one that none does."""
+    work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+    with guest.shell() as shell:
+        said = shell.run(
+            f"PYTHONPATH=/opt/sentinel python3 -m guest.paced --dilation {dilation} sh -c '{work}'",
+            check=False,
+            timeout=600,
+        )
+    assert said.code in code
+    assert f"paced: dilation {dilation}, behind for" in said.err
+    assert ("UNRELIABLE" in said.err) is (said.code == 75)
+
+
+def test_migrating_a_page_has_its_price_whoever_asks_for_it(guest: Vm, tmp_path: Path) -> None:
+    """By migrate_pages(2) here; the kernel copies every migrated page in one place."""
+    script = tmp_path / "migrate.py"
+    script.write_text(MIGRATE)
+    with guest.shell() as shell:
+        shell.put(script, "/root/migrate.py")
+        moved = json.loads(shell.run("PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/migrate.py").out)
+    before, after = lines(guest)[-2:]
+    vcpu = {key: value for key, value in after["vcpus"][0].items()}
+    pages = [b - a for a, b in zip(before["vcpus"][0]["pages"], vcpu["pages"], strict=True)]
+    assert moved["bytes"] >= 32 * MIB
+    assert sum(pages) == moved["pgmigrate_success"] >= 32 * MIB // 4096
+    assert pages[1] == sum(pages)
+    charged = vcpu["charged_ns"] - before["vcpus"][0]["charged_ns"]
+    assert charged == pytest.approx(sum(pages) * preset.load(PRESET).page, abs=1)
+
+
+MIGRATE = """
+import json
+from guest import memory, model
+block = bytearray(32 << 20)
+def on_node_1():
+    return memory.residency()["anon"].get("1", 0)
+memory.place("fast-only")
+bytes_before, before = on_node_1(), memory.vmstat()
+model.region_begin()
+memory.move_all(1)
+model.region_end()
+after = memory.vmstat()
+name = "pgmigrate_success"
+print(json.dumps({"bytes": on_node_1() - bytes_before, name: after[name] - before[name]}))
+"""
+
+
+def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path: Path) -> None:
+    program = tmp_path / "counted"
+    source = Path(__file__).parent / "counted.c"
+    markers = job.GUEST_CODE.parent / "markers"
+    subprocess.run(["gcc", "-O1", "-static", f"-I{markers}", "-o", str(program), str(source)], check=True)
+    with guest.shell() as shell:
+        shell.put(program, "/root/counted")
+        shell.run(
+            "for cpu in 0 1; do taskset -c $cpu /root/counted for ever & done;"
+            "sleep 1; taskset -c 0 /root/counted; kill %1 %2",
+            timeout=600,
+        )
+    dump = next(line for line in reversed(lines(guest)) if line["marker"] == 10)
+    header, *rows = (guest.folder / dump["pages"]).read_text().splitlines()
+    assert header == "page,reads,writes,misses0,misses1"
+    counted = {
+        int(page): (int(reads), int(writes)) for page, reads, writes, *_ in (r.split(",") for r in rows)
+    }
+    first = 0x100000000000
+    ours = {page: counts for page, counts in counted.items() if first <= page < first + 256 * 4096}
+    assert ours == {first + i * 4096: (100 * (i % 7 + 1), 100 * (i % 3)) for i in range(256)}
+
+
+def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
+    """What is read again is near, what is read the first time far."""
+    small = machine.Machine.model_validate(
+        {"vcpus": 1, "nodes": [{"memory": "256 MiB", "cpus": [0]}, {"memory": "512 MiB"}]}
+    )
+    near = preset.load(PRESET).model_copy(update={"memory_mode": True})
+    made = boot.make(small, preset=near, kernel=kernel)
+    with vm.running("near", made.boot) as started:
+        started.wait_ready()
+        with started.shell() as shell:
+            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=600)
+        steps = list(counters.steps(started.counters_path))
+    size = 32 * MIB
+    assert steps[0]["read"] == pytest.approx([0, size], rel=0.05, abs=size * 0.05)
+    assert steps[1]["read"] == pytest.approx([size, 0], rel=0.05, abs=size * 0.05)
+
+
+NEAR = """
+import numpy
+from guest import memory, model
+memory.place("slow-only")
+array = numpy.ones(32 << 17)
+model.region_begin()
+for _ in range(2):
+    model.step_begin()
+    array.sum()
+    model.step_end()
+model.region_end()
+"""
+
+
+def lines(guest: Vm) -> list[dict[str, Any]]:
+    return list(counters.read(guest.counters_path))
 
 
 def test_markers_do_nothing_outside_a_region(guest: Vm) -> None:
     marks = "from guest import model; model.user(3); model.layer(2)"
     with guest.shell() as shell:
         shell.run(f"PYTHONPATH=/opt/sentinel python2.7 -c '{marks}'")
-    last = [json.loads(line) for line in (guest.folder / "counters.jsonl").read_text().splitlines()[-2:]]
+    last = lines(guest)[-2:]
     assert [line["marker"] for line in last] == [0x8003, 0x1002]
     assert last[0]["vcpus"] == last[1]["vcpus"]

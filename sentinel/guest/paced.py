@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs an ordinary program so that its own clocks see what memory costs: `python3 -m guest.paced COMMAND...`
+
+Within the region model time goes by at a fixed rate of real time, the dilation. Without --dilation the command
+runs twice: once to find out what dilation this host sustains, then paced by it. Times that the program measures,
+divided by the dilation, are those of the machine that the preset describes. It runs on the vCPU that computes.
+
+Afterwards standard error says the dilation, and for which share of the time the host was behind. More than
+1 % is called unreliable, and the exit status is 75. python2.7 and 3.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import argparse
+import subprocess
+import sys
+
+from guest import model
+
+RELIABLE = 0.01
+MARGIN = 1.1  # over what was sustained
+UNRELIABLE = 75  # EX_TEMPFAIL
+
+
+def run(command, dilation):
+    """Run the command in a region of its own; returns its exit status."""
+    model.pace(dilation)
+    model.region_begin()
+    try:
+        return subprocess.call(command)
+    finally:
+        model.region_end()
+        model.pace(0)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="guest.paced", description=__doc__.splitlines()[0])
+    parser.add_argument("--dilation", type=float, help="real ns for each model ns (found out if not given)")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    if not given.command or (given.dilation is not None and given.dilation < 1):
+        parser.error("a command is needed" if not given.command else "the dilation must be at least 1")
+    if not model.modelled():
+        parser.error("this machine has no timing model: start it with a preset")
+    model.compute()
+    dilation = given.dilation
+    if dilation is None:
+        status = run(given.command, 0)
+        if status:
+            return status
+        dilation = MARGIN * model.host()[0]
+    status = run(given.command, dilation)
+    behind = model.host()[1]
+    verdict = "reliable" if behind <= RELIABLE else "UNRELIABLE: more than %.0f %%" % (100 * RELIABLE)
+    print("paced: dilation %.6g, behind for %.2f %% of the time (%s)" % (dilation, 100 * behind, verdict),
+          file=sys.stderr)
+    return status or (0 if behind <= RELIABLE else UNRELIABLE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

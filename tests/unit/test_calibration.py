@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration: closed forms, and the verdict on what a probe measured. No machine is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import boot, provenance
+from results import memory_plots
+from sentinel.cli import main
+from testbed import calibration, machine, preset, vm
+from testbed.calibration import Calibration
+from testbed.common.cache import Cache
+from testbed.common.errors import InfrastructureError, UsageError
+from testbed.timing import counters, expected
+from testbed.vm import Boot
+
+OPTANE = preset.load("optane-6dimm")
+MIB = 1 << 20
+
+
+def row(what: str, node: int, ns: float, size: int = 48 * MIB, **more: Any) -> dict[str, Any]:
+    dilation = more.get("dilation", 0.0)
+    clocks = {"model_ns": ns, "guest_ns": ns * (dilation or 7)}
+    defaults = {"dilation": 0.0, "needed": 500.0, "behind": 0.0}
+    return {"what": what, "node": node, "size": size, **clocks, **defaults, **more}
+
+
+def perfect(**more: Any) -> list[dict[str, Any]]:
+    """What a probe would print of a machine that is all that its preset says."""
+    rows = []
+    for node in (0, 1):
+        rows += [
+            row("read_latency", node, 0.1, 65536, **more),
+            row("read_latency", node, expected.read_latency(OPTANE, node), **more),
+            row("write_latency", node, expected.write_latency(OPTANE, node), **more),
+            row("read", node, 48 * MIB / expected.read(OPTANE, node), **more),
+            row("write", node, 48 * MIB / expected.write(OPTANE, node), **more),
+        ]
+        if more:
+            continue
+        compute, helper = expected.shared(OPTANE, node)
+        moving, moved = expected.migrating(OPTANE, node, 1 - node)
+        rows += [
+            row("copy", node, 48 * MIB / expected.copy(OPTANE, node, 1 - node), to=1 - node),
+            row("shared", node, 48 * MIB / compute, helper=helper),
+            row("loaded", node, 120.0 * (node + 1), 1280000, cpu=1, pause=25, helper=5.0),
+            row("loaded", node, 100.0 * (node + 1), 1280000, cpu=1, pause=0, helper=0.0),
+            row("migrate", node, expected.migrate(OPTANE, node, 1 - node), to=1 - node),
+            row("migrating", node, 48 * MIB / moving, to=1 - node, helper=moved),
+        ]
+    return rows
+
+
+def judged(rows: list[dict[str, Any]]) -> Calibration:
+    return calibration.evaluate(OPTANE, rows, key="0" * 64, made="2026-01-02")
+
+
+def test_the_closed_forms() -> None:
+    assert expected.read(OPTANE, 1) == pytest.approx(39.4)
+    assert expected.copy(OPTANE, 0, 0) == pytest.approx(1 / (1 / 105 + 1 / 85))
+    assert expected.copy(OPTANE, 0, 1) == pytest.approx(13.9)
+    assert expected.copy(OPTANE, 1, 0) == pytest.approx(39.4)
+    assert expected.migrate(OPTANE, 0, 1) == pytest.approx(1500 + 64 * 100 / 10)
+    assert expected.migrate(OPTANE, 1, 0) == pytest.approx(1500 + 64 * 305 / 10)
+    for node in (0, 1):
+        compute, helper = expected.shared(OPTANE, node)
+        assert compute + helper == pytest.approx(expected.read(OPTANE, node))
+        alone = 64 / (OPTANE.nodes[node].read_latency / 10)
+        assert 0.9 * alone < helper < alone  # a busy node answers it a little later
+
+
+@pytest.mark.parametrize("name", preset.names())
+def test_every_presets_processor_can_use_all_the_bandwidth(name: str) -> None:
+    """Otherwise its figures could not be reached by whatever program."""
+    one = preset.load(name)
+    for node in (0, 1):
+        assert expected.read(one, node) == pytest.approx(one.nodes[node].read_bandwidth)
+
+
+def test_a_machine_that_is_what_its_preset_says_is_good() -> None:
+    found = judged(perfect())
+    assert found.good
+    assert not found.nodes_alike
+    assert (found.mode, found.dilation) == ("synchronised", 0)
+    assert len(found.figures) == 24
+    assert max(abs(figure.error) for figure in found.figures) < 1e-9
+    assert found.latency_by_size(1) == [(65536, 0.1), (48 * MIB, 305.0)]
+    assert found.latency_by_load(0) == [(0.0, 100.0), (5.0, 120.0)]
+
+
+@pytest.mark.parametrize(
+    ("what", "factor", "good"),
+    [
+        ("read_latency", 1.02, True),
+        ("read_latency", 1.04, False),
+        ("write", 1.04, True),
+        ("write", 1.06, False),
+        ("migrate", 0.94, False),
+    ],
+)
+def test_the_bounds(what: str, factor: float, good: bool) -> None:
+    rows = perfect()
+    for one in rows:  # both nodes alike, so that the ratio is right
+        if one["what"] == what:
+            one["model_ns"] *= factor
+    assert judged(rows).good is good
+
+
+def test_the_ratio_has_a_bound_of_its_own() -> None:
+    rows = perfect()
+    next(r for r in rows if (r["what"], r["node"]) == ("read", 1))["model_ns"] *= 1.03
+    found = judged(rows)
+    assert [figure.name for figure in found.figures if not figure.good] == ["read, node 1 / node 0"]
+    assert found.worst.name == "read, node 1 / node 0"
+
+
+def test_paced_figures_go_by_the_ordinary_clock_and_are_unreliable_if_the_host_was_behind() -> None:
+    rows = perfect(dilation=600.0)
+    for one in rows:
+        one["model_ns"] = 1.0
+    assert judged(rows).good
+    late = next(r for r in rows if r["what"] == "write_latency")
+    late["behind"] = 0.02
+    found = judged(rows)
+    assert [figure.name for figure in found.figures if not figure.good] == [
+        "node 0 write latency",
+        "write latency, node 1 / node 0",
+    ]
+    again = {**late, "behind": 0.001}
+    assert judged([*rows, again]).good  # it was measured again
+
+
+def test_nodes_that_measure_alike_are_found_whatever_the_preset_says() -> None:
+    rows = [r for r in perfect() if r["node"] == 0]
+    found = judged(rows + [{**r, "node": 1} for r in rows])
+    assert found.nodes_alike
+    assert not found.good
+    told = provenance.throttle(OPTANE, found)
+    assert not told.is_slow
+    assert told.model_dump()["calibrated"] is False
+
+
+def test_a_result_cites_its_calibration() -> None:
+    told = provenance.throttle(OPTANE, judged(perfect())).model_dump()
+    assert told["calibrated"] is True
+    assert told["calibration"]["figures"]["node 1 read latency"] == {
+        "unit": "ns",
+        "expected": 305,
+        "measured": 305,
+    }
+
+
+def test_memory_mode_has_no_closed_form() -> None:
+    near = OPTANE.model_copy(update={"memory_mode": True})
+    found = calibration.evaluate(near, perfect(), key="0", made="now")
+    assert found.figures == ()
+    assert provenance.throttle(near, found).model_dump()["calibrated"] is False
+
+
+# ---------------------------------------------------------------- measuring
+
+
+class Shell:
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+        self.commands: list[str] = []
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def put(self, source: Path, target: str) -> None:
+        assert source.read_bytes()[:4] == b"\x7fELF"
+
+    def run(self, command: str, *, on_line: Any, **_: Any) -> None:
+        self.commands.append(command)
+        for one in self.rows:
+            on_line(json.dumps(one))
+
+
+class Guest:
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.shells = Shell(rows)
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_ready(self) -> None:
+        pass
+
+    def shell(self) -> Shell:
+        return self.shells
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
+    found = Guest(perfect())
+    monkeypatch.setattr(vm, "running", lambda *_, **__: found)
+    monkeypatch.setattr(calibration, "key", lambda boot, mode: mode.ljust(64, "0"))
+    return found
+
+
+def a_boot(folder: Path, name: str = "two-node") -> Boot:
+    kernel = folder / "bzImage"
+    kernel.write_bytes(b"kernel")
+    return Boot(machine.load(name), kernel, folder / "disk", "tcg", preset=OPTANE)
+
+
+def test_it_is_measured_once(guest: Guest, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert calibration.of(a_boot(tmp_path), cache=Cache()).good
+    assert guest.shells.commands == [f"/run/probe full {MIB} {48 * MIB}"]
+    calibration.of(a_boot(tmp_path), cache=Cache(), again=True)
+    assert len(guest.shells.commands) == 2
+
+
+def test_what_cannot_be_calibrated_is_told(tmp_path: Path) -> None:
+    small = machine.Machine.model_validate(
+        {"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}, {"memory": "128 MiB"}]}
+    )
+    with pytest.raises(UsageError, match=r"needs nodes of 192 MiB.*the smaller one has 128 MiB"):
+        calibration.of(Boot(small, tmp_path, tmp_path, "tcg", preset=OPTANE), cache=Cache())
+    with pytest.raises(UsageError, match="nothing to calibrate"):
+        calibration.of(Boot(small, tmp_path, tmp_path, "tcg"), cache=Cache())
+
+
+def test_the_verb(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Made:
+        boot = a_boot(tmp_path)
+
+    monkeypatch.setattr(boot, "make", lambda *_, **__: Made)
+    plots = tmp_path / "plots"
+    words = ["calibrate", "--preset", "optane-6dimm"]
+    assert main._run([*words, "--plots", str(plots)], debug=False) == 0
+    said = capsys.readouterr().out
+    assert "node 1 write latency" in said
+    assert "synchronised" in said
+    assert {path.name for path in plots.iterdir()} == {"latency.svg", "load.svg"}
+    guest.shells.rows[1]["model_ns"] *= 2
+    assert main._run([*words, "--again", "--json"], debug=False) == 9
+    assert json.loads(capsys.readouterr().out)["good"] is False
+
+
+def test_a_paced_calibration_has_no_curves(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no curves"):
+        memory_plots.write(judged(perfect(dilation=600.0)), tmp_path)
+
+
+# ---------------------------------------------------------------- counters
+
+
+def line(marker: int, **vcpu: Any) -> str:
+    return json.dumps({"marker": marker, "vcpu": 0, "ns": 1.0, "vcpus": [{"vcpu": 0, **vcpu}]}) + "\n"
+
+
+def test_counters_by_step(tmp_path: Path) -> None:
+    path = tmp_path / "counters.jsonl"
+    text = line(1, ns=0, read=[0, 0]) + line(3, ns=5, read=[1, 1]) + line(4, ns=9, read=[4, 2])
+    path.write_text(text + line(3, ns=10, read=[4, 2]))
+    assert list(counters.steps(path)) == [{"ns": 4, "read": [3, 1]}]
+
+
+@pytest.mark.parametrize(
+    "text", ["", line(1), line(1) + line(2)[:20], line(2) + line(1)], ids=["none", "open", "torn", "second"]
+)
+def test_counters_that_broke_off_are_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "counters.jsonl"
+    path.write_text(text)
+    with pytest.raises(InfrastructureError, match="counters broke off"):
+        counters.check(path)
+    path.write_text(line(1) + line(2))
+    counters.check(path)
