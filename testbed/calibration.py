@@ -69,7 +69,7 @@ class Calibration:
 
     key: str
     mode: str  # "synchronised" or "paced"
-    dilation: float  # real ns for a model ns when paced, else 0
+    dilation: float  # real ns for a model ns when paced (first; more if the host was behind), else 0
     made: str
     figures: tuple[Figure, ...]
     rows: tuple[dict[str, Any], ...]
@@ -220,7 +220,7 @@ def _stream_size(preset: Preset, machine: Machine) -> int:
 def evaluate(preset: Preset, rows: Sequence[dict[str, Any]], *, key: str, made: str) -> Calibration:
     """Compare the probe's rows with what the preset says. Pure."""
     dilation = float(rows[0]["dilation"])
-    figures = _figures(preset, [_last(rows, row) for row in _firsts(rows)], dilation)
+    figures = _figures(preset, [_last(rows, row) for row in _firsts(rows)])
     return Calibration(
         key, "paced" if dilation else "synchronised", dilation, made, tuple(figures), tuple(rows)
     )
@@ -239,13 +239,13 @@ def _last(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]
     return next(r for r in reversed(rows) if _identity(r) == _identity(row))
 
 
-def _figures(preset: Preset, rows: Sequence[dict[str, Any]], dilation: float) -> list[Figure]:
+def _figures(preset: Preset, rows: Sequence[dict[str, Any]]) -> list[Figure]:
     largest = max((r["size"] for r in rows if r["what"] == "read_latency"), default=0)
     found: list[Figure] = []
 
     def measured(row: dict[str, Any]) -> float:
         """ns, by the clock that counts in this mode."""
-        return float(row["guest_ns"] / dilation if dilation else row["model_ns"])
+        return float(row["guest_ns"] / row["dilation"] if row["dilation"] else row["model_ns"])
 
     def add(row: dict[str, Any], name: str, unit: str, wanted: float, got: float, bound: str) -> None:
         found.append(Figure(name, unit, wanted, got, BOUNDS[bound], float(row["behind"])))

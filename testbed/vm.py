@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from testbed import domain, keys, processes, ssh
+from testbed import accel, domain, keys, processes, ssh
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry, disk_full, explained_disk_errors
 from testbed.common.errors import BootError, GuestHangError, InfrastructureError, UsageError
@@ -369,7 +369,8 @@ def _timing(boot: Boot, folder: Path) -> domain.Timing:
 def _configure_timing(preset: Preset, machine: Machine, timing: domain.Timing) -> None:
     """Write what the timing model reads."""
     log = timing.config.with_name("counters.jsonl")
-    text = plugin.configuration(preset, machine, log=log, clock=timing.clock)
+    release = accel.parse_version(accel.qemu_version(which(settings.QEMU.get(), package="qemu-system-x86")))
+    text = plugin.configuration(preset, machine, qemu=release, log=log, clock=timing.clock)
     timing.config.write_text(text)
     with timing.clock.open("wb") as f:
         f.truncate(plugin.CLOCK_SIZE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node's memory is in the guest's physical address space. Pure."""
+"""Where a node's memory is, by the addresses that a plugin is told. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from testbed.machine import Machine
 _HOLE_END = 4 << 30
 _ALL_BELOW = 0xB0000000
 _BELOW = 0x80000000
+# Up to 8.0 a plugin is told no physical address: qemu_plugin_hwaddr_phys_addr() adds where a node's memory
+# begins among QEMU's blocks to where it begins in the machine, which is the same figure twice.
+_PHYSICAL_SINCE = (8, 1)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Physical addresses: node 1 begins at `split`, memory ends at `end`, `hole` in between is none."""
+    """Addresses: node 1 begins at `split`, memory ends at `end`, `hole` in between is none."""
 
     split: int
     end: int
     hole: tuple[int, int]
 
 
-def of(machine: Machine) -> Layout:
-    """The layout of a machine of two nodes, which is what the timing model knows."""
+def of(machine: Machine, qemu: tuple[int, int]) -> Layout:
+    """The layout of a machine of two nodes, which is what the timing model knows, under a release of QEMU."""
     if len(machine.nodes) != 2:
         raise UsageError(f"the timing model takes machines of two nodes; this one has {len(machine.nodes)}")
+    first, second = (node.memory for node in machine.nodes)
+    if qemu < _PHYSICAL_SINCE:
+        return Layout(2 * first, 2 * first + second, (first, 2 * first))
     total = machine.memory
     below = total if total < _ALL_BELOW else _BELOW
 
@@ -36,4 +42,4 @@ def of(machine: Machine) -> Layout:
 
     end = below if total == below else _HOLE_END + total - below
     hole = (below, _HOLE_END) if total > below else (0, 0)
-    return Layout(address(machine.nodes[0].memory), end, hole)
+    return Layout(address(first), end, hole)

@@ -8,7 +8,7 @@
 #define SENTINEL_TIMING_PACE_H
 
 /* A vCPU that is no further behind than this will catch up; further, and the model stands still. */
-#define PACE_TOLERANCE 1e6
+#define PACE_TOLERANCE 4e6
 
 struct pace {
 	double dilation;

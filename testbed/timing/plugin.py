@@ -81,9 +81,9 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
     return entry.path / "timing.so"
 
 
-def configuration(preset: Preset, machine: Machine, *, log: Path, clock: Path) -> str:
-    """The text of the plugin's configuration file. vCPU 0 computes, the others help."""
-    where = layout.of(machine)
+def configuration(preset: Preset, machine: Machine, *, qemu: tuple[int, int], log: Path, clock: Path) -> str:
+    """The text of the plugin's configuration file. vCPU 0 computes, the others help. `qemu` is its release."""
+    where = layout.of(machine, qemu)
     if preset.cache.size > machine.memory:
         raise UsageError("the preset's cache is larger than the machine's memory")
     cpus = (preset.compute, *[preset.helper] * (machine.vcpus - 1))

@@ -38,13 +38,18 @@ def two_nodes(first: int, second: int, vcpus: int = 2) -> Machine:
     ],
 )
 def test_where_the_nodes_are(first: int, second: int, expected: Layout) -> None:
-    assert layout.of(two_nodes(first, second)) == expected
+    assert layout.of(two_nodes(first, second), (10, 0)) == expected
+
+
+def test_an_old_qemu_says_where_a_node_begins_twice() -> None:
+    assert layout.of(two_nodes(GIB, 2 * GIB), (7, 2)) == Layout(2 * GIB, 4 * GIB, (GIB, 2 * GIB))
+    assert layout.of(two_nodes(2 * GIB, 2 * GIB), (7, 2)) == layout.of(two_nodes(2 * GIB, 2 * GIB), (10, 0))
 
 
 def test_other_numbers_of_nodes_are_refused() -> None:
     one = Machine.model_validate({"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}]})
     with pytest.raises(UsageError, match="takes machines of two nodes; this one has 1"):
-        layout.of(one)
+        layout.of(one, (10, 0))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,11 @@ def test_which_interface_a_qemu_has(version: tuple[int, int], api: int | None) -
 
 def test_the_configuration_says_all_that_the_plugin_reads() -> None:
     text = plugin.configuration(
-        preset.load("optane-6dimm"), machine.load("two-node"), log=Path("/log"), clock=Path("/clock")
+        preset.load("optane-6dimm"),
+        machine.load("two-node"),
+        qemu=(10, 0),
+        log=Path("/log"),
+        clock=Path("/clock"),
     )
     told = dict(line.split(" ", 1) for line in text.splitlines())
     source = (plugin.SOURCES / "plugin.c").read_text()
@@ -71,7 +80,9 @@ def test_the_configuration_says_all_that_the_plugin_reads() -> None:
 def test_a_cache_larger_than_memory_is_refused() -> None:
     large = preset.load("optane-6dimm").model_copy(update={"cache": preset.Cache(size="8 GiB")})
     with pytest.raises(UsageError, match="cache is larger than the machine's memory"):
-        plugin.configuration(large, machine.load("two-node"), log=Path("/log"), clock=Path("/clock"))
+        plugin.configuration(
+            large, machine.load("two-node"), qemu=(10, 0), log=Path("/log"), clock=Path("/clock")
+        )
 
 
 @pytest.mark.parametrize("api", [1, 2, 3, 4])

