@@ -82,7 +82,7 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
 
 
 def configuration(preset: Preset, machine: Machine, *, qemu: tuple[int, int], log: Path, clock: Path) -> str:
-    """The text of the plugin's configuration file. vCPU 0 computes, the others help. `qemu` is its release."""
+    """The text of the configuration file for a release of QEMU. vCPU 0 computes, the others help."""
     where = layout.of(machine, qemu)
     if preset.cache.size > machine.memory:
         raise UsageError("the preset's cache is larger than the machine's memory")

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from testbed.timing.layout import Layout
 from tests.unit import test_guest_memory as guest
 
 GIB = 1 << 30
+PLACES: dict[str, Any] = {"qemu": (10, 0), "log": Path("/log"), "clock": Path("/clock")}
 
 
 def two_nodes(first: int, second: int, vcpus: int = 2) -> Machine:
@@ -80,9 +82,7 @@ def test_the_configuration_says_all_that_the_plugin_reads() -> None:
 def test_a_cache_larger_than_memory_is_refused() -> None:
     large = preset.load("optane-6dimm").model_copy(update={"cache": preset.Cache(size="8 GiB")})
     with pytest.raises(UsageError, match="cache is larger than the machine's memory"):
-        plugin.configuration(
-            large, machine.load("two-node"), qemu=(10, 0), log=Path("/log"), clock=Path("/clock")
-        )
+        plugin.configuration(large, machine.load("two-node"), **PLACES)
 
 
 @pytest.mark.parametrize("api", [1, 2, 3, 4])
