@@ -10,8 +10,10 @@ from images.build import build as build_image
 from kernel.build import Kernel
 from kernel.build import build as build_kernel
 from kernel.config import DEFAULT
-from testbed import accel
+from testbed import accel, remote
+from testbed.common import settings
 from testbed.common.cache import Cache
+from testbed.common.progress import warn
 from testbed.machine import Machine
 from testbed.preset import Preset
 from testbed.vm import Boot
@@ -41,6 +43,11 @@ def make(
     built = build_kernel(kernel, location=location, flavour=flavour, cache=cache, dry_run=dry_run)
     image = build_image(cache=cache, dry_run=dry_run)
     accelerator = accel.choose(machine.accelerator, built.bzimage if built.bzimage.exists() else None)
+    far = None
+    if accelerator == "kvm":
+        far = remote.choose(machine, remote.host(), antagonist=int(settings.ANTAGONIST.get_float()))
+        if far is None and len(machine.nodes) > 1:
+            warn("this host has no far memory for node 1: both are as fast, so results are functional only")
     boot = Boot(
         machine=machine,
         kernel=built.bzimage,
@@ -48,5 +55,6 @@ def make(
         accelerator=accelerator,
         uses=(built.entry, image.entry),
         preset=preset,
+        remote=far,
     )
     return Made(built, image, boot)

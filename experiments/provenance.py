@@ -16,6 +16,7 @@ from testbed.common.run import run
 from testbed.doctor import host_nodes
 from testbed.machine import meminfo
 from testbed.preset import Preset
+from testbed.remote import Remote
 
 _ROOT = Path(__file__).parent.parent
 
@@ -24,7 +25,7 @@ def collect(made: Made, *, command: str, calibration: Calibration | None = None)
     """What all repeats of a run on that machine have in common."""
     return Provenance(
         accelerator=made.boot.accelerator,
-        throttle=throttle(made.boot.preset, calibration),
+        throttle=throttle(made.boot.preset, calibration, made.boot.remote),
         command=command,
         git_commit=git_commit(),
         kernel=_brief(made.kernel.entry.manifest),
@@ -34,15 +35,27 @@ def collect(made: Made, *, command: str, calibration: Calibration | None = None)
     )
 
 
-def throttle(preset: Preset | None, calibration: Calibration | None = None) -> Throttle:
+def throttle(
+    preset: Preset | None, calibration: Calibration | None = None, far: Remote | None = None
+) -> Throttle:
     """How node 1 was made slow: not at all, or by the timing model, and what a guest measured of it."""
+    if preset is None and far is not None and calibration is not None:
+        return Throttle.model_validate(
+            {
+                "method": "remote-node",
+                "nodes_alike": calibration.nodes_alike,
+                "calibrated": True,
+                "calibration": calibration.cited(),
+                "remote": far.described(),
+            }
+        )
     if preset is None:
         return Throttle(method="none", nodes_alike=True)
     fast, slow = preset.nodes
     return Throttle.model_validate(
         {
             "method": "timing-plugin",
-            "nodes_alike": calibration.nodes_alike if calibration and calibration.figures else fast == slow,
+            "nodes_alike": calibration.nodes_alike if calibration else fast == slow,
             "calibrated": bool(calibration and calibration.figures and calibration.good),
             "calibration": calibration.cited() if calibration else None,
             "preset": preset.model_dump(mode="json"),

@@ -117,7 +117,7 @@ def run(
     if not any(missing for _, missing in todo):
         return outcome
     measured = None
-    if plan.preset is not None:
+    if plan.preset is not None or made.boot.remote is not None:
         measured = calibration.of(made.boot, cache=cache, uri=uri)
         calibration.told(measured)
     session = _Session(plan, out, made, cache, command, uri, measured)
@@ -264,5 +264,6 @@ def _files(console: Path | None) -> dict[str, Path]:
     """What is kept of a machine beside its steps."""
     if console is None:
         return {}
-    kept = [console, console.with_name("counters.jsonl"), *sorted(console.parent.glob("pages-*.csv"))]
-    return {path.name: path for path in kept if path.exists()}
+    beside = [console.with_name("counters.jsonl"), *sorted(console.parent.glob("pages-*.csv"))]
+    kept = {"console.log": console, **{path.name: path for path in beside}}
+    return {name: path for name, path in kept.items() if path.exists()}

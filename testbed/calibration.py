@@ -34,6 +34,8 @@ _SOURCE = Path(__file__).parent / "timing" / "probe.c"
 _MARKERS = Path(__file__).parent.parent / "sentinel" / "markers"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and done in a second under emulation
+_MEASURED = ("read_latency", "read", "write")
+_HOST_CACHE = 64 << 20  # bytes: no less than the last-level cache of a KVM host; a machine has its share
 _RATIO = ", node 1 / node 0"
 _WITHIN = {"full": 600.0, "paced": 1800.0}  # seconds
 
@@ -82,8 +84,22 @@ class Calibration:
     @property
     def nodes_alike(self) -> bool:
         """Whether both nodes measured the same, within what is accepted as an error."""
-        ratios = [f for f in self.figures if f.name.endswith(_RATIO)]
-        return bool(ratios) and all(abs(f.measured - 1) <= BOUNDS["bandwidth"] for f in ratios)
+        return all(
+            abs(self.measured(1)[what] / fast - 1) <= BOUNDS["bandwidth"]
+            for what, fast in self.measured(0).items()
+        )
+
+    def measured(self, node: int) -> dict[str, float]:
+        """{"read_latency": ns, "read": GB/s, "write": GB/s} of a node, whatever was expected."""
+        rows = [r for r in self.rows if r["node"] == node]
+        of = {r["what"]: r for r in sorted(rows, key=lambda r: r["size"])}  # the largest is the last
+        scale = of["read"]["dilation"]
+        ns = {what: of[what]["guest_ns"] / scale if scale else of[what]["model_ns"] for what in _MEASURED}
+        return {
+            "read_latency": ns["read_latency"],
+            "read": of["read"]["size"] / ns["read"],
+            "write": of["write"]["size"] / ns["write"],
+        }
 
     @property
     def worst(self) -> Figure:
@@ -97,6 +113,7 @@ class Calibration:
             "mode": self.mode,
             "made": self.made,
             "good": self.good,
+            "measured": [self.measured(node) for node in (0, 1)],
             "figures": {
                 f.name: {"unit": f.unit, "expected": f.expected, "measured": f.measured} for f in self.figures
             },
@@ -127,10 +144,13 @@ def of(
     """
     cache = cache or Cache()
     preset = boot.preset
-    if preset is None:
+    if preset is None and boot.remote is None:
         raise UsageError("a machine without a preset has nothing to calibrate", hint="--preset optane-6dimm")
+    if paced and preset is None:
+        raise UsageError("only a machine with a preset can be paced", hint="--preset optane-6dimm")
+    cached = preset.cache.size if preset else _HOST_CACHE
     mode = "paced" if paced else "full"
-    size = _stream_size(preset, boot.machine)
+    size = _stream_size(cached, boot.machine)
     wanted = key(boot, mode)
     entry = cache.get(KIND, wanted)
     if entry is not None and again:
@@ -140,7 +160,7 @@ def of(
     def make(folder: Path) -> dict[str, Any]:
         with vm.running(f"calibrate-{wanted[:8]}", boot, uri=uri) as machine:
             machine.wait_ready()
-            rows = measure(machine, mode, preset, size, cache=cache)
+            rows = measure(machine, mode, cached, size, cache=cache)
         files.write_json(folder / "rows.json", rows)
         return {"mode": mode, "format": FORMAT}
 
@@ -191,23 +211,26 @@ def build_probe(*, cache: Cache) -> Path:
     return entry.path / "probe"
 
 
-def measure(machine: Vm, mode: str, preset: Preset, size: int, *, cache: Cache) -> list[dict[str, Any]]:
-    """Run the probe in a guest that is up; returns its rows. `mode` is "full" or "paced"."""
+def measure(machine: Vm, mode: str, cached: int, size: int, *, cache: Cache) -> list[dict[str, Any]]:
+    """Run the probe in a guest that is up; returns its rows.
+
+    `mode` is "full" or "paced", `cached` the size of the last-level cache, `size` that of a stream, in bytes.
+    """
     probe = build_probe(cache=cache)
     rows: list[dict[str, Any]] = []
     with machine.shell() as shell:
         shell.put(probe, "/run/probe")
         shell.run(
-            f"/run/probe {mode} {preset.cache.size} {size}",
+            f"/run/probe {mode} {cached} {size}",
             timeout=_WITHIN[mode],
             on_line=lambda line: rows.append(json.loads(line)),
         )
     return rows
 
 
-def _stream_size(preset: Preset, machine: Machine) -> int:
+def _stream_size(cached: int, machine: Machine) -> int:
     """Bytes of a stream: far more than the cache, four of them in half of the machine's memory."""
-    size = max(_STREAM, 16 * preset.cache.size)
+    size = max(_STREAM, 8 * cached)
     smallest = min(node.memory for node in machine.nodes)
     if 4 * size > smallest:
         raise UsageError(
@@ -217,10 +240,10 @@ def _stream_size(preset: Preset, machine: Machine) -> int:
     return size
 
 
-def evaluate(preset: Preset, rows: Sequence[dict[str, Any]], *, key: str, made: str) -> Calibration:
-    """Compare the probe's rows with what the preset says. Pure."""
+def evaluate(preset: Preset | None, rows: Sequence[dict[str, Any]], *, key: str, made: str) -> Calibration:
+    """Compare the probe's rows with what the preset says, if there is one. Pure."""
     dilation = float(rows[0]["dilation"])
-    figures = _figures(preset, [_last(rows, row) for row in _firsts(rows)])
+    figures = _figures(preset, [_last(rows, row) for row in _firsts(rows)]) if preset else []
     return Calibration(
         key, "paced" if dilation else "synchronised", dilation, made, tuple(figures), tuple(rows)
     )

@@ -10,6 +10,7 @@ from typing import Literal
 import jinja2
 
 from testbed.machine import Hmat, Machine
+from testbed.remote import Remote
 
 _environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -47,6 +48,7 @@ class Placed:
     console: Path
     public_key: str  # the base64 part of an ed25519 public key
     timing: Timing | None = None
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True)
@@ -83,4 +85,5 @@ def xml(machine: Machine, placed: Placed) -> str:
         disk=placed.disk,
         console=placed.console,
         timing=placed.timing,
+        remote=placed.remote,
     )

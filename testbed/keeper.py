@@ -22,6 +22,7 @@ import selectors
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,10 +31,11 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from testbed import connection, ports, processes
+from testbed import connection, ports, processes, remote
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, SentinelError
+from testbed.common.run import which
 
 _NIC = "hostnet0"  # libvirt's name for the first network interface
 _EVENT_REASONS = {  # libvirt's VIR_DOMAIN_EVENT_STOPPED_* -> our word
@@ -54,6 +56,7 @@ class Keeper:
         self.root = Path(self.order["runtime"])
         self.domain: libvirt.virDomain | None = None
         self.ended: str | None = None  # why the domain is gone
+        self._antagonist: subprocess.Popen[bytes] | None = None
         self._wake_r, self._wake_w = os.pipe()
 
     def artefacts(self) -> contextlib.AbstractContextManager[None]:
@@ -80,8 +83,21 @@ class Keeper:
                 f"libvirt could not start the machine: {_one_line(e)}",
                 hint="its log tells more; does QEMU itself start? sentinel doctor",
             ) from None
+        self._start_antagonist()
         port = self._forward(self.order.get("ssh_port"))
         return {"ok": True, "port": port, "pid": os.getpid()}
+
+    def _start_antagonist(self) -> None:
+        """Keep the slow node's bandwidth busy, if the order says so; `close` ends it."""
+        if "remote" not in self.order:
+            return
+        command = remote.antagonist_command(remote.load(self.order["remote"]))
+        if command is None:
+            return
+        for program in ("numactl", "stress-ng"):
+            which(program, package=program)
+        with (self.folder / "antagonist.log").open("wb") as log:
+            self._antagonist = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def serve(self, report: dict[str, Any]) -> None:
         """Say that we are ready, and answer requests until the domain is gone."""
@@ -152,6 +168,10 @@ class Keeper:
     def close(self) -> None:
         """Leave nothing behind but the console, the log and a last word."""
         self.destroy("the keeper stopped")
+        if self._antagonist is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._antagonist.pid, signal.SIGKILL)
+            self._antagonist.wait()
         self._wait_for_qemu_to_go()
         files.write_json(self.folder / "ended.json", {"why": self.ended, "at": time.time()})
         shutil.rmtree(self.root, ignore_errors=True)

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from testbed import accel, domain, keys, processes, ssh
+from testbed import accel, domain, keys, processes, remote, ssh
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry, disk_full, explained_disk_errors
 from testbed.common.errors import BootError, GuestHangError, InfrastructureError, UsageError
@@ -41,6 +41,7 @@ from testbed.console import Console
 from testbed.limits import Limits, scaled
 from testbed.machine import Machine, check_host_memory
 from testbed.preset import Preset
+from testbed.remote import Remote
 from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
@@ -58,6 +59,7 @@ class Boot:
     accelerator: Literal["kvm", "tcg"]
     uses: tuple[Entry, ...] = ()  # cache entries that must stay while it runs
     preset: Preset | None = None  # what its memory costs; None: the host's, whatever node
+    remote: Remote | None = None  # under KVM: where on the host, so that node 1 is far
 
     def described(self) -> dict[str, Any]:
         """As JSON; `load_boot` reads it."""
@@ -68,6 +70,7 @@ class Boot:
             "accelerator": self.accelerator,
             "uses": [[e.kind, e.key] for e in self.uses],
             **({"preset": self.preset.model_dump(mode="json")} if self.preset else {}),
+            **({"remote": self.remote.described()} if self.remote else {}),
         }
 
 
@@ -353,6 +356,7 @@ def load_boot(order: dict[str, Any]) -> Boot:
         accelerator=order["accelerator"],
         uses=tuple(e for e in entries if e is not None),
         preset=Preset.model_validate(order["preset"]) if "preset" in order else None,
+        remote=remote.load(order["remote"]) if "remote" in order else None,
     )
 
 
@@ -360,7 +364,8 @@ def _timing(boot: Boot, folder: Path) -> domain.Timing:
     """Where the timing model's files are; its plugin is built if it is not there."""
     if boot.accelerator != "tcg":
         raise UsageError(
-            "the timing model works under TCG only", hint="say accelerator: tcg in the machine's file"
+            "the timing model works under TCG only",
+            hint="say accelerator: tcg in the machine's file, or no preset: KVM takes a far node of the host",
         )
     library = plugin.build(which(settings.QEMU.get(), package="qemu-system-x86"))
     return domain.Timing(library, folder / "timing.conf", folder / "clock")
@@ -388,6 +393,7 @@ def _placed(name: str, what: Boot | Saved, folder: Path) -> domain.Placed:
         console=folder / "console.log",
         public_key=keys.public_key(),
         timing=_timing(boot, folder) if boot.preset is not None else None,
+        remote=boot.remote,
     )
 
 

@@ -16,6 +16,7 @@ from testbed import calibration, machine, preset, vm
 from testbed.calibration import Calibration
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, UsageError
+from testbed.remote import Remote
 from testbed.timing import counters, expected
 from testbed.vm import Boot
 
@@ -153,6 +154,14 @@ def test_a_result_cites_its_calibration() -> None:
         "expected": 305,
         "measured": 305,
     }
+
+
+def test_a_far_node_of_a_host_is_measured_with_nothing_to_compare() -> None:
+    found = calibration.evaluate(None, perfect(), key="0", made="now")
+    assert found.measured(1) == pytest.approx({"read_latency": 305, "read": 39.4, "write": 13.9})
+    told = provenance.throttle(None, found, Remote((0, 1), (0, 1)))
+    assert (told.method, told.is_slow) == ("remote-node", True)
+    assert not provenance.throttle(None).is_slow
 
 
 def test_memory_mode_has_no_closed_form() -> None:

@@ -107,7 +107,7 @@ class Lab:
         return SimpleNamespace(
             kernel=kernel,
             image=SimpleNamespace(entry=entry),
-            boot=SimpleNamespace(accelerator="tcg", preset=None),
+            boot=SimpleNamespace(accelerator="tcg", preset=None, remote=None),
         )
 
     def waiting(self, _boot: Any, work: dict[str, Any], **_: Any) -> Any:

@@ -75,7 +75,7 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
 
 def evaluated(guest: Vm, mode: str) -> Calibration:
     memory = preset.load(PRESET)
-    rows = calibration.measure(guest, mode, memory, 48 * MIB, cache=Cache())
+    rows = calibration.measure(guest, mode, memory.cache.size, 48 * MIB, cache=Cache())
     return calibration.evaluate(memory, rows, key="", made="")
 
 
