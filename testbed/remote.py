@@ -55,8 +55,8 @@ def load(described: dict[str, Any]) -> Remote:
 def choose(machine: Machine, nodes: list[HostNode], *, antagonist: int = 0) -> Remote | None:
     """Where to put the machine, or None if this host has no far memory for it.
 
-    Of the nodes that hold the vCPUs and node 0's memory the one with most CPUs is taken, and the farthest from
-    it that holds node 1's. `antagonist` CPUs are the far node's own, or, if it has none, spare ones of the other.
+    Of the nodes that hold the vCPUs and node 0's memory the one with most CPUs is taken, and the farthest
+    from it that holds node 1's. The `antagonist` CPUs are the far node's own, or, if it has none, spare ones.
     """
     if len(machine.nodes) != 2:
         return None

@@ -41,9 +41,7 @@ LINUX_6_1 = Setting("SENTINEL_LINUX_6_1", "", "a Linux 6.1 tree, tarball, or REP
 MIRROR = Setting("MIRROR", "", "Debian mirror for the guest image (default: mmdebstrap's own)")
 QEMU = Setting("SENTINEL_QEMU", "qemu-system-x86_64", "the QEMU binary")
 LIBVIRT_URI = Setting("SENTINEL_LIBVIRT_URI", "embed", "libvirt connection: embed, or any libvirt URI")
-ANTAGONIST = Setting(
-    "SENTINEL_ANTAGONIST", "0", "under KVM: host CPUs that keep the slow node's bandwidth busy"
-)
+ANTAGONIST = Setting("SENTINEL_ANTAGONIST", "0", "under KVM: host CPUs that keep the slow node busy")
 TIMEOUT_SCALE = Setting("SENTINEL_TIMEOUT_SCALE", "1", "multiplies every time limit, for slow hosts")
 
 ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, ANTAGONIST, TIMEOUT_SCALE)

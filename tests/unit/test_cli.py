@@ -87,6 +87,7 @@ def test_every_verb_is_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         "cache list",
         "cache prune",
+        "calibrate",
         "compare",
         "completion",
         "doctor",

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timing model: what it costs in real time, and how well its results repeat.
+
+    python benchmarks/timing.py cost --rounds 3 cnn lstm
+    python benchmarks/timing.py repeat --repeats 10 --beside 'stress-ng --quiet --cpu 1' cnn lstm
+
+`cost`: boot, preparation (imports and graph) and training steps with and without the model, in turn; real
+time, as ratios of medians. `repeat`: the same cell again and again from its snapshot, on this host as it is
+and beside the command; model time of the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from experiments import boot, job, prepared
+from experiments.suite import MODELS
+from testbed import machine, preset, snapshot, vm
+from testbed.common.cache import Cache
+
+NAME = "bench-timing"
+STEPS = 3
+WARMUP = 1
+
+
+def work_of(name: str) -> dict[str, Any]:
+    return {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
+
+
+def train(guest: vm.Vm, shell: Any, placement: str, steps: int) -> list[dict[str, Any]]:
+    """The records of all steps but the warm-up."""
+    records: list[dict[str, Any]] = []
+    order = {"placement": placement, "steps": steps, "warmup": WARMUP}
+    job.release(shell, guest.watchdog(), order, records.append, per_step=guest.limits.step)
+    return records[WARMUP:]
+
+
+def cost(options: argparse.Namespace) -> None:
+    plain = boot.make(machine.load("two-node"), kernel=options.kernel).boot
+    modelled = replace(plain, preset=preset.load(options.preset))
+    for name in options.models:
+        seconds: dict[str, dict[str, list[float]]] = {"plain": {}, "modelled": {}}
+        for _ in range(options.rounds):
+            for kind, what in (("plain", plain), ("modelled", modelled)):
+
+                def note(phase: str, value: float, into: dict[str, list[float]] = seconds[kind]) -> None:
+                    into.setdefault(phase, []).append(value)
+
+                started = time.perf_counter()
+                with vm.running(NAME, what) as guest:
+                    guest.wait_ready()
+                    note("boot", time.perf_counter() - started)
+                    with guest.shell() as shell:
+                        within = guest.limits.prepare
+                        note("prepare", job.prepare(shell, guest.watchdog(), work_of(name), within=within))
+                        for record in train(guest, shell, "fast-only", STEPS):
+                            note("step", record["guest_ns"] / 1e9)
+        for phase, values in seconds["plain"].items():
+            with_model = seconds["modelled"][phase]
+            ratio = statistics.median(with_model) / statistics.median(values)
+            both = f"plain {shown(values)}  modelled {shown(with_model)}"
+            print(f"{name:9} {phase:8} {both}  ratio {ratio:.2f}", flush=True)
+
+
+def shown(values: list[float]) -> str:
+    return f"{statistics.median(values):7.3f} s ({min(values):.3f}-{max(values):.3f})"
+
+
+@contextlib.contextmanager
+def beside(command: str | None) -> Iterator[None]:
+    """The command runs for the block, if there is one."""
+    if command is None:
+        yield
+        return
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.DEVNULL, start_new_session=True) as running:
+        try:
+            yield
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def repeat(options: argparse.Namespace) -> None:
+    cache = Cache()
+    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    for name in options.models:
+        entry = prepared.waiting(made.boot, work_of(name), name=NAME, cache=cache)
+        saved = snapshot.load(entry, cache=cache)
+        saved = replace(saved, boot=replace(saved.boot, preset=made.boot.preset))
+        for placement in ("fast-only", "slow-only"):
+            means = []
+            for label, command in (("as it is", None), ("beside", options.beside)):
+                with beside(command):
+                    times = [one_repeat(saved, placement) for _ in range(options.repeats)]
+                means.append(statistics.mean(times))
+                variation = statistics.stdev(times) / means[-1]
+                print(
+                    f"{name:9} {placement:9} {label:8} {means[-1] / 1e3:10.2f} us, CV {variation:.2%}",
+                    flush=True,
+                )
+            print(f"{name:9} {placement:9} means apart {means[1] / means[0] - 1:+.2%}", flush=True)
+
+
+def one_repeat(saved: vm.Saved, placement: str) -> float:
+    """Mean model ns of a step, restored from the snapshot."""
+    with vm.running(NAME, saved) as guest, guest.shell() as shell:
+        records = train(guest, shell, placement, STEPS)
+    return statistics.mean(float(record["model_ns"]) for record in records)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what: dict[str, Callable[[argparse.Namespace], None]] = {"cost": cost, "repeat": repeat}
+    parser.add_argument("what", choices=sorted(what))
+    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("--rounds", type=int, default=3, help="of cost")
+    parser.add_argument("--repeats", type=int, default=10, help="of repeat")
+    parser.add_argument(
+        "--beside", default="stress-ng --quiet --cpu 1", help="what keeps the host busy (repeat)"
+    )
+    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--preset", default="optane-6dimm")
+    options = parser.parse_args()
+    what[options.what](options)
+
+
+if __name__ == "__main__":
+    main()
