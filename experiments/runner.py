@@ -264,6 +264,7 @@ def _files(console: Path | None) -> dict[str, Path]:
     """What is kept of a machine beside its steps."""
     if console is None:
         return {}
-    beside = [console.with_name("counters.jsonl"), *sorted(console.parent.glob("pages-*.csv"))]
+    beside = [console.with_name(name) for name in ("counters.jsonl", "qemu.log")]
+    beside += sorted(console.parent.glob("pages-*.csv"))
     kept = {"console.log": console, **{path.name: path for path in beside}}
     return {name: path for name, path in kept.items() if path.exists()}

@@ -57,6 +57,7 @@ class Keeper:
         self.domain: libvirt.virDomain | None = None
         self.ended: str | None = None  # why the domain is gone
         self._antagonist: subprocess.Popen[bytes] | None = None
+        self._log = folder / "qemu.log"  # what QEMU and its plugin say
         self._wake_r, self._wake_w = os.pipe()
 
     def artefacts(self) -> contextlib.AbstractContextManager[None]:
@@ -84,6 +85,8 @@ class Keeper:
                 hint="its log tells more; does QEMU itself start? sentinel doctor",
             ) from None
         self._start_antagonist()
+        if self.order["uri"] == connection.EMBED:
+            self._log.symlink_to(self.root / "log" / "qemu" / f"{self.order['name']}.log")
         port = self._forward(self.order.get("ssh_port"))
         return {"ok": True, "port": port, "pid": os.getpid()}
 
@@ -174,6 +177,11 @@ class Keeper:
             self._antagonist.wait()
         self._wait_for_qemu_to_go()
         files.write_json(self.folder / "ended.json", {"why": self.ended, "at": time.time()})
+        if self._log.is_symlink():  # to where it will be gone
+            with contextlib.suppress(OSError):
+                text = self._log.read_bytes()
+                self._log.unlink()
+                self._log.write_bytes(text)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _wait_for_qemu_to_go(self) -> None:

@@ -6,6 +6,7 @@
     lock                   held by the living keeper      console.log  from the first byte
     guest.json             how to reach the guest         keeper.log   libvirt's and the keeper's own words
     disk.qcow2             the overlay                    ended.json   why it is gone
+    qemu.log               QEMU's own words, and its plugin's
     timing.conf, clock, counters.jsonl: what the timing model is told, shows the guest, and counts
 """
 

@@ -33,7 +33,7 @@ def check(path: Path) -> None:
         raise InfrastructureError(
             "the timing model's counters broke off: they could not be written",
             hint="is the disk of the state folder full?",
-            log=path.with_name("keeper.log"),
+            log=path.with_name("qemu.log"),
         )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from experiments import boot, job
-from testbed import calibration, machine, preset, vm
+from testbed import calibration, machine, preset, processes, vm
 from testbed.calibration import Calibration
 from testbed.common.cache import Cache
+from testbed.common.errors import InfrastructureError
 from testbed.timing import counters
 from testbed.vm import Vm
 
@@ -176,6 +178,32 @@ def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path
     first = 0x100000000000
     ours = {page: counts for page, counts in counted.items() if first <= page < first + 256 * 4096}
     assert ours == {first + i * 4096: (100 * (i % 7 + 1), 100 * (i % 3)) for i in range(256)}
+
+
+def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
+    marks = "from guest import model; model.mark(0x2345); model.mark(0x2346)"
+    before = len(lines(guest))
+    with guest.shell() as shell:
+        shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{marks}'")
+    log = (guest.folder / "qemu.log").read_text()
+    assert log.count("timing: marker") == log.count("timing: marker 9029 is none of ours") == 1
+    assert len(lines(guest)) == before
+
+
+def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: str, tmp_path: Path) -> None:
+    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
+    with vm.running("full", made.boot) as started:
+        started.wait_ready()
+        with started.shell() as shell:
+            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            qemu = processes.of_disk(str(started.folder / "disk.qcow2"))[0]
+            size = started.counters_path.stat().st_size
+            # What a full disk does: no file of QEMU's may grow any more
+            resource.prlimit(qemu, resource.RLIMIT_FSIZE, (size, size))
+            marks = "from guest import model; model.region_begin(); model.region_end()"
+            assert shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{marks}; print(7)'").out == "7\n"
+        with pytest.raises(InfrastructureError, match="counters broke off"):
+            counters.check(started.counters_path)
 
 
 def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
