@@ -85,8 +85,8 @@ static bool known(unsigned int cpu)
 	return cpu < MODEL_CPUS;
 }
 
-/* The clock of the vCPU furthest behind or, with `last`, ahead, among the busy ones but `cpu`. */
-static double others(unsigned int cpu, bool last)
+/* The clock of the busy vCPU furthest behind, but `cpu`; negative if there is none. */
+static double slowest_but(unsigned int cpu)
 {
 	double found = -1;
 
@@ -96,9 +96,20 @@ static double others(unsigned int cpu, bool last)
 		if (i == cpu || !vcpus[i].present || !vcpus[i].busy)
 			continue;
 		clock = model_clock(model, i);
-		if (found < 0 || (last ? clock > found : clock < found))
+		if (found < 0 || clock < found)
 			found = clock;
 	}
+	return found;
+}
+
+/* The clock of the vCPU furthest ahead, idle or busy. */
+static double furthest(void)
+{
+	double found = 0;
+
+	for (unsigned int i = 0; i < vcpus_seen; i++)
+		if (model_clock(model, i) > found)
+			found = model_clock(model, i);
 	return found;
 }
 
@@ -146,7 +157,7 @@ static void hold(unsigned int cpu)
 	publish(cpu);
 	note_demand(v, model_clock(model, cpu));
 	for (int i = 0; i < MOST_HOLDS && active; i++) {
-		double slowest = others(cpu, false);
+		double slowest = slowest_but(cpu);
 
 		if (slowest < 0 || model_clock(model, cpu) <= slowest + window)
 			break;
@@ -306,11 +317,8 @@ static void unknown(unsigned int marker)
 
 static void begin_region(void)
 {
-	double now = real_now(), latest = 0, asked = clock_page ? clock_page->dilation : 0;
+	double now = real_now(), latest = furthest(), asked = clock_page ? clock_page->dilation : 0;
 
-	for (unsigned int i = 0; i < vcpus_seen; i++)
-		if (vcpus[i].present && model_clock(model, i) > latest)
-			latest = model_clock(model, i);
 	/* Real time went by meanwhile, for all of them alike */
 	for (unsigned int i = 0; i < vcpus_seen; i++) {
 		if (!vcpus[i].present)
@@ -489,7 +497,7 @@ static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
 	vcpus[cpu].busy = false;
 }
 
-/* It was woken by who is furthest, for all we know. */
+/* It was woken by who is furthest, for all we know; that one may sleep by now. */
 static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
 {
 	double now = real_now();
@@ -498,7 +506,7 @@ static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
 	if (active && pace.dilation > 0)
 		model_wake(model, cpu, pace_model(&pace, now));
 	else
-		model_wake(model, cpu, others(cpu, true));
+		model_wake(model, cpu, furthest());
 	begin_piece(&vcpus[cpu], now, model_clock(model, cpu));
 	vcpus[cpu].busy = true;
 }

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.job import GUEST_CODE
 from testbed import machine, preset
-from testbed.common.errors import UsageError
+from testbed.common.errors import InfrastructureError, UsageError
 from testbed.machine import Machine
 from testbed.timing import layout, plugin
 from testbed.timing.layout import Layout
@@ -92,6 +92,18 @@ def test_it_compiles_for_each_interface(api: int, tmp_path: Path) -> None:
     sources = [str(plugin.SOURCES / name) for name in plugin._FILES if name.endswith(".c")]
     command = ["gcc", f"-DAPI={api}", "-Werror", *plugin._FLAGS, "-o", str(tmp_path / "p.so"), *sources]
     subprocess.run([*command, "-lpthread", "-lm"], check=True)
+
+
+def test_a_qemu_without_plugins_or_too_old_is_told(tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text("#!/bin/sh\necho 'qemu: -plugin: invalid option' >&2; exit 1\n")
+    qemu.chmod(0o755)
+    with pytest.raises(InfrastructureError, match="was built without plugins") as caught:
+        plugin.build(str(qemu))
+    assert "apt-get install qemu-system-x86" in str(caught.value.hint)
+    qemu.write_text("#!/bin/sh\necho 'QEMU emulator version 3.1.0'\n")
+    with pytest.raises(InfrastructureError, match=r"3\.1\.0 is too old for the timing model"):
+        plugin.build(str(qemu))
 
 
 def test_the_guests_markers_are_the_plugins() -> None:

@@ -160,12 +160,8 @@ print(json.dumps({"bytes": on_node_1() - bytes_before, name: after[name] - befor
 
 
 def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path: Path) -> None:
-    program = tmp_path / "counted"
-    source = Path(__file__).parent / "counted.c"
-    markers = job.GUEST_CODE.parent / "markers"
-    subprocess.run(["gcc", "-O1", "-static", f"-I{markers}", "-o", str(program), str(source)], check=True)
     with guest.shell() as shell:
-        shell.put(program, "/root/counted")
+        shell.put(compiled("counted", tmp_path), "/root/counted")
         shell.run(
             "for cpu in 0 1; do taskset -c $cpu /root/counted for ever & done;"
             "sleep 1; taskset -c 0 /root/counted; kill %1 %2",
@@ -236,6 +232,24 @@ for _ in range(2):
     model.step_end()
 model.region_end()
 """
+
+
+def test_who_sleeps_sees_the_time_of_the_one_that_works(guest: Vm, tmp_path: Path) -> None:
+    """Idle vCPUs go on at the time of whoever woke them: turns add up, however fast the host runs them."""
+    with guest.shell() as shell:
+        shell.put(compiled("handover", tmp_path), "/root/handover")
+        result = json.loads(shell.run("/root/handover", timeout=300).out)
+    expected = result["reads"] * preset.load(PRESET).nodes[1].read_latency
+    assert result["ns"] == pytest.approx(expected, rel=0.05)
+
+
+def compiled(name: str, folder: Path) -> Path:
+    """The static test program of that name."""
+    program, source = folder / name, Path(__file__).parent / f"{name}.c"
+    markers = job.GUEST_CODE.parent / "markers"
+    flags = ["-O1", "-static", f"-I{markers}"]
+    subprocess.run(["gcc", *flags, "-o", str(program), str(source), "-lpthread"], check=True)
+    return program
 
 
 def lines(guest: Vm) -> list[dict[str, Any]]:
