@@ -328,24 +328,30 @@ static void help_reading(struct helper *h)
 	}
 }
 
-/* Both vCPUs read the node, and get what the measurement says: vCPU 0 by its time, the helper
- * beside it. */
-static void measure_shared(int node)
+/* vCPU 0 reads lines of the helper's node beside it; how fast each was is what is measured. */
+static void read_beside(const char *what, struct helper *h, const char *lines)
 {
-	struct helper h = {.work = help_reading, .node = node};
 	struct times start, took;
 	pthread_t thread;
 	char further[64];
 
 	begin();
-	clear_cache(h.node);
-	thread = start_helper(&h);
+	clear_cache(h->node);
+	thread = start_helper(h);
 	start = now();
-	read_lines(memory[node], stream);
+	read_lines(lines, stream);
 	took = since(start);
-	stop_helper(&h, thread);
-	snprintf(further, sizeof(further), ", \"helper\": %.6g", (double)h.bytes / h.model);
-	end("shared", node, stream, took, 1, further);
+	stop_helper(h, thread);
+	snprintf(further, sizeof(further), ", \"to\": %d, \"helper\": %.6g", h->to,
+		 (double)h->bytes / h->model);
+	end(what, h->node, stream, took, 1, further);
+}
+
+static void measure_shared(int node)
+{
+	struct helper h = {.work = help_reading, .node = node, .to = node};
+
+	read_beside("shared", &h, memory[node]);
 }
 
 static void help_chasing(struct helper *h)
@@ -448,20 +454,8 @@ static void measure_migrate(int from, int to)
 static void measure_migrating(int from, int to)
 {
 	struct helper h = {.work = help_migrating, .node = from, .to = to};
-	struct times start, took;
-	pthread_t thread;
-	char further[64];
 
-	begin();
-	clear_cache(h.node);
-	thread = start_helper(&h);
-	start = now();
-	read_lines(more[from], stream);
-	took = since(start);
-	stop_helper(&h, thread);
-	snprintf(further, sizeof(further), ", \"to\": %d, \"helper\": %.6g", to,
-		 (double)h.bytes / h.model);
-	end("migrating", from, stream, took, 1, further);
+	read_beside("migrating", &h, more[from]);
 	for (size_t at = 0; at + PAGES * PAGE <= stream; at += PAGES * PAGE)
 		move(memory[from] + at, PAGES, from);
 }
