@@ -74,7 +74,7 @@ def build(*, cache: Cache | None = None) -> Path:
             libraries = [_dump(image.disk, path, scratch / "guest") for path in _GUEST_LIBRARIES]
         header = scratch / "old" / "bits" / "hashtable.h"
         header.parent.mkdir(parents=True)
-        header.write_text(old_hashtable(_host_header(compiler).read_text()))
+        header.write_text(old_hashtable(host_header(compiler).read_text()))
         _compile(compiler, folder, scratch, tensorflow, libraries)
         shutil.rmtree(scratch)
         return {"image": image.entry.key}
@@ -144,7 +144,7 @@ def _link(disk: Path, path: str) -> str | None:
     return match[1] if match else None
 
 
-def _host_header(compiler: str) -> Path:
+def host_header(compiler: str) -> Path:
     """The compiler's own <bits/hashtable.h>."""
     said = run([compiler, "-xc++", "-E", "-", "-H"], stdin="#include <unordered_map>\n")
     return Path(next(w for w in said.stderr.split() if w.endswith("/bits/hashtable.h")))

@@ -11,6 +11,9 @@ namespace sentinel
 namespace
 {
 
+/* Moves are made in pieces, so that one which is called off in its midst ends soon. */
+constexpr size_t kPiece = 64 * kPage;
+
 /*
  * Training runs on CPU 0 and binds itself to it, which threads inherit; so ask for every other CPU,
  * whatever this thread may use. The kernel takes those that there are.

@@ -61,9 +61,6 @@ class Helpers
 	MoveStatistics take_statistics();
 
       private:
-	/* Pieces, so that a move which is called off in its midst ends soon. */
-	static constexpr size_t kPiece = 64 * kPage;
-
 	struct Order {
 		char *start;
 		size_t size;

@@ -80,8 +80,10 @@ Accesses PageCounts::sum(const char *start, size_t size) const
 		size_t first = offset / kPage;
 		size_t last = std::min(round_up(offset + size), range.size) / kPage;
 		for (size_t i = first; i < last; i++) {
-			sum.reads += range.counts[i].reads;
-			sum.writes += range.counts[i].writes;
+			uint32_t reads = range.counts[i].reads, writes = range.counts[i].writes;
+			sum.reads += reads;
+			sum.writes += writes;
+			sum.pages += reads || writes;
 		}
 	}
 	return sum;

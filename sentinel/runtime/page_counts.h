@@ -15,6 +15,7 @@ namespace sentinel
 
 struct Accesses {
 	uint64_t reads = 0, writes = 0;
+	uint64_t pages = 0; /* with any */
 };
 
 class PageCounts

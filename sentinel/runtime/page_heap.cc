@@ -14,13 +14,16 @@ PageHeap::PageHeap(size_t capacity, size_t keep, bool rotate)
 		free_[0] = mapping_.size();
 }
 
-char *PageHeap::take(Free::iterator range, size_t size)
+/* `size` bytes at `offset`, which are in `range`. */
+char *PageHeap::take(Free::iterator range, size_t offset, size_t size)
 {
-	size_t offset = range->first, rest = range->second - size;
+	size_t start = range->first, end = start + range->second;
 
 	free_.erase(range);
-	if (rest)
-		free_[offset + size] = rest;
+	if (start < offset)
+		free_[start] = offset - start;
+	if (offset + size < end)
+		free_[offset + size] = end - offset - size;
 	used_ += size;
 	top_ = std::max(top_, offset + size);
 	next_ = offset + size;
@@ -34,13 +37,18 @@ char *PageHeap::allocate(size_t size)
 	auto fits = [size](const Free::value_type &range) { return range.second >= size; };
 	auto start = rotate_ ? free_.lower_bound(next_) : free_.begin();
 
+	if (rotate_ && start != free_.begin()) {
+		auto around = std::prev(start);
+		if (around->first + around->second >= next_ + size)
+			return take(around, next_, size);
+	}
 	auto range = std::find_if(start, free_.end(), fits);
 	if (range == free_.end()) {
 		range = std::find_if(free_.begin(), start, fits);
 		if (range == start)
 			return nullptr;
 	}
-	return take(range, size);
+	return take(range, range->first, size);
 }
 
 void PageHeap::release(char *p, size_t size)

@@ -53,7 +53,7 @@ class PageHeap
       private:
 	using Free = std::map<size_t, size_t>; /* offset -> size; neighbours are one */
 
-	char *take(Free::iterator range, size_t size);
+	char *take(Free::iterator range, size_t offset, size_t size);
 
 	Mapping mapping_;
 	Free free_;

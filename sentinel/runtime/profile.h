@@ -31,6 +31,7 @@ struct ProfiledTensor {
 	std::string name; /* if op is -1 */
 	bool counted;	  /* reads and writes are the kernel's */
 	uint64_t reads, writes;
+	size_t touched;	       /* bytes of its pages that were accessed; all, if nobody knows */
 	std::vector<Use> uses; /* in order of position */
 };
 

@@ -23,10 +23,8 @@ int Recorder::here()
 int Recorder::op_begin(const std::string &name, const std::string &type, int occurrence,
 		       uint64_t now)
 {
-	if (profile_.ops.empty()) {
+	if (profile_.ops.empty())
 		begun_ = now;
-		threads_.emplace(std::this_thread::get_id(), 0); /* the one that computes */
-	}
 	profile_.ops.push_back({name, type, 0, occurrence, now - begun_, now - begun_});
 	keyless_ = 0;
 	return here();
@@ -45,6 +43,7 @@ int Recorder::add(const char *start, size_t size, bool own_pages)
 	t.op = t.birth = -1;
 	t.death = kAlive;
 	t.size = size;
+	t.touched = round_up(size);
 	t.counted = counts_.running() && own_pages;
 	profile_.tensors.push_back(t);
 	tracked_.push_back({start, own_pages, {}});
@@ -59,7 +58,9 @@ int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages
 	t.op = op >= 0 ? op : here();
 	t.k = op >= 0 ? k : keyless_++;
 	t.birth = here();
-	t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size())).first->second;
+	if (op < 0 && here() >= 0)
+		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
+				   .first->second;
 	if (t.counted)
 		tracked_[number].before = counts_.sum(start, size);
 	return number;
@@ -82,6 +83,10 @@ void Recorder::close(int number)
 	Accesses now = counts_.sum(tracked.start, t.size);
 	t.reads = uint32_t(now.reads - tracked.before.reads);
 	t.writes = uint32_t(now.writes - tracked.before.writes);
+	/* Counters that did not begin at zero do not tell which pages of a reused range were
+	 * touched. */
+	if (tracked.before.pages == 0)
+		t.touched = now.pages * kPage;
 }
 
 void Recorder::dead(int number, int op)

@@ -74,8 +74,8 @@ class Recorder
 	};
 	const PageCounts &counts_;
 	Profile profile_{};
-	std::vector<Tracked> tracked_; /* beside profile_.tensors */
-	std::map<std::thread::id, int> threads_;
+	std::vector<Tracked> tracked_;		 /* beside profile_.tensors */
+	std::map<std::thread::id, int> threads_; /* those that ran no operation, from 1 */
 	int keyless_ = 0; /* allocations of the operation's other threads, so far */
 	uint64_t begun_ = 0;
 	uint64_t foreign_ = 0, foreign_bytes_ = 0;

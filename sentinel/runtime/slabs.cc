@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slabs.h"
 
-#include <algorithm>
 #include <iterator>
 
 namespace sentinel
@@ -14,7 +13,7 @@ size_t Slabs::class_of(size_t size)
 
 	while (step * 8 < size)
 		step *= 2;
-	return std::max((size + step - 1) / step * step, kAlignment);
+	return (size + step - 1) / step * step;
 }
 
 char *Slabs::allocate(size_t size)
