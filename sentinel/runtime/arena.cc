@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "arena.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace sentinel
+{
+
+char *Arena::claim(size_t offset, size_t size)
+{
+	size_t end = offset + size;
+
+	if (end < offset || end > mapping_.size())
+		return nullptr;
+	auto next = live_.lower_bound(offset);
+	if (next != live_.end() && next->first < end)
+		return nullptr;
+	if (next != live_.begin() && std::prev(next)->second > offset)
+		return nullptr;
+	live_.emplace_hint(next, offset, end);
+	used_ += size;
+	return mapping_.base() + offset;
+}
+
+void Arena::release(char *p)
+{
+	auto self = live_.find(p - mapping_.base());
+	size_t first = round_down(self->first), last = round_up(self->second);
+
+	used_ -= self->second - self->first;
+	auto next = live_.erase(self);
+	if (!give_back_)
+		return;
+	/* A neighbour keeps the page that it shares. */
+	if (next != live_.begin())
+		first = std::max(first, round_up(std::prev(next)->second));
+	if (next != live_.end())
+		last = std::min(last, round_down(next->first));
+	if (first < last)
+		mapping_.give_back(first, last - first);
+}
+
+} // namespace sentinel

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plain C interface, for sentinel/guest/runtime.py. All of it may be called from any thread. */
+#ifndef SENTINEL_RUNTIME_C_API_H
+#define SENTINEL_RUNTIME_C_API_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/*
+ * 1: registered with TensorFlow. 0: too late, TensorFlow has allocated already; nothing was
+ * registered, and the rest of this interface does nothing useful.
+ */
+int sentinel_registered(void);
+
+/* How many devices TensorFlow has made of ours: 0 means that it has not made a session yet. */
+int sentinel_devices(void);
+
+/* Around what is one step of training. */
+void sentinel_step_begin(void);
+void sentinel_step_end(void);
+
+/* Record the next two steps. */
+void sentinel_profile_begin(void);
+/* The profile as JSON, to be freed by sentinel_free(), or NULL if no step ran since. */
+char *sentinel_profile_end(int inter_op, int intra_op);
+
+/*
+ * Carry out this plan (JSON) from the next step on. 0, or -1 with one line of why not in `error`,
+ * of `size` bytes; then nothing has changed.
+ */
+int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size);
+/* Go on without a plan. Not within a step. */
+void sentinel_plan_end(void);
+
+/* Whether the plan no longer fits what is trained. */
+int sentinel_reprofile(void);
+
+/* Statistics as JSON, to be freed by sentinel_free(). Looks up where all pages are: not for each
+ * step where time matters. */
+char *sentinel_statistics(void);
+void sentinel_free(char *text);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

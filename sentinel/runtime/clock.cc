@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clock.h"
+
+#include "../markers/sentinel_markers.h"
+
+namespace sentinel
+{
+
+uint64_t now_ns()
+{
+	return sentinel_now_ns();
+}
+
+bool modelled()
+{
+	return sentinel_clock_page() != nullptr;
+}
+
+} // namespace sentinel

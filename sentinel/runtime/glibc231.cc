@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What headers of Debian 12 (gcc 12, glibc 2.36) refer to and libraries of Debian 11 do not have.
+ */
+#include <cstdlib>
+
+extern "C" {
+extern __attribute__((visibility("hidden"))) char __libc_single_threaded;
+char __libc_single_threaded = 0; /* it never is: TensorFlow has threads */
+}
+
+namespace std
+{
+__attribute__((visibility("hidden"))) void __throw_bad_array_new_length()
+{
+	abort();
+}
+} // namespace std

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The threads that move pages: one promotes, one demotes (section 5 of the paper), each in the
+ * order of its orders. They stay off CPU 0, which computes, where there are others.
+ */
+#ifndef SENTINEL_RUNTIME_HELPERS_H
+#define SENTINEL_RUNTIME_HELPERS_H
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <mutex>
+#include <thread>
+
+#include "memory.h"
+
+namespace sentinel
+{
+
+/* Moves the pages of [start, start + size) to `node`. Called by several threads at once. */
+using MoveFunction = std::function<Moved(char *start, size_t size, int node)>;
+
+struct MoveStatistics {
+	uint64_t promoted = 0, demoted = 0; /* bytes that are where they should be now */
+	uint64_t failed = 0;		    /* bytes that are not, though tried twice */
+	uint64_t absent = 0;		    /* bytes that nobody had touched */
+	uint64_t retried = 0;		    /* moves that needed a second try */
+	uint64_t cancelled = 0;		    /* bytes of moves that were called off */
+};
+
+class Helpers
+{
+      public:
+	explicit Helpers(MoveFunction move);
+	/* Calls off what has not begun, and joins the threads. */
+	~Helpers();
+	Helpers(const Helpers &) = delete;
+	Helpers &operator=(const Helpers &) = delete;
+
+	/*
+	 * Order a move of whole pages. Moves that overlap are carried out in the order of their
+	 * orders; a demotion that has not begun is called off by a promotion of the same pages, and
+	 * vice versa.
+	 */
+	void order(char *start, size_t size, int node, int before);
+
+	/* Bytes of promotions to be done before `position` that are not. */
+	size_t late(int position);
+
+	/* Wait until these are done. */
+	void wait(int position);
+
+	/* Call off what of these has not begun; what has goes on to the end of its piece. */
+	void leave(int position);
+
+	/* Wait until nothing is left to do. */
+	void drain();
+
+	/* Since the last call. */
+	MoveStatistics take_statistics();
+
+      private:
+	struct Order {
+		char *start;
+		size_t size;
+		int node, before;
+		bool running = false, cancelled = false;
+	};
+	using Orders = std::list<Order>;
+
+	void run(int node);
+	Orders::iterator next(int node);
+	bool pending(int position) const;
+	bool demoting(const Order *before) const;
+	void carry_out(Orders::iterator order, std::unique_lock<std::mutex> &lock);
+	void add(const Moved &moved, int node);
+
+	MoveFunction move_;
+	std::mutex mutex_;
+	std::condition_variable changed_;
+	Orders orders_; /* oldest first */
+	MoveStatistics statistics_;
+	bool stop_ = false;
+	std::thread threads_[2]; /* by node */
+};
+
+} // namespace sentinel
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory.h"
+
+#include <linux/mempolicy.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <new>
+
+namespace sentinel
+{
+
+bool node_exists(int node)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d", node);
+	return access(path, F_OK) == 0;
+}
+
+size_t machine_memory()
+{
+	return size_t(sysconf(_SC_PHYS_PAGES)) * kPage;
+}
+
+Moved move_pages(char *start, size_t size, int node, size_t batch)
+{
+	std::vector<void *> pages;
+	std::vector<int> nodes(batch, node), status(batch);
+	Moved sum;
+
+	for (size_t done = 0; done < size; done += pages.size() * kPage) {
+		size_t count = std::min(batch, (size - done) / kPage);
+		pages.resize(count);
+		for (size_t i = 0; i < count; i++)
+			pages[i] = start + done + i * kPage;
+		std::fill(status.begin(), status.end(), -EAGAIN);
+		long rc = syscall(SYS_move_pages, 0, count, pages.data(), nodes.data(),
+				  status.data(), MPOL_MF_MOVE);
+		for (size_t i = 0; i < count; i++) {
+			/* A call that fails as a whole says nothing of single pages. */
+			if (rc < 0)
+				sum.failed += kPage;
+			else if (status[i] == node)
+				sum.moved += kPage;
+			else if (status[i] == -ENOENT || status[i] == -EFAULT)
+				sum.absent +=
+					kPage; /* EFAULT is the zero page, which was read only */
+			else
+				sum.failed += kPage;
+		}
+	}
+	return sum;
+}
+
+std::vector<size_t> residency(const char *start, size_t size, int nodes)
+{
+	constexpr size_t kBatch = 4096;
+	std::vector<size_t> bytes(nodes);
+	std::vector<const void *> pages(kBatch);
+	std::vector<int> status(kBatch);
+
+	for (size_t done = 0; done < size; done += kBatch * kPage) {
+		size_t count = std::min(kBatch, (size - done) / kPage);
+		for (size_t i = 0; i < count; i++)
+			pages[i] = start + done + i * kPage;
+		if (syscall(SYS_move_pages, 0, count, pages.data(), nullptr, status.data(), 0) < 0)
+			continue;
+		for (size_t i = 0; i < count; i++)
+			if (status[i] >= 0 && status[i] < nodes)
+				bytes[status[i]] += kPage;
+	}
+	return bytes;
+}
+
+Mapping::Mapping(size_t size) : size_(round_up(size))
+{
+	/* Not of size 0, which mmap refuses: an empty pool is one that nothing fits into. */
+	void *p = mmap(nullptr, std::max(size_, kPage), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		throw std::bad_alloc();
+	base_ = static_cast<char *>(p);
+	madvise(base_, std::max(size_, kPage), MADV_NOHUGEPAGE);
+}
+
+Mapping::~Mapping()
+{
+	munmap(base_, std::max(size_, kPage));
+}
+
+bool Mapping::prefer(size_t offset, size_t size, int node)
+{
+	unsigned long mask = 1ul << node;
+
+	/* The kernel takes one off the number of bits. */
+	return syscall(SYS_mbind, base_ + offset, size, MPOL_PREFERRED, &mask, 8 * sizeof(mask) + 1,
+		       0) == 0;
+}
+
+void Mapping::give_back(size_t offset, size_t size)
+{
+	if (size)
+		madvise(base_ + offset, size, MADV_DONTNEED);
+}
+
+} // namespace sentinel

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The profile of one step, as docs/sentinel.md describes it. Positions count operations. */
+#ifndef SENTINEL_RUNTIME_PROFILE_H
+#define SENTINEL_RUNTIME_PROFILE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sentinel
+{
+
+struct ProfiledOp {
+	std::string name, type;
+	int layer, occurrence;
+	uint64_t begin_ns, end_ns; /* since the step began */
+};
+
+struct Use {
+	int position;
+	uint64_t reads, writes;
+};
+
+struct ProfiledTensor {
+	int op, k; /* position of the operation that allocated it, or -1; which of its allocations
+		    */
+	size_t size;
+	int birth, death, thread;
+	bool scratch;
+	std::string name; /* if op is -1 */
+	bool counted;	  /* reads and writes are the kernel's */
+	uint64_t reads, writes;
+	size_t touched;	       /* bytes of its pages that were accessed; all, if nobody knows */
+	std::vector<Use> uses; /* in order of position */
+};
+
+struct Profile {
+	std::string graph;
+	bool kernel_counts, model_clock;
+	uint64_t step_ns, profiled_step_ns;
+	std::vector<ProfiledOp> ops;
+	std::vector<ProfiledTensor> tensors;
+	std::vector<std::string> warnings;
+};
+
+/* sha256 of the operations' names in order, each followed by a newline. */
+std::string graph_of(const std::vector<ProfiledOp> &ops);
+
+/* `inter_op` and `intra_op`: threads of the session, which this library is not told. */
+std::string to_json(const Profile &profile, int inter_op, int intra_op);
+
+} // namespace sentinel
+
+#endif

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime.h"
+
+#include <cstdio>
+
+#include "clock.h"
+
+namespace sentinel
+{
+namespace
+{
+
+thread_local OpContext context;
+
+/* A plan that misses more than one tensor in so many, in so many steps on end, fits no longer. */
+constexpr size_t kMissesAllowed = 20;
+constexpr uint64_t kMisfitsAllowed = 2;
+
+} // namespace
+
+Runtime &Runtime::instance()
+{
+	static Runtime *runtime = new Runtime; /* leaked on purpose: see above */
+	return *runtime;
+}
+
+/*
+ * Half the machine's memory for each pool: the kernel's page-access counters take no more pages
+ * than the machine has, and two pools are profiled.
+ */
+Runtime::Runtime() : memory_(round_down(machine_memory() / 2))
+{
+}
+
+void Runtime::say(const std::string &line)
+{
+	fprintf(stderr, "sentinel: %s\n", line.c_str());
+}
+
+/* ---- allocation ---- */
+
+TensorMemory::Found Runtime::claim_planned(size_t size)
+{
+	if (!context.op) {
+		misses_.keyless += position_ >= 0;
+		return memory_.end();
+	}
+	int k = context.allocations;
+	if (context.op->planned) {
+		for (int index : *context.op->planned) {
+			const PlannedTensor &t = plan_->tensors[index];
+			if (t.k != k || t.occurrence != context.occurrence || t.size != size)
+				continue;
+			auto block = memory_.claim(t.short_lived ? Pool::reserved : Pool::arena,
+						   t.offset, size);
+			if (block == memory_.end()) {
+				misses_.busy++;
+				misses_.bytes += size;
+			}
+			return block;
+		}
+	}
+	misses_.unknown++;
+	misses_.bytes += size;
+	return memory_.end();
+}
+
+void *Runtime::allocate(size_t alignment, size_t size)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+	auto block = memory_.end();
+	Pool pool = plan_ ? Pool::unplanned : Pool::ordinary;
+
+	if (in_step_ && plan_)
+		block = claim_planned(size);
+	else if (counts_ && recorder_)
+		pool = Pool::profile;
+	if (block == memory_.end())
+		block = memory_.allocate(pool, alignment, size);
+	if (block == memory_.end() && pool != Pool::ordinary) {
+		profile_full_ |= pool == Pool::profile;
+		block = memory_.allocate(Pool::ordinary, alignment, size);
+	}
+	if (block == memory_.end())
+		return nullptr;
+	if (recorder_)
+		block->second.record = recorder_->born(
+			block->first, block->second.size, context.op ? context.position : -1,
+			context.allocations, block->second.capacity != 0);
+	if (context.op) {
+		block->second.step = step_;
+		context.allocations++;
+	}
+	return const_cast<char *>(block->first);
+}
+
+void Runtime::release(void *p)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+	auto block = memory_.find(p);
+
+	if (block == memory_.end() || block->first != p) {
+		say("something was given back that was never allocated");
+		return;
+	}
+	if (recorder_ && block->second.record >= 0)
+		recorder_->dead(block->second.record, context.op ? context.position : -1);
+	if (!block->second.name.empty()) {
+		auto named = named_.find(block->second.name);
+		if (named != named_.end() && named->second == p)
+			named_.erase(named);
+	}
+	memory_.release(block);
+}
+
+size_t Runtime::size_of(const void *p)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+	auto block = memory_.find(p);
+
+	return block == memory_.end() ? 0 : block->second.size;
+}
+
+size_t Runtime::live()
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	return memory_.total().live;
+}
+
+size_t Runtime::peak()
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	return memory_.total().peak;
+}
+
+uint64_t Runtime::allocations()
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	return memory_.total().allocations;
+}
+
+/* ---- operations ---- */
+
+Op *Runtime::op_begin(const void *kernel, const std::string &name, const std::string &type,
+		      int64_t id, OpContext &before)
+{
+	if (id < 0)
+		return nullptr;
+	Op *op;
+	int position;
+	{
+		std::lock_guard<std::mutex> lock(mutex_);
+		if (id_ < 0)
+			id_ = id;
+		if (id_ != id || !in_step_)
+			return nullptr;
+		op = &ops_[kernel];
+		if (op->name != name || op->type != type) {
+			/* New, or another session's at an address that was used before. */
+			*op = Op();
+			op->name = name;
+			op->type = type;
+			op->effect = effect_of(type);
+			if (plan_) {
+				auto planned = plan_->by_op.find(name);
+				if (planned != plan_->by_op.end())
+					op->planned = &planned->second;
+			}
+		}
+		if (op->step != step_) {
+			op->step = step_;
+			op->runs = 0;
+		}
+		before = context;
+		context = OpContext();
+		context.op = op;
+		context.occurrence = op->runs++;
+		context.position = position = ++position_;
+		if (recorder_)
+			recorder_->op_begin(name, type, context.occurrence, now_ns());
+		else if (planned_steps_ == 0)
+			graph_.add(name + "\n");
+	}
+	if (executor_) {
+		std::lock_guard<std::mutex> lock(advance_);
+		executor_->advance(position);
+	}
+	return op;
+}
+
+void Runtime::op_leave(const OpContext &before)
+{
+	context = before;
+}
+
+void Runtime::op_end(int position)
+{
+	if (!recording())
+		return;
+	std::lock_guard<std::mutex> lock(mutex_);
+	if (recorder_)
+		recorder_->op_end(position, now_ns());
+}
+
+int Runtime::position()
+{
+	return context.position;
+}
+
+void Runtime::used(const void *p, size_t size, int position, bool reads, bool writes)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	if (!recorder_)
+		return;
+	auto found = memory_.find(p);
+	if (found == memory_.end()) {
+		recorder_->foreign(size);
+		return;
+	}
+	Block &block = found->second;
+	if (block.record < 0) {
+		block.record = recorder_->found(found->first, block.size, block.capacity != 0);
+		recorder_->named(block.record, block.name);
+	}
+	if (reads || writes)
+		recorder_->used(block.record, position, reads, writes);
+}
+
+void Runtime::named(const void *p, const std::string &name)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+	auto found = memory_.find(p);
+
+	if (found == memory_.end() || found->second.step == step_)
+		return;
+	if (found->second.name.empty()) {
+		found->second.name = name;
+		named_[name] = found->first;
+	}
+	if (recorder_ && found->second.record >= 0)
+		recorder_->named(found->second.record, found->second.name);
+}
+
+/* ---- steps ---- */
+
+void Runtime::step_begin()
+{
+	{
+		std::lock_guard<std::mutex> lock(mutex_);
+		if (in_step_)
+			return; /* one step within another is that one */
+		if (next_plan_)
+			install();
+		in_step_ = true;
+		step_++;
+		id_ = -1;
+		position_ = -1;
+		misses_ = Misses();
+		graph_ = Sha256();
+		if (stage_ != Stage::idle)
+			begin_recording();
+		recording_ = recorder_ != nullptr;
+		watching_ = recorder_ || plan_;
+	}
+	if (executor_)
+		executor_->step_begin();
+}
+
+void Runtime::step_end()
+{
+	StepStatistics step;
+
+	if (executor_) {
+		std::lock_guard<std::mutex> lock(advance_);
+		step = executor_->step_end();
+	}
+	std::unique_lock<std::mutex> lock(mutex_);
+	if (!in_step_)
+		return;
+	in_step_ = false;
+	watching_ = recording_ = false;
+	if (recorder_)
+		finish_recording();
+	if (executor_)
+		check_step(step);
+	if (!plan_ && executor_) {
+		std::unique_ptr<Executor> over = std::move(executor_);
+		lock.unlock(); /* its threads may be resolving nothing, but they are to be joined */
+	}
+}
+
+/* ---- profile ---- */
+
+void Runtime::profile_begin()
+{
+	plan_end();
+	std::lock_guard<std::mutex> lock(mutex_);
+	stage_ = Stage::times;
+	times_.reset();
+	profile_.reset();
+	reprofile_ = false;
+}
+
+void Runtime::begin_recording()
+{
+	for (auto &block : memory_.blocks())
+		const_cast<Block &>(block.second).record = -1;
+	profile_full_ = false;
+	counts_.reset(stage_ == Stage::counts ? new PageCounts : nullptr);
+	static const PageCounts none;
+	recorder_.reset(new Recorder(counts_ ? *counts_ : none));
+	if (!counts_)
+		return;
+	Mapping *profile = memory_.mapping(Pool::profile);
+	counts_->add(profile->base(), profile->size());
+	counts_->add(memory_.mapping(Pool::ordinary)->base(), memory_.extent(Pool::ordinary));
+	if (!counts_->start())
+		recorder_->warn("no counts by the kernel: " + counts_->error());
+}
+
+void Runtime::finish_recording()
+{
+	if (profile_full_)
+		recorder_->warn("not all tensors had pages of their own: there was no room");
+	std::unique_ptr<Profile> made(new Profile(recorder_->finish(modelled())));
+	recorder_.reset();
+	if (made->ops.empty())
+		return; /* nothing ran: wait for a step in which something does */
+	if (stage_ == Stage::times) {
+		times_ = std::move(made);
+		stage_ = Stage::counts;
+		return;
+	}
+	counts_.reset();
+	stage_ = Stage::idle;
+	profile_ = std::move(made);
+	if (times_->graph != profile_->graph) {
+		profile_->warnings.push_back("the two profiled steps differ: times are of the step "
+					     "that was counted in, and too long");
+		return;
+	}
+	profile_->step_ns = times_->step_ns;
+	for (size_t i = 0; i < profile_->ops.size(); i++) {
+		profile_->ops[i].begin_ns = times_->ops[i].begin_ns;
+		profile_->ops[i].end_ns = times_->ops[i].end_ns;
+	}
+}
+
+std::unique_ptr<Profile> Runtime::profile_end()
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	stage_ = Stage::idle;
+	if (!profile_ && times_) {
+		profile_ = std::move(times_);
+		profile_->warnings.push_back("one step only: no counts by the kernel");
+	}
+	return std::move(profile_);
+}
+
+/* ---- plan ---- */
+
+void Runtime::plan_begin(const std::string &text)
+{
+	std::shared_ptr<Plan> plan(new Plan(parse_plan(text)));
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	next_plan_ = plan;
+	reprofile_ = false;
+}
+
+void Runtime::plan_end()
+{
+	std::unique_ptr<Executor> over;
+	{
+		std::lock_guard<std::mutex> lock(mutex_);
+		next_plan_.reset();
+		if (in_step_ || !plan_)
+			return;
+		over = std::move(executor_);
+		plan_.reset();
+		ops_.clear();
+	}
+}
+
+/* With the lock held, between steps. */
+void Runtime::install()
+{
+	executor_.reset();
+	ops_.clear();
+	plan_ = std::move(next_plan_);
+	planned_steps_ = misfits_ = no_such_node_ = 0;
+	memory_.plan(plan_->reserved, plan_->arena);
+	/* What nobody uses would sit in fast memory that the plan counts on. */
+	memory_.trim();
+	if (plan_->reserved)
+		no_such_node_ += !memory_.mapping(Pool::reserved)
+					  ->prefer(0, round_up(plan_->reserved), kFast);
+	for (const Group &group : plan_->groups)
+		no_such_node_ +=
+			!memory_.mapping(Pool::arena)->prefer(group.offset, group.size, group.node);
+	if (!node_exists(kSlow))
+		say("there is no memory node 1: everything stays on node 0");
+	place_named();
+	executor_.reset(new Executor(
+		*plan_, [this](const Move &move) { return resolve(move); },
+		[](char *start, size_t size, int node) { return move_pages(start, size, node); },
+		now_ns));
+}
+
+Pages Runtime::pages_of(const std::string &name)
+{
+	auto named = named_.find(name);
+
+	if (named == named_.end())
+		return Pages();
+	auto block = memory_.find(named->second);
+	uintptr_t start = reinterpret_cast<uintptr_t>(named->second);
+	size_t first = round_down(start), last = round_up(start + block->second.size);
+	return {reinterpret_cast<char *>(first), last - first};
+}
+
+Pages Runtime::resolve(const Move &move)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	if (!plan_)
+		return Pages();
+	if (move.tensor >= 0)
+		return pages_of(plan_->tensors[move.tensor].op);
+	return {memory_.mapping(Pool::arena)->base() + move.offset, move.size};
+}
+
+/* What was there before the plan is wherever it was born. */
+void Runtime::place_named()
+{
+	for (const auto &named : plan_->by_name) {
+		Pages pages = pages_of(named.first);
+		if (pages.size)
+			move_pages(pages.start, pages.size, plan_->tensors[named.second].node);
+	}
+}
+
+/* With the lock held, after a step. */
+void Runtime::check_step(const StepStatistics &step)
+{
+	last_ = step;
+	all_moves_.promoted += step.moves.promoted;
+	all_moves_.demoted += step.moves.demoted;
+	all_moves_.failed += step.moves.failed;
+	all_moves_.absent += step.moves.absent;
+	all_moves_.retried += step.moves.retried;
+	all_moves_.cancelled += step.moves.cancelled;
+	all_exposed_ns_ += step.exposed_ns;
+	all_late_ += step.late;
+	all_misses_.unknown += misses_.unknown;
+	all_misses_.busy += misses_.busy;
+	all_misses_.bytes += misses_.bytes;
+	all_misses_.keyless += misses_.keyless;
+	if (position_ < 0)
+		return; /* nothing ran */
+	bool first = planned_steps_++ == 0;
+	if (first && graph_.hex() != plan_->graph) {
+		say("the plan is of another graph (" + std::to_string(plan_->ops) +
+		    " operations, this step ran " + std::to_string(position_ + 1) +
+		    "): going on without it");
+		plan_.reset();
+		ops_.clear();
+		reprofile_ = true;
+		return;
+	}
+	if (first)
+		place_named(); /* by now all names were seen */
+	bool misfit = position_ + 1 != plan_->ops ||
+		      (misses_.unknown + misses_.busy) * kMissesAllowed > plan_->tensors.size();
+	misfits_ = misfit ? misfits_ + 1 : 0;
+	if (misfits_ >= kMisfitsAllowed)
+		reprofile_ = true;
+}
+
+/* ---- statistics ---- */
+
+std::string Runtime::statistics()
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+	std::string pools;
+	auto member = [](const char *name, uint64_t value) {
+		return std::string("\"") + name + "\": " + std::to_string(value);
+	};
+	auto moves = [&](const MoveStatistics &m) {
+		return member("promoted", m.promoted) + ", " + member("demoted", m.demoted) + ", " +
+		       member("failed", m.failed) + ", " + member("absent", m.absent) + ", " +
+		       member("retried", m.retried) + ", " + member("cancelled", m.cancelled);
+	};
+	auto misses = [&](const Misses &m) {
+		return member("unplanned", m.unknown) + ", " + member("busy", m.busy) + ", " +
+		       member("fallback_bytes", m.bytes) + ", " + member("keyless", m.keyless);
+	};
+
+	for (int i = 0; i < kPools; i++) {
+		Pool pool = Pool(i);
+		const PoolStatistics &s = memory_.statistics(pool);
+		Mapping *mapping = memory_.mapping(pool);
+		std::vector<size_t> on(2);
+		if (mapping)
+			on = residency(mapping->base(), memory_.extent(pool));
+		pools += std::string(i ? ", " : "") + "\"" + name_of(pool) + "\": {" +
+			 member("allocations", s.allocations) + ", " + member("live", s.live) +
+			 ", " + member("peak", s.peak) + ", \"resident\": [" +
+			 std::to_string(on[0]) + ", " + std::to_string(on[1]) + "]}";
+	}
+	const PoolStatistics &total = memory_.total();
+	return "{" + member("allocations", total.allocations) + ", " +
+	       member("releases", total.releases) + ", " + member("live", total.live) + ", " +
+	       member("peak", total.peak) + ", \"pools\": {" + pools + "}, " +
+	       member("steps", step_) + ", " + member("planned_steps", planned_steps_) +
+	       ", \"planned\": " + (plan_ ? "true" : "false") +
+	       ", \"reprofile\": " + (reprofile_ ? "true" : "false") + ", " +
+	       member("unbound", no_such_node_) + ", \"step\": {" +
+	       member("step_ns", last_.step_ns) + ", " + member("exposed_ns", last_.exposed_ns) +
+	       ", " + member("late", last_.late) + ", " + member("unresolved", last_.unresolved) +
+	       ", \"trial\": \"" + last_.trial + "\", " + moves(last_.moves) + ", " +
+	       misses(misses_) + "}, \"total\": {" + member("exposed_ns", all_exposed_ns_) + ", " +
+	       member("late", all_late_) + ", " + moves(all_moves_) + ", " + misses(all_misses_) +
+	       "}}";
+}
+
+} // namespace sentinel

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TensorFlow's view of the runtime's memory. */
+#ifndef SENTINEL_RUNTIME_TF_ALLOCATOR_H
+#define SENTINEL_RUNTIME_TF_ALLOCATOR_H
+
+#include "tensorflow/core/framework/allocator_registry.h"
+
+namespace sentinel
+{
+
+class TfAllocatorFactory : public tensorflow::AllocatorFactory
+{
+      public:
+	tensorflow::Allocator *CreateAllocator() override;
+	tensorflow::SubAllocator *CreateSubAllocator(int numa_node) override;
+};
+
+} // namespace sentinel
+
+#endif

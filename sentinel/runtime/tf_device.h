@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU device that tells the runtime of every operation. */
+#ifndef SENTINEL_RUNTIME_TF_DEVICE_H
+#define SENTINEL_RUNTIME_TF_DEVICE_H
+
+#define EIGEN_USE_THREADS
+
+#include "tensorflow/core/common_runtime/device_factory.h"
+
+namespace sentinel
+{
+
+class TfDeviceFactory : public tensorflow::DeviceFactory
+{
+      public:
+	tensorflow::Status
+	CreateDevices(const tensorflow::SessionOptions &options, const tensorflow::string &prefix,
+		      std::vector<std::unique_ptr<tensorflow::Device>> *devices) override;
+};
+
+} // namespace sentinel
+
+#endif

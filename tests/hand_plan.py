@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan made by hand from a profile, for tests: it is valid, and moves far more than anybody would want.
+
+Tensors that live within a layer are short-lived. Every other one is a group of its own, which goes to node 1
+and comes back at every second operation while it lives; variables do so every eight operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PAGE = 4096
+Json = dict[str, Any]
+
+
+def make(profile: Json) -> Json:
+    """A plan for the step that was profiled."""
+    names, layers = profile["ops"]["name"], profile["ops"]["layer"]
+    ops = len(names)
+    tensors: list[Json] = []
+    groups: list[Json] = []
+    moves: list[Json] = []
+    short: list[tuple[int, int, int]] = []  # (offset, end, death) of what lives
+    reserved = arena = 0
+    for t in profile["tensors"]:
+        if t["thread"] > 0 or (t["op"] < 0 and t["kind"] != "variable"):
+            continue
+        if t["op"] < 0:
+            for at in range(-1, ops, 8):
+                to = int(at % 16 < 8)
+                moves.append({"at": at, "to": to, "tensor": len(tensors), "before": min(at + 8, ops)})
+            tensors.append({"name": t["name"], "size": t["size"], "pool": "long", "offset": None, "node": 0})
+            continue
+        key = {"op": names[t["op"]], "k": t["k"], "size": t["size"]}
+        key["occurrence"] = profile["ops"]["occurrence"][t["op"]]
+        if layers[t["birth"]] == layers[min(t["death"], ops) - 1]:
+            short = [block for block in short if block[2] > t["birth"]]
+            offset = _first_fit(short, t["size"])
+            short.append((offset, offset + t["size"], t["death"]))
+            reserved = max(reserved, offset + t["size"])
+            tensors.append({**key, "pool": "short", "offset": offset})
+            continue
+        size = -(-t["size"] // PAGE) * PAGE
+        tensors.append({**key, "pool": "long", "offset": arena, "node": 0})
+        groups.append({"offset": arena, "size": size, "node": 0})
+        for n, at in enumerate(range(t["birth"] + 1, t["death"], 2)):
+            moves.append(
+                {"at": at, "to": (n + 1) % 2, "offset": arena, "size": size, "before": min(at + 2, ops)}
+            )
+        arena += size
+    return {
+        "format": "sentinel-plan",
+        "version": 1,
+        "graph": profile["graph"],
+        "ops": ops,
+        "budget": reserved + arena,
+        "reserved": reserved,
+        "arena": arena,
+        "interval_layers": 1,
+        "intervals": [0],
+        "tensors": tensors,
+        "groups": groups,
+        "moves": sorted(moves, key=lambda move: move["at"]),
+        "waits": list(range(0, ops, 4)),
+        "predicted": {},
+        "made": {"by": "hand"},
+    }
+
+
+def _first_fit(live: list[tuple[int, int, int]], size: int) -> int:
+    offset = 0
+    for start, end, _ in sorted(live):
+        if offset + size <= start:
+            break
+        offset = max(offset, -(-end // 64) * 64)
+    return offset

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* usage: runtime pools | moves | plan <PLAN | layers NAME=TYPE... | steps [PLAN STEPS [loops |
+ * extra]] */
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+void pools();
+void moves();
+void plan();
+void layers(const std::vector<std::string> &arguments);
+void steps(const std::vector<std::string> &arguments);
+
+int main(int argc, char **argv)
+{
+	std::string what = argc > 1 ? argv[1] : "";
+	std::vector<std::string> rest(argv + (argc > 1 ? 2 : 1), argv + argc);
+
+	if (what == "pools")
+		pools();
+	else if (what == "moves")
+		moves();
+	else if (what == "plan")
+		plan();
+	else if (what == "layers")
+		layers(rest);
+	else if (what == "steps")
+		steps(rest);
+	else
+		return 2;
+	return 0;
+}

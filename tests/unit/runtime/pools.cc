@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Page heap, slabs, arena and what they make together. */
+#include <cstring>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "../../../sentinel/runtime/tensor_memory.h"
+#include "check.h"
+
+using namespace sentinel;
+
+namespace
+{
+
+constexpr size_t kMiB = 1 << 20;
+
+size_t resident(const Mapping &mapping)
+{
+	std::vector<size_t> on = residency(mapping.base(), mapping.size(), 8);
+	size_t sum = 0;
+
+	for (size_t bytes : on)
+		sum += bytes;
+	return sum;
+}
+
+void page_heap()
+{
+	PageHeap heap(16 * kPage, 4 * kPage);
+	char *base = heap.mapping().base();
+	char *a = heap.allocate(1), *b = heap.allocate(2 * kPage), *c = heap.allocate(kPage);
+
+	CHECK(a == base && b == base + kPage && c == base + 3 * kPage);
+	CHECK(heap.used() == 4 * kPage && heap.top() == 4 * kPage);
+	heap.release(a, 1);
+	heap.release(c, kPage);
+	heap.release(b, 2 * kPage);
+	CHECK(heap.used() == 0);
+	CHECK(heap.allocate(17 * kPage) == nullptr);
+	CHECK(heap.allocate(16 * kPage) == base); /* one range again */
+	CHECK(heap.allocate(1) == nullptr);
+	memset(base, 1, 16 * kPage);
+	heap.release(base, 16 * kPage);
+	CHECK(resident(heap.mapping()) == 0); /* more than may be kept */
+	char *d = heap.allocate(2 * kPage);
+	memset(d, 1, 2 * kPage);
+	heap.release(d, 2 * kPage);
+	CHECK(resident(heap.mapping()) == 2 * kPage);
+	heap.trim();
+	CHECK(resident(heap.mapping()) == 0);
+}
+
+void rotating_heap()
+{
+	PageHeap heap(8 * kPage, 0, true);
+	char *base = heap.mapping().base();
+
+	for (int round = 0; round < 3; round++)
+		for (int page = 0; page < 8; page++) {
+			char *p = heap.allocate(kPage);
+			CHECK(p == base + page * kPage); /* each in turn, though all are free */
+			heap.release(p, kPage);
+		}
+	/* What lies before the place it is at is found too. */
+	char *a = heap.allocate(5 * kPage), *b = heap.allocate(2 * kPage);
+	heap.release(a, 5 * kPage);
+	CHECK(heap.allocate(4 * kPage) == base);
+	heap.release(b, 2 * kPage);
+}
+
+void slabs()
+{
+	PageHeap heap(64 * kMiB, 0);
+	Slabs small(heap);
+	std::mt19937 random(1);
+	std::map<char *, size_t> live;
+
+	for (int i = 0; i < 20000; i++) {
+		if (live.empty() || random() % 5 < 3) {
+			size_t size = 1 + random() % Slabs::kLargest;
+			char *p = small.allocate(size);
+			CHECK(p && reinterpret_cast<uintptr_t>(p) % Slabs::kAlignment == 0);
+			auto next = live.lower_bound(p);
+			CHECK(next == live.end() || p + size <= next->first);
+			CHECK(next == live.begin() ||
+			      std::prev(next)->first + std::prev(next)->second <= p);
+			live[p] = size;
+			memset(p, int(size), size);
+		} else {
+			auto some = std::next(live.begin(), random() % live.size());
+			for (size_t j = 0; j < some->second; j++)
+				CHECK(some->first[j] == char(some->second));
+			small.release(some->first);
+			live.erase(some);
+		}
+	}
+	for (auto &block : live)
+		small.release(block.first);
+	CHECK(heap.used() <= 24 * 16 * kPage); /* a chunk for each of the 16 sizes, or so */
+}
+
+void arena()
+{
+	Arena arena(8 * kPage, true);
+	char *base = arena.mapping().base();
+
+	CHECK(arena.claim(0, 8 * kPage + 1) == nullptr);
+	CHECK(arena.claim(SIZE_MAX, 2) == nullptr);
+	char *a = arena.claim(0, kPage + 100), *b = arena.claim(kPage + 128, 2 * kPage);
+	CHECK(a == base && b == base + kPage + 128);
+	CHECK(arena.claim(kPage + 99, 1) == nullptr);
+	CHECK(arena.claim(0, 1) == nullptr);
+	CHECK(arena.claim(4, 8 * kPage - 4) == nullptr);
+	char *between = arena.claim(kPage + 100, 28);
+	CHECK(between);
+	arena.release(between);
+	memset(a, 'a', kPage + 100);
+	memset(b, 'b', 2 * kPage);
+	arena.release(a);
+	CHECK(a[0] == 0 && a[kPage - 1] == 0); /* nobody's any more */
+	CHECK(a[kPage] == 'a' && b[0] == 'b'); /* b's too */
+	CHECK(arena.claim(0, 4 * kPage) == nullptr);
+	arena.release(b);
+	CHECK(a[kPage] == 0 && b[0] == 0 && arena.used() == 0);
+	CHECK(arena.claim(0, 8 * kPage) == base);
+
+	Arena keeping(kPage, false);
+	char *c = keeping.claim(0, 10);
+	memset(c, 'c', 10);
+	keeping.release(c);
+	CHECK(c[9] == 'c');
+}
+
+void tensor_memory()
+{
+	TensorMemory memory(256 * kMiB);
+	std::mt19937 random(2);
+	std::vector<TensorMemory::Found> live;
+	const Pool pools[] = {Pool::ordinary, Pool::profile, Pool::unplanned};
+
+	memory.plan(kMiB, 4 * kMiB);
+	for (int i = 0; i < 20000; i++) {
+		if (live.empty() || random() % 9 < 5) {
+			size_t size = random() % (random() % 4 ? 3000 : 300000);
+			auto block = random() % 3 ? memory.allocate(pools[random() % 3], 64, size)
+						  : memory.claim(random() % 2 ? Pool::reserved
+									      : Pool::arena,
+								 random() % kMiB, size + 1);
+			if (block == memory.end())
+				continue;
+			char *p = const_cast<char *>(block->first);
+			p[0] = p[block->second.size - 1] = char(block->second.size);
+			CHECK(memory.find(p) == block);
+			CHECK(memory.find(p + block->second.size - 1) == block);
+			if (block->second.pool == Pool::profile)
+				CHECK(reinterpret_cast<uintptr_t>(p) % kPage == 0);
+			live.push_back(block);
+		} else {
+			std::swap(live[random() % live.size()], live.back());
+			auto block = live.back();
+			live.pop_back();
+			CHECK(block->first[0] == char(block->second.size));
+			CHECK(block->first[block->second.size - 1] == char(block->second.size));
+			memory.release(block);
+		}
+		if (i % 5000 == 0)
+			memory.plan(kMiB, 4 * kMiB); /* while things live in the former pools */
+	}
+	const PoolStatistics &total = memory.total();
+	CHECK(total.allocations - total.releases == live.size());
+	for (auto block : live)
+		memory.release(block);
+	CHECK(total.live == 0 && total.peak > kMiB && memory.blocks().empty());
+	CHECK(memory.find(&memory) == memory.end());
+	CHECK(memory.allocate(Pool::ordinary, 64, 257 * kMiB) == memory.end());
+	CHECK(memory.allocate(Pool::ordinary, 2 * kPage, 1) == memory.end());
+	memory.trim();
+	for (Pool pool : pools)
+		CHECK(resident(*memory.mapping(pool)) <=
+		      2 * kMiB); /* slabs keep a chunk of each size */
+}
+
+} // namespace
+
+void pools()
+{
+	page_heap();
+	rotating_heap();
+	slabs();
+	arena();
+	tensor_memory();
+}
