@@ -66,29 +66,39 @@ def make(
     below the floor: the reserved pool plus the largest long-lived tensor.
     """
     problem = prepare(profile, budget, figures, fast_step_ns)
-    candidates = _candidates(problem)
-    best = min(candidates, key=lambda candidate: candidate.order)
+    found = candidates(problem)
+    return assemble(problem, min(found, key=lambda one: one.order), found, source=source)
+
+
+def assemble(problem: Problem, best: Candidate, found: list[Candidate], *, source: str = "") -> Plan:
+    """The plan that carries out `best`, one of the candidates `found`."""
+    profile, fast = problem.profile, best.schedule.fast
     return Plan(
         graph=profile.graph,
         ops=len(profile.ops),
-        budget=budget,
+        budget=problem.budget,
         reserved=problem.reserved,
         arena=problem.units.arena,
         interval_layers=best.layers,
         intervals=best.starts,
-        tensors=_placed(problem, best.schedule.fast),
-        groups=_groups(problem, best.schedule.fast),
+        tensors=_placed(problem, fast),
+        groups=_groups(problem, fast),
         moves=_moves(problem, best.schedule),
         waits=best.schedule.waits,
-        predicted=_predicted(problem, best, candidates),
-        made={"profile": source, "by": BY, "figures": figures_format.encode(figures)},
+        predicted=_predicted(problem, best, found),
+        made={
+            "profile": source,
+            "by": BY,
+            "figures": figures_format.encode(problem.figures),
+            "fast_step_ns": problem.fast_step_ns,
+        },
     )
 
 
-def _candidates(problem: Problem) -> list[Candidate]:
+def candidates(problem: Problem) -> list[Candidate]:
     """Without migration; as published, by interval; variants of the best of those."""
     everything = len(intervals.layer_starts(problem.profile))
-    found = [_candidate(problem, "static", everything, [0], static(problem), 0)]
+    found = [candidate(problem, "static", everything, [0], static(problem), 0)]
     if not len(problem.units):
         return found
     guess: frozenset[int] = frozenset()
@@ -131,13 +141,14 @@ def _by_interval(
     )
     if rule.headroom:
         name += ", headroom"
-    one = _candidate(problem, name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
+    one = candidate(problem, name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
     return one, frozenset(unit for unit in made.fast if problem.units.variable[unit])
 
 
-def _candidate(
+def candidate(
     problem: Problem, name: str, layers: int, starts: list[int], made: Schedule, needed: int
 ) -> Candidate:
+    """A schedule with its prediction."""
     return Candidate(
         name=name,
         layers=layers,
@@ -207,14 +218,14 @@ def _moves(problem: Problem, made: Schedule) -> list[Move]:
     return moves
 
 
-def _predicted(problem: Problem, best: Candidate, candidates: list[Candidate]) -> dict[str, Any]:
-    still = candidates[0]
+def _predicted(problem: Problem, best: Candidate, found: list[Candidate]) -> dict[str, Any]:
+    still = found[0]
     if best is still:
         why = "no plan with migration is predicted to be faster than leaving tensors where they are born"
     else:
         share = 1 - best.timeline.step_ns / still.timeline.step_ns
         why = (
-            f"shortest predicted step of {len(candidates)} candidates, "
+            f"shortest predicted step of {len(found)} candidates, "
             f"{share:.1%} shorter than without migration; exposed migration is clamped at zero"
         )
     return {
@@ -236,6 +247,6 @@ def _predicted(problem: Problem, best: Candidate, candidates: list[Candidate]) -
                 "needed_bytes": one.needed,
                 "fits": one.needed < problem.room,
             }
-            for one in candidates
+            for one in found
         ],
     }

@@ -29,6 +29,7 @@ class Problem:
 
     profile: Profile
     figures: Figures
+    fast_step_ns: float | None  # measured, if it is known
     budget: int
     classes: Ints
     short_offset: Ints  # of each tensor that is short-lived
@@ -75,6 +76,7 @@ def prepare(profile: Profile, budget: int, figures: Figures, fast_step_ns: float
     return Problem(
         profile=profile,
         figures=figures,
+        fast_step_ns=fast_step_ns,
         budget=budget,
         classes=found,
         short_offset=offsets,
