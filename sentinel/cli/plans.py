@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel plan` and `sentinel explain`: from a profile to a plan, and what there is to see in both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentinel.cli import output
+from testbed.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from sentinel.planner.figures import Figures
+    from sentinel.planner.plan import Plan
+    from sentinel.planner.profile import Profile
+    from testbed.preset import Preset
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel plan profile.json.gz --budget 20% --preset optane-6dimm
+  sentinel plan profile.json.gz --budget "14 MiB" --preset ./mine.yaml -o plan.json
+  sentinel plan profile.json.gz --budget 20% --preset cxl-asic --fast-step-ns 7.6e6 --json
+"""
+)
+@click.argument("profile", type=_FILE)
+@click.option("--budget", required=True, help="Fast memory: a size, or a share of the step's peak.")
+@click.option("--preset", required=True, metavar="NAME|FILE", help="The memories; see `sentinel preset`.")
+@click.option(
+    "--fast-step-ns", type=click.FloatRange(min=1), help="A step with everything in fast memory, if known."
+)
+@click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
+@output.json_option
+def plan(
+    profile: Path, budget: str, preset: str, fast_step_ns: float | None, out: Path | None, as_json: bool
+) -> None:
+    """Make a plan of the step in the file PROFILE: what is where, and what moves when."""
+    from sentinel.planner import budget as budgets
+    from sentinel.planner import check, classify, files, make
+    from testbed import preset as presets
+    from testbed.common.progress import note
+
+    figures = figures_of(presets.load(preset))
+    with _explained():
+        loaded = files.read_profile(profile)
+        made = make.make(
+            loaded,
+            budgets.parse(budget, classify.peak(loaded)),
+            figures,
+            fast_step_ns=fast_step_ns,
+            source=files.digest(profile),
+        )
+        broken = check.check(loaded, made)
+        if broken:
+            raise AssertionError("\n".join(["the plan is not sound:", *broken[:20]]))
+        out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
+        files.write_plan(out, made)
+    if as_json:
+        output.show_json(_summary(made))
+    else:
+        output.show(_table_of(made))
+    note(f"plan in {out}")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel explain profile.json.gz                                  sizes, lifetimes, accesses
+  sentinel explain profile.plan.json                                why this plan
+  sentinel explain profile.plan.json --profile profile.json.gz --plots plots
+  sentinel explain profile.json.gz --json
+"""
+)
+@click.argument("file", metavar="PROFILE|PLAN", type=_FILE)
+@click.option("--profile", "of", type=_FILE, help="The profile that a PLAN was made of: more can be told.")
+@click.option("--plots", type=_FILE, metavar="FOLDER", help="Write plots there, as PNG and SVG.")
+@output.json_option
+def explain(file: Path, of: Path | None, plots: Path | None, as_json: bool) -> None:
+    """Explain a profile or a plan: tables and plots."""
+    from sentinel.planner import check, files
+    from sentinel.planner.plan import Plan
+
+    with _explained():
+        first = files.read_either(file)
+        made = first if isinstance(first, Plan) else None
+        if made is None and of is not None:
+            raise UsageError("--profile belongs to a PLAN", hint=f"{file} is a profile itself")
+        profile = files.read_profile(of) if of is not None else first if made is None else None
+        assert not isinstance(profile, Plan)  # noqa: S101 (for the type checker)
+        if made is not None and profile is not None:
+            broken = check.check(profile, made)
+            if broken:
+                raise UsageError(
+                    f"{file}: {broken[0]}",
+                    hint=f"is {of} the profile it was made of? {len(broken)} rules are broken",
+                )
+    if as_json:
+        output.show_json(_everything(profile, made))
+    else:
+        _show(profile, made)
+    if plots is not None:
+        _plot(profile, made, plots)
+
+
+def figures_of(preset: Preset) -> Figures:
+    """The planner's figures of a preset: its nodes, cache, and what vCPUs stand for; one of them helps."""
+    from sentinel.planner.figures import Figures, Memory
+
+    fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
+    return Figures(
+        nodes=(fast, slow),
+        line=preset.cache.line,
+        cache=preset.cache.size,
+        page=preset.page,
+        compute=preset.compute.parallelism,
+        helper=preset.helper.parallelism,
+        helpers=1,
+    )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    from sentinel.planner.errors import BudgetError, PlannerError
+
+    try:
+        yield
+    except BudgetError as e:
+        raise UsageError(str(e), hint=f"--budget {e.floor} is the smallest that will do") from None
+    except PlannerError as e:
+        raise UsageError(str(e)) from None
+
+
+def _everything(profile: Profile | None, made: Plan | None) -> dict[str, Any]:
+    from sentinel.planner import explain as numbers
+
+    return {
+        **({"profile": numbers.characterise(profile)} if profile is not None else {}),
+        **({"plan": _summary(made)} if made is not None else {}),
+    }
+
+
+def _summary(made: Plan) -> dict[str, Any]:
+    nodes = [group.node for group in made.groups]
+    return {
+        "budget": made.budget,
+        "reserved": made.reserved,
+        "arena": made.arena,
+        "interval_layers": made.interval_layers,
+        "intervals": len(made.intervals),
+        "groups": len(nodes),
+        "born_on_node_0": nodes.count(0),
+        "promotions": sum(move.to == 0 for move in made.moves),
+        "demotions": sum(move.to == 1 for move in made.moves),
+        "predicted": made.predicted,
+        "made": made.made,
+    }
+
+
+def _show(profile: Profile | None, made: Plan | None) -> None:
+    from results.units import digits, duration, percent
+    from sentinel.planner import explain as numbers
+
+    if profile is not None:
+        step = numbers.characterise(profile)
+        lines = [
+            ("step", f"{duration(step['step_ns'])} ({step['clock']} clock), everything in slow memory"),
+            ("operations", f"{step['ops']} in {step['layers']} layers"),
+            ("tensors", f"{step['tensors']}, {output.size(step['allocated_bytes'])} allocated in the step"),
+            ("peak", output.size(step["peak_bytes"])),
+            ("accesses", f"{step['accesses']} of pages, counted by {step['counts']}"),
+            *(
+                (
+                    f"hottest {percent(hot['of_bytes'])}",
+                    f"of the bytes get {percent(hot['of_accesses'])} of accesses",
+                )
+                for hot in step["hottest"]
+            ),
+            *(("warning", warning) for warning in step["warnings"]),
+        ]
+        output.show(output.rows(("profile", ""), lines))
+        click.echo()
+        columns = ("lifetime", "size", "tensors", "of tensors", "bytes", "of accesses")
+        output.show(
+            output.rows(
+                columns,
+                [
+                    (
+                        row["lifetime"],
+                        row["size"],
+                        str(row["tensors"]),
+                        percent(row["of_tensors"]),
+                        output.size(row["bytes"]),
+                        percent(row["of_accesses"]),
+                    )
+                    for row in step["classes"]
+                ],
+            )
+        )
+    if made is None:
+        return
+    if profile is not None:
+        click.echo()
+    output.show(_table_of(made))
+    click.echo()
+    best = made.predicted["step_ns"]
+    tried = [
+        (
+            one["rule"],
+            str(one["interval_layers"]),
+            duration(one["step_ns"]),
+            digits(one["step_ns"] / best),
+            duration(one["exposed_ns"]),
+            f"{one['moves']}, {output.size(one['moved_bytes'])}",
+            output.size(one["needed_bytes"]) + ("" if one["fits"] else ", too much"),
+        )
+        for one in made.predicted.get("candidates", ())
+    ]
+    head = ("candidate", "layers", "step", "to best", "exposed", "moves", "needed at once")
+    output.show(output.rows(head, tried))
+
+
+def _table_of(made: Plan) -> Any:
+    """The plan in a few lines."""
+    from results.units import duration, percent
+
+    predicted, summary = made.predicted, _summary(made)
+    fast, slow, step = (predicted[name] for name in ("fast_ns", "slow_ns", "step_ns"))
+    lines = [
+        ("budget", f"{output.size(made.budget)}, {output.size(made.reserved)} of it for short-lived tensors"),
+        ("rule", f"{predicted['rule']}; intervals of {made.interval_layers} layers, {summary['intervals']}"),
+        ("why", str(predicted["why"])),
+        ("predicted step", f"{duration(step)}; all fast {duration(fast)}, all slow {duration(slow)}"),
+        ("of all-fast speed", percent(fast / step) if step else "-"),
+        ("exposed", duration(predicted["exposed_ns"])),
+        (
+            "moves",
+            f"{summary['promotions']} promotions, {summary['demotions']} demotions, "
+            f"{output.size(predicted['moved_bytes'])} in a step",
+        ),
+        ("groups", f"{summary['groups']}, {summary['born_on_node_0']} of them born in fast memory"),
+    ]
+    return output.rows(("plan", ""), lines)
+
+
+def _plot(profile: Profile | None, made: Plan | None, folder: Path) -> None:
+    from sentinel.cli import plan_plots
+    from testbed.common.progress import note
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = plan_plots.write(profile, made, folder)
+    except OSError as e:
+        raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None
+    note(f"plots in {folder}: {', '.join(names)}")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In the guest: `python3 -m planner PROFILE --budget 20% --figures FILE -o PLAN`.
+
+Exit status 2 and one line on standard error if there can be no plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import budget, files
+from .check import check
+from .classify import peak
+from .errors import PlannerError
+from .make import make
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make a plan; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="planner", description="Make a plan of a profile.")
+    parser.add_argument("profile", type=Path, metavar="PROFILE")
+    parser.add_argument("--budget", required=True, help="fast memory: a size, or a share of the step's peak")
+    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="of the machine")
+    parser.add_argument("--fast-step-ns", type=float, help="a step with everything in fast memory, if known")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
+    options = parser.parse_args(arguments)
+    try:
+        profile = files.read_profile(options.profile)
+        plan = make(
+            profile,
+            budget.parse(options.budget, peak(profile)),
+            files.read_figures(options.figures),
+            fast_step_ns=options.fast_step_ns,
+            source=files.digest(options.profile),
+        )
+        broken = check(profile, plan)
+        if broken:
+            raise AssertionError("a defect of the planner: " + "; ".join(broken[:5]))
+        files.write_plan(options.output, plan)
+    except PlannerError as e:
+        print(f"planner: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

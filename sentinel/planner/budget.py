@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A budget of fast memory as people write it."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import PlannerError
+
+_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse(text: str, peak: int) -> int:
+    """Bytes: `14 MiB`, `14680064`, or `20%` of the step's peak of `peak` bytes, in whole bytes, rounded down.
+
+    Raises PlannerError for what is neither.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(%|B|KiB|MiB|GiB|)", text.strip())
+    if match is None:
+        raise PlannerError(f"budget: must be a size such as 14 MiB, or a share such as 20%, not {text!r}")
+    number, unit = float(match[1]), match[2]
+    size = int(number * peak / 100) if unit == "%" else int(number * _UNITS[unit])
+    if size <= 0 or size >= 1 << 62:
+        raise PlannerError(f"budget: {text!r} is no amount of memory")
+    return size

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles, plans and figures as files: JSON, or JSON in gzip where the name ends in `.gz`.
+
+Whatever is wrong with a file is one line that begins with its name, as a FormatError.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any, Callable, TypeVar
+
+from . import figures as figures_format
+from . import plan as plan_format
+from . import profile as profile_format
+from .errors import FormatError
+from .figures import Figures
+from .plan import Plan
+from .profile import Profile
+
+_T = TypeVar("_T")
+_GZIP = b"\x1f\x8b"
+
+
+def read_profile(path: Path) -> Profile:
+    return _parsed(path, profile_format.parse)
+
+
+def read_plan(path: Path) -> Plan:
+    return _parsed(path, plan_format.parse)
+
+
+def read_figures(path: Path) -> Figures:
+    return _parsed(path, figures_format.parse)
+
+
+def read_either(path: Path) -> Profile | Plan:
+    """A profile or a plan, whichever the file says it is."""
+
+    def parse(value: Any) -> Profile | Plan:
+        kind = value.get("format") if isinstance(value, dict) else None
+        if kind not in (profile_format.FORMAT, plan_format.FORMAT):
+            raise FormatError(
+                f"format: must be {profile_format.FORMAT} or {plan_format.FORMAT}, not {kind!r}"
+            )
+        return plan_format.parse(value) if kind == plan_format.FORMAT else profile_format.parse(value)
+
+    return _parsed(path, parse)
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    _write(path, profile_format.encode(profile))
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    _write(path, plan_format.encode(plan))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file as it is, in hex."""
+    return hashlib.sha256(_bytes(path)).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise FormatError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _parsed(path: Path, parse: Callable[[Any], _T]) -> _T:
+    data = _bytes(path)
+    if data[:2] == _GZIP:  # by content: the name may have been changed on the way out of the guest
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as e:
+            raise FormatError(f"{path}: is not whole: {e}") from None
+    try:
+        value = json.loads(data)
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: is not JSON") from None
+    except (ValueError, RecursionError) as e:
+        raise FormatError(f"{path}: is not JSON, or not all of it: {e}") from None
+    try:
+        return parse(value)
+    except FormatError as e:
+        raise FormatError(f"{path}: {e}") from None
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    """Write so that a reader sees the old content or the new; equal values give equal files."""
+    data = (json.dumps(value, separators=(",", ":")) + "\n").encode()
+    if path.name.endswith(".gz"):
+        data = gzip.compress(data, compresslevel=6, mtime=0)
+    try:
+        fd, name = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
+        try:
+            with os.fdopen(fd, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+                os.fchmod(f.fileno(), 0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+    except OSError as e:
+        raise FormatError(f"{path}: cannot be written: {e.strerror}") from None

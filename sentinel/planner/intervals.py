@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migration intervals: so many layers each (paper, IV-C)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .profile import Profile
+
+if TYPE_CHECKING:
+    from .fields import Ints
+
+MOST = 12  # candidates tried; more do not find better plans
+
+
+def layer_starts(profile: Profile) -> Ints:
+    """The positions at which layers begin, from 0."""
+    return np.concatenate(([0], np.flatnonzero(np.diff(profile.ops.layer)) + 1)).astype(np.int64)
+
+
+def starts(profile: Profile, layers: int) -> Ints:
+    """The positions at which intervals of `layers` layers begin; the last interval may have fewer."""
+    return layer_starts(profile)[::layers]
+
+
+def candidates(profile: Profile) -> list[int]:
+    """The numbers of layers to try: all of them up to a dozen, else spread evenly on a scale of ratios."""
+    most = len(layer_starts(profile))
+    tried = np.geomspace(1, most, MOST) if most > MOST else np.arange(1, most + 1)
+    return [int(layers) for layers in np.unique(np.rint(tried))]

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a profile, a budget and the figures of a machine to a plan.
+
+The published objective, read literally, minimises the time of migration less the time it can hide in, and so
+always takes the largest interval. Here the time that is not hidden is never less than zero, and what is
+minimised is the predicted time of the whole step: exposed migration and the accesses that stay in slow
+memory. The number of layers of an interval is chosen by the rule as published; for the best of them variants
+of the rule are tried; and the placement without migration is a candidate like any other, so that no plan is
+predicted to be slower than it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import figures as figures_format
+from . import intervals
+from .classify import LONG, OUTSIDE, SHORT
+from .figures import Figures
+from .plan import Group, Move, Placed, Plan
+from .problem import Problem, prepare
+from .profile import Profile
+from .replay import Timeline, in_fast_memory, replay
+from .schedule import Rule, Schedule, Tables, schedule
+from .static import static
+from .visits import Visits, visits
+
+BY = "sentinel planner 1"
+_KEEP = (0.25, 0.5, 0.75, 0.9, 0.97)  # quantiles of what staying is worth, at which a unit stays
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A schedule and its prediction; `needed` is the most bytes that an interval uses (Tensor(MIL))."""
+
+    name: str
+    layers: int
+    starts: list[int]
+    schedule: Schedule
+    timeline: Timeline
+    moved_bytes: int
+    needed: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is minimised: the step's time, and of equal ones what is moved. Whole ns: sums have noise."""
+        return (round(self.timeline.step_ns), self.moved_bytes)
+
+
+def make(
+    profile: Profile,
+    budget: int,
+    figures: Figures,
+    *,
+    fast_step_ns: float | None = None,
+    source: str = "",
+) -> Plan:
+    """The plan with the shortest predicted step for `budget` bytes of node 0; equal input gives an equal
+    plan.
+
+    `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
+    the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
+    below the floor: the reserved pool plus the largest long-lived tensor.
+    """
+    problem = prepare(profile, budget, figures, fast_step_ns)
+    found = candidates(problem)
+    return assemble(problem, min(found, key=lambda one: one.order), found, source=source)
+
+
+def assemble(problem: Problem, best: Candidate, found: list[Candidate], *, source: str = "") -> Plan:
+    """The plan that carries out `best`, one of the candidates `found`."""
+    profile, fast = problem.profile, best.schedule.fast
+    return Plan(
+        graph=profile.graph,
+        ops=len(profile.ops),
+        budget=problem.budget,
+        reserved=problem.reserved,
+        arena=problem.units.arena,
+        interval_layers=best.layers,
+        intervals=best.starts,
+        tensors=_placed(problem, fast),
+        groups=_groups(problem, fast),
+        moves=_moves(problem, best.schedule),
+        waits=best.schedule.waits,
+        predicted=_predicted(problem, best, found),
+        made={
+            "profile": source,
+            "by": BY,
+            "figures": figures_format.encode(problem.figures),
+            "fast_step_ns": problem.fast_step_ns,
+        },
+    )
+
+
+def candidates(problem: Problem) -> list[Candidate]:
+    """Without migration; as published, by interval; variants of the best of those."""
+    everything = len(intervals.layer_starts(problem.profile))
+    found = [candidate(problem, "static", everything, [0], static(problem), 0)]
+    if not len(problem.units):
+        return found
+    guess: frozenset[int] = frozenset()
+    published: list[tuple[Candidate, Tables]] = []
+    for layers in intervals.candidates(problem.profile):
+        tables = Tables(problem, visits(problem, intervals.starts(problem.profile, layers)))
+        one, guess = _by_interval(problem, tables, Rule(layers), guess)
+        published.append((one, tables))
+    found += [one for one, _ in published]
+    best, tables = min(published, key=lambda pair: pair[0].order)
+    guess = frozenset(u for u in best.schedule.fast if problem.units.variable[u])
+    for rule in _variants(best.layers, tables.visits):
+        one, guess = _by_interval(problem, tables, rule, guess)
+        found.append(one)
+    return found
+
+
+def _variants(layers: int, visits: Visits) -> list[Rule]:
+    worth = visits.stay[(visits.next >= 0) & (visits.apart > 1) & np.isfinite(visits.stay)]
+    keeps = sorted({0.0, *np.quantile(worth, _KEEP).tolist()}) if len(worth) else []
+    return [
+        Rule(layers, headroom=True),
+        *(Rule(layers, keep, headroom) for keep in keeps for headroom in (False, True)),
+    ]
+
+
+def _by_interval(
+    problem: Problem, tables: Tables, rule: Rule, guess: frozenset[int]
+) -> tuple[Candidate, frozenset[int]]:
+    """A candidate, and the variables in fast memory when its step begins: a guess for the next one."""
+    made = schedule(tables, rule, guess)
+    v = tables.visits
+    needed = np.bincount(v.interval, weights=problem.units.size[v.unit])
+    name = (
+        "as published"
+        if rule == Rule(rule.layers)
+        else f"keep {rule.keep:.3g}"
+        if rule.keep < np.inf
+        else "eager"
+    )
+    if rule.headroom:
+        name += ", headroom"
+    one = candidate(problem, name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
+    return one, frozenset(unit for unit in made.fast if problem.units.variable[unit])
+
+
+def candidate(
+    problem: Problem, name: str, layers: int, starts: list[int], made: Schedule, needed: int
+) -> Candidate:
+    """A schedule with its prediction."""
+    return Candidate(
+        name=name,
+        layers=layers,
+        starts=starts,
+        schedule=made,
+        timeline=predict(problem, made),
+        moved_bytes=sum(int(problem.units.size[move.unit]) for move in made.moves),
+        needed=needed,
+    )
+
+
+def predict(problem: Problem, made: Schedule) -> Timeline:
+    """The predicted step of a schedule."""
+    born_fast = np.zeros(len(problem.units), dtype=bool)
+    born_fast[sorted(made.fast)] = True
+    fast = in_fast_memory(problem.use_unit, problem.use_position, born_fast, made.moves)
+    n = len(problem.slot)
+    saved = np.bincount(problem.use_position, weights=np.where(fast, problem.use_gain, 0.0), minlength=n)
+    times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
+    return replay(problem.slot - saved, problem.costs.lead, made.moves, times, made.waits, problem.figures)
+
+
+def _tensor_order(problem: Problem) -> list[int]:
+    return np.flatnonzero(problem.classes != OUTSIDE).tolist()
+
+
+def _placed(problem: Problem, fast: frozenset[int]) -> list[Placed]:
+    profile, units, classes = problem.profile, problem.units, problem.classes.tolist()
+    t, placed = profile.tensors, []
+    of, arena = units.of.tolist(), units.offset.tolist()
+    short, sizes, ops, ks = problem.short_offset.tolist(), t.size.tolist(), t.op.tolist(), t.k.tolist()
+    occurrence = profile.ops.occurrence.tolist()
+    for i in _tensor_order(problem):
+        op = ops[i]
+        offset = short[i] if classes[i] == SHORT else arena[i] if classes[i] == LONG else None
+        placed.append(
+            Placed(
+                op=profile.ops.name[op] if op >= 0 else None,
+                occurrence=occurrence[op] if op >= 0 else 0,
+                k=ks[i] if op >= 0 else 0,
+                size=sizes[i],
+                pool="short" if classes[i] == SHORT else "long",
+                offset=offset,
+                node=0 if classes[i] == SHORT or of[i] in fast else 1,
+                name=t.name[i] if op < 0 else None,
+            )
+        )
+    return placed
+
+
+def _groups(problem: Problem, fast: frozenset[int]) -> list[Group]:
+    units = problem.units
+    sizes = units.size.tolist()
+    return [Group(start, sizes[u], 0 if u in fast else 1) for u, start in enumerate(units.start.tolist())]
+
+
+def _moves(problem: Problem, made: Schedule) -> list[Move]:
+    units, start = problem.units, problem.units.start.tolist()
+    index = {int(units.of[i]): place for place, i in enumerate(_tensor_order(problem))}
+    moves = []
+    for unit, at, to, before in made.moves:
+        if units.variable[unit]:
+            size = int(problem.profile.tensors.size[units.of == unit][0])
+            moves.append(Move(at, to, before, None, size, index[unit]))
+        else:
+            moves.append(Move(at, to, before, start[unit], int(units.size[unit]), None))
+    return moves
+
+
+def _predicted(problem: Problem, best: Candidate, found: list[Candidate]) -> dict[str, Any]:
+    still = found[0]
+    if best is still:
+        why = "no plan with migration is predicted to be faster than leaving tensors where they are born"
+    else:
+        share = 1 - best.timeline.step_ns / still.timeline.step_ns
+        why = (
+            f"shortest predicted step of {len(found)} candidates, "
+            f"{share:.1%} shorter than without migration; exposed migration is clamped at zero"
+        )
+    return {
+        "step_ns": round(best.timeline.step_ns),
+        "moved_bytes": best.moved_bytes,
+        "exposed_ns": round(best.timeline.exposed_ns),
+        "slow_ns": round(problem.costs.slow_ns),
+        "fast_ns": round(problem.costs.fast_ns),
+        "rule": best.name,
+        "why": why,
+        "candidates": [
+            {
+                "rule": one.name,
+                "interval_layers": one.layers,
+                "step_ns": round(one.timeline.step_ns),
+                "exposed_ns": round(one.timeline.exposed_ns),
+                "moved_bytes": one.moved_bytes,
+                "moves": len(one.schedule.moves),
+                "needed_bytes": one.needed,
+                "fits": one.needed < problem.room,
+            }
+            for one in found
+        ],
+    }

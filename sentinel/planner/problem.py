@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be scheduled: units, what each saves when, how long it takes to move, how much room is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import arena, pool
+from .classify import LONG, SHORT, VARIABLES, classes
+from .cost import Costs, costs
+from .errors import BudgetError
+from .figures import Figures
+from .profile import Profile
+
+if TYPE_CHECKING:
+    from .fields import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A profile in terms of units. `room` is what the reserved pool leaves of the budget, in bytes.
+
+    Uses of units are merged by operation and sorted by unit, then position; each saves `use_gain` ns if its
+    unit is in fast memory. `slot` is the time of each operation with only the reserved pool in fast memory.
+    """
+
+    profile: Profile
+    figures: Figures
+    fast_step_ns: float | None  # measured, if it is known
+    budget: int
+    classes: Ints
+    short_offset: Ints  # of each tensor that is short-lived
+    reserved: int
+    units: arena.Units
+    costs: Costs
+    slot: Floats
+    use_unit: Ints
+    use_position: Ints
+    use_gain: Floats
+    move_ns: list[Floats]  # of each unit, to node 0 and to node 1
+
+    @property
+    def room(self) -> int:
+        return self.budget - self.reserved
+
+
+def prepare(profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None = None) -> Problem:
+    """Lay out and estimate.
+
+    Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor.
+    """
+    found = classes(profile)
+    short = np.flatnonzero(found == SHORT)
+    packed, reserved = pool.pack(profile, short)
+    lasting = profile.pages[(found == LONG) | (found == VARIABLES)]
+    largest = int(lasting.max()) * profile.page if len(lasting) else 0
+    if budget < reserved + largest:
+        raise BudgetError(
+            f"the budget of {budget} bytes is below the floor of {reserved + largest}: "
+            f"{reserved} for short-lived tensors and {largest} for the largest long-lived one",
+            floor=reserved + largest,
+        )
+    offsets = np.zeros(len(profile.tensors), dtype=np.int64)
+    offsets[short] = packed
+    units = arena.units(profile, found)
+    cost = costs(profile, figures, fast_step_ns)
+    u, n = profile.uses, len(profile.ops)
+    kept = np.bincount(u.position, weights=np.where(found[u.tensor] == SHORT, cost.gain, 0.0), minlength=n)
+    of = units.of[u.tensor]
+    moved = of >= 0
+    merged, inverse = np.unique(of[moved] * n + u.position[moved], return_inverse=True)
+    pages = (units.size // profile.page).astype(np.float64)
+    return Problem(
+        profile=profile,
+        figures=figures,
+        fast_step_ns=fast_step_ns,
+        budget=budget,
+        classes=found,
+        short_offset=offsets,
+        reserved=reserved,
+        units=units,
+        costs=cost,
+        slot=cost.slot - kept,
+        use_unit=merged // n,
+        use_position=merged % n,
+        use_gain=np.bincount(inverse, weights=cost.gain[moved], minlength=len(merged)).astype(np.float64),
+        move_ns=[pages * figures.move_ns(to, profile.page) for to in (0, 1)],
+    )

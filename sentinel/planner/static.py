@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The best placement without migration: what every plan with moves has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .problem import Problem
+from .schedule import Schedule
+
+
+def static(problem: Problem) -> Schedule:
+    """Each unit where it is born for all its life, in fast memory if there is room for all of it; hottest
+    first.
+
+    Hot is what saves most per byte.
+    """
+    units, n = problem.units, len(problem.profile.ops)
+    gain = np.bincount(problem.use_unit, weights=problem.use_gain, minlength=len(units))
+    heat = gain / units.size
+    used = np.zeros(n, dtype=np.int64)
+    fast = []
+    order = np.lexsort((np.arange(len(units)), -heat))
+    rows = zip(
+        order.tolist(), units.size[order].tolist(), units.birth[order].tolist(), units.death[order].tolist()
+    )
+    for unit, size, birth, death in rows:
+        if gain[unit] <= 0:
+            break
+        life = used[birth:death]
+        if size <= problem.room and int(life.max()) + size <= problem.room:
+            life += size
+            fast.append(unit)
+    chosen: frozenset[int] = frozenset(fast)
+    return Schedule(chosen, [], [])

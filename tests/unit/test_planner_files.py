@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles, plans and figures as files: what comes back, and what is refused with which words."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import gzip
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sentinel.planner
+from sentinel.planner import figures as figures_format
+from sentinel.planner import files
+from sentinel.planner import plan as plan_format
+from sentinel.planner import profile as profile_format
+from sentinel.planner.errors import FormatError
+from sentinel.planner.figures import Figures, Memory
+from sentinel.planner.make import make
+from tests.fakes import profiles
+
+FIGURES = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
+FOLDER = Path(sentinel.planner.__file__).parent
+
+GOOD = profiles.value(
+    [0, 0, 1, 2],
+    [1000] * 4,
+    [
+        {"size": 5000, "birth": 0, "death": 3, "uses": [[0, 0, 1], [2, 1, 0]]},
+        {"size": 100, "birth": 1, "death": 2, "uses": [[1, 1, 1]], "kind": "scratch"},
+        {"size": 8192, "birth": -1, "death": 4, "uses": [[0, 1, 0]]},
+    ],
+)
+PLAN = plan_format.encode(make(profile_format.parse(GOOD), 1 << 20, FIGURES))
+
+
+def changed(value: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
+    """A copy in which one field, found by names and indices, is another; `...` takes it away."""
+    result = copy.deepcopy(value)
+    inside: Any = result
+    for name in path[:-1]:
+        inside = inside[name]
+    if to is ...:
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = to
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_what_is_encoded_is_parsed_again(seed: int) -> None:
+    value = profiles.random_value(seed)
+    profile = profile_format.parse(value)
+    again = profile_format.encode(profile)
+    assert again == {**value, "tensors": again["tensors"]}
+    assert all(
+        {**old, **new} == new for old, new in zip(value["tensors"], again["tensors"], strict=True)
+    )  # `name` is only there where it is needed
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.json.gz"])
+def test_files_come_back_and_equal_ones_are_equal(tmp_path: Path, name: str) -> None:
+    profile = profiles.resnet()
+    path = tmp_path / name
+    files.write_profile(path, profile)
+    first = path.read_bytes()
+    files.write_profile(path, files.read_profile(path))
+    assert path.read_bytes() == first
+    assert (first[:2] == b"\x1f\x8b") == name.endswith(".gz")
+    plan = make(profile, 4 << 20, FIGURES)
+    files.write_plan(path, plan)
+    assert files.read_plan(path) == plan
+    assert files.read_either(path) == plan
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_figures_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text(json.dumps(figures_format.encode(FIGURES)))
+    assert files.read_figures(path) == FIGURES
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("format",), "sentinel-plan", "format: must be sentinel-profile, not 'sentinel-plan'"),
+        (("format",), ..., "format: is missing"),
+        (("version",), 2, "version: this planner knows version 1, not 2"),
+        (("version",), True, "version: this planner knows version 1, not True"),
+        (("graph",), "0" * 64, "graph: is not the digest of ops.name"),
+        (("graph",), 7, "graph: must be text, not 7"),
+        (("page",), 5000, "page: must be a power of two, not 5000"),
+        (("page",), 0, "page: must be a whole number from 1 on, not 0"),
+        (("counts",), "guess", "counts: must be one of kernel, ops, not 'guess'"),
+        (("clock",), None, "clock: must be one of model, guest, not None"),
+        (("threads",), [], "threads: must be an object, not a list"),
+        (("threads", "intra_op"), 0, "threads.intra_op: must be a whole number from 1 on, not 0"),
+        (("step_ns",), 1.5, "step_ns: must be a whole number from 1 on, not 1.5"),
+        (("ops",), ..., "ops: is missing"),
+        (("ops", "name"), [], "ops.name: there is no operation"),
+        (("ops", "name", 2), 5, "ops.name[2]: must be text, not 5"),
+        (("ops", "layer"), [0, 0], "ops.layer: has 2 entries, and ops.name 4"),
+        (("ops", "layer", 2), -1, "ops.layer[2]: must be from 0 to 2^62, not -1"),
+        (("ops", "layer", 3), 0, "ops.layer[3]: is less than the one before"),
+        (("ops", "begin_ns", 1), 99999, "ops.begin_ns[2]: is less than the one before"),
+        (("ops", "end_ns", 1), 999, "ops.end_ns[1]: is before its beginning"),
+        (("ops", "begin_ns", 0), 1 << 63, "ops.begin_ns[0]: must be from 0 to 2^62"),
+        (("tensors",), {}, "tensors: must be a list, not an object"),
+        (("tensors", 1), [], "tensors[1]: must be an object, not a list"),
+        (("tensors", 1, "size"), ..., "tensors[1].size: is missing"),
+        (("tensors", 1, "size"), -1, "tensors[1].size: must be from 0 to 2^62, not -1"),
+        (("tensors", 1, "size"), True, "tensors[1].size: must be a whole number, not True"),
+        (("tensors", 0, "op"), 4, "tensors[0].op: 4 is not a position before 4"),
+        (("tensors", 0, "birth"), 4, "tensors[0].birth: 4 is not a position before 4"),
+        (("tensors", 0, "birth"), -1, "tensors[0].birth: -1 and `op` do not agree"),
+        (("tensors", 0, "death"), 5, "tensors[0].death: 5 is after the step, which ends at 4"),
+        (("tensors", 0, "death"), 0, "tensors[0].death: 0 is not after its birth"),
+        (("tensors", 0, "kind"), "thing", "tensors[0].kind: must be one of tensor, variable, scratch"),
+        (("tensors", 0, "kind"), [], "tensors[0].kind: must be one of tensor, variable, scratch, not a list"),
+        (("tensors", 0, "kind"), "variable", "tensors[0].birth: 0 is in the step"),
+        (("tensors", 0, "kind"), "scratch", "tensors[0].death: 3 is not at the end of the operation"),
+        (("tensors", 2, "death"), 3, "tensors[2].death: 3 is in the step, and a variable outlives it"),
+        (("tensors", 2, "name"), ..., "tensors[2].name: is missing"),
+        (("tensors", 2, "name"), 3, "tensors[2].name: must be text, not 3"),
+        (("tensors", 0, "uses"), 3, "tensors[0].uses: must be a list, not 3"),
+        (("tensors", 0, "uses", 1), [2, 1], "tensors[0].uses[1]: must be [position, reads, writes]"),
+        (("tensors", 0, "uses", 1), [2, "1", 0], "tensors[0].uses[1]: must be a whole number, not '1'"),
+        (("tensors", 0, "uses", 1), [0, 1, 0], "tensors[0].uses[1]: position 0 is not after the one before"),
+        (("tensors", 0, "uses", 1), [3, 1, 0], "tensors[0].uses[1]: position 3 is outside the tensor's life"),
+        (("tensors", 1, "uses", 0), [0, 1, 0], "tensors[1].uses[0]: position 0 is outside the tensor's life"),
+        (("warnings",), ["a", 1], "warnings[1]: must be text, not 1"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_told_with_its_place(
+    tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
+) -> None:
+    file = tmp_path / "p.json"
+    file.write_text(json.dumps(changed(GOOD, *path, to=to)))
+    with pytest.raises(FormatError) as e:
+        files.read_profile(file)
+    assert str(e.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(e.value)
+
+
+def test_two_tensors_of_one_key_are_refused() -> None:
+    twins = [{"size": 8, "birth": 0, "death": 1, "uses": [], "k": 0}] * 2
+    with pytest.raises(FormatError, match=r"tensors\[1\]: has the key of tensors\[0\]"):
+        profiles.small([0], [1], twins)
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("format",), "sentinel-profile", "format: must be sentinel-plan, not 'sentinel-profile'"),
+        (("version",), 0, "version: this planner knows version 1, not 0"),
+        (("budget",), "1", "budget: must be a whole number from 0 on, not '1'"),
+        (("interval_layers",), 0, "interval_layers: must be a whole number from 1 on, not 0"),
+        (("intervals",), [0, "x"], "intervals[1]: must be a whole number, not 'x'"),
+        (("tensors", 0, "pool"), "mid", "tensors[0].pool: must be one of short, long, not 'mid'"),
+        (("tensors", 0, "offset"), None, "tensors[0].offset: must be a whole number from 0 on, not None"),
+        (("tensors", 0, "node"), 2, "tensors[0].node: must be a whole number from 0 to 1, not 2"),
+        (("tensors", 2, "name"), ..., "tensors[2].name: is missing"),
+        (("groups", 0, "size"), 0, "groups[0].size: must be a whole number from 1 on, not 0"),
+        (("moves",), [{"at": 0, "to": 2, "before": 1}], "moves[0].to: must be a whole number from 0 to 1"),
+        (("moves",), [{"at": 0, "to": 1, "before": 1}], "moves[0].offset: is missing"),
+        (("moves",), [{"at": 0, "to": 1, "before": 1, "tensor": 0}], "moves[0].tensor: 0 is not a variable"),
+        (("moves",), [{"at": 0, "to": 1, "before": 1, "tensor": 9}], "moves[0].tensor: 9 is not a variable"),
+        (
+            ("moves",),
+            [{"at": 0, "to": 1, "before": 1, "tensor": 2, "offset": 0, "size": 4096}],
+            "moves[0].offset: a move has either an offset or a tensor",
+        ),
+        (("predicted",), [], "predicted: must be an object, not a list"),
+        (("made",), ..., "made: is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_told_with_its_place(
+    tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
+) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(changed(PLAN, *path, to=to)))
+    with pytest.raises(FormatError) as e:
+        files.read_plan(file)
+    assert str(e.value).startswith(f"{file}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("nodes",), [], "nodes: must be two, fast and slow, not 0"),
+        (("nodes", 1, "read_latency"), 0, "nodes[1].read_latency: must be a number above 0, not 0"),
+        (("nodes", 1, "read_latency"), float("nan"), "nodes[1].read_latency: must be a number above 0"),
+        (("helpers",), 3, "helpers: must be a whole number from 1 to 2, not 3"),
+        (("page",), "1500 ns", "page: must be a number above 0, not '1500 ns'"),
+    ],
+)
+def test_what_is_wrong_with_figures_is_told_with_its_place(
+    tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
+) -> None:
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps(changed(figures_format.encode(FIGURES), *path, to=to)))
+    with pytest.raises(FormatError) as e:
+        files.read_figures(file)
+    assert str(e.value).startswith(f"{file}: {message}")
+
+
+TEXT = json.dumps(GOOD).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not JSON, or not all of it"),
+        (TEXT[:-20], "is not JSON, or not all of it"),
+        (gzip.compress(TEXT)[:-30], "is not whole"),
+        (gzip.compress(TEXT)[:11], "is not whole"),
+        (b"\x1f\x8bnonsense", "is not whole"),
+        (gzip.compress(TEXT)[:-8] + bytes(8), "is not whole"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1, 2]", "the document: must be an object, not a list"),
+        (b"null", "the document: must be an object, not None"),
+        (b'{"cells": []}', "format: is missing"),
+    ],
+)
+@pytest.mark.parametrize("read", [files.read_profile, files.read_plan, files.read_figures])
+def test_files_that_are_none(
+    tmp_path: Path, read: Callable[[Path], object], data: bytes, message: str
+) -> None:
+    file = tmp_path / "p.json.gz"
+    file.write_bytes(data)
+    with pytest.raises(FormatError) as e:
+        read(file)
+    assert str(e.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(e.value)
+
+
+def test_a_file_that_is_neither(tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text('{"format": "other"}')
+    with pytest.raises(FormatError, match=r"format: must be sentinel-profile or sentinel-plan, not 'other'"):
+        files.read_either(file)
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"none\.json: cannot be read: No such file"):
+        files.read_profile(tmp_path / "none.json")
+    with pytest.raises(FormatError, match=r"cannot be read: Is a directory"):
+        files.digest(tmp_path)
+    with pytest.raises(FormatError, match=r"none/p\.json: cannot be written: No such file"):
+        files.write_profile(tmp_path / "none" / "p.json", profile_format.parse(GOOD))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_the_package_is_for_python_3_9_and_numpy_alone(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    foreign = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            foreign |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            foreign.add((node.module or "").partition(".")[0])
+    assert foreign - sys.stdlib_module_names <= {"numpy"}
