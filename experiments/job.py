@@ -36,16 +36,21 @@ _WAIT = f"cd {_FOLDER}; until [ -e waiting ] || grep -qs exit steps.jsonl; do sl
 
 
 def code_digest() -> str:
-    """Digest of everything that is copied into the guest."""
+    """Digest of the code that is copied into the guest."""
     return files.sha256_json({p.name: p.read_text() for p in sorted(GUEST_CODE.glob("*.py"))})
 
 
-def prepare(shell: Shell, watchdog: Watchdog, job: dict[str, Any], *, within: float) -> float:
+def prepare(
+    shell: Shell, watchdog: Watchdog, job: dict[str, Any], *, within: float, runtime: Path | None = None
+) -> float:
     """Start the process and wait until it stands at its barrier.
 
-    `job` is {"model": ..., "seed": ..., "threads": ...}. Returns the guest's seconds from start to barrier.
+    `job` is {"model": ..., "seed": ..., "threads": ...}, and {"runtime": true} if the Sentinel runtime, whose
+    library is `runtime`, is to manage its tensors. Returns the guest's seconds from start to barrier.
     """
     shell.put(GUEST_CODE, "/opt/sentinel/guest")
+    if runtime is not None:
+        shell.put(runtime, "/opt/sentinel/libsentinel.so")
     shell.run(_LAUNCH, stdin=json.dumps(job))
     watchdog.progress()
     for line in _listen(shell, watchdog, _WAIT, progress=within):
@@ -64,7 +69,8 @@ def release(
 ) -> None:
     """Let the process at the barrier go, and hand each step's record to `on_step` as it ends.
 
-    `order` is {"placement": ..., "steps": n, "warmup": n}; `per_step` bounds the seconds without a record.
+    `order` is {"placement": ..., "steps": n, "warmup": n} and what else sentinel/guest/train.py knows;
+    `per_step` bounds the seconds without a record.
     Raises the watchdog's verdict, or `WorkloadError` if the process fails.
     """
     shell.run(f"cat >{_FOLDER}/barrier", stdin=json.dumps(order), timeout=per_step)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job
+from sentinel.runtime import build as runtime
 from testbed import accel, keys, snapshot, vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
@@ -41,14 +42,18 @@ def key(boot: Boot, work: dict[str, Any]) -> str:
 def waiting(boot: Boot, work: dict[str, Any], *, name: str, cache: Cache, uri: str | None = None) -> Entry:
     """The snapshot in which the process for `work` waits, made if it is not there.
 
-    `work` is {"model": ..., "seed": ..., "threads": ...}; `name` is the machine's while it is made.
+    `work` is {"model": ..., "seed": ..., "threads": ...}, with {"runtime": true} for one whose tensors the
+    Sentinel runtime manages; `name` is the machine's while it is made.
     """
+    library = runtime.build(cache=cache) if work.get("runtime") else None
 
     def fill(folder: Path) -> tuple[Saved, dict[str, Any]]:
         with vm.running(name, boot, uri=uri) as machine:
             machine.wait_ready()
             with machine.shell() as shell:
-                seconds = job.prepare(shell, machine.watchdog(), work, within=machine.limits.prepare)
+                seconds = job.prepare(
+                    shell, machine.watchdog(), work, within=machine.limits.prepare, runtime=library
+                )
                 # Pages read once on the way here would only make the snapshot larger.
                 shell.run("sync; echo 1 >/proc/sys/vm/drop_caches")
             return machine.save(folder), {
@@ -57,7 +62,7 @@ def waiting(boot: Boot, work: dict[str, Any], *, name: str, cache: Cache, uri: s
             }
 
     with step(f"Guest with {work['model']['name']} ready to train") as s:
-        wanted = key(boot, work)
+        wanted = key(boot, work if library is None else {**work, "runtime": files.sha256_file(library)})
         entry = cache.get(snapshot.KIND, wanted)
         if entry is not None:
             s.done("cached")

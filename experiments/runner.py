@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,11 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments import boot, job, prepared, provenance
+from experiments import boot, job, prepared, profiles, provenance
 from experiments.boot import Made
+from experiments.profiles import Profiled
 from experiments.suite import Cell, Plan, on_kernel
 from results import records, runs
 from results.records import Result
+from sentinel.planner import files as planner
+from sentinel.planner.errors import PlannerError
 from testbed import calibration, snapshot, vm
 from testbed.calibration import Calibration
 from testbed.common import files
@@ -183,6 +187,8 @@ class _Session:
         self._provenance = provenance.collect(made, command=command, calibration=measured)
         self._name = f"run-{os.getpid()}"
         self._waiting: dict[str, Entry] = {}
+        self._profiled: dict[str, Profiled] = {}
+        self._plans = tempfile.TemporaryDirectory(prefix="sentinel-plans-")
 
     def repeat(self, cell: Cell, number: int, shown: Step, estimate: Estimate) -> SentinelError | None:
         """Run and store one repeat; returns its failure, if it failed."""
@@ -208,6 +214,8 @@ class _Session:
         log: Path | None = None
         try:
             entry = self._snapshot(cell)
+            if cell.fast_memory is not None:
+                self._profile(entry)
             started = time.monotonic()
             estimate.begin()
             snapshot_key = entry.key
@@ -215,6 +223,7 @@ class _Session:
             saved = snapshot.load(entry, cache=self._cache)
             if self._plan.preset is not None:  # the snapshot may have been made for another one
                 saved = replace(saved, boot=replace(saved.boot, preset=self._plan.preset))
+            within, made = self._budgeted(cell, entry)
             with vm.running(self._name, saved, uri=self._uri) as machine:
                 log = machine.console_path
                 with machine.shell() as shell:
@@ -222,7 +231,10 @@ class _Session:
                         "placement": cell.placement,
                         "steps": self._plan.suite.steps,
                         "warmup": self._plan.suite.warmup,
+                        **within,
                     }
+                    if made is not None:
+                        shell.put(made, within["plan"])
                     job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
                 if self._plan.preset is not None:
                     counters.check(machine.counters_path)
@@ -252,12 +264,39 @@ class _Session:
     def _snapshot(self, cell: Cell) -> Entry:
         """The guest waiting to train the cell's model; every placement and repeat starts from it."""
         work = {"model": cell.model, "seed": self._plan.suite.seed, "threads": self._plan.suite.threads}
+        if self._plan.suite.fast_memory:
+            work["runtime"] = True
         key = files.sha256_json(work)
         if key not in self._waiting:
             self._waiting[key] = prepared.waiting(
                 self._made.boot, work, name=self._name, cache=self._cache, uri=self._uri
             )
         return self._waiting[key]
+
+    def _profile(self, entry: Entry) -> Profiled:
+        """What is known of the model that waits in the snapshot."""
+        if entry.key not in self._profiled:
+            assert self._plan.preset is not None  # noqa: S101 -- load() saw to it
+            self._profiled[entry.key] = profiles.of(
+                entry, self._plan.preset, name=self._name, cache=self._cache, uri=self._uri
+            )
+        return self._profiled[entry.key]
+
+    def _budgeted(self, cell: Cell, entry: Entry) -> tuple[dict[str, Any], Path | None]:
+        """What the order says of fast memory, and the plan's file if there is one to be carried out."""
+        if cell.fast_memory is None:
+            return {}, None
+        profiled = self._profile(entry)
+        budget = int(profiled.peak * cell.fast_memory)
+        if cell.placement != "sentinel":
+            return {"fast_memory": budget}, None
+        assert self._plan.preset is not None  # noqa: S101
+        path = Path(self._plans.name) / f"{cell.id}.json.gz"
+        try:
+            planner.write_plan(path, profiled.plan(budget, profiles.figures_of(self._plan.preset)))
+        except PlannerError as e:
+            raise WorkloadError(f"there is no plan for {cell.label}: {e}") from None
+        return {"fast_memory": budget, "plan": f"/run/sentinel/{path.name}"}, path
 
 
 def _files(console: Path | None) -> dict[str, Path]:

@@ -7,7 +7,8 @@ preset: optane-6dimm
 kernel: auto
 models:
   - { name: cnn, batch: 8 }
-placements: [fast-only, slow-only]
+placements: [fast-only, slow-only, first-touch, sentinel]
+fast_memory: [20%, 40%]
 steps: 5
 warmup: 1
 repeats: 3
@@ -16,6 +17,8 @@ seed: 7
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +40,8 @@ MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentine
 }
 
 ModelName = Literal["cnn", "lstm", "resnet20"]
-Placement = Literal["fast-only", "slow-only", "first-touch", "interleave"]
+Placement = Literal["fast-only", "slow-only", "first-touch", "interleave", "sentinel"]
+UNLIMITED = ("fast-only", "slow-only")  # no budget of fast memory makes a difference to them
 
 
 class Model(Strict):
@@ -64,6 +68,8 @@ class Suite(Strict):
     kernel: Literal["auto", "4.9", "6.1"] = "auto"
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     placements: Annotated[tuple[Placement, ...], Field(min_length=1)]
+    # Of the most memory that the model's tensors take at once; without it fast memory is all of node 0
+    fast_memory: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}%$")], ...] = ()
     steps: Annotated[int, Field(ge=1, le=100_000)] = 5
     warmup: Annotated[int, Field(ge=0, le=1000)] = 1
     repeats: Annotated[int, Field(ge=1, le=999)] = 3
@@ -87,10 +93,17 @@ class Cell:
         return str(self.resolved["placement"])
 
     @property
+    def fast_memory(self) -> float | None:
+        """The budget of fast memory, as a share of the model's peak; None if there is none."""
+        share = self.resolved.get("fast_memory")
+        return None if share is None else float(share.removesuffix("%")) / 100
+
+    @property
     def label(self) -> str:
-        """How a person names it: `resnet20 batch 8, slow-only`."""
+        """How a person names it: `resnet20 batch 8, sentinel, 20%`."""
         rest = " ".join(f"{k} {v}" for k, v in self.model.items() if k != "name")
-        return f"{self.model['name']} {rest}, {self.placement}"
+        budget = f", {self.resolved['fast_memory']}" if "fast_memory" in self.resolved else ""
+        return f"{self.model['name']} {rest}, {self.placement}{budget}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,14 @@ def load(path: Path) -> Plan:
                 ("models", i, key), f"{model.name} has no such parameter; allowed: {allowed}", at_key=True
             )
     models = [model.resolved() for model in suite.models]
-    for field, values in (("models", models), ("placements", list(suite.placements))):
+    if "sentinel" in suite.placements:
+        at = ("placements", suite.placements.index("sentinel"))
+        if not suite.fast_memory:
+            raise document.error(at, "sentinel needs `fast_memory`, such as [20%, 40%]")
+        if suite.preset is None:
+            raise document.error(at, "sentinel needs a `preset`: plans are made for what memory costs")
+    lists = (("models", models), ("placements", suite.placements), ("fast_memory", suite.fast_memory))
+    for field, values in lists:
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise document.error((field, i), "stands here twice")
@@ -139,8 +159,8 @@ def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
     """The cells of a suite, model by model: all placements of a model share its snapshot."""
     cells = []
     for model in suite.models:
-        for placement in suite.placements:
-            resolved = {
+        for placement, budget in itertools.chain.from_iterable(_budgets(suite, p) for p in suite.placements):
+            resolved: dict[str, Any] = {
                 "model": model.resolved(),
                 "placement": placement,
                 "machine": machine.model_dump(mode="json", exclude={"description"}),
@@ -150,7 +170,20 @@ def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
                 "threads": suite.threads,
                 "seed": suite.seed,
             }
+            if suite.fast_memory:
+                resolved["runtime"] = True
+            if budget is not None:
+                resolved["fast_memory"] = budget
             if preset is not None:
                 resolved["preset"] = preset.model_dump(mode="json", exclude={"description", "source"})
             cells.append(Cell(files.sha256_json(resolved)[:16], resolved))
     return cells
+
+
+def _budgets(suite: Suite, placement: Placement) -> Iterator[tuple[Placement, str | None]]:
+    """The placement with each budget it is to be measured with."""
+    if not suite.fast_memory or placement in UNLIMITED:
+        yield placement, None
+    else:
+        for budget in suite.fast_memory:
+            yield placement, budget

@@ -35,7 +35,7 @@ from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import ExitCode, SentinelError, UsageError
 
 RUN_FORMAT = 1
-REPEAT_FORMAT = 1
+REPEAT_FORMAT = 2  # 2: a step may have `runtime`
 
 Verdict = Literal[
     "usage",
@@ -113,7 +113,7 @@ class Step(_Record):
 
     `guest_ns` and `model_ns` are the step's duration by the guest's clock and by the model clock (None where
     there is none); `loss` is `float.hex()`, so that equal means equal bit for bit; `vmstat` holds what the
-    counters of /proc/vmstat grew by.
+    counters of /proc/vmstat grew by; `runtime` is what the Sentinel runtime says of it, if it was there.
     """
 
     step: int = Field(ge=0)
@@ -123,6 +123,7 @@ class Step(_Record):
     loss: str
     residency: Residency = Residency()
     vmstat: dict[str, int] = {}
+    runtime: dict[str, Any] = {}
 
     @validates("loss")
     @classmethod

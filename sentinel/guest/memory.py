@@ -23,6 +23,7 @@ PLACEMENTS = {
     "slow-only": ("bind", [1]),
     "first-touch": ("default", []),
     "interleave": ("interleave", [0, 1]),
+    "sentinel": ("default", []),  # the runtime sees to the tensors
 }
 
 

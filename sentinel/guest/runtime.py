@@ -66,6 +66,7 @@ def _open(path):
     library = ctypes.CDLL(path)
     library.sentinel_profile_end.restype = ctypes.c_void_p
     library.sentinel_statistics.restype = ctypes.c_void_p
+    library.sentinel_limit.argtypes = [ctypes.c_int, ctypes.c_size_t]
     library.sentinel_free.argtypes = [ctypes.c_void_p]
     library.sentinel_plan_begin.argtypes = [
         ctypes.c_char_p,
@@ -216,6 +217,18 @@ def load_plan(path):
     error = ctypes.create_string_buffer(1024)
     if state.library.sentinel_plan_begin(data, len(data), error, len(error)):
         raise BadPlan("%s: %s" % (path, error.value.decode("utf-8", "replace")))
+
+
+def limit(placement, budget):
+    """Without a plan, let tensors take `budget` bytes of fast memory at most. Before the first session.
+
+    "first-touch" gives it to the first tensors, "interleave" to every other page of them until it is used up;
+    the rest is on node 1.
+    """
+    if placement not in ("first-touch", "interleave"):
+        raise ValueError("within a budget there is first-touch and interleave, not %r" % (placement,))
+    if _need().library.sentinel_limit(placement == "interleave", budget):
+        raise RuntimeUnavailable("this machine has no node 1: there is nothing to limit")
 
 
 def end_plan():

@@ -4,9 +4,13 @@
     FOLDER/job.json     read at the start: {"model": {"name": ..., parameters}, "seed": n, "threads": n}
     FOLDER/barrier      a FIFO. Once the graph is built the process waits here, without a TensorFlow session
                         and so without a thread or a tensor; a machine may be saved now. What comes through is
-                        {"placement": ..., "steps": n, "warmup": n}
+                        {"placement": ..., "steps": n, "warmup": n} and, for a job with {"runtime": true}, maybe
+                        {"fast_memory": bytes, "plan": path} or {"profile": path}
     FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
     FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
+
+With a plan, TRIAL more steps go unmeasured, in which the runtime tries how to carry it out. With a profile the
+steps after the warm-up are those that are profiled.
 
 Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC of the guest, `model_ns` by the timing model's clock,
 which is null on machines without one.
@@ -14,12 +18,16 @@ which is null on machines without one.
 
 from __future__ import absolute_import, division, print_function
 
+import contextlib
 import json
 import os
 import sys
 
-from guest import memory, model
+from guest import memory, model, runtime
 from guest.model import monotonic_ns
+
+
+TRIAL = 4  # steps: one to settle, one that waits, one that does not, and one to settle again
 
 
 def build(job):
@@ -35,6 +43,8 @@ def build(job):
 
     parameters = dict(job["model"])
     name = parameters.pop("name")
+    if job.get("runtime"):
+        runtime.load()
     tf.set_random_seed(job["seed"])
     inputs, train_op, loss = models.BUILDERS[name](**parameters)
     return tf, inputs, train_op, loss
@@ -52,12 +62,21 @@ def wait_for_order(folder, started):
         return json.load(f)
 
 
+def place(order):
+    """Where memory is to be: the process's, and, within a budget of fast memory, the tensors'."""
+    if "fast_memory" not in order:
+        memory.place(order["placement"])
+    elif "plan" not in order:
+        runtime.limit(order["placement"], order["fast_memory"])
+
+
 def train(folder, job, order, graph):
     """Run the ordered steps and write a record for each."""
     import numpy as np
 
     tf, inputs, train_op, loss = graph
-    memory.place(order["placement"])
+    place(order)
+    warmup = order["warmup"] + (TRIAL if "plan" in order else 0)
     model.compute()
     data = np.random.RandomState(job["seed"])
     feed = {placeholder: make(data) for placeholder, make in inputs}
@@ -72,27 +91,41 @@ def train(folder, job, order, graph):
 
         session.run(tf.global_variables_initializer())
         model.region_begin()
-        for step in range(order["warmup"] + order["steps"]):
+        for step in range(warmup + order["steps"]):
+            if step == order["warmup"] and "plan" in order:
+                runtime.load_plan(order["plan"])
+            if step == warmup and "profile" in order:
+                runtime.start_profile(order["profile"])
             before = memory.vmstat()
             model.step_begin()
             start, model_start = monotonic_ns(), model.now_ns()
-            value = session.run([train_op, loss], feed)[1]
+            with runtime.step() if job.get("runtime") else unmanaged():
+                value = session.run([train_op, loss], feed)[1]
             end, model_end = monotonic_ns(), model.now_ns()
             model.step_end()
             after = memory.vmstat()
-            write(
-                {
-                    "step": step,
-                    "warmup": step < order["warmup"],
-                    "guest_ns": end - start,
-                    "model_ns": model_end - model_start if model.modelled() else None,
-                    "loss": float(value).hex(),
-                    "residency": memory.residency(),
-                    "vmstat": {k: after[k] - before[k] for k in after if after[k] != before[k]},
-                }
-            )
+            record = {
+                "step": step,
+                "warmup": step < warmup,
+                "guest_ns": end - start,
+                "model_ns": model_end - model_start if model.modelled() else None,
+                "loss": float(value).hex(),
+                "residency": memory.residency(),
+                "vmstat": {k: after[k] - before[k] for k in after if after[k] != before[k]},
+            }
+            if job.get("runtime"):
+                record["runtime"] = runtime.stats()
+            write(record)
         model.region_end()
+        if "profile" in order:
+            runtime.end_profile()
         write({"end": True})
+
+
+@contextlib.contextmanager
+def unmanaged():
+    """A step without the runtime."""
+    yield
 
 
 def main():

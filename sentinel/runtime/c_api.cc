@@ -59,6 +59,11 @@ void sentinel_plan_end(void)
 	Runtime::instance().plan_end();
 }
 
+int sentinel_limit(int interleave, size_t budget)
+{
+	return Runtime::instance().limit(interleave, budget) ? 0 : -1;
+}
+
 int sentinel_reprofile(void)
 {
 	return Runtime::instance().reprofile();

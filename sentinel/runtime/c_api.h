@@ -37,6 +37,13 @@ int sentinel_plan_begin(const char *text, size_t length, char *error, size_t siz
 /* Go on without a plan. Not within a step. */
 void sentinel_plan_end(void);
 
+/*
+ * Unmanaged tensors take `budget` bytes of fast memory at most: the first ones, or with
+ * `interleave` every other page until they are used up. Before the first session. -1 if there is no
+ * node 1.
+ */
+int sentinel_limit(int interleave, size_t budget);
+
 /* Whether the plan no longer fits what is trained. */
 int sentinel_reprofile(void);
 

@@ -94,13 +94,20 @@ Mapping::~Mapping()
 	munmap(base_, std::max(size_, kPage));
 }
 
+static bool bind(char *start, size_t size, int policy, unsigned long mask)
+{
+	/* The kernel takes one off the number of bits. */
+	return syscall(SYS_mbind, start, size, policy, &mask, 8 * sizeof(mask) + 1, 0) == 0;
+}
+
 bool Mapping::prefer(size_t offset, size_t size, int node)
 {
-	unsigned long mask = 1ul << node;
+	return bind(base_ + offset, size, MPOL_PREFERRED, 1ul << node);
+}
 
-	/* The kernel takes one off the number of bits. */
-	return syscall(SYS_mbind, base_ + offset, size, MPOL_PREFERRED, &mask, 8 * sizeof(mask) + 1,
-		       0) == 0;
+bool Mapping::interleave(size_t offset, size_t size)
+{
+	return bind(base_ + offset, size, MPOL_INTERLEAVE, 1ul << kFast | 1ul << kSlow);
 }
 
 void Mapping::give_back(size_t offset, size_t size)

@@ -75,6 +75,9 @@ class Mapping
 	 */
 	bool prefer(size_t offset, size_t size, int node);
 
+	/* Pages born in this part go to either node in turn. False if there is no node 1. */
+	bool interleave(size_t offset, size_t size);
+
 	/* Give the part's pages back to the system; what is read there afterwards is zero. */
 	void give_back(size_t offset, size_t size);
 

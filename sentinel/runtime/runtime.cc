@@ -128,6 +128,13 @@ size_t Runtime::live()
 	return memory_.total().live;
 }
 
+bool Runtime::limit(bool interleave, size_t budget)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	return memory_.limit(interleave, budget);
+}
+
 size_t Runtime::peak()
 {
 	std::lock_guard<std::mutex> lock(mutex_);

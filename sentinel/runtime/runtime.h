@@ -60,6 +60,9 @@ class Runtime
 	size_t peak();
 	uint64_t allocations();
 
+	/* See TensorMemory::limit(). */
+	bool limit(bool interleave, size_t budget);
+
 	/* Operations. Ask watching() first: if it is false nothing else is needed. */
 	bool watching() const
 	{

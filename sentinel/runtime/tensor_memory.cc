@@ -144,6 +144,19 @@ size_t TensorMemory::extent(Pool pool) const
 	}
 }
 
+bool TensorMemory::limit(bool interleave, size_t budget)
+{
+	Mapping &mapping = ordinary_->pages.mapping();
+	size_t fast = round_down(budget) * (interleave ? 2 : 1);
+
+	if (fast > mapping.size())
+		fast = mapping.size();
+	ordinary_->pages.trim(); /* what was touched already stays where it is */
+	if (fast && !(interleave ? mapping.interleave(0, fast) : mapping.prefer(0, fast, kFast)))
+		return false;
+	return fast == mapping.size() || mapping.prefer(fast, mapping.size() - fast, kSlow);
+}
+
 void TensorMemory::trim()
 {
 	for (Heap *each : {ordinary_.get(), profile_.get(), unplanned_.get()})

@@ -82,6 +82,13 @@ class TensorMemory
 	/* Bytes of addresses in use from the start of the pool. */
 	size_t extent(Pool pool) const;
 
+	/*
+	 * Let the ordinary pool take `budget` bytes of fast memory at most, whole pages: the first
+	 * ones it needs (it is compact), or every other one until they are used up. False if there
+	 * is no node 1.
+	 */
+	bool limit(bool interleave, size_t budget);
+
 	/* Give back all free pages of the pools without a plan. */
 	void trim();
 
