@@ -32,6 +32,7 @@ import io
 import json
 import os
 import sys
+import zlib
 
 LIBRARY = "/opt/sentinel/libsentinel.so"  # or what SENTINEL_RUNTIME names
 SKIPPED = 10  # steps before the profile: the paper's (section 5)
@@ -54,7 +55,6 @@ class _Loaded(object):
     def __init__(self, library, ops):
         self.library = library
         self.ops = ops
-        self.threads = (0, 0)  # of the session, (inter_op, intra_op); 0: TensorFlow's choice
         self.profile = None
 
 
@@ -138,11 +138,6 @@ def add_layer(tensor):
     return _need().ops.sentinel_layer(tensor)
 
 
-def set_threads(inter_op, intra_op):
-    """What the profile is to say of the session's threads; SentinelHook finds out by itself."""
-    _need().threads = (inter_op, intra_op)
-
-
 @contextlib.contextmanager
 def step():
     """Around what is one step of training: one session.run()."""
@@ -174,7 +169,7 @@ def end_profile():
     if state.profile is None:
         raise ValueError("end_profile() without start_profile()")
     path, state.profile = state.profile, None
-    text = _text(state.library, state.library.sentinel_profile_end(*state.threads))
+    text = _text(state.library, state.library.sentinel_profile_end())
     if text is None:
         raise ValueError("no step has run since start_profile(): is session.run() within step()?")
     temporary = "%s.tmp.%d" % (path, os.getpid())
@@ -205,7 +200,7 @@ def _read(path):
         if data[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as z:
                 data = z.read()
-    except (EnvironmentError, EOFError) as e:
+    except (EnvironmentError, EOFError, zlib.error) as e:
         raise BadPlan("%s: %s" % (path, getattr(e, "strerror", None) or e))
     return data
 
@@ -338,8 +333,8 @@ def SentinelHook(profile=None, plan=None, skip=SKIPPED, planner=None):  # noqa: 
     return Hook()
 
 
-def trains(graph, fetches):
-    """Whether a run of these operations (of `graph`, by name) updates variables as an optimiser does."""
+def trains(fetches):
+    """Whether a run of these operations updates variables as an optimiser does."""
     seen, todo = set(), list(fetches)
     while todo:
         op = todo.pop()

@@ -38,9 +38,9 @@ def watch(session_class, trainer):
             ops = operations(session, fetches)
         except (TypeError, ValueError, KeyError):
             return False  # something rare, or wrong: session.run() will say
-        key = (id(session.graph),) + tuple(op.name for op in ops)
+        key = (session.graph,) + tuple(op.name for op in ops)
         if key not in known:
-            known[key] = runtime.trains(session.graph, ops)
+            known[key] = runtime.trains(ops)
         return known[key]
 
     def run(self, fetches, *arguments, **named):

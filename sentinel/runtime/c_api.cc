@@ -36,11 +36,11 @@ void sentinel_profile_begin(void)
 	Runtime::instance().profile_begin();
 }
 
-char *sentinel_profile_end(int inter_op, int intra_op)
+char *sentinel_profile_end(void)
 {
 	auto profile = Runtime::instance().profile_end();
 
-	return profile ? strdup(to_json(*profile, inter_op, intra_op).c_str()) : nullptr;
+	return profile ? strdup(to_json(*profile).c_str()) : nullptr;
 }
 
 int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size)

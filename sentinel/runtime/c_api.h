@@ -27,7 +27,7 @@ void sentinel_step_end(void);
 /* Record the next two steps. */
 void sentinel_profile_begin(void);
 /* The profile as JSON, to be freed by sentinel_free(), or NULL if no step ran since. */
-char *sentinel_profile_end(int inter_op, int intra_op);
+char *sentinel_profile_end(void);
 
 /*
  * Carry out this plan (JSON) from the next step on. 0, or -1 with one line of why not in `error`,

@@ -31,19 +31,18 @@ std::string list(size_t count, const std::function<std::string(size_t)> &f,
 	return s + "]";
 }
 
-std::string to_json(const ProfiledTensor &t, int ops)
+std::string to_json(const ProfiledTensor &t)
 {
 	std::string s = "{\"op\": " + std::to_string(t.op) + ", \"k\": " + std::to_string(t.k) +
 			", \"size\": " + number(t.size) +
 			", \"birth\": " + std::to_string(t.birth) +
 			", \"death\": " + std::to_string(t.death) +
 			", \"thread\": " + std::to_string(t.thread);
-	bool lasting = t.op < 0 && t.birth < 0 && t.death >= ops;
 
 	if (t.op < 0)
 		s += ", \"name\": " + json::quoted(t.name);
 	s += std::string(", \"kind\": \"") +
-	     (lasting	  ? "variable"
+	     (t.variable  ? "variable"
 	      : t.scratch ? "scratch"
 			  : "tensor") +
 	     "\"";
@@ -68,7 +67,7 @@ std::string graph_of(const std::vector<ProfiledOp> &ops)
 	return sum.hex();
 }
 
-std::string to_json(const Profile &p, int inter_op, int intra_op)
+std::string to_json(const Profile &p)
 {
 	auto column = [&](const char *name,
 			  const std::function<std::string(const ProfiledOp &)> &f) {
@@ -80,8 +79,8 @@ std::string to_json(const Profile &p, int inter_op, int intra_op)
 	s += json::quoted(p.graph) + ",\n \"page\": " + number(kPage);
 	s += std::string(",\n \"counts\": \"") + (p.kernel_counts ? "kernel" : "ops") + "\"";
 	s += std::string(",\n \"clock\": \"") + (p.model_clock ? "model" : "guest") + "\"";
-	s += ",\n \"threads\": {\"inter_op\": " + std::to_string(inter_op) +
-	     ", \"intra_op\": " + std::to_string(intra_op) + "}";
+	s += ",\n \"threads\": {\"inter_op\": " + std::to_string(p.inter_op) +
+	     ", \"intra_op\": " + std::to_string(p.intra_op) + "}";
 	s += ",\n \"step_ns\": " + number(p.step_ns);
 	s += ",\n \"profiled_step_ns\": " + number(p.profiled_step_ns);
 	s += ",\n \"ops\": {";
@@ -94,9 +93,7 @@ std::string to_json(const Profile &p, int inter_op, int intra_op)
 	s += ",\n  " + column("begin_ns", [](const ProfiledOp &op) { return number(op.begin_ns); });
 	s += ",\n  " + column("end_ns", [](const ProfiledOp &op) { return number(op.end_ns); });
 	s += "},\n \"tensors\": " +
-	     list(
-		     p.tensors.size(),
-		     [&](size_t i) { return to_json(p.tensors[i], int(p.ops.size())); }, ",\n  ");
+	     list(p.tensors.size(), [&](size_t i) { return to_json(p.tensors[i]); }, ",\n  ");
 	s += ",\n \"warnings\": " +
 	     list(p.warnings.size(), [&](size_t i) { return json::quoted(p.warnings[i]); });
 	return s + "}\n";

@@ -27,7 +27,7 @@ struct ProfiledTensor {
 		    */
 	size_t size;
 	int birth, death, thread;
-	bool scratch;
+	bool scratch, variable;
 	std::string name; /* if op is -1 */
 	bool counted;	  /* reads and writes are the kernel's */
 	uint64_t reads, writes;
@@ -38,6 +38,7 @@ struct ProfiledTensor {
 struct Profile {
 	std::string graph;
 	bool kernel_counts, model_clock;
+	int inter_op, intra_op; /* threads of the session */
 	uint64_t step_ns, profiled_step_ns;
 	std::vector<ProfiledOp> ops;
 	std::vector<ProfiledTensor> tensors;
@@ -47,8 +48,7 @@ struct Profile {
 /* sha256 of the operations' names in order, each followed by a newline. */
 std::string graph_of(const std::vector<ProfiledOp> &ops);
 
-/* `inter_op` and `intra_op`: threads of the session, which this library is not told. */
-std::string to_json(const Profile &profile, int inter_op, int intra_op);
+std::string to_json(const Profile &profile);
 
 } // namespace sentinel
 

@@ -26,7 +26,7 @@ int Recorder::op_begin(const std::string &name, const std::string &type, int occ
 	if (profile_.ops.empty())
 		begun_ = now;
 	profile_.ops.push_back({name, type, 0, occurrence, now - begun_, now - begun_});
-	keyless_ = 0;
+	keyless_ = kKeyless;
 	return here();
 }
 
@@ -56,7 +56,7 @@ int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages
 	ProfiledTensor &t = profile_.tensors[number];
 
 	t.op = op >= 0 ? op : here();
-	t.k = op >= 0 ? k : keyless_++;
+	t.k = op >= 0 ? k : here() >= 0 ? keyless_++ : 0;
 	t.birth = here();
 	if (op < 0 && here() >= 0)
 		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
@@ -69,7 +69,10 @@ int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages
 /* The counters began with the step, so what they say is of this step from the start. */
 int Recorder::found(const char *start, size_t size, bool own_pages)
 {
-	return add(start, size, own_pages);
+	int number = add(start, size, own_pages);
+
+	profile_.tensors[number].variable = true;
+	return number;
 }
 
 /* The pages may be somebody else's afterwards. */
@@ -95,6 +98,7 @@ void Recorder::dead(int number, int op)
 
 	close(number);
 	t.death = here() + 1;
+	t.variable = false;
 	/* Threads of an operation do not know which it is. */
 	t.scratch = t.op >= 0 && t.op == here() && (op == t.op || t.thread > 0);
 }

@@ -76,7 +76,12 @@ class Recorder
 	Profile profile_{};
 	std::vector<Tracked> tracked_;		 /* beside profile_.tensors */
 	std::map<std::thread::id, int> threads_; /* those that ran no operation, from 1 */
-	int keyless_ = 0; /* allocations of the operation's other threads, so far */
+	/*
+	 * Threads that run no operation have no key that comes again; their allocations are
+	 * numbered where no operation's are, so that profiles have no key twice.
+	 */
+	static const int kKeyless = 1000000;
+	int keyless_ = kKeyless;
 	uint64_t begun_ = 0;
 	uint64_t foreign_ = 0, foreign_bytes_ = 0;
 };

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "registration.h"
 
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
 #include "tf_allocator.h"
 #include "tf_device.h"
 
@@ -32,6 +36,13 @@ template struct Open<&tf::AllocatorFactoryRegistry::first_alloc_made_>;
 
 bool register_all()
 {
+	/* TensorFlow's protobuf will find itself there twice, and abort without a word of why. */
+	const char *preloaded = getenv("LD_PRELOAD");
+	if (preloaded && strstr(preloaded, "libsentinel"))
+		fprintf(stderr,
+			"sentinel: loaded by LD_PRELOAD, which is too early: TensorFlow has to be "
+			"loaded first (guest.runtime.load(), or python2.7 -m guest.wrap)\n");
+
 	auto *allocators = tf::AllocatorFactoryRegistry::singleton();
 
 	if (allocators->*first_alloc_made())

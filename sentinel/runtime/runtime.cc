@@ -254,6 +254,14 @@ void Runtime::named(const void *p, const std::string &name)
 
 /* ---- steps ---- */
 
+void Runtime::threads(int inter_op, int intra_op)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	inter_op_ = inter_op;
+	intra_op_ = intra_op;
+}
+
 void Runtime::step_begin()
 {
 	{
@@ -334,6 +342,8 @@ void Runtime::finish_recording()
 	if (profile_full_)
 		recorder_->warn("not all tensors had pages of their own: there was no room");
 	std::unique_ptr<Profile> made(new Profile(recorder_->finish(modelled())));
+	made->inter_op = inter_op_;
+	made->intra_op = intra_op_;
 	recorder_.reset();
 	if (made->ops.empty())
 		return; /* nothing ran: wait for a step in which something does */

@@ -89,6 +89,9 @@ class Runtime
 	/* The memory at `p`, if older than this step, is called `name`. */
 	void named(const void *p, const std::string &name);
 
+	/* A session is made, with so many threads. */
+	void threads(int inter_op, int intra_op);
+
 	/* Steps. */
 	void step_begin();
 	void step_end();
@@ -150,6 +153,7 @@ class Runtime
 	std::unique_ptr<Recorder> recorder_;
 	std::unique_ptr<Profile> times_, profile_;
 	bool profile_full_ = false;
+	int inter_op_ = 1, intra_op_ = 1;
 
 	std::shared_ptr<Plan> plan_, next_plan_;
 	std::mutex advance_; /* one operation at a time drives the executor */

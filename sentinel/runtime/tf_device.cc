@@ -10,6 +10,7 @@
 #include "tensorflow/core/common_runtime/threadpool_device.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/platform/cpu_info.h"
 #include "tensorflow/core/public/session_options.h"
 
 namespace tf = tensorflow;
@@ -50,7 +51,8 @@ class Tensors
 			return;
 		for (int i = 0; i < c->num_outputs(); i++) {
 			tf::Tensor *t = c->mutable_output(i);
-			if (!t)
+			/* A handle of a variable is a tensor too, but not the variable's. */
+			if (!t || t->dtype() == tf::DT_RESOURCE)
 				continue;
 			/* A reference to a variable is no writing of it; what writes has it as an
 			 * input. */
@@ -178,6 +180,10 @@ tf::Status TfDeviceFactory::CreateDevices(const tf::SessionOptions &options,
 	 */
 	own.config.mutable_experimental()->set_use_numa_affinity(true);
 	locality.set_numa_node(0);
+	/* 0 is "as many as there are CPUs" to TensorFlow. */
+	auto threads = [](int asked) { return asked > 0 ? asked : tf::port::NumSchedulableCPUs(); };
+	Runtime::instance().threads(threads(options.config.inter_op_parallelism_threads()),
+				    threads(options.config.intra_op_parallelism_threads()));
 	for (int i = 0; i < count; i++) {
 		tf::string name = tf::strings::StrCat(prefix, "/device:CPU:", i);
 		tf::Allocator *allocator = tf::ProcessState::singleton()->GetCPUAllocator(0);

@@ -107,10 +107,10 @@ def test_tensors_have_births_uses_and_deaths(profile: Json) -> None:
     }
     assert seen == {
         "w": (large, -1, 7, "variable", 2 * pages, 0, [[2, 1, 0], [6, 1, 0]]),
-        "_arg_x": (small, -1, 7, "variable", 1, 0, [[2, 1, 0]]),
-        (1, 0, 1): (small, 1, 2, "scratch", 0, 0, []),  # of TensorFlow's own execution
+        "_arg_x": (small, -1, 7, "tensor", 1, 0, [[2, 1, 0]]),
+        (1, 1000000, 1): (small, 1, 2, "scratch", 0, 0, []),  # of TensorFlow's own execution
         (2, 0, 0): (large, 2, 3, "scratch", 0, pages, [[2, 0, 1]]),
-        (2, 0, 2): (small, 2, 3, "scratch", 0, 1, [[2, 0, 1]]),  # by another thread
+        (2, 1000000, 2): (small, 2, 3, "scratch", 0, 1, [[2, 0, 1]]),  # by another thread
         (2, 1, 0): (large, 2, 7, "tensor", 3 * pages, pages, [[2, 0, 1], [3, 1, 0], [4, 1, 0], [6, 1, 0]]),
         (3, 0, 0): (small, 3, 4, "scratch", 1, 1, [[3, 1, 1]]),
         (4, 0, 0): (small, 4, 6, "tensor", 2, 1, [[4, 1, 1], [5, 1, 0]]),

@@ -145,7 +145,7 @@ std::string profile(Network &network, int count)
 	for (int i = 0; i < count; i++)
 		network.step();
 	auto profile = runtime.profile_end();
-	return profile ? to_json(*profile, 1, 1) : "none";
+	return profile ? to_json(*profile) : "none";
 }
 
 } // namespace

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime's Python side without TensorFlow: files, messages, and what is called when."""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.test_guest_memory import load
+
+PROFILE = {"format": "sentinel-profile", "ops": {"name": ["ä"]}}
+
+
+class Library:
+    """What the C library does, as far as Python can tell."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.profile: str | None = json.dumps(PROFILE, ensure_ascii=False)
+        self.refusal = b""
+        self.plan = b""
+        self._texts: dict[int, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.calls.append(name.removeprefix("sentinel_"))
+
+    def _lent(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        buffer = ctypes.create_string_buffer(text.encode())
+        self._texts[ctypes.addressof(buffer)] = buffer
+        return ctypes.addressof(buffer)
+
+    def sentinel_profile_end(self) -> int | None:
+        self.calls.append("profile_end")
+        return self._lent(self.profile)
+
+    def sentinel_statistics(self) -> int | None:
+        return self._lent('{"steps": 3}')
+
+    def sentinel_free(self, pointer: int) -> None:
+        del self._texts[pointer]
+
+    def sentinel_plan_begin(self, text: bytes, length: int, error: Any, size: int) -> int:
+        assert length == len(text)
+        assert size == len(error)
+        self.plan = text
+        error.value = self.refusal
+        self.calls.append("plan_begin")
+        return -1 if self.refusal else 0
+
+    @property
+    def lent(self) -> int:
+        return len(self._texts)
+
+
+@pytest.fixture
+def runtime() -> Any:
+    return load("runtime")
+
+
+@pytest.fixture
+def library(runtime: Any) -> Library:
+    library = Library()
+    runtime._loaded = runtime._Loaded(library, None)
+    return library
+
+
+def test_what_needs_the_library_says_that_it_is_not_there(
+    runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(runtime.RuntimeUnavailable, match="not loaded: call load"):
+        runtime.stats()
+    with pytest.raises(runtime.RuntimeUnavailable, match="no runtime library at /none "):
+        runtime.load("/none")
+    monkeypatch.setenv("SENTINEL_RUNTIME", str(tmp_path / "x.so"))
+    with pytest.raises(runtime.RuntimeUnavailable, match=r"x\.so \(SENTINEL_RUNTIME"):
+        runtime.load()
+    monkeypatch.setenv("LD_PRELOAD", "/other.so:/opt/sentinel/libsentinel.so")
+    with pytest.raises(runtime.RuntimeUnavailable, match="too early"):
+        runtime.load("/opt/sentinel/libsentinel.so")
+    assert not runtime.loaded()
+
+
+@pytest.mark.parametrize("name", ["step.json", "step.json.gz"])
+def test_a_profile_is_written_whole(runtime: Any, library: Library, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    contents = []
+    for _ in range(2):
+        runtime.start_profile(str(path))
+        with runtime.step():
+            library.calls.append("run")
+        assert runtime.end_profile() == PROFILE
+        contents.append(path.read_bytes())
+    assert library.calls == ["profile_begin", "step_begin", "run", "step_end", "profile_end"] * 2
+    assert contents[0] == contents[1]
+    text = gzip.decompress(contents[0]) if name.endswith(".gz") else contents[0]
+    assert json.loads(text) == PROFILE
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert library.lent == 0
+
+
+def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="cannot write a profile to /none/step"):
+        runtime.start_profile("/none/step.json")
+    with pytest.raises(ValueError, match="without start_profile"):
+        runtime.end_profile()
+    library.profile = None
+    runtime.start_profile(str(tmp_path / "step.json"))
+    with pytest.raises(ValueError, match="no step has run"):
+        runtime.end_profile()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_ends_when_its_run_fails(runtime: Any, library: Library) -> None:
+    with pytest.raises(KeyError), runtime.step():
+        raise KeyError
+    assert library.calls == ["step_begin", "step_end"]
+
+
+def test_plans_are_read_zipped_or_not(runtime: Any, library: Library, tmp_path: Path) -> None:
+    for name, data in (("a.json", b"{}"), ("b.json.gz", gzip.compress(b"{}")), ("c", gzip.compress(b"{}"))):
+        (tmp_path / name).write_bytes(data)
+        runtime.load_plan(str(tmp_path / name))
+        assert library.plan == b"{}"
+
+
+def test_bad_plans_are_one_line_with_their_name(runtime: Any, library: Library, tmp_path: Path) -> None:
+    whole = gzip.compress(b"{}" * 100)
+    files = {"torn.gz": whole[:-12], "header.gz": whole[:5], "changed.gz": whole[:12] + b"\xff" * 20}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(runtime.BadPlan, match=rf"{name}: .") as caught:
+            runtime.load_plan(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(runtime.BadPlan, match=r"none: No such file"):
+        runtime.load_plan(str(tmp_path / "none"))
+    assert library.calls == []
+    (tmp_path / "plan.json").write_text("{}")
+    library.refusal = b"has no 'graph'"
+    with pytest.raises(runtime.BadPlan, match=r"plan\.json: has no 'graph'$"):
+        runtime.load_plan(str(tmp_path / "plan.json"))
+
+
+def test_statistics_are_parsed_and_freed(runtime: Any, library: Library) -> None:
+    assert runtime.stats() == {"steps": 3}
+    assert library.lent == 0
+
+
+def steps(trainer: Any, count: int) -> None:
+    for _ in range(count):
+        trainer.before()
+        trainer.after()
+
+
+def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tmp_path: Path) -> None:
+    profile, plan = tmp_path / "profile.json", tmp_path / "plan.json"
+
+    def planner(made_of: str, path: str) -> None:
+        assert json.loads(Path(made_of).read_text()) == PROFILE
+        Path(path).write_text("a plan")
+
+    trainer = runtime.Trainer(str(profile), str(plan), skip=1, planner=planner)
+    steps(trainer, 4)
+    step = ["step_begin", "step_end"]
+    assert library.calls == [*step, "profile_begin", *step, *step, "profile_end", "plan_begin", *step]
+    assert library.plan == b"a plan"
+
+
+def test_a_trainer_carries_out_a_plan_from_the_start(runtime: Any, library: Library, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    steps(runtime.Trainer(plan=str(tmp_path / "plan.json")), 1)
+    assert library.calls == ["plan_begin", "step_begin", "step_end"]
+
+
+def test_what_fails_is_said_and_training_goes_on(
+    runtime: Any, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planner(*_: str) -> None:
+        raise ValueError("no room")
+
+    steps(runtime.Trainer(str(tmp_path / "p.json"), str(tmp_path / "none"), skip=0, planner=planner), 3)
+    assert capsys.readouterr().err == "sentinel: no room; training goes on unmanaged\n"
+    steps(runtime.Trainer("/none/p.json", skip=0), 3)
+    assert "cannot write a profile to /none/p.json" in capsys.readouterr().err
+    assert library.calls.count("step_end") == 6
+
+
+def test_training_that_ends_early_leaves_what_there_is(
+    runtime: Any, library: Library, tmp_path: Path
+) -> None:
+    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    steps(trainer, 1)
+    trainer.end()
+    trainer.end()
+    assert library.calls.count("profile_end") == 1
+    assert (tmp_path / "p.json").exists()
+
+
+class Op:
+    """An operation of a graph, as Python sees it."""
+
+    def __init__(self, kind: str, *inputs: Any, control: tuple[Any, ...] = ()) -> None:
+        self.type = self.name = kind
+        self.inputs = [SimpleNamespace(op=i) for i in inputs]
+        self.control_inputs = list(control)
+
+
+def test_training_is_told_from_other_runs(runtime: Any) -> None:
+    loss = Op("Mean", Op("MatMul", Op("Placeholder")))
+    update = Op("ApplyMomentum", Op("MatMul", loss))
+    loop = Op("Merge")
+    loop.inputs.append(SimpleNamespace(op=Op("NextIteration", loop)))
+    assert not runtime.trains([loss, loop])
+    assert runtime.trains([loss, Op("NoOp", control=(Op("NoOp", control=(update,)),))])
+    assert runtime.trains([Op("ResourceApplyAdam")])
+
+
+def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    load("runtime")
+    wrap = load("wrap")
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))
+
+    class Graph:
+        def as_graph_element(self, name: str) -> Op:
+            return {"train": Op("ApplyAdam"), "loss": Op("Mean")}[name]
+
+    graph = Graph()
+    said: list[str] = []
+
+    class Session:
+        def __init__(self) -> None:
+            self.graph = graph
+
+        def run(self, fetches: Any, feed: Any = None) -> Any:
+            said.append(f"run {fetches}")
+            if feed == "bad":
+                raise ValueError(feed)
+            return fetches
+
+    trainer = SimpleNamespace(before=lambda: said.append("before"), after=lambda: said.append("after"))
+    wrap.watch(Session, trainer)
+    session = Session()
+    assert session.run("loss") == "loss"
+    assert session.run({"a": ["loss"], "b": "train"}, feed=1) == {"a": ["loss"], "b": "train"}
+    with pytest.raises(ValueError, match="bad"):
+        session.run("train", "bad")
+    session.run("unknown")
+    assert [line.split()[0] for line in said] == ["run", *["before", "run", "after"] * 2, "run"]

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime in a real guest: TensorFlow trains on it, and not one bit of a loss is another."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import boot, job
+from sentinel.runtime import build
+from testbed import machine, vm
+from testbed.ssh import Shell
+from testbed.vm import Vm
+from tests import hand_plan
+
+Json = dict[str, Any]
+STEPS = 8
+# Trains cnn as {"steps": n, ...} in argv says, and prints what came of it as its last line
+TRAIN = """
+import contextlib, json, os, resource, sys, warnings
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+warnings.filterwarnings("ignore")
+import numpy, tensorflow as tf
+from guest import models, runtime
+tf.logging.set_verbosity(tf.logging.ERROR)
+asked = json.loads(sys.argv[1])
+said = {"losses": [], "errors": [], "resident": []}
+
+def tried(function, *arguments):
+    try:
+        return function(*arguments)
+    except Exception as e:
+        said["errors"].append("%s: %s" % (type(e).__name__, e))
+
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * 4096
+
+config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=asked.get("threads", 1))
+if asked.get("late"):
+    tf.Session(config=config).close()
+if asked.get("runtime", True):
+    tried(runtime.load)
+tf.set_random_seed(1)
+inputs, train, loss = models.cnn(8)
+data = numpy.random.RandomState(1)
+feed = {placeholder: make(data) for placeholder, make in inputs}
+with tf.Session(config=config) as session:
+    session.run(tf.global_variables_initializer())
+    for plan in asked.get("plans", []):
+        tried(runtime.load_plan, plan)
+    for step in range(asked["steps"]):
+        for path in asked.get("profiles", {}).get(str(step), []):
+            runtime.start_profile(path)
+        with runtime.step() if runtime.loaded() else open(os.devnull):
+            said["losses"].append(float(session.run([train, loss], feed)[1]).hex())
+        if str(step) in asked.get("ends", []):
+            runtime.end_profile()
+        if asked.get("watch") and step % asked["watch"] == 0:
+            said["resident"].append(resident())
+    if runtime.loaded():
+        said["stats"] = runtime.stats()
+print(json.dumps(said))
+"""
+# A script that knows nothing of the runtime
+UNTOUCHED = """
+import os, sys, warnings
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+warnings.filterwarnings("ignore")
+import numpy, tensorflow as tf
+from guest import models
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.set_random_seed(1)
+inputs, train, loss = models.cnn(8)
+data = numpy.random.RandomState(1)
+feed = {placeholder: make(data) for placeholder, make in inputs}
+with tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)) as s:
+    s.run(tf.global_variables_initializer())
+    for step in range(int(sys.argv[1])):
+        _, value = s.run([train, loss], feed)
+        s.run(loss, feed)
+        print(float(value).hex())
+"""
+# Two lines for the runtime, and layers marked
+HOOKED = """
+import os, warnings
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+warnings.filterwarnings("ignore")
+import numpy, tensorflow as tf
+from guest import runtime
+hook = runtime.SentinelHook(profile="/root/hook.json", skip=1)
+tf.set_random_seed(1)
+h = x = tf.placeholder(tf.float32, [4, 64])
+for n in range(3):
+    h = runtime.add_layer(tf.layers.dense(h, 64, activation=tf.nn.relu))
+loss = tf.reduce_sum(h * h)
+train = tf.train.GradientDescentOptimizer(0.001).minimize(loss)
+with tf.train.MonitoredSession(hooks=[hook]) as session:
+    for step in range(4):
+        session.run(train, {x: numpy.ones([4, 64])})
+"""
+
+
+class Trainer:
+    """A guest with the runtime in it, and processes that train there."""
+
+    def __init__(self, shell: Shell, scratch: Path) -> None:
+        self._shell, self._scratch = shell, scratch
+        shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+        shell.put(build.build(), f"/opt/sentinel/{build.NAME}")
+        for name, text in (("train", TRAIN), ("untouched", UNTOUCHED), ("hooked", HOOKED)):
+            self.put(f"/root/{name}.py", text)
+        self.stock = self(runtime=False)["losses"]
+
+    def __call__(self, steps: int = STEPS, *, timeout: float = 300, **asked: object) -> Json:
+        arguments = json.dumps({"steps": steps, **asked})
+        said = self.run(f"python2.7 /root/train.py '{arguments}'", timeout=timeout)
+        result: Json = json.loads(said.strip().splitlines()[-1])
+        return result
+
+    def run(self, command: str, *, check: bool = True, timeout: float = 300) -> str:
+        """Everything that a command says."""
+        done = self._shell.run(
+            f"cd /root && PYTHONPATH=/opt/sentinel {command} 2>&1", check=check, timeout=timeout
+        )
+        return done.out
+
+    def put(self, path: str, text: str) -> str:
+        local = self._scratch / Path(path).name
+        local.write_text(text)
+        self._shell.put(local, path)
+        return path
+
+    def get(self, path: str) -> Json:
+        result: Json = json.loads(self.run(f"{'zcat' if path.endswith('.gz') else 'cat'} {path}"))
+        return result
+
+
+@pytest.fixture(scope="module")
+def guest(kernel: str) -> Iterator[Vm]:
+    with vm.running("runtime", boot.make(machine.load("two-node"), kernel=kernel).boot) as started:
+        started.wait_ready()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def trainer(guest: Vm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    with guest.shell() as shell:
+        yield Trainer(shell, tmp_path_factory.mktemp("scripts"))
+
+
+@pytest.fixture(scope="module")
+def profiling(trainer: Trainer) -> Json:
+    """What a process said that profiled steps 1, 2 and 4, 5."""
+    paths = {"1": ["/root/first.json"], "4": ["/root/second.json.gz"]}
+    return trainer(profiles=paths, ends=["2", "5"])
+
+
+@pytest.fixture(scope="module")
+def profiles(trainer: Trainer, profiling: Json) -> tuple[Json, Json]:
+    assert profiling["errors"] == []
+    return trainer.get("/root/first.json"), trainer.get("/root/second.json.gz")
+
+
+@pytest.fixture(scope="module")
+def plan(trainer: Trainer, profiles: tuple[Json, Json]) -> str:
+    """The path of a plan that moves everything back and forth."""
+    return trainer.put("/root/plan.json", json.dumps(hand_plan.make(profiles[0])))
+
+
+def test_unmanaged_losses_are_those_of_stock_tensorflow(trainer: Trainer) -> None:
+    said = trainer()
+    assert said["losses"] == trainer.stock
+    assert len(set(trainer.stock)) == STEPS  # it does train
+    assert said["stats"]["live"] < said["stats"]["peak"]
+    assert said["stats"]["steps"] == STEPS
+
+
+def test_profiled_losses_are_those_of_stock_tensorflow(trainer: Trainer, profiling: Json) -> None:
+    assert profiling["losses"] == trainer.stock
+
+
+def test_a_profile_has_all_of_the_step(profiles: tuple[Json, Json]) -> None:
+    for profile in profiles:
+        ops = profile["ops"]
+        count = len(ops["name"])
+        assert {len(column) for column in ops.values()} == {count}
+        assert (profile["counts"], profile["clock"]) == ("kernel", "guest")
+        assert ops["layer"] == sorted(ops["layer"])
+        assert ops["layer"][-1] >= 5
+        assert sum("Conv2DBackprop" in kind for kind in ops["type"]) == 3
+        for t in profile["tensors"]:
+            assert -1 <= t["birth"] < t["death"] <= count
+            assert t["birth"] == t["op"]
+            positions = [position for position, _, _ in t["uses"]]
+            assert positions == sorted(set(positions))
+            assert all(t["birth"] <= position < t["death"] for position in positions)
+            assert t["op"] >= 0 or t["name"]
+            assert t["touched"] <= -(-t["size"] // 4096) * 4096
+        names = {t.get("name") for t in profile["tensors"]}
+        assert {"conv2d/kernel", "conv2d/kernel/Momentum", "dense/bias"} <= names
+        # What computes takes something, and makes something
+        used = {position for t in profile["tensors"] for position, _, _ in t["uses"]}
+        computing = {"_FusedConv2D", "MaxPool", "MatMul", "Conv2DBackpropInput", "ApplyMomentum"}
+        assert {p for p in range(count) if ops["type"][p] in computing} <= used
+        # All of a large tensor is written, by the kernel's counts as well
+        relu = next(t for t in profile["tensors"] if t["op"] >= 0 and t["size"] == 8 * 28 * 28 * 16 * 4)
+        assert relu["touched"] == relu["size"]
+        assert relu["reads"] + relu["writes"] >= relu["size"] // 4096
+
+
+def keys(profile: Json) -> Counter[tuple[Any, ...]]:
+    names, occurrences = profile["ops"]["name"], profile["ops"]["occurrence"]
+    return Counter(
+        (
+            t.get("name") or (names[t["op"]], occurrences[t["op"]], t["k"]),
+            *(t[k] for k in ("size", "birth", "death", "thread", "kind")),
+            str(t["uses"]),
+        )
+        for t in profile["tensors"]
+    )
+
+
+def test_two_profiles_have_the_same_tensors(profiles: tuple[Json, Json]) -> None:
+    first, second = profiles
+    assert first["graph"] == second["graph"]
+    assert keys(first) == keys(second)
+    assert max(keys(first).values()) == 1
+
+
+def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: str) -> None:
+    said = trainer(plans=[plan])
+    assert said["errors"] == []
+    assert said["losses"] == trainer.stock
+    stats = said["stats"]
+    assert (stats["planned"], stats["planned_steps"], stats["reprofile"]) == (True, STEPS, False)
+    total = stats["total"]
+    assert (total["unplanned"], total["busy"], total["failed"]) == (0, 0, 0)
+    assert total["promoted"] > 1 << 20
+    assert total["demoted"] > 1 << 20
+    pools = stats["pools"]
+    wanted = json.loads(trainer.run(f"cat {plan}"))["tensors"]
+    assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in wanted)
+    assert pools["reserved"]["allocations"] == STEPS * sum(t["pool"] == "short" for t in wanted)
+    # Between steps nothing of the plan's lives, and its pages are back; the reserved pool keeps its own.
+    assert pools["arena"]["live"] == 0
+    assert pools["arena"]["resident"] == [0, 0]
+    assert pools["reserved"]["resident"][0] > 0
+    assert pools["reserved"]["resident"][1] == 0
+
+
+def test_two_threads_compute_the_same_losses(trainer: Trainer, plan: str) -> None:
+    said = trainer(threads=2, plans=[plan])
+    assert [float.fromhex(x) for x in said["losses"]] == pytest.approx(
+        [float.fromhex(x) for x in trainer.stock], rel=1e-3
+    )
+
+
+def grows(said: Json) -> int:
+    """Bytes that a process had more at its end than after a quarter of its steps."""
+    resident = said["resident"]
+    return int(resident[-1] - max(resident[: len(resident) // 4 + 1]))
+
+
+def test_nothing_grows_in_200_steps(trainer: Trainer, plan: str) -> None:
+    said = trainer(200, plans=[plan], watch=10, timeout=600)
+    assert grows(said) < 1 << 20, said["resident"]
+    assert said["losses"][:STEPS] == trainer.stock
+
+
+def test_nothing_grows_in_2000_steps(request: pytest.FixtureRequest, trainer: Trainer, plan: str) -> None:
+    if not request.config.getoption("--slow"):
+        pytest.skip("trains for twenty minutes; run with --slow")
+    assert grows(trainer(2000, watch=50, timeout=3600)) < 1 << 20
+    assert grows(trainer(2000, plans=[plan], watch=50, timeout=3600)) < 1 << 20
+
+
+def test_bad_plans_are_one_line_each_and_training_goes_on(trainer: Trainer, plan: str) -> None:
+    good = trainer.run(f"cat {plan}")
+    bad = {
+        "/root/none.json": None,
+        "/root/empty.json": "",
+        "/root/torn.json": good[: len(good) // 2],
+        "/root/profile.json": '{"format": "sentinel-profile", "version": 1}',
+        "/root/node.json": good.replace('"to": 1', '"to": 7'),
+        "/root/torn.json.gz": "\x1f\x8b\x08",
+    }
+    for path, text in bad.items():
+        if text is not None:
+            trainer.put(path, text)
+    said = trainer(plans=list(bad))
+    assert said["losses"] == trainer.stock
+    assert said["stats"]["planned"] is False
+    assert len(said["errors"]) == len(bad)
+    for path, error in zip(bad, said["errors"], strict=True):
+        assert error.startswith(f"BadPlan: {path}: ")
+        assert "\n" not in error
+
+
+def test_a_plan_of_another_graph_is_dropped_after_a_step(trainer: Trainer, plan: str) -> None:
+    other = trainer.put(
+        "/root/other.json", json.dumps({**json.loads(trainer.run(f"cat {plan}")), "graph": "0" * 64})
+    )
+    said = trainer(plans=[other])
+    assert said["losses"] == trainer.stock
+    assert (said["stats"]["planned"], said["stats"]["reprofile"]) == (False, True)
+
+
+def test_loading_too_late_is_explained(trainer: Trainer) -> None:
+    said = trainer(late=True)
+    assert said["losses"] == trainer.stock
+    assert said["errors"][0].startswith("RuntimeUnavailable: too late: TensorFlow has allocated memory")
+
+
+def test_loading_too_early_is_explained(trainer: Trainer) -> None:
+    found = "LD_LIBRARY_PATH=/usr/local/lib/python2.7/dist-packages/tensorflow"
+    preloaded = f"{found} LD_PRELOAD=/opt/sentinel/{build.NAME}"
+    said = trainer.run(f"{preloaded} python2.7 -c 'import tensorflow'", check=False)
+    assert "sentinel: loaded by LD_PRELOAD, which is too early" in said
+    said = trainer.run(f"{preloaded} python2.7 -c 'from guest import runtime; runtime.load()'", check=False)
+    assert "is in LD_PRELOAD, which is too early" in said
+
+
+def test_an_untouched_script_is_profiled_and_planned(trainer: Trainer) -> None:
+    wrapped = "python2.7 -m guest.wrap --stats /root/stats.json"
+    first = trainer.run(f"{wrapped} --profile /root/wrapped.json --skip 2 untouched.py 5")
+    assert first.split() == trainer.stock[:5]
+    profile = trainer.get("/root/wrapped.json")
+    assert profile["ops"]["type"].count("ApplyMomentum") == 6  # not of the runs that do not train
+    planned = trainer.put("/root/wrapped-plan.json", json.dumps(hand_plan.make(profile)))
+    second = trainer.run(f"{wrapped} --plan {planned} untouched.py 4")
+    assert second.split() == trainer.stock[:4]
+    stats = trainer.get("/root/stats.json")
+    assert (stats["planned_steps"], stats["total"]["unplanned"]) == (4, 0)
+
+
+def test_a_hook_profiles_and_markers_are_layers(trainer: Trainer) -> None:
+    trainer.run("python2.7 hooked.py")
+    ops = trainer.get("/root/hook.json")["ops"]
+    assert ops["type"].count("SentinelLayer") == 6  # three forward, three backward
+    assert ops["layer"][-1] == 6
+    backward = [p for p, name in enumerate(ops["name"]) if name.startswith("gradients/dense/MatMul_grad")]
+    assert {ops["layer"][p] for p in backward} == {6}
+
+
+def test_a_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
+    before = trainer.run("ls -A /root /tmp /dev/shm /opt/sentinel; ipcs -a")
+    arguments = json.dumps({"steps": 10000, "plans": [plan]})
+    trainer.run(f"sh -c \"timeout -s KILL 25 python2.7 train.py '\\$0'\" '{arguments}'", check=False)
+    assert trainer.run("ls -A /root /tmp /dev/shm /opt/sentinel; ipcs -a") == before
+
+
+def test_a_machine_with_one_node_trains(any_kernel: str, trainer: Trainer, plan: str, tmp_path: Path) -> None:
+    text = trainer.run(f"cat {plan}")
+    spec = machine.Machine.model_validate({"nodes": [{"memory": "2 GiB", "cpus": [0]}], "vcpus": 1})
+    with vm.running("single", boot.make(spec, kernel=any_kernel).boot) as started:
+        started.wait_ready()
+        with started.shell() as shell:
+            alone = Trainer(shell, tmp_path)
+            assert alone.stock == trainer.stock
+            profiled = alone(profiles={"1": ["/root/p.json"]}, ends=["2"])
+            assert profiled["losses"] == trainer.stock
+            said = alone(plans=[alone.put("/root/plan.json", text)])
+            assert said["losses"] == trainer.stock
+            assert said["stats"]["unbound"] == 0  # the plan wants node 0 everywhere
+            assert said["stats"]["total"]["demoted"] == 0
+            assert said["stats"]["total"]["failed"] > 0
