@@ -71,7 +71,7 @@ def figures_of(preset: Preset) -> Figures:
 
 
 def of(waiting: Entry, preset: Preset, *, name: str, cache: Cache, uri: str | None = None) -> Profiled:
-    """The profile of the model that waits in that snapshot, with the runtime; measured if it is not cached."""
+    """The profile of the model that waits in that snapshot with the runtime; measured if it is not cached."""
     key = common.sha256_json(
         {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
     )

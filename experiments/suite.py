@@ -135,6 +135,10 @@ def load(path: Path) -> Plan:
                 ("models", i, key), f"{model.name} has no such parameter; allowed: {allowed}", at_key=True
             )
     models = [model.resolved() for model in suite.models]
+    if suite.fast_memory and not suite.warmup:
+        raise document.error(
+            ("warmup",), "a budget of fast memory holds from the end of the warm-up on: 1 or more"
+        )
     if "sentinel" in suite.placements:
         at = ("placements", suite.placements.index("sentinel"))
         if not suite.fast_memory:

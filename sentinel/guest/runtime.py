@@ -215,10 +215,10 @@ def load_plan(path):
 
 
 def limit(placement, budget):
-    """Without a plan, let tensors take `budget` bytes of fast memory at most. Before the first session.
+    """Without a plan, let the memory that tensors have used so far take `budget` bytes of fast memory at most.
 
-    "first-touch" gives it to the first tensors, "interleave" to every other page of them until it is used up;
-    the rest is on node 1.
+    "first-touch" gives it to what was used first, "interleave" to every other page until it is used up; all
+    else is on node 1. Between steps, after one that has used all that a step uses.
     """
     if placement not in ("first-touch", "interleave"):
         raise ValueError("within a budget there is first-touch and interleave, not %r" % (placement,))

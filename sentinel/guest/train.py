@@ -9,8 +9,9 @@
     FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
     FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
 
-With a plan, TRIAL more steps go unmeasured, in which the runtime tries how to carry it out. With a profile the
-steps after the warm-up are those that are profiled.
+A budget of fast memory holds from the end of the warm-up on, which therefore has at least one step. Then one
+more step goes unmeasured, with a plan TRIAL of them, in which the runtime tries how to carry it out. With a
+profile the steps after the warm-up are those that are profiled.
 
 Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC of the guest, `model_ns` by the timing model's clock,
 which is null on machines without one.
@@ -62,21 +63,14 @@ def wait_for_order(folder, started):
         return json.load(f)
 
 
-def place(order):
-    """Where memory is to be: the process's, and, within a budget of fast memory, the tensors'."""
-    if "fast_memory" not in order:
-        memory.place(order["placement"])
-    elif "plan" not in order:
-        runtime.limit(order["placement"], order["fast_memory"])
-
-
 def train(folder, job, order, graph):
     """Run the ordered steps and write a record for each."""
     import numpy as np
 
     tf, inputs, train_op, loss = graph
-    place(order)
-    warmup = order["warmup"] + (TRIAL if "plan" in order else 0)
+    if "fast_memory" not in order:
+        memory.place(order["placement"])
+    warmup = order["warmup"] + (TRIAL if "plan" in order else 1 if "fast_memory" in order else 0)
     model.compute()
     data = np.random.RandomState(job["seed"])
     feed = {placeholder: make(data) for placeholder, make in inputs}
@@ -94,6 +88,8 @@ def train(folder, job, order, graph):
         for step in range(warmup + order["steps"]):
             if step == order["warmup"] and "plan" in order:
                 runtime.load_plan(order["plan"])
+            elif step == order["warmup"] and "fast_memory" in order:
+                runtime.limit(order["placement"], order["fast_memory"])
             if step == warmup and "profile" in order:
                 runtime.start_profile(order["profile"])
             before = memory.vmstat()

@@ -38,9 +38,9 @@ int sentinel_plan_begin(const char *text, size_t length, char *error, size_t siz
 void sentinel_plan_end(void);
 
 /*
- * Unmanaged tensors take `budget` bytes of fast memory at most: the first ones, or with
- * `interleave` every other page until they are used up. Before the first session. -1 if there is no
- * node 1.
+ * Without a plan, let the memory that tensors have used so far take `budget` bytes of fast memory
+ * at most: what was used first, or with `interleave` every other page until they are used up.
+ * Between steps, after one that has used all that a step uses. -1 if there is no node 1.
  */
 int sentinel_limit(int interleave, size_t budget);
 

@@ -57,10 +57,11 @@ Moved move_pages(char *start, size_t size, int node, size_t batch)
 	return sum;
 }
 
-std::vector<size_t> residency(const char *start, size_t size, int nodes)
+/* Calls `each` with every page's offset and node, negative if it is not there, until it says false.
+ */
+template <typename F> static void for_each_page(const char *start, size_t size, F each)
 {
 	constexpr size_t kBatch = 4096;
-	std::vector<size_t> bytes(nodes);
 	std::vector<const void *> pages(kBatch);
 	std::vector<int> status(kBatch);
 
@@ -71,10 +72,36 @@ std::vector<size_t> residency(const char *start, size_t size, int nodes)
 		if (syscall(SYS_move_pages, 0, count, pages.data(), nullptr, status.data(), 0) < 0)
 			continue;
 		for (size_t i = 0; i < count; i++)
-			if (status[i] >= 0 && status[i] < nodes)
-				bytes[status[i]] += kPage;
+			if (!each(done + i * kPage, status[i]))
+				return;
 	}
+}
+
+std::vector<size_t> residency(const char *start, size_t size, int nodes)
+{
+	std::vector<size_t> bytes(nodes);
+
+	for_each_page(start, size, [&](size_t, int node) {
+		if (node >= 0 && node < nodes)
+			bytes[node] += kPage;
+		return true;
+	});
 	return bytes;
+}
+
+size_t beginning_with(const char *start, size_t size, size_t resident)
+{
+	size_t found = 0, end = size;
+
+	for_each_page(start, size, [&](size_t offset, int node) {
+		if (node >= 0 && found + kPage > resident) {
+			end = offset;
+			return false;
+		}
+		found += node >= 0 ? kPage : 0;
+		return true;
+	});
+	return end;
 }
 
 Mapping::Mapping(size_t size) : size_(round_up(size))

@@ -49,6 +49,10 @@ Moved move_pages(char *start, size_t size, int node, size_t batch = 64);
 /* Bytes of [start, start + size) on each node, `nodes` of them; what is not there is on none. */
 std::vector<size_t> residency(const char *start, size_t size, int nodes = 2);
 
+/* The shortest beginning of [start, start + size) with so many bytes of pages that are there; or
+ * `size`. */
+size_t beginning_with(const char *start, size_t size, size_t resident);
+
 /* A reserved range of private anonymous memory, in small pages: takes memory once it is touched. */
 class Mapping
 {

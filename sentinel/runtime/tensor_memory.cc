@@ -146,15 +146,23 @@ size_t TensorMemory::extent(Pool pool) const
 
 bool TensorMemory::limit(bool interleave, size_t budget)
 {
-	Mapping &mapping = ordinary_->pages.mapping();
-	size_t fast = round_down(budget) * (interleave ? 2 : 1);
+	PageHeap &heap = ordinary_->pages;
+	Mapping &mapping = heap.mapping();
+	size_t top = heap.top();
+	size_t fast = beginning_with(mapping.base(), top, budget * (interleave ? 2 : 1));
 
-	if (fast > mapping.size())
-		fast = mapping.size();
-	ordinary_->pages.trim(); /* what was touched already stays where it is */
-	if (fast && !(interleave ? mapping.interleave(0, fast) : mapping.prefer(0, fast, kFast)))
+	if (!mapping.prefer(0, mapping.size(), kSlow) ||
+	    (fast && !(interleave ? mapping.interleave(0, fast) : mapping.prefer(0, fast, kFast))))
 		return false;
-	return fast == mapping.size() || mapping.prefer(fast, mapping.size() - fast, kSlow);
+	move_pages(mapping.base() + fast, top - fast, kSlow);
+	if (!interleave) {
+		move_pages(mapping.base(), fast, kFast);
+		return true;
+	}
+	/* As the kernel would have, by the number of the page */
+	for (char *page = mapping.base(); page < mapping.base() + fast; page += kPage)
+		move_pages(page, kPage, uintptr_t(page) / kPage % 2 ? kSlow : kFast);
+	return true;
 }
 
 void TensorMemory::trim()

@@ -83,9 +83,9 @@ class TensorMemory
 	size_t extent(Pool pool) const;
 
 	/*
-	 * Let the ordinary pool take `budget` bytes of fast memory at most, whole pages: the first
-	 * ones it needs (it is compact), or every other one until they are used up. False if there
-	 * is no node 1.
+	 * Let what the ordinary pool has used so far, whether it is free now or not, be on at most
+	 * `budget` bytes of fast memory: its lowest pages, which were used first, or every other
+	 * one until they are used up. What is used later is on node 1. False if there is no node 1.
 	 */
 	bool limit(bool interleave, size_t budget);
 

@@ -149,8 +149,8 @@ def changed(old: str, new: str) -> str:
         ),
         pytest.param(
             changed("fast-only", "fastest"),
-            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch' or 'interleave' "
-            "(got 'fastest')",
+            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch', 'interleave' "
+            "or 'sentinel' (got 'fastest')",
             id="unknown placement",
         ),
         pytest.param(
