@@ -159,9 +159,9 @@ Plan parse_plan(const std::string &text)
 		document.fail("is no plan: its 'format' is not \"sentinel-plan\"");
 	if (document["version"].integer(1, INT32_MAX) != 1)
 		document["version"].fail("is one that this runtime does not know (it knows 1)");
-	document.only({"format", "version", "graph", "ops", "budget", "reserved", "arena",
-		       "interval_layers", "intervals", "tensors", "groups", "moves", "waits",
-		       "predicted", "made"});
+	document.only({"format", "version", "graph", "ops", "budget", "reserved", "touched",
+		       "arena", "interval_layers", "intervals", "tensors", "groups", "moves",
+		       "waits", "predicted", "made"});
 	plan.graph = document["graph"].text();
 	plan.ops = int(document["ops"].integer(1, kMostOps));
 	plan.budget = size_t(document["budget"].integer(0, kMost));
