@@ -107,7 +107,8 @@ def _rows(run: Run, clock: Clock) -> list[Row]:
     rows = []
     for cell in run.cells:
         own = samples(cell.repeats, clock)
-        kind = cells.canonical({k: v for k, v in cell.resolved.items() if k not in ("id", "placement")})
+        alike = {k: v for k, v in cell.resolved.items() if k not in ("id", "placement", "fast_memory")}
+        kind = cells.canonical(alike)
         reference = references.setdefault(kind, cell) if own else None
         compared = reference is not None and reference is not cell
         rows.append(
