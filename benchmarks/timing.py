@@ -94,8 +94,7 @@ def repeat(options: argparse.Namespace) -> None:
     made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
     for name in options.models:
         entry = prepared.waiting(made.boot, work_of(name), name=NAME, cache=cache)
-        saved = snapshot.load(entry, cache=cache)
-        saved = replace(saved, boot=replace(saved.boot, preset=made.boot.preset))
+        saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
         for placement in ("fast-only", "slow-only"):
             means = []
             for label, command in (("as it is", None), ("beside", options.beside)):

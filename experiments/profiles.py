@@ -10,7 +10,7 @@ guest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,7 @@ def of(waiting: Entry, preset: Preset, *, name: str, cache: Cache, uri: str | No
     key = common.sha256_json(
         {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
     )
-    saved = snapshot.load(waiting, cache=cache)
-    saved = replace(saved, boot=replace(saved.boot, preset=preset))
+    saved = snapshot.load(waiting, cache=cache).costing(preset)
 
     def fill(folder: Path) -> dict[str, Any]:
         fast = _train(saved, {"placement": "fast-only", "warmup": 1, "steps": 1}, name=name, uri=uri)

@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -220,9 +220,7 @@ class _Session:
             estimate.begin()
             snapshot_key = entry.key
             say("restoring")
-            saved = snapshot.load(entry, cache=self._cache)
-            if self._plan.preset is not None:  # the snapshot may have been made for another one
-                saved = replace(saved, boot=replace(saved.boot, preset=self._plan.preset))
+            saved = snapshot.load(entry, cache=self._cache).costing(self._plan.preset)
             within, made = self._budgeted(cell, entry)
             with vm.running(self._name, saved, uri=self._uri) as machine:
                 log = machine.console_path

@@ -29,7 +29,7 @@ import tempfile
 import time
 import uuid as uuids
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -85,6 +85,10 @@ class Saved:
     console: Path
     name: str  # libvirt's; a restored domain keeps it, and its UUID
     uuid: str
+
+    def costing(self, preset: Preset | None) -> Saved:
+        """The same machine with other memory: what it costs is decided when it is restored."""
+        return replace(self, boot=replace(self.boot, preset=preset))
 
 
 @dataclass

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from experiments import boot, job, prepared, provenance, runner, suite
+from experiments import boot, job, prepared, profiles, provenance, runner, suite
+from experiments.profiles import Profiled
 from experiments.runner import Estimate, Outcome
 from experiments.suite import Plan
 from results import records
 from results.runs import Run
-from testbed import accel, snapshot, vm
+from sentinel.planner import files
+from testbed import accel, calibration, snapshot, vm
 from testbed.common import errors
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import (
@@ -30,6 +32,8 @@ from testbed.common.errors import (
     UsageError,
     WorkloadError,
 )
+from testbed.timing import counters
+from tests.fakes import profiles as fake_profiles
 
 SUITE = """\
 name: smoke
@@ -63,12 +67,22 @@ class Machine:
 
     def __init__(self, console: Path) -> None:
         self.console_path = console
+        self.counters_path = console.with_name("counters.jsonl")
 
     def watchdog(self) -> None:
         return
 
     def shell(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+
+class Restored(str):
+    """A saved machine of which only the name is known."""
+
+    __slots__ = ()
+
+    def costing(self, _preset: Any) -> Restored:
+        return self
 
 
 class Lab:
@@ -143,11 +157,66 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
     monkeypatch.setattr(boot, "make", lab.make)
     monkeypatch.setattr(prepared, "waiting", lab.waiting)
-    monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: f"restored {entry.key}")
+    monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: Restored(f"restored {entry.key}"))
     monkeypatch.setattr(vm, "running", lab.running)
     monkeypatch.setattr(job, "release", lab.release)
     monkeypatch.setattr(provenance, "git_commit", lambda: "0123456789abcdef")
     return lab
+
+
+class Listener:
+    """A shell that notes what is put where."""
+
+    def __init__(self) -> None:
+        self.put_there: list[str] = []
+
+    def put(self, source: Path, target: str) -> None:
+        assert files.read_plan(source).budget > 0
+        self.put_there.append(target)
+
+
+BUDGETED = """\
+name: budgets
+models:
+  - { name: resnet20 }
+placements: [fast-only, first-touch, sentinel]
+fast_memory: [5%, 60%]
+preset: optane-6dimm
+steps: 2
+repeats: 2
+kernel: "4.9"
+"""
+
+
+def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "profile.json.gz"
+    files.write_profile(path, fake_profiles.resnet(seed=7))
+    profiled = Profiled(path, files.read_profile(path), 7.6e6)
+    asked: list[str] = []
+    listener = Listener()
+
+    def measured(entry: Any, preset: Any, **_: Any) -> Profiled:
+        asked.append(entry.key)
+        return profiled
+
+    monkeypatch.setattr(profiles, "of", measured)
+    monkeypatch.setattr(Machine, "shell", lambda _: contextlib.nullcontext(listener))
+    monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
+    monkeypatch.setattr(calibration, "told", lambda _: None)
+    monkeypatch.setattr(counters, "check", lambda _: None)
+    outcome = lab.run(BUDGETED)
+    budgets = [order.get("fast_memory") for order in lab.trained]
+    small, large = (int(profiled.peak * share) for share in (0.05, 0.6))
+    assert budgets == [None, None, small, small, large, large, large, large]
+    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 2
+    assert listener.put_there == [order["plan"] for order in lab.trained[-2:]]
+    assert asked == ["snapshot of resnet20"]  # once for all
+    assert lab.made[0]["runtime"] is True
+    assert len(outcome.failures) == 1  # below the floor there is no plan
+    assert "there is no plan for resnet20 batch 8, sentinel, 5%" in outcome.failures[0].message
+    assert "below the floor" in outcome.failures[0].message
 
 
 def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:

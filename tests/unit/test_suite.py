@@ -82,6 +82,40 @@ def test_a_preset_is_part_of_a_cell(folder: Path) -> None:
     assert not provenance.throttle(None).is_slow
 
 
+def test_a_budget_of_fast_memory_is_for_those_it_makes_a_difference_to(folder: Path) -> None:
+    text = GOOD.replace("[slow-only, fast-only]", "[fast-only, first-touch, sentinel]")
+    plan = load(folder, text + "preset: optane-6dimm\nfast_memory: [20%, 40%]\n")
+    labels = [cell.label for cell in plan.cells if cell.model["name"] == "cnn"]
+    assert labels == [
+        "cnn batch 8, fast-only",
+        *(f"cnn batch 8, first-touch, {share}" for share in ("20%", "40%")),
+        *(f"cnn batch 8, sentinel, {share}" for share in ("20%", "40%")),
+    ]
+    assert [cell.fast_memory for cell in plan.cells[:3]] == [None, 0.2, 0.4]
+    assert all(cell.resolved["runtime"] for cell in plan.cells)  # one allocator for all of them
+    assert "runtime" not in load(folder, GOOD).cells[0].resolved
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("preset: optane-6dimm\n", "placements[1]: sentinel needs `fast_memory`"),
+        ("fast_memory: [20%]\n", "placements[1]: sentinel needs a `preset`"),
+        ("preset: optane-6dimm\nfast_memory: [20%, 20%]\n", "fast_memory[1]: stands here twice"),
+        ("preset: optane-6dimm\nfast_memory: [half]\n", "fast_memory[0]: "),
+        (
+            "preset: optane-6dimm\nfast_memory: [20%]\nwarmup: 0\n",
+            "warmup: a budget of fast memory holds from",
+        ),
+    ],
+)
+def test_what_sentinel_needs(folder: Path, more: str, message: str) -> None:
+    text = GOOD.replace("[slow-only, fast-only]", "[fast-only, sentinel]")
+    with pytest.raises(UsageError) as caught:
+        load(folder, text + more)
+    assert message in caught.value.message
+
+
 def test_what_does_not_decide_a_result_does_not_change_the_id(folder: Path) -> None:
     ids = [cell.id for cell in load(folder, GOOD).cells]
     assert [c.id for c in load(folder, GOOD.replace("smoke", "other") + "description: x\n").cells] == ids
