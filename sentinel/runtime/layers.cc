@@ -12,7 +12,7 @@ namespace sentinel
 namespace
 {
 
-constexpr int kEnough = 6; /* layers: two of a forward pass, their gradients, loss and update */
+constexpr int kEnough = 6; /* scopes: two of a forward pass, their gradients, loss and update */
 constexpr int kDeepest = 3;
 
 /* The first `depth` names of the scope, after those that all gradients have in common. */
@@ -29,17 +29,46 @@ std::string scope(const std::string &name, int depth)
 	return name.substr(0, end);
 }
 
-/* Layers by scopes of this depth; how many there are. */
+/* The name without the number of the forward operation in it: "rnn/MatMul_3",
+ * "rnn/MatMul_3_grad/x". */
+std::string unnumbered(const std::string &name)
+{
+	size_t grad = name.find("_grad/");
+	size_t end = grad == std::string::npos ? name.size() : grad;
+	size_t start = name.find_last_not_of("0123456789", end - 1);
+
+	if (start == std::string::npos || start + 1 == end || name[start] != '_')
+		return name;
+	return name.substr(0, start) + name.substr(end);
+}
+
+/* What a layer has one of, as a rule. */
+bool multiplies(const std::string &type)
+{
+	return type.find("MatMul") != std::string::npos || type.find("Conv") != std::string::npos;
+}
+
+/* Layers by scopes of this depth; how many scopes there are. */
 int by_scope(std::vector<ProfiledOp> &ops, int depth)
 {
-	std::set<std::string> seen;
+	std::set<std::string> scopes, multiplied; /* the latter in this layer */
+	int layers = 0;
 
 	for (ProfiledOp &op : ops) {
-		if (effect_of(op.type).computes)
-			seen.insert(scope(op.name, depth));
-		op.layer = std::max(int(seen.size()) - 1, 0);
+		if (effect_of(op.type).computes) {
+			bool begins = scopes.insert(scope(op.name, depth)).second;
+			if (multiplies(op.type))
+				begins |= multiplied.count(unnumbered(op.name)) != 0;
+			if (begins) {
+				layers++;
+				multiplied.clear();
+			}
+			if (multiplies(op.type))
+				multiplied.insert(unnumbered(op.name));
+		}
+		op.layer = std::max(layers - 1, 0);
 	}
-	return int(seen.size());
+	return int(scopes.size());
 }
 
 } // namespace

@@ -18,9 +18,10 @@ namespace sentinel
  *
  * Without, the names' scopes tell: "conv2d/Conv2D" is in scope "conv2d", and
  * "gradients/conv2d/Conv2D_grad/..." in "gradients/conv2d", which is a layer of its own. The first
- * operation that computes in a scope not seen before begins a layer. Where one scope holds
- * (nearly) everything, as with an unrolled recurrent network, scopes are taken two or three names
- * deep.
+ * operation that computes in a scope not seen before begins a layer. Where there are few scopes
+ * they are taken two or three names deep. Within a scope a layer begins when a matrix product or
+ * convolution of this layer comes again, under the same name (loops) or with another number
+ * (unrolled recurrent networks).
  */
 void set_layers(std::vector<ProfiledOp> &ops);
 

@@ -73,8 +73,8 @@ void *Runtime::allocate(size_t alignment, size_t size)
 
 	if (in_step_ && plan_)
 		block = claim_planned(size);
-	else if (counts_ && recorder_)
-		pool = Pool::profile;
+	else if (recorder_)
+		pool = counts_ ? Pool::profile : Pool::unplanned; /* both on node 1 */
 	if (block == memory_.end())
 		block = memory_.allocate(pool, alignment, size);
 	if (block == memory_.end() && pool != Pool::ordinary) {
@@ -320,8 +320,34 @@ void Runtime::profile_begin()
 	reprofile_ = false;
 }
 
+/* Profiles are of slow memory (section III of the paper): what is there already goes there too. */
+void Runtime::lend()
+{
+	if (!node_exists(kSlow))
+		return;
+	for (auto &block : memory_.blocks()) {
+		uintptr_t start = reinterpret_cast<uintptr_t>(block.first);
+		char *first = reinterpret_cast<char *>(round_down(start));
+		size_t size = round_up(start + block.second.size) - round_down(start);
+		if (residency(first, size)[kFast] == 0)
+			continue;
+		move_pages(first, size, kSlow);
+		lent_.push_back({first, size});
+	}
+}
+
+/* And back. */
+void Runtime::take_back()
+{
+	for (const Pages &pages : lent_)
+		move_pages(pages.start, pages.size, kFast);
+	lent_.clear();
+}
+
 void Runtime::begin_recording()
 {
+	if (stage_ == Stage::times)
+		lend();
 	for (auto &block : memory_.blocks())
 		const_cast<Block &>(block.second).record = -1;
 	profile_full_ = false;
@@ -353,6 +379,7 @@ void Runtime::finish_recording()
 		return;
 	}
 	counts_.reset();
+	take_back();
 	stage_ = Stage::idle;
 	profile_ = std::move(made);
 	if (times_->graph != profile_->graph) {
@@ -371,6 +398,7 @@ std::unique_ptr<Profile> Runtime::profile_end()
 {
 	std::lock_guard<std::mutex> lock(mutex_);
 
+	take_back();
 	stage_ = Stage::idle;
 	if (!profile_ && times_) {
 		profile_ = std::move(times_);

@@ -98,7 +98,7 @@ class Runtime
 
 	/*
 	 * Profile the next two steps: one for its times, undisturbed, and one for all the rest.
-	 * Ends a plan.
+	 * Tensors are on node 1 meanwhile. Ends a plan.
 	 */
 	void profile_begin();
 	/* The profile, or nullptr if no step was recorded since. */
@@ -127,6 +127,8 @@ class Runtime
 		uint64_t keyless = 0; /* allocations of threads that run no operation */
 	};
 
+	void lend();
+	void take_back();
 	void begin_recording();
 	void finish_recording();
 	void install();
@@ -153,6 +155,7 @@ class Runtime
 	std::unique_ptr<Recorder> recorder_;
 	std::unique_ptr<Profile> times_, profile_;
 	bool profile_full_ = false;
+	std::vector<Pages> lent_; /* to node 1, for the profile */
 	int inter_op_ = 1, intra_op_ = 1;
 
 	std::shared_ptr<Plan> plan_, next_plan_;

@@ -199,6 +199,22 @@ def test_one_scope_for_everything_is_looked_into(program: Program) -> None:
     assert program("layers", *ops).split() == ["0", "1", "2", "3", "4", "5"]
 
 
+def test_products_that_come_again_begin_layers(program: Program) -> None:
+    scopes = [f"{name}/x=Add" for name in "abcdef"]
+    unrolled = [
+        "r/concat=ConcatV2",
+        "r/MatMul=MatMul",
+        "r/Mul=Mul",
+        "r/concat_1=ConcatV2",
+        "r/MatMul_1=MatMul",
+    ]
+    gradients = [f"gradients/r/MatMul_1{n}_grad/{m}=MatMul" for n in (2, 1) for m in ("MatMul", "MatMul_1")]
+    loop = ["w/MatMul=MatMul", "w/Tanh=Tanh", "w/MatMul=MatMul"]
+    assert program("layers", *scopes, *unrolled).split()[6:] == ["6", "6", "6", "6", "7"]
+    assert program("layers", *scopes, *gradients).split()[6:] == ["6", "6", "7", "7"]
+    assert program("layers", *scopes, *loop).split()[6:] == ["6", "6", "7"]
+
+
 def test_a_good_plan_is_read(program: Program, plan: Json) -> None:
     counts = f"tensors {len(plan['tensors'])}, moves {len(plan['moves'])}, waits {len(plan['waits'])}\n"
     assert program("plan", stdin=json.dumps(plan)) == counts
