@@ -231,11 +231,15 @@ def _table_of(made: Plan) -> Any:
     from results.units import duration, percent
 
     predicted, summary = made.predicted, _summary(made)
-    fast, slow, step = (predicted[name] for name in ("fast_ns", "slow_ns", "step_ns"))
+    step = predicted["step_ns"]
+    fast, slow = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
     lines = [
         ("budget", f"{output.size(made.budget)}, {output.size(made.reserved)} of it for short-lived tensors"),
-        ("rule", f"{predicted['rule']}; intervals of {made.interval_layers} layers, {summary['intervals']}"),
-        ("why", str(predicted["why"])),
+        (
+            "rule",
+            f"{predicted.get('rule', '-')}; intervals of {made.interval_layers} layers, {summary['intervals']}",
+        ),
+        ("why", str(predicted.get("why", "-"))),
         ("predicted step", f"{duration(step)}; all fast {duration(fast)}, all slow {duration(slow)}"),
         ("of all-fast speed", percent(fast / step) if step else "-"),
         ("exposed", duration(predicted["exposed_ns"])),
@@ -255,7 +259,8 @@ def _plot(profile: Profile | None, made: Plan | None, folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = plan_plots.write(profile, made, folder)
+        with _explained():
+            names = plan_plots.write(profile, made, folder)
     except OSError as e:
         raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None
     note(f"plots in {folder}: {', '.join(names)}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .plan import Move, Placed, Plan
-from .profile import VARIABLE, Profile
+from .profile import SCRATCH, VARIABLE, Profile
 
 _ALIGNMENT = 64
 
@@ -97,6 +97,8 @@ class _Step:
                 yield f"tensors[{place}]: is not in the profile"
             elif i in seen:
                 yield f"tensors[{place}]: is there twice"
+            elif self._outlives(i):
+                yield f"tensors[{place}]: may outlive the step, and the next one would find it there"
             elif tensor.pool == "short":
                 short.append((i, tensor))
                 yield from self._is_short(i, tensor, place)
@@ -119,6 +121,10 @@ class _Step:
         for unit in units:
             yield from self._course(unit)
         yield from self._memory(units)
+
+    def _outlives(self, i: int) -> bool:
+        kind = self.profile.tensors.kind[i]
+        return self.death[i] == self.n and kind not in (VARIABLE, SCRATCH)
 
     def _is_short(self, i: int, tensor: Placed, place: int) -> Iterator[str]:
         birth, death = self.birth[i], self.death[i]

@@ -11,6 +11,8 @@ import numpy as np
 from . import figures as figures_format
 from .classify import CLASSES, OUTSIDE, classes, live_bytes, peak
 from .cost import costs
+from .errors import FormatError
+from .figures import Figures
 from .intervals import layer_starts
 from .plan import Plan
 from .profile import Profile
@@ -97,7 +99,7 @@ class Course:
 
 def course(profile: Profile, plan: Plan) -> Course:
     """What the plan does to the profiled step, by the plan itself; the figures are those it was made with."""
-    figures = figures_format.parse(plan.made.get("figures"))
+    figures = _figures(plan)
     t, u, n = profile.tensors, profile.uses, len(profile.ops)
     index = {profile.key(i): i for i in range(len(t))}
     groups = np.array([group.offset for group in plan.groups], dtype=np.int64)
@@ -135,6 +137,13 @@ def course(profile: Profile, plan: Plan) -> Course:
     times = [sizes[m.unit] // profile.page * figures.move_ns(m.to, profile.page) for m in moves]
     timeline = replay(cost.slot - saved, cost.lead, moves, times, plan.waits, figures)
     return Course(_memory(profile, plan, of, np.array(sizes, dtype=np.int64), born_fast, moves), timeline)
+
+
+def _figures(plan: Plan) -> Figures:
+    try:
+        return figures_format.parse(plan.made.get("figures"))
+    except FormatError as e:
+        raise FormatError(f"the plan's made.figures: {e}") from None
 
 
 def _memory(

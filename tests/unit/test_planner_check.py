@@ -111,6 +111,7 @@ MUTATIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "empty group": (lambda p: tensor(p, 1, offset=0), f"group {BIG}: there is nothing in it"),
     "between groups": (lambda p: tensor(p, 1, offset=BIG - 64), "op2 1: is not inside one group"),
     "born elsewhere": (lambda p: tensor(p, 1, node=1), "op2 1: is born on another node than its group"),
+    "outlives the step": (lambda p: tensor(p, 0, op="op6", k=5, size=8), "tensors[0]: may outlive the step"),
     "placed variable": (lambda p: tensor(p, VARIABLE, offset=0), "a variable has a place in the arena"),
     "group in parts": (
         replace(groups=[Group(0, BIG - 1, 0), Group(BIG, BIG, 0)]),

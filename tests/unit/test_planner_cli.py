@@ -149,6 +149,19 @@ def test_a_profile_without_tensors_is_explained_too(tmp_path: Path, sentinel_: R
     assert code == 0, err
 
 
+def test_a_plan_of_somebody_elses_is_explained_as_far_as_it_tells(
+    tmp_path: Path, profile: Path, plan: Path, sentinel_: Run
+) -> None:
+    value = json.loads(plan.read_text())
+    value["predicted"] = {name: value["predicted"][name] for name in ("step_ns", "moved_bytes", "exposed_ns")}
+    value["made"] = {"figures": {}}
+    plan.write_text(json.dumps(value))
+    assert sentinel_("explain", plan, "--profile", profile)[0] == 0
+    code, _, err = sentinel_("explain", plan, "--profile", profile, "--plots", tmp_path / "plots")
+    assert code == ExitCode.USAGE
+    assert err.endswith("error: the plan's made.figures: format: is missing\n")
+
+
 def test_a_plan_with_anothers_profile_is_refused(tmp_path: Path, plan: Path, sentinel_: Run) -> None:
     other = tmp_path / "other.json"
     files.write_profile(other, profiles.lstm())

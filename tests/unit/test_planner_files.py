@@ -178,6 +178,7 @@ def test_two_tensors_of_one_key_are_refused() -> None:
             [{"at": 0, "to": 1, "before": 1, "tensor": 2, "offset": 0, "size": 4096}],
             "moves[0].offset: a move has either an offset or a tensor",
         ),
+        (("predicted", "step_ns"), ..., "predicted.step_ns: is missing"),
         (("predicted",), [], "predicted: must be an object, not a list"),
         (("made",), ..., "made: is missing"),
     ],
