@@ -235,10 +235,8 @@ def _table_of(made: Plan) -> Any:
     fast, slow = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
     lines = [
         ("budget", f"{output.size(made.budget)}, {output.size(made.reserved)} of it for short-lived tensors"),
-        (
-            "rule",
-            f"{predicted.get('rule', '-')}; intervals of {made.interval_layers} layers, {summary['intervals']}",
-        ),
+        ("rule", str(predicted.get("rule", "-"))),
+        ("intervals", f"{summary['intervals']}, of {made.interval_layers} layers"),
         ("why", str(predicted.get("why", "-"))),
         ("predicted step", f"{duration(step)}; all fast {duration(fast)}, all slow {duration(slow)}"),
         ("of all-fast speed", percent(fast / step) if step else "-"),
