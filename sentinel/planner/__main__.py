@@ -7,6 +7,7 @@ Exit status 2 and one line on standard error if there can be no plan.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -46,4 +47,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # its many lists have no cycles, and looking for some would take a fifth of its time
     sys.exit(main())

@@ -143,36 +143,37 @@ class _Step:
 
     def run(self) -> None:
         tables, positions = self.tables, self.positions
-        births, deaths, uses, slot = positions.births, positions.deaths, positions.uses, positions.slot
-        ends, birth_gain, size = tables.ends, tables.birth_gain, positions.size
+        birth_gain, size, unit_of = tables.birth_gain, positions.size, self.v_unit
         number = {start: i for i, start in enumerate(tables.starts)}
         bounds = [*tables.starts, self.n, self.n]
         due, fast, pinned = 0, self.fast, self.pinned
         first, last = self.pending[0], self.pending[-1]  # the same one if there is one helper
-        for p in range(self.n):
+        columns = zip(positions.deaths, tables.ends, positions.births, positions.uses, positions.slot)
+        for p, (deaths, ends, births, uses, slot) in enumerate(columns):
             if (first and first[0].finish <= self.now) or (last and last[0].finish <= self.now):
                 self._arrive(p)
-            for unit in deaths[p]:
+            for unit in deaths:
                 self._die(unit)
             interval = number.get(p, -1)
             if interval >= 0:
                 self._settle(p)
-            for visit in ends[p]:
-                self._leave(visit, p, bounds[self.v_interval[visit] + 2])
+            for visit in ends:
+                if fast[unit_of[visit]]:
+                    self._leave(visit, p, bounds[self.v_interval[visit] + 2])
             if interval >= 0:
                 due = bounds[interval + 1]
                 self._collect(interval, p, due)
                 if p == 0:
                     self._leave_at_start()
-            for unit in births[p]:
+            for unit in births:
                 if unit in pinned:
                     fast[unit] = 1
                 elif birth_gain[unit] > 0 and self.occupied + size[unit] <= self.room:
                     fast[unit] = 1
                     self.occupied += size[unit]
                     self.born_fast.append(unit)
-            end = self.now + slot[p]
-            for unit, gain in uses[p]:
+            end = self.now + slot
+            for unit, gain in uses:
                 if fast[unit]:
                     end -= gain
             if p in self.released or (self.hot and (self.free[0] < end or p + 1 == due)):
@@ -267,7 +268,7 @@ class _Step:
     def _leave(self, v: int, p: int, next_end: int) -> None:
         """A visit is over: demote, unless the unit is needed in this interval or the next, or soon dead."""
         unit = self.v_unit[v]
-        if not self.fast[unit] or self.stays[v] or p < self.positions.ready[unit] or unit in self.pinned:
+        if self.stays[v] or p < self.positions.ready[unit] or unit in self.pinned:
             return
         if self.positions.variable[unit]:
             if self.rule.still:

@@ -197,6 +197,15 @@ def test_it_does_not_come_back_if_nobody_uses_it(plan: Plan) -> None:
     assert found == ["variable v2: the move at 6 is for nothing: it is not used before it leaves"]
 
 
+def test_what_is_from_before_the_step_and_no_variable_has_no_place() -> None:
+    fed = {"size": PAGE, "birth": -1, "death": 3, "uses": [[0, 1, 0]], "kind": "tensor", "name": "images"}
+    profile = profiles.small(LAYERS, MEGA, [fed, written_then_read(0, 5)])
+    made = make(profile, BIG, SIMPLE)
+    placed = made.tensors[0]._replace(op=None, name="images", k=0, size=PAGE, offset=0)
+    found = check(profile, dataclasses.replace(made, tensors=[placed, *made.tensors]))
+    assert found == ["tensors[0]: is from before the step, and no variable"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_random_harm_to_a_large_plan_is_found(data: st.DataObject) -> None:
