@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", required=True, help="fast memory: a size, or a share of the step's peak")
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="of the machine")
     parser.add_argument("--fast-step-ns", type=float, help="a step with everything in fast memory, if known")
+    parser.add_argument("--spill", action="store_true", help="below the floor, plan short-lived tensors too")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
     options = parser.parse_args(arguments)
     try:
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             budget.parse(options.budget, peak(profile)),
             files.read_figures(options.figures),
             fast_step_ns=options.fast_step_ns,
+            spill=options.spill,
             source=files.digest(options.profile),
         )
         broken = check(profile, plan)

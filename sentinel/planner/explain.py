@@ -62,7 +62,7 @@ def _classes(profile: Profile) -> list[dict[str, Any]]:
                         "size": size,
                         "tensors": int(chosen.sum()),
                         "of_tensors": int(chosen.sum()) / len(t),
-                        "bytes": int(t.size[chosen].sum()),
+                        "bytes": int(t.bytes[chosen].sum()),
                         "of_accesses": int(t.accesses[chosen].sum()) / accesses,
                     }
                 )
@@ -72,8 +72,8 @@ def _classes(profile: Profile) -> list[dict[str, Any]]:
 def _hottest(profile: Profile) -> list[tuple[float, float]]:
     """What share of all accesses goes to the hottest share of bytes, most accesses per page first."""
     t = profile.tensors
-    order = np.argsort(-t.accesses / np.maximum(1, profile.pages), kind="stable")
-    size, accesses = np.cumsum(t.size[order]), np.cumsum(t.accesses[order])
+    order = np.argsort(-t.accesses / np.maximum(1, t.touched), kind="stable")
+    size, accesses = np.cumsum(t.bytes[order]), np.cumsum(t.accesses[order])
     if not len(t) or not size[-1] or not accesses[-1]:
         return []
     shares = []
@@ -86,7 +86,7 @@ def _hottest(profile: Profile) -> list[tuple[float, float]]:
 def memory_of_profile(profile: Profile) -> dict[str, Ints]:
     """Bytes that live at each position, by class of lifetime."""
     t, found = profile.tensors, classes(profile)
-    return {name: live_bytes(profile, np.where(found == i, t.size, 0)) for i, name in enumerate(CLASSES)}
+    return {name: live_bytes(profile, np.where(found == i, t.bytes, 0)) for i, name in enumerate(CLASSES)}
 
 
 @dataclass(frozen=True)
@@ -166,5 +166,6 @@ def _memory(
         change[node[one], since[one]] += sizes[one]
         change[node[one], death[one]] -= sizes[one]
     fast, slow = np.cumsum(change, axis=1)[:, :n]
-    outside = live_bytes(profile, np.where(classes(profile) == OUTSIDE, t.size, 0))
-    return {"reserved": np.full(n, plan.reserved), "fast": fast, "slow": slow + outside}
+    outside = live_bytes(profile, np.where(classes(profile) == OUTSIDE, t.bytes, 0))
+    reserved = plan.predicted.get("pool_bytes", plan.reserved)
+    return {"reserved": np.full(n, reserved), "fast": fast, "slow": slow + outside}

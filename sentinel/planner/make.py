@@ -61,6 +61,7 @@ def make(
     figures: Figures,
     *,
     fast_step_ns: float | None = None,
+    spill: bool = False,
     source: str = "",
 ) -> Plan:
     """The plan with the shortest predicted step for `budget` bytes of node 0; equal input gives an equal
@@ -68,9 +69,10 @@ def make(
 
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
-    below the floor: the reserved pool plus the largest long-lived tensor.
+    below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
+    are taken for long-lived ones before it comes to that, which the paper does not.
     """
-    problem = prepare(profile, budget, figures, fast_step_ns)
+    problem = prepare(profile, budget, figures, fast_step_ns, spill=spill)
     found = candidates(problem)
     return assemble(problem, min(found, key=lambda one: one.order), found, source=source)
 
@@ -237,6 +239,7 @@ def _predicted(problem: Problem, best: Candidate, found: list[Candidate]) -> dic
         "step_ns": round(best.timeline.step_ns),
         "moved_bytes": best.moved_bytes,
         "exposed_ns": round(best.timeline.exposed_ns),
+        "pool_bytes": problem.pool_bytes,
         "slow_ns": round(problem.costs.slow_ns),
         "fast_ns": round(problem.costs.fast_ns),
         "rule": best.name,

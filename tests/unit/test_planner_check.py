@@ -197,6 +197,17 @@ def test_it_does_not_come_back_if_nobody_uses_it(plan: Plan) -> None:
     assert found == ["variable v2: the move at 6 is for nothing: it is not used before it leaves"]
 
 
+def test_what_another_thread_allocated_has_no_place() -> None:
+    profile = profiles.small(
+        LAYERS, MEGA, [written_then_read(0, 5), {**written_then_read(2, 3), "thread": 1}]
+    )
+    made = make(profile, BIG, SIMPLE)
+    assert [t.op for t in made.tensors] == ["op0"]
+    other = made.tensors[0]._replace(op="op2", k=1, offset=0)
+    found = check(profile, dataclasses.replace(made, tensors=[*made.tensors, other]))
+    assert found == ["tensors[1]: was allocated by another thread, and has no key"]
+
+
 def test_what_is_from_before_the_step_and_no_variable_has_no_place() -> None:
     fed = {"size": PAGE, "birth": -1, "death": 3, "uses": [[0, 1, 0]], "kind": "tensor", "name": "images"}
     profile = profiles.small(LAYERS, MEGA, [fed, written_then_read(0, 5)])

@@ -145,6 +145,50 @@ def test_below_the_floor_there_is_none_and_the_floor_is_told() -> None:
     assert check(made, make(made, floor, OPTANE)) == []
 
 
+def test_what_is_not_touched_counts_neither_for_the_floor_nor_for_the_budget() -> None:
+    scratch = {"size": 99 * BIG, "birth": 2, "death": 3, "uses": [], "kind": "scratch", "touched": 4096}
+    tensors = [written_then_read(0, 5), {**scratch, "reads": 5, "writes": 1}]
+    profile_ = profiles.small(LAYERS, MEGA, tensors)
+    made = make(profile_, BIG + 4096, SIMPLE)
+    assert check(profile_, made) == []
+    assert (made.reserved, made.predicted["pool_bytes"]) == (99 * BIG, 4096)
+    assert [group.node for group in made.groups] == [0]
+    with pytest.raises(BudgetError, match=rf"floor of {BIG + 4096}"):
+        make(profile_, BIG + 4095, SIMPLE)
+
+
+def test_spilling_goes_below_the_floor() -> None:
+    """Two short-lived tensors live at once; with room for one, both are placed as if they were long-lived."""
+    tensors = [
+        written_then_read(0, 5),
+        {**written_then_read(2), "death": 3},
+        {**written_then_read(2), "death": 3},
+    ]
+    profile_ = profiles.small(LAYERS, MEGA, tensors)
+    with pytest.raises(BudgetError) as e:
+        make(profile_, BIG, SIMPLE)
+    assert e.value.floor == 3 * BIG
+    assert make(profile_, 3 * BIG, SIMPLE, spill=True) == make(profile_, 3 * BIG, SIMPLE)
+    made = make(profile_, BIG, SIMPLE, spill=True)
+    assert check(profile_, made) == []
+    assert [t.pool for t in made.tensors] == ["long"] * 3
+    with pytest.raises(BudgetError, match=rf"floor of {BIG}: 0 for short-lived tensors"):
+        make(profile_, BIG - 1, SIMPLE, spill=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]))
+def test_any_plan_with_spilling_is_sound(seed: int, share: float) -> None:
+    made = profile.parse(profiles.random_value(seed))
+    floor = at_the_floor(made, CHEAP).budget
+    try:
+        plan = make(made, int(share * floor), CHEAP, spill=True)
+    except BudgetError as e:
+        assert share * floor < e.floor <= floor
+    else:
+        assert check(made, plan) == []
+
+
 def test_what_may_outlive_the_step_is_left_out() -> None:
     tensors = [written_then_read(6), written_then_read(0, 5)]
     made = make(profiles.small(LAYERS, MEGA, tensors), BIG, OPTANE)
@@ -257,7 +301,9 @@ def test_more_memory_is_never_slower_for_real_shapes() -> None:
         assert all(check(made, plan) == [] for plan in plans)
         steps = [plan.predicted["step_ns"] for plan in plans]
         assert all(more <= 1.02 * less for less, more in itertools.pairwise(steps))
-        assert steps[-1] == plans[-1].predicted["fast_ns"]
+        assert steps[-1] == pytest.approx(
+            plans[-1].predicted["fast_ns"], rel=1e-3
+        )  # small variables stay out
 
 
 def test_migration_pays_for_the_shape_of_a_resnet() -> None:
