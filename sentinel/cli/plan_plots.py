@@ -101,8 +101,8 @@ def accesses(profile: Profile) -> Figure:
     bars.invert_yaxis()
     bars.set_xlabel("share of the step's")
     bars.set_title("tensors, bytes, accesses (from dark to light)")
-    order = np.argsort(-t.accesses / np.maximum(1, profile.pages), kind="stable")
-    size, count = np.cumsum(t.size[order]), np.cumsum(t.accesses[order])
+    order = np.argsort(-t.accesses / np.maximum(1, t.touched), kind="stable")
+    size, count = np.cumsum(t.bytes[order]), np.cumsum(t.accesses[order])
     if len(t) and size[-1] and count[-1]:
         curve.plot(size / size[-1], count / count[-1], color=_COLOURS["long"])
     curve.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")

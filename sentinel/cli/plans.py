@@ -36,10 +36,17 @@ Examples:
 @click.option(
     "--fast-step-ns", type=click.FloatRange(min=1), help="A step with everything in fast memory, if known."
 )
+@click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
 @click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
 @output.json_option
 def plan(
-    profile: Path, budget: str, preset: str, fast_step_ns: float | None, out: Path | None, as_json: bool
+    profile: Path,
+    budget: str,
+    preset: str,
+    fast_step_ns: float | None,
+    spill: bool,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Make a plan of the step in the file PROFILE: what is where, and what moves when."""
     from sentinel.planner import budget as budgets
@@ -55,6 +62,7 @@ def plan(
             budgets.parse(budget, classify.peak(loaded)),
             figures,
             fast_step_ns=fast_step_ns,
+            spill=spill,
             source=files.digest(profile),
         )
         broken = check.check(loaded, made)
@@ -132,7 +140,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except BudgetError as e:
-        raise UsageError(str(e), hint=f"--budget {e.floor} is the smallest that will do") from None
+        raise UsageError(
+            str(e), hint=f"--budget {e.floor} is the smallest that will do; or --spill"
+        ) from None
     except PlannerError as e:
         raise UsageError(str(e)) from None
 
@@ -231,11 +241,14 @@ def _table_of(made: Plan) -> Any:
     from results.units import duration, percent
 
     predicted, summary = made.predicted, _summary(made)
-    fast, slow, step = (predicted[name] for name in ("fast_ns", "slow_ns", "step_ns"))
+    step = predicted["step_ns"]
+    held = predicted.get("pool_bytes", made.reserved)
+    fast, slow = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
     lines = [
-        ("budget", f"{output.size(made.budget)}, {output.size(made.reserved)} of it for short-lived tensors"),
-        ("rule", f"{predicted['rule']}; intervals of {made.interval_layers} layers, {summary['intervals']}"),
-        ("why", str(predicted["why"])),
+        ("budget", f"{output.size(made.budget)}, {output.size(held)} of it for short-lived tensors"),
+        ("rule", str(predicted.get("rule", "-"))),
+        ("intervals", f"{summary['intervals']}, of {made.interval_layers} layers"),
+        ("why", str(predicted.get("why", "-"))),
         ("predicted step", f"{duration(step)}; all fast {duration(fast)}, all slow {duration(slow)}"),
         ("of all-fast speed", percent(fast / step) if step else "-"),
         ("exposed", duration(predicted["exposed_ns"])),
@@ -255,7 +268,8 @@ def _plot(profile: Profile | None, made: Plan | None, folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = plan_plots.write(profile, made, folder)
+        with _explained():
+            names = plan_plots.write(profile, made, folder)
     except OSError as e:
         raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None
     note(f"plots in {folder}: {', '.join(names)}")

@@ -7,6 +7,7 @@ Exit status 2 and one line on standard error if there can be no plan.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", required=True, help="fast memory: a size, or a share of the step's peak")
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="of the machine")
     parser.add_argument("--fast-step-ns", type=float, help="a step with everything in fast memory, if known")
+    parser.add_argument("--spill", action="store_true", help="below the floor, plan short-lived tensors too")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
     options = parser.parse_args(arguments)
     try:
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             budget.parse(options.budget, peak(profile)),
             files.read_figures(options.figures),
             fast_step_ns=options.fast_step_ns,
+            spill=options.spill,
             source=files.digest(options.profile),
         )
         broken = check(profile, plan)
@@ -46,4 +49,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # its many lists have no cycles, and looking for some would take a fifth of its time
     sys.exit(main())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .plan import Move, Placed, Plan
-from .profile import VARIABLE, Profile
+from .profile import SCRATCH, VARIABLE, Profile
 
 _ALIGNMENT = 64
 
@@ -28,8 +28,6 @@ def check(profile: Profile, plan: Plan) -> list[str]:
 def _numbers(profile: Profile, plan: Plan) -> Iterator[str]:
     """What can be told without going through the step."""
     n, layer = len(profile.ops), profile.ops.layer
-    if plan.reserved > plan.budget:
-        yield f"reserved: {plan.reserved} bytes are more than the budget of {plan.budget}"
     for name in ("reserved", "arena"):
         if getattr(plan, name) % profile.page:
             yield f"{name}: is not in whole pages"
@@ -97,6 +95,10 @@ class _Step:
                 yield f"tensors[{place}]: is not in the profile"
             elif i in seen:
                 yield f"tensors[{place}]: is there twice"
+            elif self.profile.tensors.thread[i]:
+                yield f"tensors[{place}]: was allocated by another thread, and has no key"
+            elif self._outlives(i):
+                yield f"tensors[{place}]: may outlive the step, and the next one would find it there"
             elif tensor.pool == "short":
                 short.append((i, tensor))
                 yield from self._is_short(i, tensor, place)
@@ -118,7 +120,23 @@ class _Step:
         units = [*self.groups.values(), *self.variables.values()]
         for unit in units:
             yield from self._course(unit)
-        yield from self._memory(units)
+        held = self._held(short)
+        if held > self.plan.budget:
+            yield f"reserved: {held} bytes are more than the budget of {self.plan.budget}"
+        yield from self._memory(units, held)
+
+    def _outlives(self, i: int) -> bool:
+        kind = self.profile.tensors.kind[i]
+        return self.death[i] == self.n and kind not in (VARIABLE, SCRATCH)
+
+    def _held(self, short: list[tuple[int, Placed]]) -> int:
+        """Bytes of the reserved pool that are ever touched, if of each tensor its first pages are."""
+        page, pages = self.profile.page, set[int]()
+        held: list[int] = self.profile.tensors.bytes.tolist()
+        for i, tensor in short:
+            begin = tensor.offset or 0
+            pages.update(range(begin // page, _pages(begin + held[i], page)))
+        return len(pages) * page
 
     def _is_short(self, i: int, tensor: Placed, place: int) -> Iterator[str]:
         birth, death = self.birth[i], self.death[i]
@@ -216,7 +234,7 @@ class _Step:
         if variable and node != unit.node:
             yield f"{unit.name}: is on node {node} after the step, and on {unit.node} before it"
 
-    def _memory(self, units: list[_Unit]) -> Iterator[str]:
+    def _memory(self, units: list[_Unit], held: int) -> Iterator[str]:
         """Fast memory at every position, with moves under way in both places."""
         change: dict[int, int] = defaultdict(int)
         for unit in units:
@@ -234,15 +252,19 @@ class _Step:
             if begin is not None:
                 change[begin] += unit.size
                 change[end] -= unit.size
-        taken = self.plan.reserved
+        taken = held
         for p in sorted(change):
             taken += change[p]
             if taken > self.plan.budget:
                 yield f"budget: {taken} bytes of fast memory are taken at position {p}"
 
 
+def _pages(size: int, page: int) -> int:
+    return -(-size // page)
+
+
 def _whole(size: int, page: int) -> int:
-    return max(1, -(-size // page)) * page
+    return max(1, _pages(size, page)) * page
 
 
 def _last_not_after(ordered: list[int], value: int) -> int:

@@ -19,16 +19,19 @@ SHORT, LONG, VARIABLES, OUTSIDE = range(4)
 def classes(profile: Profile) -> Ints:
     """The class of each tensor, an index into `CLASSES`.
 
-    Short-lived is born and dead within one layer. `OUTSIDE` are tensors that a plan cannot promise a place
-    to: they are from before the step and no variables, or nobody saw them die in it and the next step may
-    find them there.
+    Short-lived is born and dead within one layer. `OUTSIDE` is what has no bytes, what another thread than
+    the operation's allocated (it has no key), variables below a page (they share theirs), and tensors that a
+    plan cannot promise a place to: they are from before the step and no variables, or nobody saw them die in
+    it and the next step may find them there.
     """
     t = profile.tensors
     layer, n = profile.ops.layer, len(profile.ops)
-    in_step = (t.birth >= 0) & ((t.death < n) | (t.kind == SCRATCH))
+    placed = (t.size > 0) & (t.thread == 0)
+    in_step = placed & (t.birth >= 0) & ((t.death < n) | (t.kind == SCRATCH))
     one_layer = layer[np.maximum(t.birth, 0)] == layer[np.maximum(t.death - 1, 0)]
+    variable = placed & (t.kind == VARIABLE) & (t.size >= profile.page)
     return np.where(
-        t.kind == VARIABLE, VARIABLES, np.where(~in_step, OUTSIDE, np.where(one_layer, SHORT, LONG))
+        variable, VARIABLES, np.where(~in_step, OUTSIDE, np.where(one_layer, SHORT, LONG))
     ).astype(np.int64)
 
 
@@ -58,7 +61,7 @@ def live_bytes(profile: Profile, weights: Ints) -> Ints:
 
 def peak(profile: Profile) -> int:
     """The most bytes that live at once, variables included: what shares of memory are shares of."""
-    return int(live_bytes(profile, profile.tensors.size).max())
+    return int(live_bytes(profile, profile.tensors.bytes).max())
 
 
 def counts(profile: Profile) -> dict[str, int]:

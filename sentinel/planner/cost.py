@@ -102,7 +102,7 @@ def _factor(most: Floats, saved: Floats, target: float) -> float:
 def _traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:
     """Bytes that each use reads from memory and writes to it."""
     t, u = profile.tensors, profile.uses
-    size = t.size[u.tensor].astype(np.float64)
+    size = t.bytes[u.tensor].astype(np.float64)
     reading, writing = u.reads > 0, u.writes > 0
     touched = np.bincount(
         u.position, weights=np.where(reading | writing, size, 0.0), minlength=len(profile.ops)
@@ -122,5 +122,6 @@ def _passes(profile: Profile, using: Bools, counted: Ints) -> Floats:
     """For each use how often its tensor was gone through, by the counted accesses; once without pages."""
     u = profile.uses
     uses = np.bincount(u.tensor[using], minlength=len(profile.tensors))
-    whole = (uses * profile.pages).astype(np.float64)
+    pages = -(-profile.tensors.touched // profile.page)
+    whole = (uses * pages).astype(np.float64)
     return np.divide(counted, whole, out=np.ones(len(whole)), where=whole > 0)[u.tensor]

@@ -11,6 +11,8 @@ import numpy as np
 from . import figures as figures_format
 from .classify import CLASSES, OUTSIDE, classes, live_bytes, peak
 from .cost import costs
+from .errors import FormatError
+from .figures import Figures
 from .intervals import layer_starts
 from .plan import Plan
 from .profile import Profile
@@ -60,7 +62,7 @@ def _classes(profile: Profile) -> list[dict[str, Any]]:
                         "size": size,
                         "tensors": int(chosen.sum()),
                         "of_tensors": int(chosen.sum()) / len(t),
-                        "bytes": int(t.size[chosen].sum()),
+                        "bytes": int(t.bytes[chosen].sum()),
                         "of_accesses": int(t.accesses[chosen].sum()) / accesses,
                     }
                 )
@@ -70,8 +72,8 @@ def _classes(profile: Profile) -> list[dict[str, Any]]:
 def _hottest(profile: Profile) -> list[tuple[float, float]]:
     """What share of all accesses goes to the hottest share of bytes, most accesses per page first."""
     t = profile.tensors
-    order = np.argsort(-t.accesses / np.maximum(1, profile.pages), kind="stable")
-    size, accesses = np.cumsum(t.size[order]), np.cumsum(t.accesses[order])
+    order = np.argsort(-t.accesses / np.maximum(1, t.touched), kind="stable")
+    size, accesses = np.cumsum(t.bytes[order]), np.cumsum(t.accesses[order])
     if not len(t) or not size[-1] or not accesses[-1]:
         return []
     shares = []
@@ -84,7 +86,7 @@ def _hottest(profile: Profile) -> list[tuple[float, float]]:
 def memory_of_profile(profile: Profile) -> dict[str, Ints]:
     """Bytes that live at each position, by class of lifetime."""
     t, found = profile.tensors, classes(profile)
-    return {name: live_bytes(profile, np.where(found == i, t.size, 0)) for i, name in enumerate(CLASSES)}
+    return {name: live_bytes(profile, np.where(found == i, t.bytes, 0)) for i, name in enumerate(CLASSES)}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Course:
 
 def course(profile: Profile, plan: Plan) -> Course:
     """What the plan does to the profiled step, by the plan itself; the figures are those it was made with."""
-    figures = figures_format.parse(plan.made.get("figures"))
+    figures = _figures(plan)
     t, u, n = profile.tensors, profile.uses, len(profile.ops)
     index = {profile.key(i): i for i in range(len(t))}
     groups = np.array([group.offset for group in plan.groups], dtype=np.int64)
@@ -137,6 +139,13 @@ def course(profile: Profile, plan: Plan) -> Course:
     return Course(_memory(profile, plan, of, np.array(sizes, dtype=np.int64), born_fast, moves), timeline)
 
 
+def _figures(plan: Plan) -> Figures:
+    try:
+        return figures_format.parse(plan.made.get("figures"))
+    except FormatError as e:
+        raise FormatError(f"the plan's made.figures: {e}") from None
+
+
 def _memory(
     profile: Profile, plan: Plan, of: Ints, sizes: Ints, born_fast: Bools, moves: list[UnitMove]
 ) -> dict[str, Ints]:
@@ -157,5 +166,6 @@ def _memory(
         change[node[one], since[one]] += sizes[one]
         change[node[one], death[one]] -= sizes[one]
     fast, slow = np.cumsum(change, axis=1)[:, :n]
-    outside = live_bytes(profile, np.where(classes(profile) == OUTSIDE, t.size, 0))
-    return {"reserved": np.full(n, plan.reserved), "fast": fast, "slow": slow + outside}
+    outside = live_bytes(profile, np.where(classes(profile) == OUTSIDE, t.bytes, 0))
+    reserved = plan.predicted.get("pool_bytes", plan.reserved)
+    return {"reserved": np.full(n, reserved), "fast": fast, "slow": slow + outside}

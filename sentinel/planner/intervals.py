@@ -12,8 +12,6 @@ from .profile import Profile
 if TYPE_CHECKING:
     from .fields import Ints
 
-MOST = 12  # candidates tried; more do not find better plans
-
 
 def layer_starts(profile: Profile) -> Ints:
     """The positions at which layers begin, from 0."""
@@ -25,8 +23,8 @@ def starts(profile: Profile, layers: int) -> Ints:
     return layer_starts(profile)[::layers]
 
 
-def candidates(profile: Profile) -> list[int]:
-    """The numbers of layers to try: all of them up to a dozen, else spread evenly on a scale of ratios."""
+def candidates(profile: Profile, count: int) -> list[int]:
+    """The numbers of layers to try: all of them, or at most `count`, spread over a scale of ratios."""
     most = len(layer_starts(profile))
-    tried = np.geomspace(1, most, MOST) if most > MOST else np.arange(1, most + 1)
+    tried = np.geomspace(1, most, count) if most > count else np.arange(1, most + 1)
     return [int(layers) for layers in np.unique(np.rint(tried))]

@@ -18,18 +18,23 @@ import numpy as np
 
 from . import figures as figures_format
 from . import intervals
-from .classify import LONG, OUTSIDE, SHORT
+from .classify import LONG, OUTSIDE, SHORT, VARIABLES
 from .figures import Figures
 from .plan import Group, Move, Placed, Plan
 from .problem import Problem, prepare
 from .profile import Profile
 from .replay import Timeline, in_fast_memory, replay
-from .schedule import Rule, Schedule, Tables, schedule
+from .schedule import Rule, Schedule, schedule
 from .static import static
+from .tables import Positions, Tables
 from .visits import Visits, visits
 
 BY = "sentinel planner 1"
+# So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time
+# in proportion to operations and uses. Variants are tried for as many of the best as there are tens of them.
+_LEAST, _MOST, _EFFORT = 10, 40, 100_000
 _KEEP = (0.25, 0.5, 0.75, 0.9, 0.97)  # quantiles of what staying is worth, at which a unit stays
+_PINNED = (0.25, 0.5, 0.75)  # shares of the room for what stays for all its life
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def make(
     figures: Figures,
     *,
     fast_step_ns: float | None = None,
+    spill: bool = False,
     source: str = "",
 ) -> Plan:
     """The plan with the shortest predicted step for `budget` bytes of node 0; equal input gives an equal
@@ -63,9 +69,10 @@ def make(
 
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
-    below the floor: the reserved pool plus the largest long-lived tensor.
+    below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
+    are taken for long-lived ones before it comes to that, which the paper does not.
     """
-    problem = prepare(profile, budget, figures, fast_step_ns)
+    problem = prepare(profile, budget, figures, fast_step_ns, spill=spill)
     found = candidates(problem)
     return assemble(problem, min(found, key=lambda one: one.order), found, source=source)
 
@@ -96,32 +103,38 @@ def assemble(problem: Problem, best: Candidate, found: list[Candidate], *, sourc
 
 
 def candidates(problem: Problem) -> list[Candidate]:
-    """Without migration; as published, by interval; variants of the best of those."""
+    """Without migration; as published, by number of layers; variants of the best of those."""
     everything = len(intervals.layer_starts(problem.profile))
     found = [candidate(problem, "static", everything, [0], static(problem), 0)]
     if not len(problem.units):
         return found
     guess: frozenset[int] = frozenset()
+    positions = Positions(problem)
     published: list[tuple[Candidate, Tables]] = []
-    for layers in intervals.candidates(problem.profile):
-        tables = Tables(problem, visits(problem, intervals.starts(problem.profile, layers)))
+    size = len(positions.slot) + len(problem.use_unit)
+    tried = min(_MOST, max(_LEAST, _EFFORT // size))
+    for layers in intervals.candidates(problem.profile, tried):
+        tables = Tables(positions, visits(problem, intervals.starts(problem.profile, layers)))
         one, guess = _by_interval(problem, tables, Rule(layers), guess)
         published.append((one, tables))
     found += [one for one, _ in published]
-    best, tables = min(published, key=lambda pair: pair[0].order)
-    guess = frozenset(u for u in best.schedule.fast if problem.units.variable[u])
-    for rule in _variants(best.layers, tables.visits):
-        one, guess = _by_interval(problem, tables, rule, guess)
-        found.append(one)
+    published.sort(key=lambda pair: pair[0].order)
+    for best, tables in published[: tried // _LEAST]:
+        guess = frozenset(u for u in best.schedule.fast if problem.units.variable[u])
+        roomy, guess = _by_interval(problem, tables, Rule(best.layers, headroom=True), guess)
+        found.append(roomy)
+        for rule in _variants(problem, tables.visits, Rule(best.layers, headroom=roomy.order < best.order)):
+            one, guess = _by_interval(problem, tables, rule, guess)
+            found.append(one)
     return found
 
 
-def _variants(layers: int, visits: Visits) -> list[Rule]:
+def _variants(problem: Problem, visits: Visits, rule: Rule) -> list[Rule]:
     worth = visits.stay[(visits.next >= 0) & (visits.apart > 1) & np.isfinite(visits.stay)]
-    keeps = sorted({0.0, *np.quantile(worth, _KEEP).tolist()}) if len(worth) else []
+    keeps = sorted(set(np.quantile(worth, _KEEP).tolist())) if len(worth) else []
     return [
-        Rule(layers, headroom=True),
-        *(Rule(layers, keep, headroom) for keep in keeps for headroom in (False, True)),
+        *(rule._replace(keep=keep) for keep in keeps),
+        *(rule._replace(share=share, pinned=static(problem, share).fast) for share in _PINNED),
     ]
 
 
@@ -132,16 +145,7 @@ def _by_interval(
     made = schedule(tables, rule, guess)
     v = tables.visits
     needed = np.bincount(v.interval, weights=problem.units.size[v.unit])
-    name = (
-        "as published"
-        if rule == Rule(rule.layers)
-        else f"keep {rule.keep:.3g}"
-        if rule.keep < np.inf
-        else "eager"
-    )
-    if rule.headroom:
-        name += ", headroom"
-    one = candidate(problem, name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
+    one = candidate(problem, rule.name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
     return one, frozenset(unit for unit in made.fast if problem.units.variable[unit])
 
 
@@ -207,12 +211,15 @@ def _groups(problem: Problem, fast: frozenset[int]) -> list[Group]:
 
 def _moves(problem: Problem, made: Schedule) -> list[Move]:
     units, start = problem.units, problem.units.start.tolist()
-    index = {int(units.of[i]): place for place, i in enumerate(_tensor_order(problem))}
+    variables = len(start)  # from this unit on; in the order of the profile's tensors
+    order = np.array(_tensor_order(problem), dtype=np.int64)
+    places = np.flatnonzero(problem.classes[order] == VARIABLES).tolist()
+    sizes = problem.profile.tensors.size[problem.classes == VARIABLES].tolist()
     moves = []
     for unit, at, to, before in made.moves:
-        if units.variable[unit]:
-            size = int(problem.profile.tensors.size[units.of == unit][0])
-            moves.append(Move(at, to, before, None, size, index[unit]))
+        if unit >= variables:
+            i = unit - variables
+            moves.append(Move(at, to, before, None, sizes[i], places[i]))
         else:
             moves.append(Move(at, to, before, start[unit], int(units.size[unit]), None))
     return moves
@@ -232,6 +239,7 @@ def _predicted(problem: Problem, best: Candidate, found: list[Candidate]) -> dic
         "step_ns": round(best.timeline.step_ns),
         "moved_bytes": best.moved_bytes,
         "exposed_ns": round(best.timeline.exposed_ns),
+        "pool_bytes": problem.pool_bytes,
         "slow_ns": round(problem.costs.slow_ns),
         "fast_ns": round(problem.costs.fast_ns),
         "rule": best.name,

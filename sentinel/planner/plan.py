@@ -78,6 +78,9 @@ def parse(value: Any) -> Plan:
     """The plan in a JSON value. Raises FormatError with the place of the first thing that is wrong."""
     document = header(value, FORMAT, VERSION)
     tensors = [_placed(Fields(t, f"tensors[{i}]")) for i, t in enumerate(document.items("tensors"))]
+    predicted = document.fields("predicted")
+    for name in ("step_ns", "moved_bytes", "exposed_ns"):
+        predicted.integer(name)
     return Plan(
         graph=document.text("graph"),
         ops=document.integer("ops", least=1),
@@ -90,7 +93,7 @@ def parse(value: Any) -> Plan:
         groups=[_group(Fields(g, f"groups[{i}]")) for i, g in enumerate(document.items("groups"))],
         moves=[_move(Fields(m, f"moves[{i}]"), tensors) for i, m in enumerate(document.items("moves"))],
         waits=document.integers("waits").tolist(),
-        predicted=dict(document.fields("predicted").all()),
+        predicted=dict(predicted.all()),
         made=dict(document.fields("made").all()),
     )
 

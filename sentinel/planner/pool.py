@@ -24,7 +24,8 @@ def pack(profile: Profile, short: Ints) -> tuple[Ints, int]:
     """Offsets of the tensors `short` (indices) in the pool, and the pool's size in bytes, in whole pages.
 
     The largest first, each at the lowest offset that is free during its whole life ("greedy by size" of
-    Pisarchyk and Lee, arXiv:2001.03288, which there comes within a few percent of the lower bound).
+    Pisarchyk and Lee, arXiv:2001.03288, which there comes within a few percent of the lower bound). Those
+    with pages that nobody touches come last, so that the untouched ends lie above everything else.
     """
     t = profile.tensors
     sizes = aligned(t.size[short])
@@ -32,7 +33,8 @@ def pack(profile: Profile, short: Ints) -> tuple[Ints, int]:
     busy: list[list[tuple[int, int]]] = [[] for _ in range(len(profile.ops))]
     offsets = np.zeros(len(short), dtype=np.int64)
     top = 0
-    order = np.lexsort((np.arange(len(short)), t.birth[short], -sizes)).tolist()
+    partly = t.bytes[short] <= t.size[short] - profile.page
+    order = np.lexsort((np.arange(len(short)), t.birth[short], -sizes, partly)).tolist()
     for i, size in zip(order, sizes[order].tolist()):
         life = range(births[i], deaths[i])
         taken: set[tuple[int, int]] = set()
@@ -44,6 +46,21 @@ def pack(profile: Profile, short: Ints) -> tuple[Ints, int]:
         for p in life:
             busy[p].append((offset, offset + size))
     return offsets, -(-top // profile.page) * profile.page
+
+
+def resident(profile: Profile, short: Ints, offsets: Ints) -> int:
+    """Bytes that the pool takes of memory, if what is touched of each tensor are its first pages.
+
+    Scratch may be many times what an operation needs: the rest has addresses, and never a page.
+    """
+    if not len(short):
+        return 0
+    first = offsets // profile.page
+    after = -(-(offsets + profile.tensors.bytes[short]) // profile.page)
+    change = np.zeros(int(after.max()) + 1, dtype=np.int64)
+    np.add.at(change, first, 1)
+    np.add.at(change, after, -1)
+    return int((np.cumsum(change) > 0).sum()) * profile.page
 
 
 def _lowest(taken: list[tuple[int, int]], size: int) -> int:

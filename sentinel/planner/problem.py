@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A profile in terms of units. `room` is what the reserved pool leaves of the budget, in bytes.
+    """A profile in terms of units. `room` is what the reserved pool leaves of the budget, in bytes: it has
+    `reserved` addresses, and takes `pool_bytes` of memory.
 
     Uses of units are merged by operation and sorted by unit, then position; each saves `use_gain` ns if its
     unit is in fast memory. `slot` is the time of each operation with only the reserved pool in fast memory.
@@ -34,6 +35,7 @@ class Problem:
     classes: Ints
     short_offset: Ints  # of each tensor that is short-lived
     reserved: int
+    pool_bytes: int
     units: arena.Units
     costs: Costs
     slot: Floats
@@ -44,25 +46,34 @@ class Problem:
 
     @property
     def room(self) -> int:
-        return self.budget - self.reserved
+        return self.budget - self.pool_bytes
 
 
-def prepare(profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None = None) -> Problem:
+def prepare(
+    profile: Profile,
+    budget: int,
+    figures: Figures,
+    fast_step_ns: float | None = None,
+    *,
+    spill: bool = False,
+) -> Problem:
     """Lay out and estimate.
 
-    Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor.
+    Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor. With `spill`,
+    short-lived tensors are taken for long-lived ones before it comes to that.
     """
     found = classes(profile)
+    if spill and sum(_floor(profile, found)) > budget:
+        found = _spilled(profile, found, budget)
+    held, largest = _floor(profile, found)
+    if budget < held + largest:
+        raise BudgetError(
+            f"the budget of {budget} bytes is below the floor of {held + largest}: "
+            f"{held} for short-lived tensors and {largest} for the largest long-lived one",
+            floor=held + largest,
+        )
     short = np.flatnonzero(found == SHORT)
     packed, reserved = pool.pack(profile, short)
-    lasting = profile.pages[(found == LONG) | (found == VARIABLES)]
-    largest = int(lasting.max()) * profile.page if len(lasting) else 0
-    if budget < reserved + largest:
-        raise BudgetError(
-            f"the budget of {budget} bytes is below the floor of {reserved + largest}: "
-            f"{reserved} for short-lived tensors and {largest} for the largest long-lived one",
-            floor=reserved + largest,
-        )
     offsets = np.zeros(len(profile.tensors), dtype=np.int64)
     offsets[short] = packed
     units = arena.units(profile, found)
@@ -81,6 +92,7 @@ def prepare(profile: Profile, budget: int, figures: Figures, fast_step_ns: float
         classes=found,
         short_offset=offsets,
         reserved=reserved,
+        pool_bytes=held,
         units=units,
         costs=cost,
         slot=cost.slot - kept,
@@ -89,3 +101,35 @@ def prepare(profile: Profile, budget: int, figures: Figures, fast_step_ns: float
         use_gain=np.bincount(inverse, weights=cost.gain[moved], minlength=len(merged)).astype(np.float64),
         move_ns=[pages * figures.move_ns(to, profile.page) for to in (0, 1)],
     )
+
+
+def _floor(profile: Profile, found: Ints) -> tuple[int, int]:
+    """Bytes of the reserved pool, and of the largest long-lived tensor."""
+    short = np.flatnonzero(found == SHORT)
+    lasting = profile.pages[(found == LONG) | (found == VARIABLES)]
+    held = pool.resident(profile, short, pool.pack(profile, short)[0])
+    return held, int(lasting.max(initial=0)) * profile.page
+
+
+def _spilled(profile: Profile, found: Ints, budget: int) -> Ints:
+    """The classes with as few short-lived tensors as will do taken for long-lived ones, the largest first.
+
+    The pool is to take half of the budget at most: fast memory for the others is worth something too. Tensors
+    of which most is never touched stay in the pool, which is where that is for nothing.
+    """
+    t = profile.tensors
+    whole = 2 * t.bytes > t.size
+    chosen = np.flatnonzero((found == SHORT) & whole)
+    chosen = chosen[np.lexsort((chosen, -t.size[chosen]))]
+    low, high = 0, len(chosen)
+    while low < high:
+        middle = (low + high) // 2
+        held, largest = _floor(profile, _taken_for_long(found, chosen[:middle]))
+        low, high = (low, middle) if held <= budget // 2 and held + largest <= budget else (middle + 1, high)
+    return _taken_for_long(found, chosen[:low])
+
+
+def _taken_for_long(found: Ints, chosen: Ints) -> Ints:
+    changed = found.copy()
+    changed[chosen] = LONG
+    return changed

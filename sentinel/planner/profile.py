@@ -53,7 +53,10 @@ class Ops:
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors; `kind` indexes `KINDS`, `name` is None but for those from before the step."""
+    """The tensors; `kind` indexes `KINDS`, `name` is None but for those from before the step.
+
+    `touched` are the bytes of its pages that were accessed at all.
+    """
 
     op: Ints
     k: Ints
@@ -63,11 +66,17 @@ class Tensors:
     thread: Ints
     reads: Ints
     writes: Ints
+    touched: Ints
     kind: Ints
     name: list[str | None]
 
     def __len__(self) -> int:
         return len(self.size)
+
+    @property
+    def bytes(self) -> Ints:
+        """What of it takes memory: pages that nobody touches are never there."""
+        return np.minimum(self.size, self.touched)
 
     @property
     def accesses(self) -> Ints:
@@ -129,13 +138,13 @@ def parse(value: Any) -> Profile:
     graph = document.text("graph")
     if graph != digest(ops.name):
         raise FormatError("graph: is not the digest of ops.name; the file was mixed or edited")
-    tensors, uses = _tensors(document.items("tensors"), len(ops))
+    tensors, uses = _tensors(document.items("tensors"), len(ops), page)
     profile = Profile(
         graph=graph,
         page=page,
         counts=document.one_of("counts", COUNTS),
         clock=document.one_of("clock", CLOCKS),
-        threads={name: threads.integer(name, least=1) for name in ("inter_op", "intra_op")},
+        threads={name: threads.integer(name) for name in ("inter_op", "intra_op")},
         step_ns=document.integer("step_ns", least=1),
         ops=ops,
         tensors=tensors,
@@ -150,11 +159,13 @@ def encode(profile: Profile) -> dict[str, Any]:
     """The JSON value of a profile; `parse` gives the same profile again."""
     ops, t, u = profile.ops, profile.tensors, profile.uses
     columns = {name: getattr(t, name).tolist() for name, _ in _NUMBERS}
+    touched = t.touched.tolist()
     rows = np.column_stack((u.position, u.reads, u.writes)).tolist()
     ends = np.searchsorted(u.tensor, np.arange(len(t) + 1)).tolist()
     tensors = []
     for i in range(len(t)):
         row: dict[str, Any] = {name: column[i] for name, column in columns.items()}
+        row["touched"] = touched[i]
         row["uses"] = rows[ends[i] : ends[i + 1]]
         row["kind"] = KINDS[t.kind[i]]
         if t.name[i] is not None:
@@ -205,9 +216,13 @@ def _ops(fields: Fields) -> Ops:
     return ops
 
 
-def _tensors(items: list[Any], n: int) -> tuple[Tensors, Uses]:
+def _tensors(items: list[Any], n: int, page: int) -> tuple[Tensors, Uses]:
     columns = {name: _column(items, name, least) for name, least in _NUMBERS}
     kinds, names = _kinds(items)
+    whole = -(-columns["size"] // page) * page
+    given = [item.get("touched") for item in items]
+    touched = [most if one is None else one for one, most in zip(given, whole.tolist())]
+    columns["touched"] = np.minimum(whole, integers(touched, lambda i: f"tensors[{i}].touched"))
     tensors = Tensors(kind=kinds, name=names, **columns)
 
     def refuse(wrong: Bools, field: str, message: str) -> None:
@@ -239,6 +254,9 @@ def _tensors(items: list[Any], n: int) -> tuple[Tensors, Uses]:
 
 def _uses(items: list[Any], tensors: Tensors) -> Uses:
     lists = [item.get("uses") for item in items]
+    for i in np.flatnonzero(tensors.kind == SCRATCH).tolist():
+        if lists[i] == []:  # nobody takes or makes it, but its operation uses it, as its accesses say
+            lists[i] = [[int(tensors.birth[i]), int(tensors.reads[i] > 0), int(tensors.writes[i] > 0)]]
     for i, one in enumerate(lists):
         if type(one) is not list:
             raise FormatError(f"tensors[{i}].uses: must be a list, not {shown(one)}")

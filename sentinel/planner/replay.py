@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,11 +46,11 @@ def in_fast_memory(unit: Ints, position: Ints, born_fast: Bools, moves: Sequence
     A promotion counts from its `before`, a demotion from its `at`.
     """
     fast = born_fast[unit].copy()
-    for move in moves:  # in order, so that later ones have the last word
-        begin, end = np.searchsorted(unit, (move.unit, move.unit + 1))
-        since = move.before if move.to == 0 else move.at
-        a = begin + int(np.searchsorted(position[begin:end], since))
-        fast[a:end] = move.to == 0
+    positions: list[int] = position.tolist()
+    bounds: list[int] = np.searchsorted(unit, np.arange(len(born_fast) + 1)).tolist()
+    for moved, at, to, before in moves:  # in order, so that later ones have the last word
+        end = bounds[moved + 1]
+        fast[bisect_left(positions, before if to == 0 else at, bounds[moved], end) : end] = to == 0
     return fast
 
 

@@ -15,15 +15,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from .problem import Problem
-from .visits import Visits
-
-if TYPE_CHECKING:
-    from .fields import Bools
+from .tables import Positions, Tables
 
 _MISFITS = 8  # candidates that are passed over at a position, for smaller ones that fit
 
@@ -33,13 +27,27 @@ class Rule(NamedTuple):
 
     A unit stays in fast memory after its visit if what its next visit saves, per byte and ns of the gap, is
     at least `keep`. With `headroom`, promotions leave room for what will be born until the end of their
-    interval. With `still`, variables stay where they are when the step begins.
+    interval. With `still`, variables stay where they are when the step begins. The units
+    `pinned` are in fast memory for all their life, in the `share` of the room that is theirs.
     """
 
     layers: int
     keep: float = float("inf")
     headroom: bool = False
     still: bool = False
+    share: float = 0.0
+    pinned: frozenset[int] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What differs from the published rule."""
+        differences = (
+            f"keep {self.keep:.3g}" if self.keep < float("inf") else "",
+            f"pinned {self.share:g}" if self.share else "",
+            "headroom" if self.headroom else "",
+            "still" if self.still else "",
+        )
+        return ", ".join(part for part in differences if part) or "as published"
 
 
 class UnitMove(NamedTuple):
@@ -73,57 +81,6 @@ class _Job:
         self.finish = 0.0
 
 
-class Tables:
-    """A partition of the step into intervals, as lists by position: made once, used by many simulations."""
-
-    def __init__(self, problem: Problem, visits: Visits) -> None:
-        n, units, m = len(problem.profile.ops), problem.units, len(visits.starts)
-        self.problem, self.visits = problem, visits
-        self.starts: list[int] = visits.starts.tolist()
-        self.births: list[list[int]] = [[] for _ in range(n)]
-        self.deaths: list[list[int]] = [[] for _ in range(n + 1)]
-        for unit in np.flatnonzero(~units.variable).tolist():
-            self.births[units.birth[unit]].append(unit)
-            self.deaths[units.death[unit]].append(unit)
-        self.uses: list[list[tuple[int, float]]] = [[] for _ in range(n)]
-        for unit, position, gain in zip(
-            problem.use_unit.tolist(), problem.use_position.tolist(), problem.use_gain.tolist()
-        ):
-            self.uses[position].append((unit, gain))
-        self.ends: list[list[int]] = [[] for _ in range(n + 1)]
-        self.of_interval: list[list[int]] = [[] for _ in range(m + 1)]
-        self.birth_gain = np.zeros(len(units))
-        born_in = np.searchsorted(visits.starts, units.birth, side="right") - 1
-        early = visits.interval == born_in[visits.unit]
-        self.birth_gain[visits.unit[early]] = visits.gain[early]
-        for v, (end, interval) in enumerate(zip((visits.last + 1).tolist(), visits.interval.tolist())):
-            self.ends[end].append(v)
-            self.of_interval[interval].append(v)
-        # what variables are used for in the first interval of the next step is prepared for in the last of
-        # this
-        self.of_interval[m] = [v for v in self.of_interval[0] if units.variable[visits.unit[v]]]
-        # the last visit of each variable, and the interval of the first of the next step
-        last = np.flatnonzero((visits.next >= 0) & (visits.next <= np.arange(len(visits.unit))))
-        self.wraps = list(zip(last.tolist(), visits.interval[visits.next[last]].tolist()))
-        self.headroom = self._headroom(early)
-
-    def _headroom(self, early: Bools) -> list[int]:
-        """How much more than now the newly born will take, at most, until the end of the next interval."""
-        units, v = self.problem.units, self.visits
-        n = len(self.ends) - 1
-        chosen = early & ~units.variable[v.unit] & (v.gain > 0)
-        change = np.zeros(n + 1, dtype=np.int64)
-        np.add.at(change, units.birth[v.unit[chosen]], units.size[v.unit[chosen]])
-        np.add.at(change, v.last[chosen] + 1, -units.size[v.unit[chosen]])
-        demand = np.cumsum(change)[:n]
-        bounds = [*self.starts, n, n]
-        room = np.zeros(n, dtype=np.int64)
-        for a, b, c in zip(bounds, bounds[1:], bounds[2:]):
-            later = np.maximum.accumulate(demand[a:c][::-1])[::-1][: b - a]
-            room[a:b] = later - demand[a:b]
-        return [int(value) for value in room]
-
-
 def schedule(tables: Tables, rule: Rule, first: frozenset[int]) -> Schedule:
     """Schedule the step in its steady state: it ends as it began, for the next one to begin so.
 
@@ -131,6 +88,10 @@ def schedule(tables: Tables, rule: Rule, first: frozenset[int]) -> Schedule:
     those that it ended with until they are the same. If they do not settle, variables are left where they
     are.
     """
+    positions = tables.positions
+    first -= rule.pinned
+    if sum(positions.size[unit] for unit in first) > _room(positions, rule):
+        first = frozenset()  # a guess for a rule that has more room
     for _ in range(4):
         step = _Step(tables, rule, first)
         step.run()
@@ -143,81 +104,80 @@ def schedule(tables: Tables, rule: Rule, first: frozenset[int]) -> Schedule:
     return step.result()
 
 
+def _room(positions: Positions, rule: Rule) -> int:
+    """What pinned units leave of the room."""
+    room = positions.problem.room
+    return room - int(rule.share * room)
+
+
 class _Step:
     """One step, position by position."""
 
     def __init__(self, tables: Tables, rule: Rule, first: frozenset[int]) -> None:
-        problem, units = tables.problem, tables.problem.units
-        self.tables, self.rule, self.first = tables, rule, first
+        positions, v = tables.positions, tables.visits
+        problem = positions.problem
+        self.tables, self.positions, self.rule, self.pinned = tables, positions, rule, rule.pinned
         self.n = len(problem.profile.ops)
-        self.room = problem.room
-        self.size: list[int] = units.size.tolist()
-        self.ready: list[int] = units.ready.tolist()
-        self.death: list[int] = units.death.tolist()
-        self.variable: list[bool] = units.variable.tolist()
-        self.duration: list[list[float]] = [times.tolist() for times in problem.move_ns]
-        v = tables.visits
+        self.room = _room(positions, rule)
         self.v_unit: list[int] = v.unit.tolist()
-        self.v_gain: list[float] = v.gain.tolist()
-        self.v_last: list[int] = v.last.tolist()
         self.v_interval: list[int] = v.interval.tolist()
-        stays = (v.apart <= 1) & (v.next >= 0)
-        if rule.keep != float("inf"):
-            stays |= (v.next >= 0) & (v.stay >= rule.keep)
-        self.stays: list[bool] = stays.tolist()
         self.has_next: list[bool] = (v.next >= 0).tolist()
+        self.stays: list[bool] = ((v.next >= 0) & (v.stay >= rule.keep)).tolist()
 
-        self.fast = bytearray(len(units))
-        self.born_fast: list[int] = list(first)
-        for unit in first:
-            self.fast[unit] = 1
-        self.occupied = sum(self.size[unit] for unit in first)
+        self.fast = bytearray(len(problem.units))
+        self.born_fast: list[int] = [*first, *rule.pinned]
+        for unit in self.born_fast:
+            self.fast[unit] = positions.variable[unit]
+        self.occupied = sum(positions.size[unit] for unit in first)
         self.moving: dict[int, _Job] = {}
         self.jobs: list[_Job] = []
         self.due: list[_Job] = []
-        self.waits: list[int] = []
         helpers = problem.figures.helpers
         self.lane = (0, helpers - 1)  # of promotions and of demotions
         self.pending: list[deque[_Job]] = [deque() for _ in range(helpers)]
         self.free = [0.0] * helpers
         self.now = problem.costs.lead
-        self.hot: list[tuple[float, int, float]] = []  # candidates: minus gain per byte, unit, gain
+        self.hot: list[tuple[float, int, float]] = []  # candidates: minus heat, unit, gain
         self.released: dict[int, list[tuple[float, int, float]]] = {}
-        self.full_at: int | None = None
+        self.full_at: int | None = None  # so much was taken when the last candidates did not fit
 
     def run(self) -> None:
-        tables = self.tables
-        births, deaths, ends, uses = tables.births, tables.deaths, tables.ends, tables.uses
-        slot: list[float] = tables.problem.slot.tolist()
-        birth_gain: list[float] = tables.birth_gain.tolist()
+        tables, positions = self.tables, self.positions
+        birth_gain, size, unit_of = tables.birth_gain, positions.size, self.v_unit
         number = {start: i for i, start in enumerate(tables.starts)}
         bounds = [*tables.starts, self.n, self.n]
-        interval, fast = 0, self.fast
-        for p in range(self.n):
-            self._arrive(p)
-            for unit in deaths[p]:
+        due, fast, pinned = 0, self.fast, self.pinned
+        first, last = self.pending[0], self.pending[-1]  # the same one if there is one helper
+        columns = zip(positions.deaths, tables.ends, positions.births, positions.uses, positions.slot)
+        for p, (deaths, ends, births, uses, slot) in enumerate(columns):
+            if (first and first[0].finish <= self.now) or (last and last[0].finish <= self.now):
+                self._arrive(p)
+            for unit in deaths:
                 self._die(unit)
-            starts = p in number
-            if starts:
+            interval = number.get(p, -1)
+            if interval >= 0:
                 self._settle(p)
-            for visit in ends[p]:
-                self._leave(visit, p, bounds[self.v_interval[visit] + 2])
-            if starts:
-                interval = number[p]
-                self._collect(interval, p, bounds[interval + 1])
+            for visit in ends:
+                if fast[unit_of[visit]]:
+                    self._leave(visit, p, bounds[self.v_interval[visit] + 2])
+            if interval >= 0:
+                due = bounds[interval + 1]
+                self._collect(interval, p, due)
                 if p == 0:
                     self._leave_at_start()
-            for unit in births[p]:
-                if birth_gain[unit] > 0 and self.occupied + self.size[unit] <= self.room:
+            for unit in births:
+                if unit in pinned:
                     fast[unit] = 1
-                    self.occupied += self.size[unit]
+                elif birth_gain[unit] > 0 and self.occupied + size[unit] <= self.room:
+                    fast[unit] = 1
+                    self.occupied += size[unit]
                     self.born_fast.append(unit)
-            end = self.now + slot[p]
-            for unit, gain in uses[p]:
+            end = self.now + slot
+            for unit, gain in uses:
                 if fast[unit]:
                     end -= gain
-            if self.hot or p in self.released:
-                self._promote(p, end, bounds[interval + 1])
+            if p in self.released or (self.hot and (self.free[0] < end or p + 1 == due)):
+                self._promote(p, end, due)
             self.now = end
         self._arrive(self.n)
         self._settle(self.n)
@@ -228,9 +188,8 @@ class _Step:
                     fast[job.unit] = 1
 
     def fast_variables(self) -> frozenset[int]:
-        return frozenset(
-            u for u in np.flatnonzero(self.tables.problem.units.variable).tolist() if self.fast[u]
-        )
+        variable, pinned = self.positions.variable, self.pinned
+        return frozenset(u for u, fast in enumerate(self.fast) if fast and variable[u] and u not in pinned)
 
     def result(self) -> Schedule:
         moves = [UnitMove(j.unit, j.at, j.to, j.before) for j in self.jobs if not j.dead]
@@ -242,7 +201,7 @@ class _Step:
         job = _Job(unit, at, to, gain)
         lane = self.lane[to]
         job.start = max(self.free[lane], self.now)
-        job.finish = self.free[lane] = job.start + self.duration[to][unit]
+        job.finish = self.free[lane] = job.start + self.positions.move_ns[to][unit]
         self.pending[lane].append(job)
         self.moving[unit] = job
         self.jobs.append(job)
@@ -253,26 +212,30 @@ class _Step:
         job.dead = True
         del self.moving[job.unit]
         if job.to == 0:
-            self.occupied -= self.size[job.unit]
+            self.occupied -= self.positions.size[job.unit]
         lane = self.lane[job.to]
-        if self.free[lane] == job.finish:
+        if self.pending[lane][-1] is job:
+            self.pending[lane].pop()
             self.free[lane] = job.start
 
     def _arrive(self, p: int) -> None:
         for lane in self.pending:
-            while lane and (lane[0].dead or lane[0].finish <= self.now):
+            while lane and lane[0].finish <= self.now:
                 job = lane.popleft()
                 if job.to == 1 and not job.dead:
                     job.before = p
                     del self.moving[job.unit]
-                    self.occupied -= self.size[job.unit]
+                    self.occupied -= self.positions.size[job.unit]
 
     def _die(self, unit: int) -> None:
+        if unit in self.pinned:
+            self.fast[unit] = 0
+            return
         job = self.moving.get(unit)
         if job is not None:  # it cannot be a promotion, for those are used after they are due
             self._cancel(job)
         if self.fast[unit] or job is not None:
-            self.occupied -= self.size[unit]
+            self.occupied -= self.positions.size[unit]
             self.fast[unit] = 0
 
     def _settle(self, p: int) -> None:
@@ -292,29 +255,25 @@ class _Step:
     def _collect(self, interval: int, p: int, end: int) -> None:
         """The candidates for the next interval, each from when it is no longer used in this one."""
         self.hot, self.released, self.full_at = [], {}, None
-        unit_of, gain_of = self.v_unit, self.v_gain
-        here = {unit_of[v]: self.v_last[v] for v in self.tables.of_interval[interval]}
-        for v in self.tables.of_interval[interval + 1]:
-            unit, gain = unit_of[v], gain_of[v]
-            job = self.moving.get(unit)
-            if job is not None and job.to == 1:  # it would come back at once, or be under way when it is used
-                self._cancel(job)
-                self.fast[unit] = 1
-            if self.fast[unit] or gain <= 0 or (self.rule.still and self.variable[unit]):
+        moving, fast, still = self.moving, self.fast, self.rule.still
+        for unit, heat, gain, release in self.tables.coming[interval + 1]:
+            if fast[unit]:
                 continue
-            release = max(p, self.ready[unit], here.get(unit, -1) + 1)
-            if release < end:
-                self.released.setdefault(release, []).append((-gain / self.size[unit], unit, gain))
+            if unit in moving and moving[unit].to == 1:  # it would come back at once, or be used under way
+                self._cancel(moving[unit])
+                fast[unit] = 1
+            elif gain > 0 and release < end and not (still and self.positions.variable[unit]):
+                self.released.setdefault(max(p, release), []).append((-heat, unit, gain))
 
     def _leave(self, v: int, p: int, next_end: int) -> None:
         """A visit is over: demote, unless the unit is needed in this interval or the next, or soon dead."""
         unit = self.v_unit[v]
-        if not self.fast[unit] or self.stays[v] or p < self.ready[unit]:
+        if self.stays[v] or p < self.positions.ready[unit] or unit in self.pinned:
             return
-        if self.variable[unit]:
+        if self.positions.variable[unit]:
             if self.rule.still:
                 return
-        elif not self.has_next[v] and self.death[unit] <= next_end:
+        elif not self.has_next[v] and self.positions.death[unit] <= next_end:
             return
         self.fast[unit] = 0
         self._give(unit, p, 1, 0.0)
@@ -325,7 +284,7 @@ class _Step:
             return
         for visit, interval in self.tables.wraps:
             unit = self.v_unit[visit]
-            if interval >= 2 and self.fast[unit] and not self.stays[visit]:
+            if interval >= 2 and self.fast[unit] and not self.stays[visit] and unit not in self.pinned:
                 self.fast[unit] = 0
                 self._give(unit, 0, 1, 0.0)
 
@@ -341,15 +300,15 @@ class _Step:
         while self.hot and len(passed) < _MISFITS:
             _, unit, gain = self.hot[0]
             busy = max(self.free[lane], self.now) >= end
-            if busy and not (p + 1 == due and gain > self.duration[0][unit]):
+            if busy and not (p + 1 == due and gain > self.positions.move_ns[0][unit]):
                 break
             candidate = heapq.heappop(self.hot)
             if self.fast[unit] or unit in self.moving:
                 continue
-            if self.occupied + self.size[unit] > room:
+            if self.occupied + self.positions.size[unit] > room:
                 passed.append(candidate)
                 continue
-            self.occupied += self.size[unit]
+            self.occupied += self.positions.size[unit]
             self.due.append(self._give(unit, p, 0, gain))
         for candidate in passed:
             heapq.heappush(self.hot, candidate)

@@ -9,13 +9,12 @@ from .problem import Problem
 from .schedule import Schedule
 
 
-def static(problem: Problem) -> Schedule:
-    """Each unit where it is born for all its life, in fast memory if there is room for all of it; hottest
-    first.
+def static(problem: Problem, share: float = 1.0) -> Schedule:
+    """Each unit where it is born for all its life; the hottest in fast memory while there is room for that.
 
-    Hot is what saves most per byte.
+    Hot is what saves most per byte. It takes the `share` of the room.
     """
-    units, n = problem.units, len(problem.profile.ops)
+    units, n, room = problem.units, len(problem.profile.ops), int(share * problem.room)
     gain = np.bincount(problem.use_unit, weights=problem.use_gain, minlength=len(units))
     heat = gain / units.size
     used = np.zeros(n, dtype=np.int64)
@@ -28,7 +27,7 @@ def static(problem: Problem) -> Schedule:
         if gain[unit] <= 0:
             break
         life = used[birth:death]
-        if size <= problem.room and int(life.max()) + size <= problem.room:
+        if size <= room and int(life.max()) + size <= room:
             life += size
             fast.append(unit)
     chosen: frozenset[int] = frozenset(fast)

@@ -111,6 +111,7 @@ MUTATIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "empty group": (lambda p: tensor(p, 1, offset=0), f"group {BIG}: there is nothing in it"),
     "between groups": (lambda p: tensor(p, 1, offset=BIG - 64), "op2 1: is not inside one group"),
     "born elsewhere": (lambda p: tensor(p, 1, node=1), "op2 1: is born on another node than its group"),
+    "outlives the step": (lambda p: tensor(p, 0, op="op6", k=5, size=8), "tensors[0]: may outlive the step"),
     "placed variable": (lambda p: tensor(p, VARIABLE, offset=0), "a variable has a place in the arena"),
     "group in parts": (
         replace(groups=[Group(0, BIG - 1, 0), Group(BIG, BIG, 0)]),
@@ -194,6 +195,26 @@ def test_it_does_not_come_back_if_nobody_uses_it(plan: Plan) -> None:
     assert check(unused, made) == []
     found = check(unused, moves(made, out, AWAY, BACK, back))
     assert found == ["variable v2: the move at 6 is for nothing: it is not used before it leaves"]
+
+
+def test_what_another_thread_allocated_has_no_place() -> None:
+    profile = profiles.small(
+        LAYERS, MEGA, [written_then_read(0, 5), {**written_then_read(2, 3), "thread": 1}]
+    )
+    made = make(profile, BIG, SIMPLE)
+    assert [t.op for t in made.tensors] == ["op0"]
+    other = made.tensors[0]._replace(op="op2", k=1, offset=0)
+    found = check(profile, dataclasses.replace(made, tensors=[*made.tensors, other]))
+    assert found == ["tensors[1]: was allocated by another thread, and has no key"]
+
+
+def test_what_is_from_before_the_step_and_no_variable_has_no_place() -> None:
+    fed = {"size": PAGE, "birth": -1, "death": 3, "uses": [[0, 1, 0]], "kind": "tensor", "name": "images"}
+    profile = profiles.small(LAYERS, MEGA, [fed, written_then_read(0, 5)])
+    made = make(profile, BIG, SIMPLE)
+    placed = made.tensors[0]._replace(op=None, name="images", k=0, size=PAGE, offset=0)
+    found = check(profile, dataclasses.replace(made, tensors=[placed, *made.tensors]))
+    assert found == ["tensors[0]: is from before the step, and no variable"]
 
 
 @settings(max_examples=60, deadline=None)

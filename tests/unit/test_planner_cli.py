@@ -134,9 +134,13 @@ def test_plots_are_drawn_of_what_there_is(tmp_path: Path, profile: Path, plan: P
         assert code == 0, err
         assert {path.name for path in folder.iterdir()} == {f"{n}.{s}" for n in names for s in ("png", "svg")}
         assert all((folder / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
-        first = {path.name: path.read_bytes() for path in folder.glob("*.svg")}
-        sentinel_("explain", *words, "--plots", folder)
-        assert {path.name: path.read_bytes() for path in folder.glob("*.svg")} == first
+
+
+def test_equal_plans_give_equal_plots(tmp_path: Path, plan: Path, sentinel_: Run) -> None:
+    for folder in ("a", "b"):
+        assert sentinel_("explain", plan, "--plots", tmp_path / folder)[0] == 0
+    for name in ("candidates.svg", "candidates.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_profile_without_tensors_is_explained_too(tmp_path: Path, sentinel_: Run) -> None:
@@ -147,6 +151,19 @@ def test_a_profile_without_tensors_is_explained_too(tmp_path: Path, sentinel_: R
         "explain", tmp_path / "empty.plan.json", "--profile", path, "--plots", tmp_path / "plots"
     )
     assert code == 0, err
+
+
+def test_a_plan_of_somebody_elses_is_explained_as_far_as_it_tells(
+    tmp_path: Path, profile: Path, plan: Path, sentinel_: Run
+) -> None:
+    value = json.loads(plan.read_text())
+    value["predicted"] = {name: value["predicted"][name] for name in ("step_ns", "moved_bytes", "exposed_ns")}
+    value["made"] = {"figures": {}}
+    plan.write_text(json.dumps(value))
+    assert sentinel_("explain", plan, "--profile", profile)[0] == 0
+    code, _, err = sentinel_("explain", plan, "--profile", profile, "--plots", tmp_path / "plots")
+    assert code == ExitCode.USAGE
+    assert err.endswith("error: the plan's made.figures: format: is missing\n")
 
 
 def test_a_plan_with_anothers_profile_is_refused(tmp_path: Path, plan: Path, sentinel_: Run) -> None:

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentinel.planner
+from sentinel.planner import classify, files
 from sentinel.planner import figures as figures_format
-from sentinel.planner import files
 from sentinel.planner import plan as plan_format
 from sentinel.planner import profile as profile_format
 from sentinel.planner.errors import FormatError
@@ -102,7 +102,7 @@ def test_figures_come_back(tmp_path: Path) -> None:
         (("counts",), "guess", "counts: must be one of kernel, ops, not 'guess'"),
         (("clock",), None, "clock: must be one of model, guest, not None"),
         (("threads",), [], "threads: must be an object, not a list"),
-        (("threads", "intra_op"), 0, "threads.intra_op: must be a whole number from 1 on, not 0"),
+        (("threads", "intra_op"), -1, "threads.intra_op: must be a whole number from 0 on, not -1"),
         (("step_ns",), 1.5, "step_ns: must be a whole number from 1 on, not 1.5"),
         (("ops",), ..., "ops: is missing"),
         (("ops", "name"), [], "ops.name: there is no operation"),
@@ -118,6 +118,7 @@ def test_figures_come_back(tmp_path: Path) -> None:
         (("tensors", 1, "size"), ..., "tensors[1].size: is missing"),
         (("tensors", 1, "size"), -1, "tensors[1].size: must be from 0 to 2^62, not -1"),
         (("tensors", 1, "size"), True, "tensors[1].size: must be a whole number, not True"),
+        (("tensors", 1, "touched"), -1, "tensors[1].touched: must be from 0 to 2^62, not -1"),
         (("tensors", 0, "op"), 4, "tensors[0].op: 4 is not a position before 4"),
         (("tensors", 0, "birth"), 4, "tensors[0].birth: 4 is not a position before 4"),
         (("tensors", 0, "birth"), -1, "tensors[0].birth: -1 and `op` do not agree"),
@@ -150,6 +151,21 @@ def test_what_is_wrong_with_a_profile_is_told_with_its_place(
     assert "\n" not in str(e.value)
 
 
+def test_scratch_is_used_by_its_operation_as_its_accesses_say() -> None:
+    scratch = {"size": 5000, "birth": 1, "death": 2, "uses": [], "kind": "scratch", "reads": 0, "writes": 2}
+    made = profiles.small([0, 0], [1, 1], [scratch])
+    uses = made.uses
+    assert [u.tolist() for u in (uses.tensor, uses.position, uses.reads, uses.writes)] == [[0], [1], [0], [1]]
+
+
+def test_what_was_not_touched_takes_no_memory() -> None:
+    tensor = {"size": 50_000, "birth": 0, "death": 1, "uses": []}
+    for touched, held in ((None, 50_000), (0, 0), (8192, 8192), (53_248, 50_000), (10**9, 50_000)):
+        made = profiles.small([0], [1], [{**tensor, **({} if touched is None else {"touched": touched})}])
+        assert made.tensors.bytes.tolist() == [held]
+        assert classify.peak(made) == held
+
+
 def test_two_tensors_of_one_key_are_refused() -> None:
     twins = [{"size": 8, "birth": 0, "death": 1, "uses": [], "k": 0}] * 2
     with pytest.raises(FormatError, match=r"tensors\[1\]: has the key of tensors\[0\]"):
@@ -178,6 +194,7 @@ def test_two_tensors_of_one_key_are_refused() -> None:
             [{"at": 0, "to": 1, "before": 1, "tensor": 2, "offset": 0, "size": 4096}],
             "moves[0].offset: a move has either an offset or a tensor",
         ),
+        (("predicted", "step_ns"), ..., "predicted.step_ns: is missing"),
         (("predicted",), [], "predicted: must be an object, not a list"),
         (("made",), ..., "made: is missing"),
     ],

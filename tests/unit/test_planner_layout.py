@@ -32,15 +32,29 @@ def test_classes_are_told_by_life_and_layer() -> None:
                 tensor(8, 0, 3),  # into the next
                 tensor(8, 2, 3),
                 tensor(8, 1, 4, 3),
-                tensor(8, -1, 5),
-                tensor(8, -1, 5, kind="tensor"),  # from before the step, and no variable
+                tensor(PAGE, -1, 5),
+                tensor(PAGE, -1, 5, kind="tensor"),  # from before the step, and no variable
                 tensor(8, -1, 2, kind="tensor"),
                 tensor(8, 4, 5),  # nobody saw it die
                 tensor(8, 4, 5, kind="scratch"),  # but this was given back by its operation
+                tensor(PAGE - 1, -1, 5),  # shares its page with others
+                tensor(0, 0, 1),
+                tensor(8, 0, 1, thread=2),  # has no key
             ],
         )
     )
-    assert found.tolist() == [SHORT, LONG, SHORT, LONG, VARIABLES, OUTSIDE, OUTSIDE, OUTSIDE, SHORT]
+    assert found.tolist() == [
+        SHORT,
+        LONG,
+        SHORT,
+        LONG,
+        VARIABLES,
+        OUTSIDE,
+        OUTSIDE,
+        OUTSIDE,
+        SHORT,
+        *[OUTSIDE] * 3,
+    ]
 
 
 def test_layer_sets_are_equal_for_equal_sets_only() -> None:
@@ -74,6 +88,17 @@ def test_a_pool_by_hand() -> None:
     offsets, size = pool.pack(made, np.arange(5))
     assert offsets.tolist() == [320, 0, 320, 384, 384]
     assert size == PAGE
+
+
+def test_a_pool_takes_the_memory_that_is_touched() -> None:
+    """Scratch of 100 pages of which two are used, a tensor beside it, and one in their place later."""
+    scratch = tensor(100 * PAGE, 0, 1, touched=2 * PAGE)
+    made = profiles.small([0, 0], [1, 1], [scratch, tensor(PAGE, 0, 1), tensor(3 * PAGE, 1, 2)])
+    offsets, size = pool.pack(made, np.arange(3))
+    assert (offsets.tolist(), size) == ([PAGE, 0, 0], 101 * PAGE)
+    assert pool.resident(made, np.arange(3), offsets) == 3 * PAGE
+    assert pool.resident(made, np.arange(1), offsets[:1]) == 2 * PAGE
+    assert pool.resident(made, np.arange(0), offsets[:0]) == 0
 
 
 def test_a_pool_for_nothing_is_empty() -> None:
@@ -122,7 +147,7 @@ def test_an_arena_by_hand() -> None:
             tensor(100, 1, 3, 2, reads=9),  # shares, and is hotter
             tensor(100, 1, 3, 2, reads=5),
             tensor(5000, 0, 3),  # another set, of layer 0 alone
-            tensor(100, -1, 4, 2),
+            tensor(PAGE, -1, 4, 2),
             tensor(8, 0, 1),  # short
         ],
     )
@@ -161,9 +186,9 @@ def test_sets_of_layers_never_share_a_page(seed: int) -> None:
     assert ((units.of >= 0) == ((classes == LONG) | (classes == VARIABLES))).all()
 
 
-@pytest.mark.parametrize("size", [0, 1, PAGE, PAGE + 1])
+@pytest.mark.parametrize("size", [PAGE, PAGE + 1])
 def test_a_variable_takes_whole_pages(size: int) -> None:
     made = profiles.small([0], [1], [tensor(size, -1, 1, 0)])
     units = arena.units(made, classify.classes(made))
-    assert units.size.tolist() == [max(1, -(-size // PAGE)) * PAGE]
+    assert units.size.tolist() == [-(-size // PAGE) * PAGE]
     assert units.arena == 0

@@ -19,7 +19,8 @@ from sentinel.planner.figures import Figures, Memory
 from sentinel.planner.make import assemble, candidate, candidates, make
 from sentinel.planner.plan import Group, Move
 from sentinel.planner.problem import Problem, prepare
-from sentinel.planner.schedule import Rule, Tables, schedule
+from sentinel.planner.schedule import Rule, schedule
+from sentinel.planner.tables import Positions, Tables
 from sentinel.planner.visits import visits
 from tests.fakes import profiles
 
@@ -144,6 +145,50 @@ def test_below_the_floor_there_is_none_and_the_floor_is_told() -> None:
     assert check(made, make(made, floor, OPTANE)) == []
 
 
+def test_what_is_not_touched_counts_neither_for_the_floor_nor_for_the_budget() -> None:
+    scratch = {"size": 99 * BIG, "birth": 2, "death": 3, "uses": [], "kind": "scratch", "touched": 4096}
+    tensors = [written_then_read(0, 5), {**scratch, "reads": 5, "writes": 1}]
+    profile_ = profiles.small(LAYERS, MEGA, tensors)
+    made = make(profile_, BIG + 4096, SIMPLE)
+    assert check(profile_, made) == []
+    assert (made.reserved, made.predicted["pool_bytes"]) == (99 * BIG, 4096)
+    assert [group.node for group in made.groups] == [0]
+    with pytest.raises(BudgetError, match=rf"floor of {BIG + 4096}"):
+        make(profile_, BIG + 4095, SIMPLE)
+
+
+def test_spilling_goes_below_the_floor() -> None:
+    """Two short-lived tensors live at once; with room for one, both are placed as if they were long-lived."""
+    tensors = [
+        written_then_read(0, 5),
+        {**written_then_read(2), "death": 3},
+        {**written_then_read(2), "death": 3},
+    ]
+    profile_ = profiles.small(LAYERS, MEGA, tensors)
+    with pytest.raises(BudgetError) as e:
+        make(profile_, BIG, SIMPLE)
+    assert e.value.floor == 3 * BIG
+    assert make(profile_, 3 * BIG, SIMPLE, spill=True) == make(profile_, 3 * BIG, SIMPLE)
+    made = make(profile_, BIG, SIMPLE, spill=True)
+    assert check(profile_, made) == []
+    assert [t.pool for t in made.tensors] == ["long"] * 3
+    with pytest.raises(BudgetError, match=rf"floor of {BIG}: 0 for short-lived tensors"):
+        make(profile_, BIG - 1, SIMPLE, spill=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]))
+def test_any_plan_with_spilling_is_sound(seed: int, share: float) -> None:
+    made = profile.parse(profiles.random_value(seed))
+    floor = at_the_floor(made, CHEAP).budget
+    try:
+        plan = make(made, int(share * floor), CHEAP, spill=True)
+    except BudgetError as e:
+        assert share * floor < e.floor <= floor
+    else:
+        assert check(made, plan) == []
+
+
 def test_what_may_outlive_the_step_is_left_out() -> None:
     tensors = [written_then_read(6), written_then_read(0, 5)]
     made = make(profiles.small(LAYERS, MEGA, tensors), BIG, OPTANE)
@@ -153,9 +198,9 @@ def test_what_may_outlive_the_step_is_left_out() -> None:
 def test_candidates_are_all_counts_of_layers_or_spread_over_them() -> None:
     few = profiles.small(list(range(5)), [1] * 5, [])
     many = profiles.small([2 * p for p in range(600)], [1] * 600, [])
-    assert intervals.candidates(few) == [1, 2, 3, 4, 5]
-    found = intervals.candidates(many)
-    assert (found[0], found[-1], len(found)) == (1, 600, intervals.MOST)
+    assert intervals.candidates(few, 5) == [1, 2, 3, 4, 5]
+    found = intervals.candidates(many, 10)
+    assert (found[0], found[-1], len(found)) == (1, 600, 10)
     assert intervals.starts(many, 250).tolist() == [0, 250, 500]
 
 
@@ -222,8 +267,8 @@ def test_every_rule_is_sound_with_variables_that_stay(
 ) -> None:
     problem = at_the_floor(profile.parse(profiles.random_value(seed)), figures, generosity)
     variables = frozenset(np.flatnonzero(problem.units.variable).tolist())
-    for layers in intervals.candidates(problem.profile):
-        tables = Tables(problem, visits(problem, intervals.starts(problem.profile, layers)))
+    for layers in intervals.candidates(problem.profile, 10):
+        tables = Tables(Positions(problem), visits(problem, intervals.starts(problem.profile, layers)))
         made = schedule(tables, Rule(layers, keep, headroom, still=True), frozenset())
         assert not variables & {move.unit for move in made.moves}
         assert not variables & made.fast
@@ -241,7 +286,7 @@ def test_the_random_ones_do_move() -> None:
         for one in candidates(problem):
             moving += bool(one.schedule.moves)
             kinds |= {(bool(problem.units.variable[move.unit]), move.to) for move in one.schedule.moves}
-    assert moving > 100
+    assert moving > 60
     assert kinds == {(False, 0), (False, 1), (True, 0), (True, 1)}
 
 
@@ -256,7 +301,9 @@ def test_more_memory_is_never_slower_for_real_shapes() -> None:
         assert all(check(made, plan) == [] for plan in plans)
         steps = [plan.predicted["step_ns"] for plan in plans]
         assert all(more <= 1.02 * less for less, more in itertools.pairwise(steps))
-        assert steps[-1] == plans[-1].predicted["fast_ns"]
+        assert steps[-1] == pytest.approx(
+            plans[-1].predicted["fast_ns"], rel=1e-3
+        )  # small variables stay out
 
 
 def test_migration_pays_for_the_shape_of_a_resnet() -> None:

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner: time of its stages by size of the profile, and predicted steps by budget.
+
+    python benchmarks/planner.py                   # shapes of ResNets of up to 100,000 tensors, an LSTM
+    python benchmarks/planner.py --blocks 3 216    # of ResNets of so many blocks in each stage
+    python benchmarks/planner.py --profile profile.json.gz --fast-step-ns 7.6e6
+
+Times are of the CPU, the best of `--rounds`. Predictions are the planner's own, for the preset given; nothing
+is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sentinel.cli.plans import figures_of
+from sentinel.planner import classify, files
+from sentinel.planner.check import check
+from sentinel.planner.errors import BudgetError
+from sentinel.planner.figures import Figures
+from sentinel.planner.make import make
+from sentinel.planner.profile import Profile
+from testbed import preset
+from tests.fakes import profiles
+
+T = TypeVar("T")
+BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+STEP_NS, FAST_STEP_NS = 23.5e6, 7.6e6  # of ResNet-20, batch 8: all slow, all fast
+
+
+def timed(rounds: int, work: Callable[[], T]) -> tuple[float, T]:
+    best = float("inf")
+    for _ in range(rounds):
+        started = time.process_time()
+        result = work()
+        best = min(best, time.process_time() - started)
+    return best, result
+
+
+def stages(name: str, profile: Profile, figures: Figures, rounds: int) -> dict[str, Any]:
+    """Seconds of reading a profile, planning at a fifth of the peak or the floor, and checking."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "profile.json.gz"
+        files.write_profile(path, profile)
+        read, profile = timed(rounds, lambda: files.read_profile(path))
+        budget = classify.peak(profile) // 5
+        try:
+            made, plan = timed(rounds, lambda: make(profile, budget, figures))
+        except BudgetError as e:
+            budget = e.floor
+            made, plan = timed(rounds, lambda: make(profile, budget, figures))
+        checked, broken = timed(rounds, lambda: check(profile, plan))
+        written, _ = timed(rounds, lambda: files.write_plan(path, plan))
+    assert not broken, broken[:3]
+    row = {
+        "profile": name,
+        "tensors": len(profile.tensors),
+        "ops": len(profile.ops),
+        "moves": len(plan.moves),
+        "candidates": len(plan.predicted["candidates"]),
+        "seconds": {"read": read, "make": made, "check": checked, "write": written},
+    }
+    print(
+        f"{name:16} {row['tensors']:7} tensors {row['ops']:6} ops {row['moves']:6} moves   "
+        f"read {read:5.2f}  make {made:5.2f}  check {checked:5.2f}  write {written:5.2f} s"
+    )
+    return row
+
+
+def budgets(
+    name: str, profile: Profile, figures: Figures, fast_step_ns: float | None
+) -> list[dict[str, Any]]:
+    """The predicted speed at each share of the peak, in units of everything in fast memory."""
+    rows = []
+    for share in BUDGETS:
+        try:
+            plan = make(profile, int(share * classify.peak(profile)), figures, fast_step_ns=fast_step_ns)
+        except BudgetError as e:
+            print(f"{name:10} {share:4.0%}   {e}")
+            continue
+        predicted = plan.predicted
+        fast, static = predicted["fast_ns"], predicted["candidates"][0]["step_ns"]
+        published = min(
+            (one["step_ns"] for one in predicted["candidates"] if one["rule"] == "as published"),
+            default=static,
+        )
+        row = {
+            "profile": name,
+            "budget": share,
+            "speed": fast / predicted["step_ns"],
+            "published": fast / published,
+            "static": fast / static,
+            "slow": fast / predicted["slow_ns"],
+            "rule": predicted["rule"],
+            "interval_layers": plan.interval_layers,
+            "moved_bytes": predicted["moved_bytes"],
+            "exposed": predicted["exposed_ns"] / predicted["step_ns"],
+        }
+        rows.append(row)
+        print(
+            f"{name:10} {share:4.0%}   {row['speed']:.2f}   as published {row['published']:.2f}   "
+            f"static {row['static']:.2f}   slow {row['slow']:.2f}   "
+            f"{row['moved_bytes'] / 1e6:6.1f} MB moved   {row['exposed']:.1%} exposed   "
+            f"{row['rule']}, {row['interval_layers']} layers"
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--blocks", type=int, nargs="*", default=[3, 22, 216])
+    parser.add_argument("--profile", type=Path, help="a real one, and nothing else")
+    parser.add_argument("--fast-step-ns", type=float)
+    parser.add_argument("--preset", default="optane-6dimm")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    figures = figures_of(preset.load(options.preset))
+    result: dict[str, Any] = {"preset": options.preset, "stages": [], "budgets": []}
+    if options.profile:
+        real = files.read_profile(options.profile)
+        result["stages"].append(stages(options.profile.name, real, figures, options.rounds))
+        result["budgets"] += budgets(options.profile.name, real, figures, options.fast_step_ns)
+    else:
+        for blocks in options.blocks:
+            made = profiles.resnet(blocks=blocks, step_ns=STEP_NS * blocks / 3)
+            result["stages"].append(stages(f"ResNet-{6 * blocks + 2}", made, figures, options.rounds))
+        result["stages"].append(stages("LSTM", profiles.lstm(), figures, options.rounds))
+        result["budgets"] += budgets("ResNet-20", profiles.resnet(), figures, FAST_STEP_NS)
+        result["budgets"] += budgets("LSTM", profiles.lstm(), figures, None)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
