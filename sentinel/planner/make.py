@@ -19,6 +19,7 @@ import numpy as np
 from . import figures as figures_format
 from . import intervals
 from .classify import LONG, OUTSIDE, SHORT, VARIABLES
+from .errors import BudgetError
 from .figures import Figures
 from .plan import Group, Move, Placed, Plan
 from .problem import Problem, prepare
@@ -33,6 +34,7 @@ BY = "sentinel planner 1"
 # So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time
 # in proportion to operations and uses. Variants are tried for as many of the best as there are tens of them.
 _LEAST, _MOST, _EFFORT = 10, 40, 100_000
+_SPILL = (1.0, 0.75, 0.5, 0.25)  # shares of the budget that the pool may have
 _KEEP = (0.25, 0.5, 0.75, 0.9, 0.97)  # quantiles of what staying is worth, at which a unit stays
 _PINNED = (0.25, 0.5, 0.75)  # shares of the room for what stays for all its life
 
@@ -70,11 +72,33 @@ def make(
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
     below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
-    are taken for long-lived ones before it comes to that, which the paper does not.
+    are taken for long-lived ones, or left out, before it comes to that, which the paper does not.
     """
-    problem = prepare(profile, budget, figures, fast_step_ns, spill=spill)
-    found = candidates(problem)
-    return assemble(problem, min(found, key=lambda one: one.order), found, source=source)
+    plans = []
+    for problem in _problems(profile, budget, figures, fast_step_ns, spill):
+        found = candidates(problem)
+        plans.append(assemble(problem, min(found, key=lambda one: one.order), found, source=source))
+    return min(plans, key=lambda plan: int(plan.predicted["step_ns"]))
+
+
+def _problems(
+    profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None, spill: bool
+) -> list[Problem]:
+    """What to make a plan for: one problem, or below the floor with `spill` some with smaller pools."""
+    try:
+        return [prepare(profile, budget, figures, fast_step_ns)]
+    except BudgetError:
+        if not spill:
+            raise
+    found = []
+    for share in _SPILL:
+        try:
+            found.append(prepare(profile, budget, figures, fast_step_ns, spill=share))
+        except BudgetError as e:
+            error = e
+    if not found:
+        raise error
+    return found
 
 
 def assemble(problem: Problem, best: Candidate, found: list[Candidate], *, source: str = "") -> Plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import arena, pool
-from .classify import LONG, SHORT, VARIABLES, classes
+from .classify import LONG, OUTSIDE, SHORT, VARIABLES, classes
 from .cost import Costs, costs
 from .errors import BudgetError
 from .figures import Figures
@@ -55,16 +55,17 @@ def prepare(
     figures: Figures,
     fast_step_ns: float | None = None,
     *,
-    spill: bool = False,
+    spill: float = 0.0,
 ) -> Problem:
     """Lay out and estimate.
 
     Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor. With `spill`,
-    short-lived tensors are taken for long-lived ones before it comes to that.
+    the pool has this share of the budget at most, and short-lived tensors are taken for long-lived ones, or
+    left out, until it fits.
     """
     found = classes(profile)
-    if spill and sum(_floor(profile, found)) > budget:
-        found = _spilled(profile, found, budget)
+    if spill:
+        found = _spilled(profile, found, budget, int(spill * budget))
     held, largest = _floor(profile, found)
     if budget < held + largest:
         raise BudgetError(
@@ -111,21 +112,22 @@ def _floor(profile: Profile, found: Ints) -> tuple[int, int]:
     return held, int(lasting.max(initial=0)) * profile.page
 
 
-def _spilled(profile: Profile, found: Ints, budget: int) -> Ints:
+def _spilled(profile: Profile, found: Ints, budget: int, limit: int) -> Ints:
     """The classes with as few short-lived tensors as will do taken for long-lived ones, the largest first.
 
-    The pool is to take half of the budget at most: fast memory for the others is worth something too. Tensors
-    of which most is never touched stay in the pool, which is where that is for nothing.
+    Tensors of which most is never touched stay in the pool, where that is for nothing, or are left out if
+    what is touched alone is more than the pool's `limit`.
     """
     t = profile.tensors
     whole = 2 * t.bytes > t.size
+    found = np.where((found == SHORT) & ~whole & (t.bytes > limit), OUTSIDE, found)
     chosen = np.flatnonzero((found == SHORT) & whole)
     chosen = chosen[np.lexsort((chosen, -t.size[chosen]))]
     low, high = 0, len(chosen)
     while low < high:
         middle = (low + high) // 2
         held, largest = _floor(profile, _taken_for_long(found, chosen[:middle]))
-        low, high = (low, middle) if held <= budget // 2 and held + largest <= budget else (middle + 1, high)
+        low, high = (low, middle) if held <= limit and held + largest <= budget else (middle + 1, high)
     return _taken_for_long(found, chosen[:low])
 
 

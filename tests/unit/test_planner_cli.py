@@ -96,6 +96,7 @@ def test_the_floor_is_a_hint_that_works(profile: Path, sentinel_: Run) -> None:
     floor = hint.removeprefix(" hint: --budget ").partition(" ")[0]
     assert sentinel_(*words, str(int(floor) - 1))[0] == ExitCode.USAGE
     assert sentinel_(*words, floor)[0] == 0
+    assert sentinel_(*words, str(int(floor) - 1), "--spill")[0] == 0
 
 
 def test_a_profile_is_explained(profile: Path, sentinel_: Run) -> None:

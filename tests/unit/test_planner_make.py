@@ -176,6 +176,17 @@ def test_spilling_goes_below_the_floor() -> None:
         make(profile_, BIG - 1, SIMPLE, spill=True)
 
 
+def test_spilling_leaves_scratch_out_that_does_not_fit() -> None:
+    scratch = {"size": 9 * BIG, "birth": 2, "death": 3, "uses": [], "kind": "scratch", "touched": 2 * BIG}
+    profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), {**scratch, "reads": 32}])
+    fits = make(profile_, 3 * BIG, SIMPLE, spill=True)
+    assert [t.pool for t in fits.tensors] == ["long", "short"]
+    made = make(profile_, BIG, SIMPLE, spill=True)
+    assert [t.op for t in made.tensors] == ["op0"]
+    assert check(profile_, made) == []
+    assert made.predicted["step_ns"] == fits.predicted["step_ns"] + 3 * 2 * BIG
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]))
 def test_any_plan_with_spilling_is_sound(seed: int, share: float) -> None:
