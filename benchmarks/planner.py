@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sentinel.cli.plans import figures_of
+from experiments.profiles import figures_of
 from sentinel.planner import classify, files
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError

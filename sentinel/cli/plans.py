@@ -14,10 +14,8 @@ from sentinel.cli import output
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from sentinel.planner.figures import Figures
     from sentinel.planner.plan import Plan
     from sentinel.planner.profile import Profile
-    from testbed.preset import Preset
 
 _FILE = click.Path(path_type=Path)
 
@@ -49,12 +47,13 @@ def plan(
     as_json: bool,
 ) -> None:
     """Make a plan of the step in the file PROFILE: what is where, and what moves when."""
+    from experiments import profiles
     from sentinel.planner import budget as budgets
     from sentinel.planner import check, classify, files, make
     from testbed import preset as presets
     from testbed.common.progress import note
 
-    figures = figures_of(presets.load(preset))
+    figures = profiles.figures_of(presets.load(preset))
     with _explained():
         loaded = files.read_profile(profile)
         made = make.make(
@@ -115,22 +114,6 @@ def explain(file: Path, of: Path | None, plots: Path | None, as_json: bool) -> N
         _show(profile, made)
     if plots is not None:
         _plot(profile, made, plots)
-
-
-def figures_of(preset: Preset) -> Figures:
-    """The planner's figures of a preset: its nodes, cache, and what vCPUs stand for; one of them helps."""
-    from sentinel.planner.figures import Figures, Memory
-
-    fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
-    return Figures(
-        nodes=(fast, slow),
-        line=preset.cache.line,
-        cache=preset.cache.size,
-        page=preset.page,
-        compute=preset.compute.parallelism,
-        helper=preset.helper.parallelism,
-        helpers=1,
-    )
 
 
 @contextlib.contextmanager

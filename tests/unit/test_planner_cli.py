@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import sentinel.planner
-from sentinel.cli import main, plans
+from sentinel.cli import main
 from sentinel.planner import classify, explain, figures, files, make
 from sentinel.planner.check import check
 from testbed import preset as presets
@@ -52,7 +52,7 @@ def test_a_plan_is_made_of_a_profile(profile: Path, plan: Path) -> None:
     assert check(loaded, made) == []
     assert made.budget == classify.peak(loaded) // 5
     assert made.made["profile"] == files.digest(profile)
-    assert figures.parse(made.made["figures"]) == plans.figures_of(presets.load("optane-6dimm"))
+    assert figures.parse(made.made["figures"]) == figures_of(presets.load("optane-6dimm"))
 
 
 def test_a_plan_as_a_table_and_for_programs(tmp_path: Path, profile: Path, sentinel_: Run) -> None:
@@ -67,7 +67,7 @@ def test_a_plan_as_a_table_and_for_programs(tmp_path: Path, profile: Path, senti
 
 def test_figures_are_the_presets() -> None:
     preset = presets.load("optane-6dimm")
-    made = plans.figures_of(preset)
+    made = figures_of(preset)
     assert (made.nodes[1].read_latency, made.nodes[1].write_bandwidth) == (305, 13.9)
     assert (made.line, made.cache, made.page, made.compute, made.helper) == (64, 1 << 20, 1500, 240, 10)
     assert figures.parse(figures.encode(made)) == made
@@ -196,7 +196,7 @@ def test_the_course_of_a_plan_is_what_was_predicted() -> None:
         planned = make.make(
             made,
             int(share * classify.peak(made)),
-            plans.figures_of(presets.load("optane-6dimm")),
+            figures_of(presets.load("optane-6dimm")),
             fast_step_ns=made.step_ns / 3,
         )
         course = explain.course(made, planned)
@@ -212,7 +212,7 @@ def test_the_guests_program_makes_the_same_plan(tmp_path: Path, profile: Path) -
     """Copied to a folder of its own as a package of the top level, as in the guest."""
     shutil.copytree(Path(sentinel.planner.__file__).parent, tmp_path / "planner")
     (tmp_path / "figures.json").write_text(
-        json.dumps(figures.encode(plans.figures_of(presets.load("optane-6dimm"))))
+        json.dumps(figures.encode(figures_of(presets.load("optane-6dimm"))))
     )
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from experiments.suite import Plan
 from results import records
 from results.runs import Run
 from sentinel.planner import files
+from sentinel.planner.errors import BudgetError
 from testbed import accel, calibration, snapshot, vm
 from testbed.common import errors
 from testbed.common.cache import Cache, Entry
@@ -209,14 +210,31 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
     outcome = lab.run(BUDGETED)
     budgets = [order.get("fast_memory") for order in lab.trained]
     small, large = (int(profiled.peak * share) for share in (0.05, 0.6))
-    assert budgets == [None, None, small, small, large, large, large, large]
-    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 2
-    assert listener.put_there == [order["plan"] for order in lab.trained[-2:]]
+    assert budgets == [None, None, small, small, large, large, small, small, large, large]
+    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 4
+    assert listener.put_there == [order["plan"] for order in lab.trained[-4:]]
     assert asked == ["snapshot of resnet20"]  # once for all
     assert lab.made[0]["runtime"] is True
-    assert len(outcome.failures) == 1  # below the floor there is no plan
-    assert "there is no plan for resnet20 batch 8, sentinel, 5%" in outcome.failures[0].message
-    assert "below the floor" in outcome.failures[0].message
+    assert outcome.failures == []
+
+
+def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise BudgetError("the budget of 4 bytes is below the floor of 8: 4 for this and 4 for that", floor=8)
+
+    profiled = Profiled(tmp_path, fake_profiles.resnet(seed=7), 7.6e6)
+    monkeypatch.setattr(Profiled, "plan", refused)
+    monkeypatch.setattr(profiles, "of", lambda *_, **__: profiled)
+    monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
+    monkeypatch.setattr(calibration, "told", lambda _: None)
+    monkeypatch.setattr(counters, "check", lambda _: None)
+    outcome = lab.run(BUDGETED)
+    assert (outcome.done, len(outcome.failures)) == (6, 2)
+    assert (
+        "there is no plan for resnet20 batch 8, sentinel, 5%: the budget of 4" in outcome.failures[0].message
+    )
 
 
 def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
