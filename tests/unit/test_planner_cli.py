@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import sentinel.planner
+from experiments.profiles import figures_of
 from sentinel.cli import main
 from sentinel.planner import classify, explain, figures, files, make
 from sentinel.planner.check import check
