@@ -30,7 +30,8 @@ void Arena::release(char *p)
 
 	used_ -= self->second - self->first;
 	auto next = live_.erase(self);
-	if (!give_back_)
+	auto kept = kept_.upper_bound(first);
+	if (!give_back_ || (kept != kept_.begin() && std::prev(kept)->second > first))
 		return;
 	/* A neighbour keeps the page that it shares. */
 	if (next != live_.begin())

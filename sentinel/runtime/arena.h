@@ -25,6 +25,12 @@ class Arena
 	/* What `claim` gave. */
 	void release(char *p);
 
+	/* Pages of [offset, offset + size), of whole pages, are not given back after all. */
+	void keep(size_t offset, size_t size)
+	{
+		kept_[offset] = offset + size;
+	}
+
 	Mapping &mapping()
 	{
 		return mapping_;
@@ -42,7 +48,7 @@ class Arena
       private:
 	Mapping mapping_;
 	bool give_back_;
-	std::map<size_t, size_t> live_; /* offset -> end */
+	std::map<size_t, size_t> live_, kept_; /* offset -> end */
 	size_t used_ = 0;
 };
 

@@ -71,6 +71,7 @@ Group group(const Value &v, const Plan &plan)
 	g.offset = size_t(v["offset"].integer(0, kMost));
 	g.size = size_t(v["size"].integer(1, kMost));
 	g.node = int(v["node"].integer(0, 1));
+	g.slow = g.node == kSlow;
 	pages(v, g.offset, g.size);
 	within(v, g.offset, g.size, plan.arena, "arena");
 	return g;
@@ -178,6 +179,10 @@ Plan parse_plan(const std::string &text)
 		if (plan.moves.size() > 1 && plan.moves.rbegin()[1].at > plan.moves.back().at)
 			v["at"].fail("is before that of the move above");
 	}
+	for (Group &g : plan.groups)
+		for (const Move &m : plan.moves)
+			g.slow &= m.to == kSlow || m.offset >= g.offset + g.size ||
+				  g.offset >= m.offset + m.size;
 	for (const Value &v : document["waits"].items()) {
 		plan.waits.push_back(int(v.integer(0, plan.ops)));
 		if (plan.waits.size() > 1 && plan.waits.rbegin()[1] >= plan.waits.back())

@@ -380,6 +380,7 @@ void Runtime::finish_recording()
 	}
 	counts_.reset();
 	take_back();
+	memory_.trim();
 	stage_ = Stage::idle;
 	profile_ = std::move(made);
 	if (times_->graph != profile_->graph) {
@@ -445,9 +446,13 @@ void Runtime::install()
 	if (plan_->reserved)
 		no_such_node_ += !memory_.mapping(Pool::reserved)
 					  ->prefer(0, round_up(plan_->reserved), kFast);
-	for (const Group &group : plan_->groups)
+	for (const Group &group : plan_->groups) {
 		no_such_node_ +=
 			!memory_.mapping(Pool::arena)->prefer(group.offset, group.size, group.node);
+		/* Slow memory is not scarce: no need to pay for its pages in every step. */
+		if (group.slow)
+			memory_.keep(group.offset, group.size);
+	}
 	if (!node_exists(kSlow))
 		say("there is no memory node 1: everything stays on node 0");
 	place_named();

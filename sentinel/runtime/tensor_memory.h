@@ -77,6 +77,12 @@ class TensorMemory
 	/* Make the plan's pools; whoever lives in the old ones keeps them. */
 	void plan(size_t reserved, size_t arena);
 
+	/* This part of the plan's arena keeps its pages. */
+	void keep(size_t offset, size_t size)
+	{
+		arena_->keep(offset, size);
+	}
+
 	/* The plan's pool, or nullptr without a plan. */
 	Mapping *mapping(Pool pool);
 	/* Bytes of addresses in use from the start of the pool. */

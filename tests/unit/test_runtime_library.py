@@ -146,6 +146,18 @@ def test_a_plan_is_carried_out(program: Program, plan: Json, tmp_path: Path) -> 
     assert 0 < sum(moves[k] for k in ("promoted", "demoted", "failed", "absent", "cancelled")) <= 5 * asked
 
 
+def test_groups_that_stay_on_node_1_keep_their_pages(program: Program, plan: Json, tmp_path: Path) -> None:
+    slow = json.loads(json.dumps(plan))
+    for place in (*slow["groups"], *(t for t in slow["tensors"] if t["pool"] == "long")):
+        place["node"] = 1
+    path = tmp_path / "plan.json"
+    for moves, kept in (([], plan["arena"]), (plan["moves"], 0)):
+        path.write_text(json.dumps({**slow, "moves": moves}))
+        stats = json.loads(program("steps", str(path), "2"))
+        touched = sum(stats["pools"]["arena"]["resident"])
+        assert touched == kept if not moves else touched < plan["arena"]
+
+
 @pytest.mark.parametrize("change", ["loops", "extra"])
 def test_a_step_that_changes_asks_for_another_profile(
     program: Program, plan: Json, tmp_path: Path, change: str

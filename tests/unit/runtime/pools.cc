@@ -125,6 +125,14 @@ void arena()
 	CHECK(a[kPage] == 0 && b[0] == 0 && arena.used() == 0);
 	CHECK(arena.claim(0, 8 * kPage) == base);
 
+	arena.release(base);
+	arena.keep(2 * kPage, 2 * kPage);
+	char *kept = arena.claim(3 * kPage, kPage), *other = arena.claim(4 * kPage, kPage);
+	kept[0] = other[0] = 'k';
+	arena.release(kept);
+	arena.release(other);
+	CHECK(kept[0] == 'k' && other[0] == 0);
+
 	Arena keeping(kPage, false);
 	char *c = keeping.claim(0, 10);
 	memset(c, 'c', 10);
