@@ -46,6 +46,9 @@ struct line {
 	bool dirty;
 };
 
+#define RECENT 1024 /* lines that are found without a search */
+#define AGAIN  64   /* and those that are found without their physical address */
+
 struct cache {
 	struct line *lines; /* ways beside each other */
 	uint64_t sets;
@@ -58,6 +61,11 @@ struct cpu {
 	double clock;
 	_Atomic double shown; /* the clock, for others */
 	bool serial;
+	struct line *recent[RECENT]; /* of its own cache, by the last bits of the line's number */
+	struct {
+		uint64_t key, tag;
+		struct line *line;
+	} again[AGAIN];
 	struct model_counters counters;
 } __attribute__((aligned(128)));
 
@@ -370,44 +378,127 @@ static void evict(struct model *m, struct cpu *c, uint64_t line)
 	}
 }
 
-/* Look a line up, and put it there. Returns whether it was missing; `victim` is a dirty line + 1.
+/*
+ * The first way of a line's set. Sets are chosen by a hash, as in processors whose last-level cache
+ * is in slices: so it makes little difference where in memory a page happens to be.
  */
-static bool look_up(struct model *m, struct cache *cache, uint64_t line, bool store,
-		    uint64_t *victim)
+static struct line *set_of(const struct model *m, const struct cache *cache, uint64_t line)
 {
-	uint32_t ways = m->config.cache_ways;
-	/* Folded, so that powers of two do not meet in one set */
-	struct line *set = &cache->lines[(line ^ line / cache->sets) % cache->sets * ways];
+	uint64_t hash = line * 0x9e3779b97f4a7c15ULL;
+	uint64_t set = (uint64_t)((unsigned __int128)hash * cache->sets >> 64);
+
+	return &cache->lines[set * m->config.cache_ways];
+}
+
+/* The way a line is in, or NULL. */
+static struct line *find_line(struct line *set, uint32_t ways, uint64_t line)
+{
+	for (struct line *l = set; l < set + ways; l++)
+		if (l->tag == line + 1)
+			return l;
+	return NULL;
+}
+
+/* The way whose turn it is: a free one, or the one that was not used for longest. */
+static struct line *oldest_of(struct line *set, uint32_t ways, uint32_t tick)
+{
 	struct line *oldest = set;
 
-	*victim = 0;
-	cache->tick++;
 	for (struct line *l = set; l < set + ways; l++) {
-		if (l->tag == line + 1) {
-			l->used = cache->tick;
-			l->dirty |= store;
-			return false;
-		}
-		if (oldest->tag && (!l->tag || cache->tick - l->used > cache->tick - oldest->used))
+		if (!l->tag)
+			return l;
+		if (tick - l->used > tick - oldest->used)
 			oldest = l;
 	}
-	if (oldest->dirty)
-		*victim = oldest->tag;
-	oldest->tag = line + 1;
-	oldest->used = cache->tick;
-	oldest->dirty = store;
+	return oldest;
+}
+
+/* Look a line up, and put it there if it was `missing`; `victim` is a dirty line + 1 that left. */
+static struct line *look_up(struct model *m, struct cache *cache, uint64_t line, bool *missing,
+			    uint64_t *victim)
+{
+	uint32_t ways = m->config.cache_ways;
+	struct line *set = set_of(m, cache, line), *l = find_line(set, ways, line);
+
+	*missing = !l;
+	if (l)
+		return l;
+	l = oldest_of(set, ways, cache->tick);
+	*victim = l->dirty ? l->tag : 0;
+	l->tag = line + 1;
+	l->dirty = false;
+	return l;
+}
+
+static void use(struct cache *cache, struct line *l, bool store)
+{
+	l->used = ++cache->tick;
+	l->dirty |= store;
+}
+
+/* An access to one line; returns whether it missed. */
+static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line, bool store)
+{
+	bool shared = m->config.cache_shared, missing;
+	struct cache *cache = c->cache;
+	struct line *l = c->recent[line % RECENT];
+	uint64_t victim = 0;
+
+	if (l && l->tag == line + 1 && !shared) {
+		use(cache, l, store);
+		return false;
+	}
+	if (shared)
+		lock(&cache->lock);
+	l = look_up(m, cache, line, &missing, &victim);
+	use(cache, l, store);
+	if (shared)
+		unlock(&cache->lock);
+	c->recent[line % RECENT] = l;
+	if (victim)
+		evict(m, c, victim - 1);
+	if (missing)
+		miss(m, c, cpu, line, store);
+	return missing;
+}
+
+void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_t key)
+{
+	uint64_t line = address >> m->line_bits;
+	struct cpu *c = &m->cpus[cpu];
+	struct line *l = c->recent[line % RECENT];
+
+	if (!l || l->tag != line + 1 || m->config.cache_shared)
+		return;
+	c->again[key % AGAIN].key = key;
+	c->again[key % AGAIN].tag = line + 1;
+	c->again[key % AGAIN].line = l;
+}
+
+bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
+{
+	struct cpu *c = &m->cpus[cpu];
+	struct line *l = c->again[key % AGAIN].line;
+
+	if (c->again[key % AGAIN].key != key || !l || l->tag != c->again[key % AGAIN].tag)
+		return false;
+	use(c->cache, l, store);
+	c->counters.accesses++;
 	return true;
+}
+
+void model_forget(struct model *m, unsigned int cpu)
+{
+	memset(m->cpus[cpu].again, 0, sizeof(m->cpus[cpu].again));
 }
 
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
 			  bool store)
 {
-	unsigned int misses = 0;
 	uint64_t line = address >> m->line_bits, last = (address + size - 1) >> m->line_bits;
 	struct cpu *c = &m->cpus[cpu];
 	struct cache *cache = c->cache;
-	uint64_t victim;
-	bool missing;
+	unsigned int misses = 0;
 
 	if (!is_memory(m, address))
 		return 0;
@@ -417,20 +508,10 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 			abort();
 	}
 	c->counters.accesses++;
-	for (; line <= last; line++) {
-		if (m->config.cache_shared)
-			lock(&cache->lock);
-		missing = look_up(m, cache, line, store, &victim);
-		if (m->config.cache_shared)
-			unlock(&cache->lock);
-		if (!missing)
-			continue;
-		if (victim)
-			evict(m, c, victim - 1);
-		miss(m, c, cpu, line, store);
-		misses++;
-	}
-	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+	for (; line <= last; line++)
+		misses += access_line(m, c, cpu, line, store);
+	if (misses)
+		atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
 	return misses;
 }
 

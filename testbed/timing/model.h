@@ -56,6 +56,15 @@ void model_execute(struct model *m, unsigned int cpu, uint64_t n);
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
 			  bool store);
 
+/*
+ * A shortcut for accesses that follow each other in one line. Remember that the line at physical
+ * `address`, which was accessed just now, goes by `key`; later model_again() is that access if it
+ * returns true: the line is still in the cache. Forget the keys when they may mean other lines.
+ */
+void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_t key);
+bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store);
+void model_forget(struct model *m, unsigned int cpu);
+
 /* Its next misses depend on each other (true), or overlap as the preset says (false). */
 void model_serial(struct model *m, unsigned int cpu, bool serial);
 

@@ -39,6 +39,8 @@ EXPORT int qemu_plugin_version = API;
 
 #define QUANTUM	   2000	 /* instructions between looks at the others, at most, */
 #define LOOKS	   4	 /* and looks in a window */
+#define PENDING	   64	 /* instructions that are accounted for together */
+#define SHORTCUTS  4096	 /* accesses after which a virtual address is looked up again */
 #define HOLD_NS	   50000 /* of one sleep, */
 #define MOST_HOLDS 20	 /* and how many there may be before the guest goes on */
 #define PACE_LOOK  20e3	 /* paced: real ns between looks at the time */
@@ -70,6 +72,9 @@ static pthread_mutex_t pace_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct vcpu {
 	atomic_bool present, busy;
 	uint32_t since;			/* instructions since it looked at the others */
+	uint32_t pending;		/* and those that the model does not know of yet, */
+	uint32_t unlooked;		/* and those since it may have had to wait */
+	uint32_t shortcuts;		/* accesses since keys were forgotten */
 	int process;			/* that it runs, as far as we know */
 	bool serial;			/* between these markers */
 	double looked;			/* its clock when it did, or at the time (paced) */
@@ -194,6 +199,18 @@ static void keep_pace(unsigned int cpu)
 	}
 }
 
+/* Account for the instructions since the last time. */
+static void execute(unsigned int cpu)
+{
+	struct vcpu *v = &vcpus[cpu];
+
+	if (v->pending) {
+		model_execute(model, cpu, v->pending);
+		v->since += v->pending;
+		v->pending = 0;
+	}
+}
+
 static void on_block(unsigned int cpu, void *data)
 {
 	struct vcpu *v = &vcpus[cpu];
@@ -202,14 +219,18 @@ static void on_block(unsigned int cpu, void *data)
 
 	if (!active)
 		return;
-	model_execute(model, cpu, n);
+	v->pending += n;
+	v->unlooked += n;
+	if (v->unlooked < PENDING)
+		return;
+	v->unlooked = 0;
+	execute(cpu);
 	passed = model_clock(model, cpu) - v->looked;
 	if (pace.dilation > 0) {
 		if (passed * pace.dilation >= PACE_LOOK)
 			keep_pace(cpu);
 		return;
 	}
-	v->since += n;
 	if (v->since >= QUANTUM || passed >= window / LOOKS) {
 		v->since = 0;
 		v->looked += passed;
@@ -217,26 +238,46 @@ static void on_block(unsigned int cpu, void *data)
 	}
 }
 
+/* Virtual addresses may be other memory now. */
+static void forget(unsigned int cpu)
+{
+	model_forget(model, cpu);
+	vcpus[cpu].shortcuts = 0;
+}
+
 static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel)
 {
+	struct vcpu *v = &vcpus[cpu];
 	struct qemu_plugin_hwaddr *hw;
-	unsigned int misses;
+	unsigned int misses, size;
 	uint64_t physical;
-	bool store;
+	bool store, whole;
 
 	if (!active)
 		return;
+	store = qemu_plugin_mem_is_store(info);
+	size = 1U << qemu_plugin_mem_size_shift(info);
+	whole = (address & (config.cache_line - 1)) + size <= config.cache_line;
+	if (whole && model_again(model, cpu, address / config.cache_line, store)) {
+		if (++v->shortcuts >= SHORTCUTS)
+			forget(cpu);
+		if (observed >= 0 && address < USER_HALF && v->process == observed)
+			oracle_count(oracle, address, store, 0, 0);
+		return;
+	}
 	hw = qemu_plugin_get_hwaddr(info, address);
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
+	execute(cpu);
 	physical = qemu_plugin_hwaddr_phys_addr(hw);
-	store = qemu_plugin_mem_is_store(info);
-	if (kernel && vcpus[cpu].serial) /* an interrupt's misses do not wait for each other */
+	if (kernel && v->serial) /* an interrupt's misses do not wait for each other */
 		model_serial(model, cpu, false);
-	misses = model_access(model, cpu, physical, 1U << qemu_plugin_mem_size_shift(info), store);
-	if (kernel && vcpus[cpu].serial)
+	misses = model_access(model, cpu, physical, size, store);
+	if (whole)
+		model_remember(model, cpu, physical, address / config.cache_line);
+	if (kernel && v->serial)
 		model_serial(model, cpu, true);
-	if (address < USER_HALF && observed >= 0 && vcpus[cpu].process == observed)
+	if (address < USER_HALF && observed >= 0 && v->process == observed)
 		oracle_count(oracle, address, store, misses, physical >= config.split);
 }
 
@@ -250,7 +291,10 @@ static void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t a
 		return;
 	if (marker == MARKER_PROCESS) {
 		vcpus[cpu].process = (int)value;
+		forget(cpu);
 	} else if (active && value < MODEL_NODES) {
+		for (unsigned int i = 0; i < vcpus_seen; i++)
+			vcpus[i].shortcuts = SHORTCUTS; /* that page is elsewhere now */
 		vcpus[cpu].pages[value]++;
 		model_charge(model, cpu, page_ns);
 	}
@@ -377,6 +421,7 @@ static void on_marker(unsigned int cpu, void *data)
 
 	if (!known(cpu))
 		return;
+	execute(cpu);
 	switch (marker) {
 	case MARKER_REGION_BEGIN:
 		if (!active) {
