@@ -183,8 +183,10 @@ static void keep_pace(unsigned int cpu)
 
 	publish(cpu);
 	while ((ahead = pace_ahead(&pace, now, clock)) > 0 && active) {
-		if (now - began > (double)MOST_HOLDS * HOLD_NS)
-			return; /* and look again at the next block */
+		if (now - began > (double)MOST_HOLDS * HOLD_NS) {
+			v->unlooked = PENDING; /* look again at the next block */
+			return;
+		}
 		if (ahead > 2 * SLEEP_LATE) {
 			v->held++;
 			nanosleep(&(struct timespec){0, HOLD_NS}, NULL);
