@@ -17,7 +17,6 @@ seed: 7
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +162,7 @@ def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
     """The cells of a suite, model by model: all placements of a model share its snapshot."""
     cells = []
     for model in suite.models:
-        for placement, budget in itertools.chain.from_iterable(_budgets(suite, p) for p in suite.placements):
+        for placement, budget in _budgeted(suite):
             resolved: dict[str, Any] = {
                 "model": model.resolved(),
                 "placement": placement,
@@ -184,10 +183,8 @@ def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
     return cells
 
 
-def _budgets(suite: Suite, placement: Placement) -> Iterator[tuple[Placement, str | None]]:
-    """The placement with each budget it is to be measured with."""
-    if not suite.fast_memory or placement in UNLIMITED:
-        yield placement, None
-    else:
-        for budget in suite.fast_memory:
+def _budgeted(suite: Suite) -> Iterator[tuple[Placement, str | None]]:
+    """Each placement with each budget it is to be measured with."""
+    for placement in suite.placements:
+        for budget in (None,) if placement in UNLIMITED else suite.fast_memory or (None,):
             yield placement, budget

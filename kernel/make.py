@@ -134,10 +134,7 @@ def toolchain() -> dict[str, str]:
     """The versions of what decides the bytes; a missing program is an error that names its package."""
     for program, package in PROGRAMS.items():
         run.which(program, package=package)
-    return {
-        name: run.run([name, "--version"], env={"LC_ALL": "C"}).stdout.partition("\n")[0]
-        for name in ("gcc", "ld")
-    }
+    return {name: run.version_of(name) for name in ("gcc", "ld")}
 
 
 def flags(cflags: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Literal
 from testbed.common import files, settings
 from testbed.common.errors import InfrastructureError
 from testbed.common.progress import step, warn
-from testbed.common.run import run, spawn, which
+from testbed.common.run import spawn, version_of, which
 
 KVM = Path("/dev/kvm")
 KEEP_FAILURE = 86400.0  # seconds
@@ -87,7 +87,7 @@ def probe(kernel: Path | None = None) -> Verdict:
 
 def qemu_version(qemu: str) -> str:
     """The first line of `qemu --version`."""
-    return run([qemu, "--version"], timeout=20).stdout.partition("\n")[0]
+    return version_of(qemu)
 
 
 def parse_version(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from testbed.common import files, settings
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, UsageError
 from testbed.common.progress import note, step, warn
-from testbed.common.run import run, stream, which
+from testbed.common.run import stream, version_of, which
 from testbed.machine import Machine, shown_size
 from testbed.preset import Preset
 from testbed.timing import expected, plugin
@@ -34,7 +34,6 @@ _SOURCE = Path(__file__).parent / "timing" / "probe.c"
 _MARKERS = Path(__file__).parent.parent / "sentinel" / "markers"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and done in a second under emulation
-_MEASURED = ("read_latency", "read", "write")
 _HOST_CACHE = 64 << 20  # bytes: no less than the last-level cache of a KVM host; a machine has its share
 _RATIO = ", node 1 / node 0"
 _WITHIN = {"full": 600.0, "paced": 1800.0}  # seconds
@@ -93,12 +92,10 @@ class Calibration:
         """{"read_latency": ns, "read": GB/s, "write": GB/s} of a node, whatever was expected."""
         rows = [r for r in self.rows if r["node"] == node]
         of = {r["what"]: r for r in sorted(rows, key=lambda r: r["size"])}  # the largest is the last
-        scale = of["read"]["dilation"]
-        ns = {what: of[what]["guest_ns"] / scale if scale else of[what]["model_ns"] for what in _MEASURED}
         return {
-            "read_latency": ns["read_latency"],
-            "read": of["read"]["size"] / ns["read"],
-            "write": of["write"]["size"] / ns["write"],
+            "read_latency": _ns(of["read_latency"]),
+            "read": of["read"]["size"] / _ns(of["read"]),
+            "write": of["write"]["size"] / _ns(of["write"]),
         }
 
     @property
@@ -198,7 +195,7 @@ def build_probe(*, cache: Cache) -> Path:
         {
             "sources": [files.sha256_file(path) for path in (_SOURCE, header)],
             "flags": _FLAGS,
-            "compiler": run([gcc, "--version"]).stdout.partition("\n")[0],
+            "compiler": version_of(gcc),
         }
     )
 
@@ -243,7 +240,10 @@ def _stream_size(cached: int, machine: Machine) -> int:
 def evaluate(preset: Preset | None, rows: Sequence[dict[str, Any]], *, key: str, made: str) -> Calibration:
     """Compare the probe's rows with what the preset says, if there is one. Pure."""
     dilation = float(rows[0]["dilation"])
-    figures = _figures(preset, [_last(rows, row) for row in _firsts(rows)]) if preset else []
+    # What the host was too slow for was made again: the last row of each measurement counts
+    last = {_identity(row): row for row in rows}
+    # In memory mode what node 0 holds of node 1 decides, and there is no closed form
+    figures = _figures(preset, list(last.values())) if preset and not preset.memory_mode else []
     return Calibration(
         key, "paced" if dilation else "synchronised", dilation, made, tuple(figures), tuple(rows)
     )
@@ -253,31 +253,21 @@ def _identity(row: dict[str, Any]) -> tuple[object, ...]:
     return row["what"], row["node"], row.get("to"), row["size"], row.get("pause")
 
 
-def _firsts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row of each measurement: those the host was too slow for were made again."""
-    return list({_identity(row): row for row in reversed(rows)}.values())[::-1]
-
-
-def _last(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    return next(r for r in reversed(rows) if _identity(r) == _identity(row))
+def _ns(row: dict[str, Any]) -> float:
+    """What was measured, by the clock that counts: the guest's ordinary one if it was paced."""
+    return float(row["guest_ns"] / row["dilation"] if row["dilation"] else row["model_ns"])
 
 
 def _figures(preset: Preset, rows: Sequence[dict[str, Any]]) -> list[Figure]:
     largest = max((r["size"] for r in rows if r["what"] == "read_latency"), default=0)
     found: list[Figure] = []
 
-    def measured(row: dict[str, Any]) -> float:
-        """ns, by the clock that counts in this mode."""
-        return float(row["guest_ns"] / row["dilation"] if row["dilation"] else row["model_ns"])
-
     def add(row: dict[str, Any], name: str, unit: str, wanted: float, got: float, bound: str) -> None:
         found.append(Figure(name, unit, wanted, got, BOUNDS[bound], float(row["behind"])))
 
     for row in rows:
         what, node = row["what"], row["node"]
-        ns = measured(row)
-        if preset.memory_mode:  # what node 0 holds of node 1 decides; there is no closed form
-            continue
+        ns = _ns(row)
         if what == "read_latency" and row["size"] == largest:
             add(row, f"node {node} read latency", "ns", expected.read_latency(preset, node), ns, "latency")
         elif what == "write_latency":
@@ -336,8 +326,10 @@ def told(calibration: Calibration) -> None:
         worst = calibration.worst
         note(f"calibrated: {len(calibration.figures)} figures, the worst {worst.error:+.1%} ({worst.name})")
     for figure in bad:
-        why = f"the host was behind for {figure.behind:.1%} of the time" if figure.behind > RELIABLE else ""
+        late = (
+            f"; the host was behind for {figure.behind:.1%} of the time" if figure.behind > RELIABLE else ""
+        )
         warn(
             f"{figure.name}: {figure.measured:.4g} {figure.unit} instead of {figure.expected:.4g} "
-            f"({figure.error:+.1%}{'; ' + why if why else ''})"
+            f"({figure.error:+.1%}{late})"
         )

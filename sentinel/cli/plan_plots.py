@@ -172,20 +172,12 @@ def candidates(plan: Plan) -> Figure:
     axes = figure.subplots()
     published = [row for row in rows if row["rule"] == "as published"]
     others = [row for row in rows if row["rule"] not in ("as published", "static")]
-    axes.plot(
-        [row["interval_layers"] for row in published],
-        [row["step_ns"] / size for row in published],
-        "o-",
-        color=_COLOURS["long"],
-        label="as published",
-    )
-    axes.plot(
-        [row["interval_layers"] for row in others],
-        [row["step_ns"] / size for row in others],
-        "x",
-        color=_COLOURS["variable"],
-        label="variants",
-    )
+    for label, some, marker, colour in (
+        ("as published", published, "o-", _COLOURS["long"]),
+        ("variants", others, "x", _COLOURS["variable"]),
+    ):
+        layers, times = [row["interval_layers"] for row in some], [row["step_ns"] / size for row in some]
+        axes.plot(layers, times, marker, color=colour, label=label)
     still = next(row for row in rows if row["rule"] == "static")
     for label, ns, style in (
         ("without migration", still["step_ns"], "--"),

@@ -25,6 +25,14 @@ def check(profile: Profile, plan: Plan) -> list[str]:
     return [*_numbers(profile, plan), *_Step(profile, plan).problems()]
 
 
+def assured(profile: Profile, plan: Plan) -> Plan:
+    """The plan, which was made just now of `profile`. Raises AssertionError if it is not sound: a defect."""
+    broken = check(profile, plan)
+    if broken:
+        raise AssertionError("\n".join(["a defect of the planner, its plan is not sound:", *broken[:20]]))
+    return plan
+
+
 def _numbers(profile: Profile, plan: Plan) -> Iterator[str]:
     """What can be told without going through the step."""
     n, layer = len(profile.ops), profile.ops.layer

@@ -25,7 +25,7 @@ from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError
 from testbed.common.progress import step
-from testbed.common.run import run, stream, which
+from testbed.common.run import run, stream, version_of, which
 
 KIND = "runtime"
 NAME = "libsentinel.so"
@@ -57,7 +57,7 @@ def build(*, cache: Cache | None = None) -> Path:
     image = images.build(cache=cache, of=wanted)
     key = files.sha256_json(
         {
-            "compiler": run([compiler, "--version"]).stdout.partition("\n")[0],
+            "compiler": version_of(compiler),
             "flags": [*_FLAGS, *_CXX_FLAGS],
             "image": image.entry.key,
             "wheels": wanted.wheels_key,

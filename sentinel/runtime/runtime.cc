@@ -16,6 +16,15 @@ thread_local OpContext context;
 constexpr size_t kMissesAllowed = 20;
 constexpr uint64_t kMisfitsAllowed = 2;
 
+/* The whole pages that [start, start + size) touches. */
+Pages pages_around(const char *start, size_t size)
+{
+	uintptr_t begin = reinterpret_cast<uintptr_t>(start);
+	size_t first = round_down(begin), last = round_up(begin + size);
+
+	return {reinterpret_cast<char *>(first), last - first};
+}
+
 } // namespace
 
 Runtime &Runtime::instance()
@@ -326,13 +335,11 @@ void Runtime::lend()
 	if (!node_exists(kSlow))
 		return;
 	for (auto &block : memory_.blocks()) {
-		uintptr_t start = reinterpret_cast<uintptr_t>(block.first);
-		char *first = reinterpret_cast<char *>(round_down(start));
-		size_t size = round_up(start + block.second.size) - round_down(start);
-		if (residency(first, size)[kFast] == 0)
+		Pages pages = pages_around(block.first, block.second.size);
+		if (residency(pages.start, pages.size)[kFast] == 0)
 			continue;
-		move_pages(first, size, kSlow);
-		lent_.push_back({first, size});
+		move_pages(pages.start, pages.size, kSlow);
+		lent_.push_back(pages);
 	}
 }
 
@@ -468,10 +475,7 @@ Pages Runtime::pages_of(const std::string &name)
 
 	if (named == named_.end())
 		return Pages();
-	auto block = memory_.find(named->second);
-	uintptr_t start = reinterpret_cast<uintptr_t>(named->second);
-	size_t first = round_down(start), last = round_up(start + block->second.size);
-	return {reinterpret_cast<char *>(first), last - first};
+	return pages_around(named->second, memory_.find(named->second)->second.size);
 }
 
 Pages Runtime::resolve(const Move &move)

@@ -118,6 +118,11 @@ def run(
     return result
 
 
+def version_of(program: str) -> str:
+    """The first line of `PROGRAM --version`, in no language but its own."""
+    return run([program, "--version"], env={"LC_ALL": "C"}, timeout=20).stdout.partition("\n")[0]
+
+
 def stream(
     argv: Sequence[Arg],
     *,

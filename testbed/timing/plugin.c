@@ -380,16 +380,22 @@ static void begin_region(void)
 	instrument(true);
 }
 
-static void end_region(void)
+/* Returns what the counters' line says of the region. */
+static const char *end_region(char *text, size_t size)
 {
 	double real = real_now() - pace.real;
+	double needed = pace_needed(&demand, LATE_SHARE);
+	double behind = pace.dilation > 0 ? pace.slipped / real : 0;
 
 	active = false;
 	if (clock_page) {
-		clock_page->needed = pace_needed(&demand, LATE_SHARE);
-		clock_page->behind = pace.dilation > 0 ? pace.slipped / real : 0;
+		clock_page->needed = needed;
+		clock_page->behind = behind;
 	}
 	instrument(false);
+	snprintf(text, size, ", \"dilation\": %.6g, \"needed\": %.6g, \"behind\": %.6g",
+		 pace.dilation, needed, behind);
+	return text;
 }
 
 /* Write the oracle's counts to a file; returns what the counters' line says of it. */
@@ -432,15 +438,8 @@ static void on_marker(unsigned int cpu, void *data)
 		}
 		break;
 	case MARKER_REGION_END:
-		publish(cpu);
-		if (active) {
-			end_region();
-			snprintf(text, sizeof(text),
-				 ", \"dilation\": %.6g, \"needed\": %.6g, \"behind\": %.6g",
-				 pace.dilation, pace_needed(&demand, LATE_SHARE),
-				 clock_page ? clock_page->behind : 0);
-			more = text;
-		}
+		if (active)
+			more = end_region(text, sizeof(text));
 		break;
 	case MARKER_STEP_BEGIN:
 	case MARKER_STEP_END:

@@ -11,7 +11,7 @@ from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, InfrastructureError, UsageError
 from testbed.common.progress import step
-from testbed.common.run import run, stream, which
+from testbed.common.run import run, stream, version_of, which
 from testbed.machine import Machine
 from testbed.preset import Preset
 from testbed.timing import layout
@@ -61,7 +61,7 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
         {
             "api": api,
             "flags": _FLAGS,
-            "compiler": run([gcc, "--version"]).stdout.partition("\n")[0],
+            "compiler": version_of(gcc),
             "sources": {name: files.sha256_file(SOURCES / name) for name in _FILES},
         }
     )
