@@ -28,7 +28,7 @@ from testbed.preset import Preset
 from testbed.vm import Saved, Vm
 
 KIND = "profile"
-FORMAT = 1
+FORMAT = 2
 PROFILED = 2  # steps: one for its times, one for all the rest
 _IN_GUEST = "/run/sentinel/profile.json.gz"
 
@@ -49,8 +49,8 @@ class Profiled:
     def plan(self, budget: int, figures: Figures) -> Plan:
         """The plan for that many bytes of fast memory. Raises the planner's errors.
 
-        Below the published floor short-lived tensors spill: these models are small beside the scratch of
-        their convolutions, and would not fit into a fifth of their peak otherwise.
+        Short-lived tensors spill if that is better: these models are small beside the scratch of their
+        convolutions, and would not fit into a fifth of their peak otherwise.
         """
         made = make.make(
             self.profile,
@@ -63,8 +63,8 @@ class Profiled:
         return check.assured(self.profile, made)
 
 
-def figures_of(preset: Preset) -> Figures:
-    """What the planner wants to know of a preset."""
+def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
+    """What the planner wants to know of a preset, and of a machine with so many CPUs for helpers (1 or 2)."""
     fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
     return Figures(
         nodes=(fast, slow),
@@ -73,6 +73,7 @@ def figures_of(preset: Preset) -> Figures:
         page=preset.page,
         compute=preset.compute.parallelism,
         helper=preset.helper.parallelism,
+        helpers=helpers,
     )
 
 

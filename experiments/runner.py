@@ -22,6 +22,7 @@ from results import records, runs
 from results.records import Result
 from sentinel.planner import files as planner
 from sentinel.planner.errors import PlannerError
+from sentinel.planner.figures import Figures
 from testbed import calibration, snapshot, vm
 from testbed.calibration import Calibration
 from testbed.common import files
@@ -212,6 +213,7 @@ class _Session:
 
         failure: SentinelError | None = None
         log: Path | None = None
+        made: Path | None = None
         try:
             entry = self._snapshot(cell)
             if cell.fast_memory is not None:
@@ -255,7 +257,7 @@ class _Session:
             ),
             steps=steps,
             provenance=self._provenance.model_copy(update={"snapshot": snapshot_key}),
-            extra=_files(log),
+            extra={**_files(log), **({} if made is None else {"plan.json.gz": made})},
         )
         return failure
 
@@ -288,14 +290,19 @@ class _Session:
         budget = int(profiled.peak * cell.fast_memory)
         if cell.placement != "sentinel":
             return {"fast_memory": budget}, None
-        assert self._plan.preset is not None  # noqa: S101
         path = Path(self._plans.name) / f"{cell.id}.json.gz"
         try:
             if not path.exists():  # it is the same for every repeat
-                planner.write_plan(path, profiled.plan(budget, profiles.figures_of(self._plan.preset)))
+                planner.write_plan(path, profiled.plan(budget, self._figures()))
         except PlannerError as e:
             raise WorkloadError(f"there is no plan for {cell.label}: {e}") from None
         return {"fast_memory": budget, "plan": f"/run/sentinel/{path.name}"}, path
+
+
+    def _figures(self) -> Figures:
+        """Of the machine; a helper has a CPU of its own if there is one beside that which computes."""
+        assert self._plan.preset is not None  # noqa: S101 -- load() saw to it
+        return profiles.figures_of(self._plan.preset, helpers=max(1, min(2, self._plan.machine.vcpus - 1)))
 
 
 def _files(console: Path | None) -> dict[str, Path]:

@@ -42,7 +42,7 @@ def make(profile: Json) -> Json:
             continue
         size = -(-t["size"] // PAGE) * PAGE
         tensors.append({**key, "pool": "long", "offset": arena, "node": 0})
-        groups.append({"offset": arena, "size": size, "node": 0})
+        groups.append({"offset": arena, "size": size, "node": 0, "keep": False})
         for n, at in enumerate(range(t["birth"] + 1, t["death"], 2)):
             moves.append(
                 {"at": at, "to": (n + 1) % 2, "offset": arena, "size": size, "before": min(at + 2, ops)}

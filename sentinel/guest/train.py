@@ -5,13 +5,14 @@
     FOLDER/barrier      a FIFO. Once the graph is built the process waits here, without a TensorFlow session
                         and so without a thread or a tensor; a machine may be saved now. What comes through is
                         {"placement": ..., "steps": n, "warmup": n} and, for a job with {"runtime": true}, maybe
-                        {"fast_memory": bytes, "plan": path} or {"profile": path}
+                        {"fast_memory": bytes, "plan": path} or {"profile": path, "observe": true}
     FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
     FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
 
 A budget of fast memory holds from the end of the warm-up on, which therefore has at least one step. Then one
 more step goes unmeasured, with a plan TRIAL of them, in which the runtime tries how to carry it out. With a
-profile the steps after the warm-up are those that are profiled.
+profile the steps after the warm-up are those that are profiled; to observe is to have the timing model count
+accesses to pages exactly in the second of them, in which the kernel counts them too.
 
 Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC of the guest, `model_ns` by the timing model's clock,
 which is null on machines without one.
@@ -20,6 +21,7 @@ which is null on machines without one.
 from __future__ import absolute_import, division, print_function
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -84,14 +86,19 @@ def train(folder, job, order, graph):
             out.flush()
 
         session.run(tf.global_variables_initializer())
+        gc.disable()  # a step would be a few percent longer whenever it happens to be collected in it
         model.region_begin()
         for step in range(warmup + order["steps"]):
+            gc.collect(1)
             if step == order["warmup"] and "plan" in order:
                 runtime.load_plan(order["plan"])
             elif step == order["warmup"] and "fast_memory" in order:
                 runtime.limit(order["placement"], order["fast_memory"])
             if step == warmup and "profile" in order:
                 runtime.start_profile(order["profile"])
+            observed = order.get("observe") and step == warmup + 1
+            if observed:
+                model.observe()
             before = memory.vmstat()
             model.step_begin()
             start, model_start = monotonic_ns(), model.now_ns()
@@ -99,6 +106,8 @@ def train(folder, job, order, graph):
                 value = session.run([train_op, loss], feed)[1]
             end, model_end = monotonic_ns(), model.now_ns()
             model.step_end()
+            if observed:
+                model.pages()
             after = memory.vmstat()
             record = {
                 "step": step,

@@ -70,6 +70,8 @@ class _Unit:
     name: str
     size: int
     node: int
+    keep: bool = False  # its pages, which never move
+    piece: bool = False  # of a tensor that is in several groups
     births: list[int] = field(default_factory=list)
     deaths: list[int] = field(default_factory=list)
     uses: set[int] = field(default_factory=set)
@@ -89,7 +91,7 @@ class _Step:
         self.birth: list[int] = t.birth.tolist()
         self.death: list[int] = t.death.tolist()
         self.layer: list[int] = profile.ops.layer.tolist()
-        self.groups = {g.offset: _Unit(f"group {g.offset}", g.size, g.node) for g in plan.groups}
+        self.groups = {g.offset: _Unit(f"group {g.offset}", g.size, g.node, g.keep) for g in plan.groups}
         self.variables: dict[int, _Unit] = {}
 
     def problems(self) -> Iterator[str]:
@@ -128,22 +130,26 @@ class _Step:
         units = [*self.groups.values(), *self.variables.values()]
         for unit in units:
             yield from self._course(unit)
-        held = self._held(short)
+        held = self._held(short, 0, self.plan.reserved)
+        for group in self.plan.groups:
+            if group.keep and group.node == 0:
+                held += self._held(arena, group.offset, group.offset + group.size)
         if held > self.plan.budget:
-            yield f"reserved: {held} bytes are more than the budget of {self.plan.budget}"
+            yield f"budget: {held} bytes of fast memory never move, of {self.plan.budget}"
         yield from self._memory(units, held)
 
     def _outlives(self, i: int) -> bool:
         kind = self.profile.tensors.kind[i]
         return self.death[i] == self.n and kind not in (VARIABLE, SCRATCH)
 
-    def _held(self, short: list[tuple[int, Placed]]) -> int:
-        """Bytes of the reserved pool that are ever touched, if of each tensor its first pages are."""
+    def _held(self, tensors: list[tuple[int, Placed]], start: int, end: int) -> int:
+        """Bytes of a pool from `start` to `end` that are ever touched, if of tensors the first pages are."""
         page, pages = self.profile.page, set[int]()
         held: list[int] = self.profile.tensors.bytes.tolist()
-        for i, tensor in short:
-            begin = tensor.offset or 0
-            pages.update(range(begin // page, _pages(begin + held[i], page)))
+        for i, tensor in tensors:
+            begin, last = tensor.offset or 0, (tensor.offset or 0) + held[i]
+            if begin < end and start < last:
+                pages.update(range(max(begin, start) // page, _pages(min(last, end), page)))
         return len(pages) * page
 
     def _is_short(self, i: int, tensor: Placed, place: int) -> Iterator[str]:
@@ -183,22 +189,31 @@ class _Step:
             living[i] = where[i]
 
     def _in_groups(self, tensors: list[tuple[int, Placed]]) -> Iterator[str]:
+        """Every tensor is covered by one group, or by several without a gap, its pieces."""
         ordered = sorted(self.groups)
         for i, t in sorted(tensors, key=lambda pair: pair[1].offset or 0):
             begin = t.offset or 0
             start = _last_not_after(ordered, begin)
             unit = self.groups.get(start)
-            if unit is None or begin + t.size > start + unit.size:
-                yield f"{t.op} {t.k}: is not inside one group"
+            if unit is None or begin >= start + unit.size:
+                yield f"{t.op} {t.k}: is in no group"
                 continue
             if t.node != unit.node:
                 yield f"{t.op} {t.k}: is born on another node than its group"
-            self._join(unit, i)
+            while unit is not None and start < begin + t.size:
+                self._join(unit, i)
+                unit.piece |= not start <= begin < begin + t.size <= start + unit.size
+                start += unit.size
+                unit = self.groups.get(start)
+            if start < begin + t.size:
+                yield f"{t.op} {t.k}: goes beyond its groups"
         for unit in self.groups.values():
-            if len(unit.layers) > 1:
+            if len(unit.layers) > 1 and not unit.keep:
                 yield f"{unit.name}: tensors with different sets of layers share it"
-            if not unit.births:
+            if not unit.births and not unit.keep:
                 yield f"{unit.name}: there is nothing in it"
+            if unit.piece and len(unit.births) > 1 and not unit.keep:
+                yield f"{unit.name}: is a piece of one tensor, and there is another in it"
 
     def _moves(self) -> Iterator[str]:
         at = 0
@@ -209,6 +224,8 @@ class _Step:
             if move.at < at:
                 yield f"moves[{i}]: is not in order of `at`"
             at = move.at
+            if unit is not None and unit.keep:
+                yield f"moves[{i}]: is of a group that keeps its pages"
             if unit is None or (move.tensor is None and move.size != unit.size):
                 yield f"moves[{i}]: is not of one group"
                 continue
@@ -246,7 +263,7 @@ class _Step:
         """Fast memory at every position, with moves under way in both places."""
         change: dict[int, int] = defaultdict(int)
         for unit in units:
-            if not unit.births:
+            if not unit.births or unit.keep:
                 continue
             begin = max(0, min(unit.births)) if unit.node == 0 else None
             end = max(unit.deaths)

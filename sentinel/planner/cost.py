@@ -6,11 +6,12 @@ time of slow memory, and its time under a plan is the measured one less what its
 What that is is an estimate, for nobody counted cache misses: the kernel counts *access runs* of pages, so
 that a page which is read in turn with others counts many times whether or not it stays in the cache.
 
-- A use takes its tensor from memory, or brings it there, as often as the counted accesses say: their number
-  over the tensor's pages and uses. Less than once if it was not touched whole.
-- At most once if all that the operation touches fits into the cache together: what comes back later hits it.
-- Not at all for reading if everything the operations touched since the tensor's last use fits into the cache
-  (an upper bound of the LRU stack distance).
+- A use takes its tensor from memory, or brings it there, as often as the accesses counted in its operation
+  say: their number over the tensor's pages. Less than once if it was not touched whole.
+- At most once if all that the operation touches fits into the cache together: what comes back later hits it,
+  and so does what it made itself, for a write that misses fetches nothing (docs/timing.md).
+- Not at all for reading if all tensors used since its last use, and itself, fit into the cache (the LRU stack
+  distance, of whole tensors).
 - The memory time of an operation cannot be longer than the operation: if the sum of its uses is, all of them
   are scaled down to it. So no prediction can be faster than computing without memory.
 
@@ -30,10 +31,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .figures import Figures
-from .profile import Profile
+from .profile import Profile, Uses
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
+    from .fields import Floats, Ints
+
+
+_LOOKED_THROUGH = 8  # times the cache: what was touched so long ago, tensors counted twice, is gone
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,42 @@ def _traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:
         u.position, weights=np.where(reading | writing, size, 0.0), minlength=len(profile.ops)
     )
     most = np.where(touched <= cache, 1.0, np.inf)[u.position]
-    read = np.where(reading, size * np.minimum(most, _passes(profile, reading, t.reads)), 0.0)
-    written = np.where(writing, size * np.minimum(most, _passes(profile, writing, t.writes)), 0.0)
+    read = np.where(reading, size * np.minimum(most, _passes(profile, u.reads, t.reads)), 0.0)
+    written = np.where(writing, size * np.minimum(most, _passes(profile, u.writes, t.writes)), 0.0)
 
+    # what an operation made and reads again is still there
+    read = np.where((u.position == t.birth[u.tensor]) & (most == 1.0), 0.0, read)
     before = np.concatenate(([0.0], np.cumsum(touched)))[u.position]
     again = np.zeros(len(size), dtype=bool)
     again[1:] = u.tensor[1:] == u.tensor[:-1]
     since = np.diff(before, prepend=0.0)
+    unsure = np.flatnonzero(again & (read > 0) & (since > cache) & (since <= _LOOKED_THROUGH * cache))
+    since[unsure] = _distinct(u, size, unsure)
     return np.where(again & (since <= cache), 0.0, read), written
 
 
-def _passes(profile: Profile, using: Bools, counted: Ints) -> Floats:
-    """For each use how often its tensor was gone through, by the counted accesses; once without pages."""
+def _distinct(u: Uses, size: Floats, chosen: Ints) -> Floats:
+    """Bytes of different tensors that are used from the use before each of the `chosen` ones until that."""
+    following = np.full(len(size), np.iinfo(np.int64).max)
+    same = np.flatnonzero(np.diff(u.tensor) == 0)
+    following[same] = u.position[same + 1]
+    order = np.argsort(u.position, kind="stable")
+    position, following, ordered = u.position[order], following[order], size[order]
+    begin = np.searchsorted(position, u.position[chosen - 1])
+    end = np.searchsorted(position, u.position[chosen])
+    distinct = np.zeros(len(chosen))
+    for k, (a, b, p) in enumerate(zip(begin.tolist(), end.tolist(), u.position[chosen].tolist())):
+        distinct[k] = ordered[a:b][following[a:b] >= p].sum()  # each at its last use before
+    return distinct
+
+
+def _passes(profile: Profile, mine: Ints, counted: Ints) -> Floats:
+    """For each use how often its tensor was gone through, by the counted accesses and the part of the use
+    `mine` in them; once without pages.
+    """
     u = profile.uses
-    uses = np.bincount(u.tensor[using], minlength=len(profile.tensors))
-    pages = -(-profile.tensors.touched // profile.page)
-    whole = (uses * pages).astype(np.float64)
-    return np.divide(counted, whole, out=np.ones(len(whole)), where=whole > 0)[u.tensor]
+    every = np.bincount(u.tensor, weights=mine, minlength=len(profile.tensors))
+    whole = every * -(-profile.tensors.touched // profile.page)
+    each = np.divide(counted, whole, out=np.ones(len(whole)), where=whole > 0)
+    passes: Floats = each[u.tensor] * mine
+    return passes

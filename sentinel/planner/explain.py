@@ -3,24 +3,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import figures as figures_format
+from .arena import spread
 from .classify import CLASSES, OUTSIDE, classes, live_bytes, peak
 from .cost import costs
 from .errors import FormatError
 from .figures import Figures
 from .intervals import layer_starts
-from .plan import Plan
+from .placement import new_pages
+from .plan import Placed, Plan
 from .profile import Profile
 from .replay import Timeline, in_fast_memory, replay
 from .schedule import UnitMove
 
 if TYPE_CHECKING:
-    from .fields import Bools, Ints
+    from .fields import Bools, Floats, Ints
 
 SIZES = (("below a page", 0), ("to 64 KiB", 4096), ("to 1 MiB", 1 << 16), ("1 MiB and more", 1 << 20))
 HOTTEST = (0.05, 0.1, 0.2, 0.5)  # shares of the bytes
@@ -101,42 +104,86 @@ def course(profile: Profile, plan: Plan) -> Course:
     """What the plan does to the profiled step, by the plan itself; the figures are those it was made with."""
     figures = _figures(plan)
     t, u, n = profile.tensors, profile.uses, len(profile.ops)
-    index = {profile.key(i): i for i in range(len(t))}
-    groups = np.array([group.offset for group in plan.groups], dtype=np.int64)
-    of = np.full(len(t), -1, dtype=np.int64)
-    nodes = [group.node for group in plan.groups]
-    sizes = [group.size for group in plan.groups]
-    variables: dict[int, int] = {}
-    short = np.zeros(len(t), dtype=bool)
-    for place, tensor in enumerate(plan.tensors):
-        i = index[tensor.key]
-        if tensor.pool == "short":
-            short[i] = True
-        elif tensor.offset is None:
-            variables[place] = of[i] = len(nodes)
-            nodes.append(tensor.node)
-            sizes.append(max(1, -(-tensor.size // profile.page)) * profile.page)
-        else:
-            of[i] = int(np.searchsorted(groups, tensor.offset, side="right")) - 1
+    held = _held(profile, plan)
+    groups = [group.offset for group in plan.groups]
+    units = len(groups) + len(plan.tensors)  # groups, then tensors, of which variables move as such
     moves = [
         UnitMove(
-            int(np.searchsorted(groups, m.offset or 0)) if m.tensor is None else variables[m.tensor],
-            m.at,
-            m.to,
-            m.before,
+            groups.index(m.offset or 0) if m.tensor is None else len(groups) + m.tensor, m.at, m.to, m.before
         )
         for m in plan.moves
     ]
-    born_fast = np.array([node == 0 for node in nodes], dtype=bool)
-    unit, order = of[u.tensor], np.lexsort((u.position, of[u.tensor]))
-    planned = order[unit[order] >= 0]
-    fast = short[u.tensor]
-    fast[planned] = in_fast_memory(unit[planned], u.position[planned], born_fast, moves)
+    born_fast = np.zeros(units, dtype=bool)
+    born_fast[: len(groups)] = [group.node == 0 for group in plan.groups]
+    born_fast[len(groups) :] = [tensor.node == 0 for tensor in plan.tensors]
+    # each use once for every unit that holds part of its tensor
+    first = np.searchsorted(held.tensor, np.arange(len(t) + 1))
+    which, row = spread(first[u.tensor], first[u.tensor + 1] - first[u.tensor])
+    order = np.lexsort((u.position[which], held.unit[row]))
+    which, row = which[order], row[order]
+    fast = in_fast_memory(held.unit[row], u.position[which], born_fast, moves)
     cost = costs(profile, figures, plan.made.get("fast_step_ns"))
-    saved = np.bincount(u.position, weights=np.where(fast, cost.gain, 0.0), minlength=n)
-    times = [sizes[m.unit] // profile.page * figures.move_ns(m.to, profile.page) for m in moves]
-    timeline = replay(cost.slot - saved, cost.lead, moves, times, plan.waits, figures)
-    return Course(_memory(profile, plan, of, np.array(sizes, dtype=np.int64), born_fast, moves), timeline)
+    gain = np.where(fast, cost.gain[which] * held.share[row], 0.0)
+    slot = (
+        cost.slot
+        - np.bincount(u.position[which], weights=gain, minlength=n)
+        + _renewed(profile, plan, held, figures)
+    )
+    size = np.array([*(group.size for group in plan.groups), *(_whole(profile, x) for x in plan.tensors)])
+    times = [int(size[m.unit]) // profile.page * figures.move_ns(m.to, profile.page) for m in moves]
+    timeline = replay(slot, cost.lead, moves, times, plan.waits, figures)
+    return Course(_memory(profile, plan, held, size, born_fast, moves), timeline)
+
+
+class _Held(NamedTuple):
+    """Which tensors are in which units, sorted by tensor; `share` is the part of a tensor's touched bytes
+    that the unit holds. Units are the plan's groups, then its tensors that are in none.
+    """
+
+    tensor: Ints
+    unit: Ints
+    share: Floats
+
+
+def _held(profile: Profile, plan: Plan) -> _Held:
+    index = {profile.key(i): i for i in range(len(profile.tensors))}
+    touched: list[int] = profile.tensors.bytes.tolist()
+    starts = [group.offset for group in plan.groups]
+    rows: list[tuple[int, int, float]] = []
+    for place, tensor in enumerate(plan.tensors):
+        i = index[tensor.key]
+        if tensor.pool == "short" or tensor.offset is None:
+            rows.append((i, len(starts) + place, 1.0))
+            continue
+        begin = tensor.offset
+        for unit in range(bisect_right(starts, begin) - 1, len(starts)):
+            group = plan.groups[unit]
+            if group.offset >= begin + max(1, tensor.size):
+                break
+            inside = min(begin + touched[i], group.offset + group.size) - max(begin, group.offset)
+            rows.append((i, unit, max(0, inside) / max(1, touched[i])))
+    rows.sort()
+    tensors, units, shares = zip(*rows) if rows else ((), (), ())
+    return _Held(
+        np.array(tensors, dtype=np.int64), np.array(units, dtype=np.int64), np.array(shares, dtype=float)
+    )
+
+
+def _renewed(profile: Profile, plan: Plan, held: _Held, figures: Figures) -> Floats:
+    """At each position the ns that new pages of groups take that do not keep theirs."""
+    born = np.full(len(plan.groups) + len(plan.tensors), len(profile.ops))
+    np.minimum.at(born, held.unit, np.maximum(0, profile.tensors.birth[held.tensor]))
+    used = np.bincount(held.unit, weights=held.share, minlength=len(born)) > 0
+    groups = [i for i, group in enumerate(plan.groups) if not group.keep and used[i]]
+    size = np.array([plan.groups[i].size for i in groups], dtype=np.int64)
+    node = np.array([plan.groups[i].node for i in groups], dtype=np.int64)
+    ns = new_pages(figures, size, node)
+    return np.bincount(born[groups], weights=ns, minlength=len(profile.ops)).astype(np.float64)
+
+
+def _whole(profile: Profile, tensor: Placed) -> int:
+    """Bytes of its pages."""
+    return max(1, -(-tensor.size // profile.page)) * profile.page
 
 
 def _figures(plan: Plan) -> Figures:
@@ -147,24 +194,33 @@ def _figures(plan: Plan) -> Figures:
 
 
 def _memory(
-    profile: Profile, plan: Plan, of: Ints, sizes: Ints, born_fast: Bools, moves: list[UnitMove]
+    profile: Profile, plan: Plan, held: _Held, size: Ints, born_fast: Bools, moves: list[UnitMove]
 ) -> dict[str, Ints]:
-    """Whole units from their first birth to their last death; a move takes its destination from `at` on."""
+    """What moves is whole from its first birth to its last death, and in its destination from `at` on; of the
+    rest the tensors that live are shown.
+    """
     t, n = profile.tensors, len(profile.ops)
-    birth, death = np.full(len(sizes), n), np.zeros(len(sizes), dtype=np.int64)
-    inside = np.flatnonzero(of >= 0)
-    np.minimum.at(birth, of[inside], np.maximum(0, t.birth[inside]))
-    np.maximum.at(death, of[inside], t.death[inside])
+    birth, death = np.maximum(0, t.birth[held.tensor]), t.death[held.tensor]
+    begin, end = np.full(len(size), n), np.zeros(len(size), dtype=np.int64)
+    np.minimum.at(begin, held.unit, birth)
+    np.maximum.at(end, held.unit, death)
     change = np.zeros((2, n + 1), dtype=np.int64)
     node = np.where(born_fast, 0, 1)
-    since = birth.copy()
+    since = begin.copy()
+    moved = np.zeros(len(size), dtype=bool)
     for move in moves:
-        change[node[move.unit], since[move.unit]] += sizes[move.unit]
-        change[node[move.unit], move.before] -= sizes[move.unit]
+        change[node[move.unit], since[move.unit]] += size[move.unit]
+        change[node[move.unit], move.before] -= size[move.unit]
         node[move.unit], since[move.unit] = move.to, move.at
-    for one in range(len(sizes)):
-        change[node[one], since[one]] += sizes[one]
-        change[node[one], death[one]] -= sizes[one]
+        moved[move.unit] = True
+    for one in np.flatnonzero(moved).tolist():
+        change[node[one], since[one]] += size[one]
+        change[node[one], end[one]] -= size[one]
+    short = np.array([False] * len(plan.groups) + [x.pool == "short" for x in plan.tensors], dtype=bool)
+    rest = ~moved[held.unit] & ~short[held.unit]
+    part = np.rint(held.share * t.bytes[held.tensor]).astype(np.int64)[rest]
+    np.add.at(change, (node[held.unit[rest]], birth[rest]), part)
+    np.add.at(change, (node[held.unit[rest]], death[rest]), -part)
     fast, slow = np.cumsum(change, axis=1)[:, :n]
     outside = live_bytes(profile, np.where(classes(profile) == OUTSIDE, t.bytes, 0))
     reserved = plan.predicted.get("pool_bytes", plan.reserved)

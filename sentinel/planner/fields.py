@@ -71,6 +71,12 @@ class Fields:
             raise FormatError(f"{self.at(name)}: must be a number above 0, not {shown(value)}")
         return float(value)
 
+    def flag(self, name: str) -> bool:
+        value = self.get(name)
+        if type(value) is not bool:
+            raise FormatError(f"{self.at(name)}: must be true or false, not {shown(value)}")
+        return value
+
     def text(self, name: str) -> str:
         value = self.get(name)
         if not isinstance(value, str):

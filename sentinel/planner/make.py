@@ -11,8 +11,8 @@ predicted to be slower than it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from . import intervals
 from .classify import LONG, OUTSIDE, SHORT, VARIABLES
 from .errors import BudgetError
 from .figures import Figures
+from .layout import HEAT, ORDERS
+from .placement import Placement, place
 from .plan import Group, Move, Placed, Plan
 from .problem import Problem, prepare
 from .profile import Profile
@@ -30,11 +32,14 @@ from .static import static
 from .tables import Positions, Tables
 from .visits import Visits, visits
 
+if TYPE_CHECKING:
+    from .fields import Ints
+
 BY = "sentinel planner 1"
 # So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time
 # in proportion to operations and uses. Variants are tried for as many of the best as there are tens of them.
 _LEAST, _MOST, _EFFORT = 10, 40, 100_000
-_SPILL = (1.0, 0.75, 0.5, 0.25)  # shares of the budget that the pool may have
+_SPILL = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # shares of the budget that the pool may have
 _KEEP = (0.25, 0.5, 0.75, 0.9, 0.97)  # quantiles of what staying is worth, at which a unit stays
 _PINNED = (0.25, 0.5, 0.75)  # shares of the room for what stays for all its life
 
@@ -50,6 +55,7 @@ class Candidate:
     timeline: Timeline
     moved_bytes: int
     needed: int
+    pinned: frozenset[int] = frozenset()
 
     @property
     def order(self) -> tuple[int, int]:
@@ -72,26 +78,46 @@ def make(
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
     below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
-    are taken for long-lived ones, or left out, before it comes to that, which the paper does not.
+    are taken for long-lived ones, as many as are best, which the paper does not.
     """
     plans = []
     for problem in _problems(profile, budget, figures, fast_step_ns, spill):
         found = candidates(problem)
-        plans.append(assemble(problem, min(found, key=lambda one: one.order), found, source=source))
+        best, placement = _best(problem, found)
+        plans.append(assemble(problem, best, placement, found, source=source))
     return min(plans, key=lambda plan: int(plan.predicted["step_ns"]))
+
+
+def _best(problem: Problem, found: list[Candidate]) -> tuple[Candidate, Placement]:
+    """The best of the best candidates once all tensors have addresses, and these.
+
+    What is without migration is laid out by heat in several orders. A candidate with it is tried twice: only
+    what it pins shares addresses, or all that does not move.
+    """
+    count = _tried(problem) // _LEAST
+    every, nothing = np.ones(len(problem.units), dtype=bool), Schedule(frozenset(), [], [])
+    still = [place(problem, nothing, every, order) for order in (ORDERS if count > 1 else (HEAT,))]
+    placed = [(found[0], one) for one in still]
+    for one in sorted(found[1:], key=lambda one: one.order)[:count]:
+        pinned = np.zeros(len(problem.units), dtype=bool)
+        pinned[sorted(one.pinned)] = True
+        placed += [(one, place(problem, one.schedule, shared)) for shared in (pinned, every)]
+    possible = [(one, placement) for one, placement in placed if placement is not None]
+    return min(possible, key=lambda pair: pair[1].order)
 
 
 def _problems(
     profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None, spill: bool
 ) -> list[Problem]:
-    """What to make a plan for: one problem, or below the floor with `spill` some with smaller pools."""
-    try:
-        return [prepare(profile, budget, figures, fast_step_ns)]
-    except BudgetError:
-        if not spill:
-            raise
-    found = []
-    for share in _SPILL:
+    """What to make a plan for: the published problem, and with `spill` some with smaller pools.
+
+    Above the floor, and for a large profile, the published one is all.
+    """
+    found: list[Problem] = []
+    shares: tuple[float | None, ...] = (None, *_SPILL) if spill else (None,)
+    for share in shares:
+        if found and len(profile.ops) + len(profile.uses.tensor) > _EFFORT:
+            break
         try:
             found.append(prepare(profile, budget, figures, fast_step_ns, spill=share))
         except BudgetError as e:
@@ -101,22 +127,25 @@ def _problems(
     return found
 
 
-def assemble(problem: Problem, best: Candidate, found: list[Candidate], *, source: str = "") -> Plan:
-    """The plan that carries out `best`, one of the candidates `found`."""
-    profile, fast = problem.profile, best.schedule.fast
+def assemble(
+    problem: Problem, best: Candidate, placement: Placement, found: list[Candidate], *, source: str = ""
+) -> Plan:
+    """The plan that carries out `placement`, of one of the candidates `found`."""
+    profile, made = problem.profile, placement.schedule
+    groups, offsets = _arena(problem, placement)
     return Plan(
         graph=profile.graph,
         ops=len(profile.ops),
         budget=problem.budget,
         reserved=problem.reserved,
-        arena=problem.units.arena,
+        arena=groups[-1].offset + groups[-1].size if groups else 0,
         interval_layers=best.layers,
         intervals=best.starts,
-        tensors=_placed(problem, fast),
-        groups=_groups(problem, fast),
-        moves=_moves(problem, best.schedule),
-        waits=best.schedule.waits,
-        predicted=_predicted(problem, best, found),
+        tensors=_placed(problem, placement, offsets),
+        groups=groups,
+        moves=_moves(problem, made, offsets),
+        waits=made.waits,
+        predicted=_predicted(problem, best, placement, found),
         made={
             "profile": source,
             "by": BY,
@@ -135,8 +164,7 @@ def candidates(problem: Problem) -> list[Candidate]:
     guess: frozenset[int] = frozenset()
     positions = Positions(problem)
     published: list[tuple[Candidate, Tables]] = []
-    size = len(positions.slot) + len(problem.use_unit)
-    tried = min(_MOST, max(_LEAST, _EFFORT // size))
+    tried = _tried(problem)
     for layers in intervals.candidates(problem.profile, tried):
         tables = Tables(positions, visits(problem, intervals.starts(problem.profile, layers)))
         one, guess = _by_interval(problem, tables, Rule(layers), guess)
@@ -151,6 +179,11 @@ def candidates(problem: Problem) -> list[Candidate]:
             one, guess = _by_interval(problem, tables, rule, guess)
             found.append(one)
     return found
+
+
+def _tried(problem: Problem) -> int:
+    """How many numbers of layers."""
+    return min(_MOST, max(_LEAST, _EFFORT // (len(problem.slot) + len(problem.use_unit))))
 
 
 def _variants(problem: Problem, visits: Visits, rule: Rule) -> list[Rule]:
@@ -168,8 +201,10 @@ def _by_interval(
     """A candidate, and the variables in fast memory when its step begins: a guess for the next one."""
     made = schedule(tables, rule, guess)
     v = tables.visits
-    needed = np.bincount(v.interval, weights=problem.units.size[v.unit])
+    touched = np.where(problem.units.share > 0, problem.units.size, 0)
+    needed = np.bincount(v.interval, weights=touched[v.unit])
     one = candidate(problem, rule.name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
+    one = replace(one, pinned=rule.pinned)
     return one, frozenset(unit for unit in made.fast if problem.units.variable[unit])
 
 
@@ -203,15 +238,46 @@ def _tensor_order(problem: Problem) -> list[int]:
     return np.flatnonzero(problem.classes != OUTSIDE).tolist()
 
 
-def _placed(problem: Problem, fast: frozenset[int]) -> list[Placed]:
+def _arena(problem: Problem, placement: Placement) -> tuple[list[Group], Ints]:
+    """The arena's groups, and where each unit begins: what shares addresses, then units of their own."""
+    fixed, units = placement.fixed, problem.units
+    bounds = sorted({0, min(fixed.limit, fixed.size), fixed.size})
+    groups = [Group(a, b - a, int(a >= fixed.limit), True) for a, b in zip(bounds, bounds[1:])]
+    start = np.full(len(units), -1, dtype=np.int64)
+    top = fixed.size
+    for unit in np.flatnonzero(placement.own & ~units.variable).tolist():
+        start[unit] = top
+        slow, keep = unit not in placement.schedule.fast, bool(placement.keep[unit])
+        groups.append(Group(top, int(units.size[unit]), int(slow), keep))
+        top += int(units.size[unit])
+    return groups, start
+
+
+def _placed(problem: Problem, placement: Placement, start: Ints) -> list[Placed]:
     profile, units, classes = problem.profile, problem.units, problem.classes.tolist()
-    t, placed = profile.tensors, []
-    of, arena = units.of.tolist(), units.offset.tolist()
-    short, sizes, ops, ks = problem.short_offset.tolist(), t.size.tolist(), t.op.tolist(), t.k.tolist()
+    t, fixed, fast = profile.tensors, placement.fixed, placement.schedule.fast
+    offsets = problem.short_offset.copy()
+    offsets[fixed.tensors] = fixed.offset
+    inside = np.flatnonzero(problem.classes == LONG)
+    first = units.of[inside]
+    alone = start[first] >= 0
+    inside, first = inside[alone], first[alone]
+    offsets[inside] = start[first] + units.offset[inside] - units.start[first]
+    slow = np.ones(len(t), dtype=np.int64)
+    slow[fixed.tensors] = fixed.offset >= fixed.limit
+    slow[fixed.tensors[problem.classes[fixed.tensors] == VARIABLES]] = 1
+    slow[fixed.tensors[fixed.fast == 1]] = 0
+    own = np.flatnonzero(units.of >= 0)
+    own = own[placement.own[units.of[own]]]
+    slow[own] = [unit not in fast for unit in units.of[own].tolist()]
+    placed = []
+    sizes, ops, ks = t.size.tolist(), t.op.tolist(), t.k.tolist()
     occurrence = profile.ops.occurrence.tolist()
-    for i in _tensor_order(problem):
+    rows = zip(offsets.tolist(), slow.tolist())
+    for i, (offset, node) in enumerate(rows):
+        if classes[i] == OUTSIDE:
+            continue
         op = ops[i]
-        offset = short[i] if classes[i] == SHORT else arena[i] if classes[i] == LONG else None
         placed.append(
             Placed(
                 op=profile.ops.name[op] if op >= 0 else None,
@@ -219,24 +285,18 @@ def _placed(problem: Problem, fast: frozenset[int]) -> list[Placed]:
                 k=ks[i] if op >= 0 else 0,
                 size=sizes[i],
                 pool="short" if classes[i] == SHORT else "long",
-                offset=offset,
-                node=0 if classes[i] == SHORT or of[i] in fast else 1,
+                offset=None if classes[i] == VARIABLES else offset,
+                node=0 if classes[i] == SHORT else node,
                 name=t.name[i] if op < 0 else None,
             )
         )
     return placed
 
 
-def _groups(problem: Problem, fast: frozenset[int]) -> list[Group]:
+def _moves(problem: Problem, made: Schedule, start: Ints) -> list[Move]:
     units = problem.units
-    sizes = units.size.tolist()
-    return [Group(start, sizes[u], 0 if u in fast else 1) for u, start in enumerate(units.start.tolist())]
-
-
-def _moves(problem: Problem, made: Schedule) -> list[Move]:
-    units, start = problem.units, problem.units.start.tolist()
-    variables = len(start)  # from this unit on; in the order of the profile's tensors
-    order = np.array(_tensor_order(problem), dtype=np.int64)
+    variables = len(units.start)  # from this unit on; in the order of the profile's tensors
+    order = np.flatnonzero(problem.classes != OUTSIDE)
     places = np.flatnonzero(problem.classes[order] == VARIABLES).tolist()
     sizes = problem.profile.tensors.size[problem.classes == VARIABLES].tolist()
     moves = []
@@ -245,25 +305,28 @@ def _moves(problem: Problem, made: Schedule) -> list[Move]:
             i = unit - variables
             moves.append(Move(at, to, before, None, sizes[i], places[i]))
         else:
-            moves.append(Move(at, to, before, start[unit], int(units.size[unit]), None))
+            moves.append(Move(at, to, before, int(start[unit]), int(units.size[unit]), None))
     return moves
 
 
-def _predicted(problem: Problem, best: Candidate, found: list[Candidate]) -> dict[str, Any]:
-    still = found[0]
+def _predicted(
+    problem: Problem, best: Candidate, placement: Placement, found: list[Candidate]
+) -> dict[str, Any]:
+    still, timeline = found[0], placement.timeline
     if best is still:
         why = "no plan with migration is predicted to be faster than leaving tensors where they are born"
     else:
-        share = 1 - best.timeline.step_ns / still.timeline.step_ns
+        share = 1 - timeline.step_ns / still.timeline.step_ns
         why = (
             f"shortest predicted step of {len(found)} candidates, "
             f"{share:.1%} shorter than without migration; exposed migration is clamped at zero"
         )
     return {
-        "step_ns": round(best.timeline.step_ns),
-        "moved_bytes": best.moved_bytes,
-        "exposed_ns": round(best.timeline.exposed_ns),
+        "step_ns": round(timeline.step_ns),
+        "moved_bytes": placement.moved_bytes,
+        "exposed_ns": round(timeline.exposed_ns),
         "pool_bytes": problem.pool_bytes,
+        "fixed_bytes": placement.fixed.fast_bytes,
         "slow_ns": round(problem.costs.slow_ns),
         "fast_ns": round(problem.costs.fast_ns),
         "rule": best.name,

@@ -34,11 +34,15 @@ class Placed(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pages of the arena that move as one; `node` is where they are when their tensors are born."""
+    """Pages of the arena that are placed, and move, as one; `node` is where they are when tensors are born.
+
+    Those of a group that is to `keep` them are there from their first use on, and never move.
+    """
 
     offset: int
     size: int
     node: int
+    keep: bool
 
 
 class Move(NamedTuple):
@@ -135,7 +139,12 @@ def _placed(fields: Fields) -> Placed:
 
 
 def _group(fields: Fields) -> Group:
-    return Group(fields.integer("offset"), fields.integer("size", least=1), fields.integer("node", most=1))
+    return Group(
+        offset=fields.integer("offset"),
+        size=fields.integer("size", least=1),
+        node=fields.integer("node", most=1),
+        keep=fields.flag("keep"),
+    )
 
 
 def _move(fields: Fields, tensors: list[Placed]) -> Move:

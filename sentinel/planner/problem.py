@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import arena, pool
-from .classify import LONG, OUTSIDE, SHORT, VARIABLES, classes
+from .classify import LONG, SHORT, VARIABLES, classes
 from .cost import Costs, costs
 from .errors import BudgetError
 from .figures import Figures
@@ -55,18 +55,21 @@ def prepare(
     figures: Figures,
     fast_step_ns: float | None = None,
     *,
-    spill: float = 0.0,
+    spill: float | None = None,
 ) -> Problem:
     """Lay out and estimate.
 
     Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor. With `spill`,
-    the pool has this share of the budget at most, and short-lived tensors are taken for long-lived ones, or
-    left out, until it fits.
+    the pool has this share of the budget at most, and short-lived tensors are taken for long-lived ones
+    until it fits; then a piece of the largest tensor is enough for the floor.
     """
     found = classes(profile)
-    if spill:
-        found = _spilled(profile, found, budget, int(spill * budget))
+    most = arena.piece(budget, profile.page)
+    if spill is not None:
+        found = _spilled(profile, found, int(spill * budget))
     held, largest = _floor(profile, found)
+    if spill is not None:
+        largest = min(largest, most * profile.page)
     if budget < held + largest:
         raise BudgetError(
             f"the budget of {budget} bytes is below the floor of {held + largest}: "
@@ -77,13 +80,15 @@ def prepare(
     packed, reserved = pool.pack(profile, short)
     offsets = np.zeros(len(profile.tensors), dtype=np.int64)
     offsets[short] = packed
-    units = arena.units(profile, found)
+    units = arena.units(profile, found, most)
     cost = costs(profile, figures, fast_step_ns)
     u, n = profile.uses, len(profile.ops)
     kept = np.bincount(u.position, weights=np.where(found[u.tensor] == SHORT, cost.gain, 0.0), minlength=n)
-    of = units.of[u.tensor]
-    moved = of >= 0
-    merged, inverse = np.unique(of[moved] * n + u.position[moved], return_inverse=True)
+    moved = np.flatnonzero(units.of[u.tensor] >= 0)
+    which, unit = units.spread(u.tensor[moved])
+    moved = moved[which]
+    merged, inverse = np.unique(unit * n + u.position[moved], return_inverse=True)
+    gain = cost.gain[moved] * units.share[unit]
     pages = (units.size // profile.page).astype(np.float64)
     return Problem(
         profile=profile,
@@ -99,7 +104,7 @@ def prepare(
         slot=cost.slot - kept,
         use_unit=merged // n,
         use_position=merged % n,
-        use_gain=np.bincount(inverse, weights=cost.gain[moved], minlength=len(merged)).astype(np.float64),
+        use_gain=np.bincount(inverse, weights=gain, minlength=len(merged)).astype(np.float64),
         move_ns=[pages * figures.move_ns(to, profile.page) for to in (0, 1)],
     )
 
@@ -112,22 +117,17 @@ def _floor(profile: Profile, found: Ints) -> tuple[int, int]:
     return held, int(lasting.max(initial=0)) * profile.page
 
 
-def _spilled(profile: Profile, found: Ints, budget: int, limit: int) -> Ints:
-    """The classes with as few short-lived tensors as will do taken for long-lived ones, the largest first.
-
-    Tensors of which most is never touched stay in the pool, where that is for nothing, or are left out if
-    what is touched alone is more than the pool's `limit`.
+def _spilled(profile: Profile, found: Ints, limit: int) -> Ints:
+    """The classes with as few short-lived tensors as will do taken for long-lived ones, the largest first,
+    so that the pool takes no more than `limit` bytes.
     """
-    t = profile.tensors
-    whole = 2 * t.bytes > t.size
-    found = np.where((found == SHORT) & ~whole & (t.bytes > limit), OUTSIDE, found)
-    chosen = np.flatnonzero((found == SHORT) & whole)
-    chosen = chosen[np.lexsort((chosen, -t.size[chosen]))]
+    chosen = np.flatnonzero(found == SHORT)
+    chosen = chosen[np.lexsort((chosen, -profile.tensors.bytes[chosen]))]
     low, high = 0, len(chosen)
     while low < high:
         middle = (low + high) // 2
-        held, largest = _floor(profile, _taken_for_long(found, chosen[:middle]))
-        low, high = (low, middle) if held <= limit and held + largest <= budget else (middle + 1, high)
+        held, _ = _floor(profile, _taken_for_long(found, chosen[:middle]))
+        low, high = (low, middle) if held <= limit else (middle + 1, high)
     return _taken_for_long(found, chosen[:low])
 
 

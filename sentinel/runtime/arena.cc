@@ -30,14 +30,23 @@ void Arena::release(char *p)
 
 	used_ -= self->second - self->first;
 	auto next = live_.erase(self);
-	auto kept = kept_.upper_bound(first);
-	if (!give_back_ || (kept != kept_.begin() && std::prev(kept)->second > first))
+	if (!give_back_)
 		return;
 	/* A neighbour keeps the page that it shares. */
 	if (next != live_.begin())
 		first = std::max(first, round_up(std::prev(next)->second));
 	if (next != live_.end())
 		last = std::min(last, round_down(next->first));
+	auto kept = kept_.upper_bound(first);
+	if (kept != kept_.begin())
+		kept--;
+	for (; first < last && kept != kept_.end(); kept++) {
+		if (kept->second <= first)
+			continue;
+		if (kept->first > first)
+			mapping_.give_back(first, std::min(last, kept->first) - first);
+		first = kept->second;
+	}
 	if (first < last)
 		mapping_.give_back(first, last - first);
 }

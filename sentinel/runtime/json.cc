@@ -94,7 +94,10 @@ class Parser
 		} else if (next('"')) {
 			v.type_ = Value::Type::string;
 			v.text_ = string();
-		} else if (word("true") || word("false")) {
+		} else if (word("true")) {
+			v.type_ = Value::Type::boolean;
+			v.integer_ = 1;
+		} else if (word("false")) {
 			v.type_ = Value::Type::boolean;
 		} else if (!word("null")) {
 			number(v);
@@ -247,6 +250,13 @@ int64_t Value::integer(int64_t least, int64_t most) const
 		fail("must be an integer from " + std::to_string(least) + " to " +
 		     std::to_string(most));
 	return integer_;
+}
+
+bool Value::boolean() const
+{
+	if (type_ != Type::boolean)
+		fail("must be true or false");
+	return integer_ != 0;
 }
 
 void Value::only(const std::vector<std::string> &keys) const

@@ -39,6 +39,7 @@ class Value
 	const std::string &text() const;
 	/* An integer in [least, most]. */
 	int64_t integer(int64_t least, int64_t most) const;
+	bool boolean() const;
 	/* An object with these keys at most. */
 	void only(const std::vector<std::string> &keys) const;
 	[[noreturn]] void fail(const std::string &what) const;

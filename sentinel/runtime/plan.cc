@@ -67,11 +67,11 @@ Group group(const Value &v, const Plan &plan)
 {
 	Group g;
 
-	v.only({"offset", "size", "node"});
+	v.only({"offset", "size", "node", "keep"});
 	g.offset = size_t(v["offset"].integer(0, kMost));
 	g.size = size_t(v["size"].integer(1, kMost));
 	g.node = int(v["node"].integer(0, 1));
-	g.slow = g.node == kSlow;
+	g.keep = v["keep"].boolean();
 	pages(v, g.offset, g.size);
 	within(v, g.offset, g.size, plan.arena, "arena");
 	return g;
@@ -98,10 +98,15 @@ Move move(const Value &v, const Plan &plan)
 	m.size = size_t(v["size"].integer(1, kMost));
 	pages(v, m.offset, m.size);
 	within(v, m.offset, m.size, plan.arena, "arena");
+	for (const Group &g : plan.groups)
+		if (g.keep && m.offset < g.offset + g.size && g.offset < m.offset + m.size)
+			v["offset"].fail("is in a group that is to keep its pages");
 	return m;
 }
 
-/* Groups do not overlap, and every long tensor with an offset is inside one. */
+/* Groups do not overlap, and every long tensor with an offset is in one, or in several without a
+ * gap.
+ */
 void check_groups(const Value &document, const Plan &plan)
 {
 	std::map<size_t, const Group *> starts;
@@ -122,10 +127,16 @@ void check_groups(const Value &document, const Plan &plan)
 		auto next = starts.upper_bound(t.offset);
 		const Group *g = next == starts.begin() ? nullptr : std::prev(next)->second;
 		const Value &v = document["tensors"].items()[i];
-		if (!g || t.offset + t.size > g->offset + g->size)
+		if (!g || t.offset >= g->offset + g->size)
 			v.fail("is in no group");
 		if (t.node != g->node)
 			v["node"].fail("is not that of its group");
+		size_t end = g->offset + g->size;
+		for (; end < t.offset + t.size && next != starts.end() && next->first == end;
+		     next++)
+			end += next->second->size;
+		if (end < t.offset + t.size)
+			v.fail("goes beyond its groups");
 	}
 }
 
@@ -179,10 +190,6 @@ Plan parse_plan(const std::string &text)
 		if (plan.moves.size() > 1 && plan.moves.rbegin()[1].at > plan.moves.back().at)
 			v["at"].fail("is before that of the move above");
 	}
-	for (Group &g : plan.groups)
-		for (const Move &m : plan.moves)
-			g.slow &= m.to == kSlow || m.offset >= g.offset + g.size ||
-				  g.offset >= m.offset + m.size;
 	for (const Value &v : document["waits"].items()) {
 		plan.waits.push_back(int(v.integer(0, plan.ops)));
 		if (plan.waits.size() > 1 && plan.waits.rbegin()[1] >= plan.waits.back())

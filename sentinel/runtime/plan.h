@@ -28,7 +28,7 @@ struct PlannedTensor {
 struct Group {
 	size_t offset, size;
 	int node;
-	bool slow; /* it is on node 1, and no move takes it to node 0 */
+	bool keep; /* its pages never move, and stay when nothing lives on them */
 };
 
 struct Move {

@@ -48,6 +48,7 @@ std::string to_json(const ProfiledTensor &t)
 	     "\"";
 	s += ", \"reads\": " + number(t.reads) + ", \"writes\": " + number(t.writes);
 	s += ", \"touched\": " + number(t.touched);
+	s += ", \"address\": " + number(uintptr_t(t.address));
 	s += ", \"uses\": " + list(t.uses.size(), [&](size_t i) {
 		     const Use &use = t.uses[i];
 		     return "[" + std::to_string(use.position) + ", " + number(use.reads) + ", " +

@@ -33,6 +33,7 @@ struct ProfiledTensor {
 	uint64_t reads, writes;
 	size_t touched;	       /* bytes of its pages that were accessed; all, if nobody knows */
 	std::vector<Use> uses; /* in order of position */
+	const void *address;   /* in the step that was counted in; for people and other tools */
 };
 
 struct Profile {

@@ -34,6 +34,31 @@ void Recorder::op_end(int position, uint64_t now)
 {
 	profile_.ops[position].end_ns = now - begun_;
 	profile_.profiled_step_ns = now - begun_;
+	auto mine = using_.find(position);
+	if (mine == using_.end())
+		return;
+	for (int number : mine->second)
+		count_use(number, position);
+	using_.erase(mine);
+}
+
+/* How often the pages were accessed since the operation before: by this one, if it was alone. */
+void Recorder::count_use(int number, int position)
+{
+	ProfiledTensor &t = profile_.tensors[number];
+	Tracked &tracked = tracked_[number];
+
+	if (!t.counted || t.death != kAlive)
+		return;
+	Accesses now = counts_.sum(tracked.start, t.size);
+	for (Use &use : t.uses) {
+		if (use.position != position)
+			continue;
+		use.reads = std::max<uint64_t>(use.reads, uint32_t(now.reads - tracked.seen.reads));
+		use.writes =
+			std::max<uint64_t>(use.writes, uint32_t(now.writes - tracked.seen.writes));
+	}
+	tracked.seen = now;
 }
 
 int Recorder::add(const char *start, size_t size, bool own_pages)
@@ -43,10 +68,11 @@ int Recorder::add(const char *start, size_t size, bool own_pages)
 	t.op = t.birth = -1;
 	t.death = kAlive;
 	t.size = size;
+	t.address = start;
 	t.touched = round_up(size);
 	t.counted = counts_.running() && own_pages;
 	profile_.tensors.push_back(t);
-	tracked_.push_back({start, own_pages, {}});
+	tracked_.push_back({start, own_pages, {}, {}});
 	return int(tracked_.size()) - 1;
 }
 
@@ -62,7 +88,7 @@ int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages
 		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
 				   .first->second;
 	if (t.counted)
-		tracked_[number].before = counts_.sum(start, size);
+		tracked_[number].before = tracked_[number].seen = counts_.sum(start, size);
 	return number;
 }
 
@@ -107,6 +133,7 @@ void Recorder::used(int number, int position, uint64_t reads, uint64_t writes)
 {
 	std::vector<Use> &uses = profile_.tensors[number].uses;
 
+	using_[position].push_back(number);
 	/* Of several uses by one operation, the most of each: it reads a buffer once, mostly. */
 	if (!uses.empty() && uses.back().position == position) {
 		uses.back().reads = std::max(uses.back().reads, reads);

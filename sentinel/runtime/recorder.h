@@ -64,6 +64,7 @@ class Recorder
       private:
 	int add(const char *start, size_t size, bool own_pages);
 	void close(int number);
+	void count_use(int number, int position);
 	int here();
 	void name_all();
 
@@ -71,10 +72,12 @@ class Recorder
 		const char *start;
 		bool own_pages;
 		Accesses before; /* of its pages, when it was born */
+		Accesses seen;	 /* and when the last operation that used it had ended */
 	};
 	const PageCounts &counts_;
 	Profile profile_{};
 	std::vector<Tracked> tracked_;		 /* beside profile_.tensors */
+	std::map<int, std::vector<int>> using_;	 /* position of what runs -> tensors it uses */
 	std::map<std::thread::id, int> threads_; /* those that ran no operation, from 1 */
 	/*
 	 * Threads that run no operation have no key that comes again; their allocations are

@@ -448,16 +448,18 @@ void Runtime::install()
 	plan_ = std::move(next_plan_);
 	planned_steps_ = misfits_ = no_such_node_ = 0;
 	memory_.plan(plan_->reserved, plan_->arena);
-	/* What nobody uses would sit in fast memory that the plan counts on. */
+	/* What the plan does not place would sit in fast memory that it counts on. */
 	memory_.trim();
+	if (node_exists(kSlow))
+		move_pages(memory_.mapping(Pool::ordinary)->base(), memory_.extent(Pool::ordinary),
+			   kSlow);
 	if (plan_->reserved)
 		no_such_node_ += !memory_.mapping(Pool::reserved)
 					  ->prefer(0, round_up(plan_->reserved), kFast);
 	for (const Group &group : plan_->groups) {
 		no_such_node_ +=
 			!memory_.mapping(Pool::arena)->prefer(group.offset, group.size, group.node);
-		/* Slow memory is not scarce: no need to pay for its pages in every step. */
-		if (group.slow)
+		if (group.keep)
 			memory_.keep(group.offset, group.size);
 	}
 	if (!node_exists(kSlow))

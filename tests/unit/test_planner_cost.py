@@ -47,12 +47,25 @@ def test_a_use_saves_what_its_bytes_do() -> None:
 
 @pytest.mark.parametrize(("reads", "passes"), [(0, 0.0), (1, 0.25), (4, 1.0), (12, 3.0)])
 def test_accesses_say_how_often_a_tensor_was_gone_through(reads: int, passes: float) -> None:
-    """Two uses of two pages: four accesses are once each."""
-    tensor = {"size": SIZE, "birth": 0, "death": 2, "uses": [[0, 1, 0], [1, 2, 0]], "reads": reads}
-    made = profiles.small([0, 0], [10**6] * 2, [tensor])
+    """Two uses of two pages: four accesses are once each, if each had as many."""
+    tensor = {"size": SIZE, "birth": 0, "death": 3, "uses": [[1, 1, 0], [2, 1, 0]], "reads": reads}
+    made = profiles.small([0] * 3, [10**6] * 3, [tensor])
     assert gains(made) == [SIZE * 3 * passes] * 2
     fits = dataclasses.replace(FIGURES, cache=SIZE)
     assert gains(made, fits)[0] == SIZE * 3 * min(1, passes)
+
+
+def test_accesses_are_those_of_the_operation_in_which_they_were_counted() -> None:
+    tensor = {"size": SIZE, "birth": 0, "death": 3, "uses": [[1, 2, 0], [2, 6, 0]], "reads": 8}
+    made = profiles.small([0] * 3, [10**6] * 3, [tensor])
+    assert gains(made) == [SIZE * 3, SIZE * 3 * 3]
+
+
+def test_what_was_made_just_now_is_in_the_cache() -> None:
+    tensor = {"size": SIZE, "birth": 0, "death": 1, "uses": [[0, 1, 1]]}
+    made = profiles.small([0], [10**6], [tensor])
+    assert gains(made) == [SIZE * 11.0]
+    assert gains(made, dataclasses.replace(FIGURES, cache=SIZE)) == [SIZE * 8.0]
 
 
 def test_what_was_just_touched_is_in_the_cache() -> None:
@@ -65,7 +78,7 @@ def test_what_was_just_touched_is_in_the_cache() -> None:
             {"size": SIZE, "birth": 2, "death": 3, "uses": [[2, 1, 0]]},
         ],
     )
-    for cache, expected in ((0, [3, 3, 3]), (SIZE, [3, 0, 3]), (2 * SIZE, [3, 0, 0])):
+    for cache, expected in ((0, [3, 3, 3]), (SIZE, [0, 0, 3]), (2 * SIZE, [0, 0, 0])):
         found = gains(made, dataclasses.replace(FIGURES, cache=cache))
         assert found[:3] == [SIZE * ns for ns in expected]
 

@@ -151,7 +151,7 @@ def test_an_arena_by_hand() -> None:
             tensor(8, 0, 1),  # short
         ],
     )
-    units = arena.units(made, classify.classes(made))
+    units = arena.units(made, classify.classes(made), arena.ALONE)
     assert units.of.tolist() == [0, 1, 0, 0, 2, 3, -1]
     assert units.offset.tolist()[:5] == [256, PAGE, 0, 128, big + PAGE]
     assert units.start.tolist() == [0, PAGE, big + PAGE]
@@ -163,9 +163,36 @@ def test_an_arena_by_hand() -> None:
     assert units.variable.tolist() == [False, False, False, True]
 
 
+def test_a_large_tensor_is_cut_into_pieces_and_what_nobody_touches() -> None:
+    most = arena.ALONE
+    made = profiles.small(
+        [0, 1],
+        [1] * 2,
+        [
+            tensor(16 * PAGE, 0, 2, 1),
+            {**tensor(60 * PAGE + 1, 0, 2, 1), "touched": 40 * PAGE},
+            {**tensor(16 * PAGE, 1, 2), "touched": 0},
+        ],
+    )
+    units = arena.units(made, np.full(3, LONG), most)
+    assert units.of.tolist() == [0, 1, 5]
+    assert units.pieces.tolist() == [1, 4, 1]
+    assert (units.size // PAGE).tolist() == [16, 13, 13, 14, 21, 16]
+    assert units.share.tolist() == [1, 13 / 40, 13 / 40, 14 / 40, 0, 1]
+    assert units.birth.tolist() == [0] * 5 + [1]
+    assert units.death.tolist() == [2] * 6
+    which, unit = units.spread(np.array([1, 0]))
+    assert (which.tolist(), unit.tolist()) == ([0, 0, 0, 0, 1], [1, 2, 3, 4, 0])
+
+
+def test_pieces_are_small_beside_the_budget() -> None:
+    assert arena.piece(PAGE, PAGE) == arena.ALONE
+    assert arena.piece(64 * 100 * PAGE, PAGE) == 100
+
+
 def test_a_shared_unit_is_closed_when_it_is_large() -> None:
     made = profiles.small([0, 1, 2], [1] * 3, [tensor(3 * PAGE, 0, 2, 1) for _ in range(11)])
-    units = arena.units(made, classify.classes(made))
+    units = arena.units(made, classify.classes(made), arena.ALONE)
     assert units.of.tolist() == [0] * 6 + [1] * 5
     assert units.size.tolist() == [18 * PAGE, 15 * PAGE]
 
@@ -175,7 +202,7 @@ def test_a_shared_unit_is_closed_when_it_is_large() -> None:
 def test_sets_of_layers_never_share_a_page(seed: int) -> None:
     made = profile.parse(profiles.random_value(seed))
     classes = classify.classes(made)
-    units = arena.units(made, classes)
+    units = arena.units(made, classes, arena.ALONE)
     chosen = np.flatnonzero(classes == LONG)
     pages: dict[int, set[bytes]] = {}
     for i, key in zip(chosen.tolist(), classify.layer_sets(made, chosen), strict=True):
@@ -189,6 +216,6 @@ def test_sets_of_layers_never_share_a_page(seed: int) -> None:
 @pytest.mark.parametrize("size", [PAGE, PAGE + 1])
 def test_a_variable_takes_whole_pages(size: int) -> None:
     made = profiles.small([0], [1], [tensor(size, -1, 1, 0)])
-    units = arena.units(made, classify.classes(made))
+    units = arena.units(made, classify.classes(made), arena.ALONE)
     assert units.size.tolist() == [-(-size // PAGE) * PAGE]
     assert units.arena == 0

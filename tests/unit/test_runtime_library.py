@@ -146,16 +146,15 @@ def test_a_plan_is_carried_out(program: Program, plan: Json, tmp_path: Path) -> 
     assert 0 < sum(moves[k] for k in ("promoted", "demoted", "failed", "absent", "cancelled")) <= 5 * asked
 
 
-def test_groups_that_stay_on_node_1_keep_their_pages(program: Program, plan: Json, tmp_path: Path) -> None:
-    slow = json.loads(json.dumps(plan))
-    for place in (*slow["groups"], *(t for t in slow["tensors"] if t["pool"] == "long")):
-        place["node"] = 1
+@pytest.mark.parametrize("keep", [True, False])
+def test_groups_that_are_to_keep_their_pages_do(
+    program: Program, plan: Json, tmp_path: Path, keep: bool
+) -> None:
+    groups = [{**group, "keep": keep} for group in plan["groups"]]
     path = tmp_path / "plan.json"
-    for moves, kept in (([], plan["arena"]), (plan["moves"], 0)):
-        path.write_text(json.dumps({**slow, "moves": moves}))
-        stats = json.loads(program("steps", str(path), "2"))
-        touched = sum(stats["pools"]["arena"]["resident"])
-        assert touched == kept if not moves else touched < plan["arena"]
+    path.write_text(json.dumps({**plan, "groups": groups, "moves": []}))
+    stats = json.loads(program("steps", str(path), "2"))
+    assert sum(stats["pools"]["arena"]["resident"]) == (plan["arena"] if keep else 0)
 
 
 @pytest.mark.parametrize("change", ["loops", "extra"])
@@ -185,7 +184,7 @@ def test_places_that_are_taken_are_counted(program: Program, plan: Json, tmp_pat
         if t["pool"] == "long" and "op" in t:
             t["offset"] = 0
             t["node"] = 0
-    changed["groups"] = [{"offset": 0, "size": plan["arena"], "node": 0}]
+    changed["groups"] = [{"offset": 0, "size": plan["arena"], "node": 0, "keep": False}]
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(changed))
     stats = json.loads(program("steps", str(path), "1"))
@@ -285,6 +284,10 @@ def test_bad_plans_are_refused_in_one_line(program: Program, plan: Json) -> None
         ("tensors", [plan["tensors"][named]] * 2, "tensors[1]: is there twice"),
         ("groups.0.size", 4095, "groups[0]: must be whole pages"),
         ("groups", [], f"tensors[{long}]: is in no group"),
+        ("groups.0.size", 4096, "goes beyond its groups"),
+        ("groups.0.keep", 1, "groups[0].keep: must be true or false"),
+        ("groups.0.keep", ..., "groups[0]: has no 'keep'"),
+        ("groups.0.keep", True, "is in a group that is to keep its pages"),
         ("groups", [plan["groups"][0]] * 2, "groups[1]: overlaps another group"),
         (f"moves.{move}.offset", 5, f"moves[{move}]: must be whole pages"),
         (f"moves.{move}.size", 1 << 40, f"moves[{move}]: goes beyond the end of the arena"),

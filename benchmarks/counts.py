@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's counts of a profiled step beside the timing model's exact ones, tensor by tensor.
+
+    python benchmarks/counts.py cnn lstm resnet20
+
+In the step in which the kernel counts accesses to pages, every tensor has pages of its own, and the timing
+model counts as well: every access, and every line that was missed by its cache. Printed are, over the tensors
+with pages of their own, the rank correlation of accesses per page, and what part of the hottest fifth of all
+bytes, by the exact counts, is in the hottest fifth by the kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas
+
+from experiments import boot, job, prepared, profiles
+from experiments.suite import MODELS
+from sentinel.planner import files
+from testbed import machine, preset, snapshot, vm
+from testbed.common.cache import Cache
+
+Floats = npt.NDArray[np.float64]
+NAME = "bench-counts"
+_IN_GUEST = "/run/sentinel/profile.json.gz"
+HOTTEST = 0.2
+
+
+def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """The profile of a model, and the exact counts of the same step."""
+    cache = Cache()
+    work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
+    entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+    saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
+    order = {
+        "placement": "slow-only",
+        "warmup": 1,
+        "steps": profiles.PROFILED,
+        "profile": _IN_GUEST,
+        "observe": True,
+    }
+    with vm.running(NAME, saved) as guest, guest.shell() as shell:
+        job.release(shell, guest.watchdog(), order, lambda _: None, per_step=guest.limits.step)
+        shell.get(_IN_GUEST, folder / "profile.json.gz")
+        counts = sorted(guest.counters_path.parent.glob("pages-*.csv"))[-1]
+        (folder / "pages.csv").write_text(counts.read_text())
+    return folder / "profile.json.gz", folder / "pages.csv"
+
+
+def compare(profile_path: Path, pages_path: Path) -> dict[str, Any]:
+    """How well the kernel's counts of tensors agree with the exact ones."""
+    profile = files.read_profile(profile_path)
+    rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]
+    pages = pandas.read_csv(pages_path).set_index("page").sort_index()
+    number = pages.index.to_numpy()
+    t, page = profile.tensors, profile.page
+    sums = {name: np.concatenate(([0.0], np.cumsum(pages[name]))) for name in pages.columns}
+    chosen = np.flatnonzero((t.size >= page) & (t.accesses > 0) & (t.birth >= 0))
+    start = np.array([rows[i]["address"] for i in chosen], dtype=np.int64)
+    first = np.searchsorted(number, start // page * page)
+    after = np.searchsorted(number, start + t.size[chosen])
+
+    def exact(*names: str) -> Floats:
+        return sum((sums[name][after] - sums[name][first] for name in names), np.zeros(len(chosen)))
+
+    touched = np.maximum(1, -(-t.bytes[chosen] // page))
+    kernel = t.accesses[chosen] / touched
+    result: dict[str, Any] = {"tensors": len(chosen), "bytes": int(t.bytes[chosen].sum())}
+    for what, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
+        truth = exact(*names) / touched
+        ranks = pandas.DataFrame({"kernel": kernel, "exact": truth}).rank()
+        result[what] = {
+            "rank_correlation": float(ranks["kernel"].corr(ranks["exact"])),
+            "hottest": _overlap(kernel, truth, t.bytes[chosen].astype(np.float64)),
+        }
+    return result
+
+
+def _overlap(one: Floats, other: Floats, size: Floats) -> float:
+    """The part of the hottest bytes by `other` that is in as many of the hottest by `one`."""
+    limit = HOTTEST * size.sum()
+
+    def hot(heat: Floats) -> Floats:
+        order = np.argsort(-heat, kind="stable")
+        before = np.cumsum(size[order]) - size[order]
+        taken = np.zeros(len(size))
+        taken[order] = np.clip(limit - before, 0, size[order])
+        return taken
+
+    return float(np.minimum(hot(one), hot(other)).sum() / limit)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--preset", default="optane-6dimm")
+    options = parser.parse_args()
+    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            model = {"name": name, **MODELS[name], "batch": options.batch}
+            found = compare(*observed(made, model, Path(folder)))
+        print(name, json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a schedule of units to addresses for tensors, and what the step will take with them.
+
+What moves has pages of its own, in groups, that are given back when it is dead. So may what is in fast memory
+for all its life: then others can have its room before and after, at the price of new pages in every step. All
+the rest never moves and shares addresses (`layout`), in the fast memory that is left at all times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .classify import LONG, VARIABLES
+from .layout import HEAT, Layout, Order, layout
+from .problem import Problem
+from .replay import Timeline, in_fast_memory, replay
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .fields import Bools, Floats, Ints
+    from .figures import Figures
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A schedule with a place for every tensor.
+
+    `own` are the units with pages of their own: groups, and variables that move. Those that are never in
+    fast memory are to `keep` their pages.
+    """
+
+    schedule: Schedule
+    own: Bools
+    keep: Bools
+    fixed: Layout
+    timeline: Timeline
+    moved_bytes: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is minimised: the step's time, and of equal ones what is moved. Whole ns: sums have noise."""
+        return (round(self.timeline.step_ns), self.moved_bytes)
+
+
+def place(problem: Problem, made: Schedule, shared: Bools, order: Order = HEAT) -> Placement | None:
+    """Place all tensors; those of the units `shared`, unless they move, share addresses. None if there is no
+    room: of a tensor in pieces all pieces have their own places if one has.
+    """
+    units, t, n = problem.units, problem.profile.tensors, len(problem.slot)
+    born_fast = np.zeros(len(units), dtype=bool)
+    born_fast[sorted(made.fast)] = True
+    own = born_fast & ~shared & ~units.variable
+    own[[move.unit for move in made.moves]] = True
+    members = np.flatnonzero(units.of >= 0)
+    which, unit = units.spread(members)
+    alone = np.zeros(len(t), dtype=bool)
+    np.logical_or.at(alone, members[which], own[unit])
+    np.logical_or.at(own, unit, alone[members[which]])  # the other pieces
+    limit = problem.room - int(_occupied(problem, made, born_fast, own).max(initial=0))
+    if limit < 0:
+        return None
+    kept = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~alone
+    fixed = layout(problem, kept, limit // problem.profile.page * problem.profile.page, order)
+
+    u = problem.profile.uses
+    saved = np.bincount(u.position, weights=problem.costs.gain * fixed.shares(len(t))[u.tensor], minlength=n)
+    fast = own[problem.use_unit] & in_fast_memory(
+        problem.use_unit, problem.use_position, born_fast, made.moves
+    )
+    saved += np.bincount(problem.use_position, weights=np.where(fast, problem.use_gain, 0.0), minlength=n)
+    times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
+    keep = own & ~born_fast
+    keep[[move.unit for move in made.moves]] = False
+    renewed = np.flatnonzero(own & ~keep & ~units.variable & (units.share > 0))
+    new = new_pages(problem.figures, units.size[renewed], np.where(born_fast[renewed], 0, 1))
+    slot = problem.slot - saved + np.bincount(units.birth[renewed], weights=new, minlength=n)
+    timeline = replay(slot, problem.costs.lead, made.moves, times, made.waits, problem.figures)
+    moved = sum(int(units.size[move.unit]) for move in made.moves)
+    return Placement(made, own, keep, fixed, timeline, moved)
+
+
+def new_pages(figures: Figures, size: Ints, node: Ints) -> Floats:
+    """The ns that the system takes to fill so many bytes of new pages with zeros: to write them once."""
+    return np.where(node == 0, figures.write_ns(0), figures.write_ns(1)) * size.astype(np.float64)
+
+
+def _occupied(problem: Problem, made: Schedule, born_fast: Bools, own: Bools) -> Ints:
+    """Bytes of fast memory that the units `own` take at each position; a move counts in both places."""
+    units = problem.units
+    change = np.zeros(len(problem.slot) + 1, dtype=np.int64)
+    since = np.where(born_fast & own, units.birth, -1).tolist()
+    size = np.where(units.share > 0, units.size, 0).tolist()
+    for unit, at, to, before in made.moves:
+        if to == 0 and since[unit] < 0:
+            since[unit] = at
+        elif to == 1 and since[unit] >= 0:
+            change[since[unit]] += size[unit]
+            change[before] -= size[unit]
+            since[unit] = -1
+    for unit, begin in enumerate(since):
+        if begin >= 0:
+            change[begin] += size[unit]
+            change[units.death[unit]] -= size[unit]
+    occupied: Ints = np.cumsum(change)
+    return occupied
