@@ -298,7 +298,6 @@ class _Session:
             raise WorkloadError(f"there is no plan for {cell.label}: {e}") from None
         return {"fast_memory": budget, "plan": f"/run/sentinel/{path.name}"}, path
 
-
     def _figures(self) -> Figures:
         """Of the machine; a helper has a CPU of its own if there is one beside that which computes."""
         assert self._plan.preset is not None  # noqa: S101 -- load() saw to it

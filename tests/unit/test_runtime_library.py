@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -121,6 +122,8 @@ def test_tensors_have_births_uses_and_deaths(profile: Json) -> None:
 def test_two_profiles_have_the_same_keys(program: Program, profile: Json) -> None:
     times = {"begin_ns", "end_ns"}
     again = json.loads(program("steps"))
+    for tensor in (*again["tensors"], *(profile := copy.deepcopy(profile))["tensors"]):
+        del tensor["address"]
     assert again["tensors"] == profile["tensors"]
     assert {k: v for k, v in again["ops"].items() if k not in times} == {
         k: v for k, v in profile["ops"].items() if k not in times
