@@ -12,11 +12,14 @@ that a page which is read in turn with others counts many times whether or not i
   and so does what it made itself, for a write that misses fetches nothing (docs/timing.md).
 - Not at all for reading if all tensors used since its last use, and itself, fit into the cache (the LRU stack
   distance, of whole tensors).
-- The memory time of an operation cannot be longer than the operation: if the sum of its uses is, all of them
-  are scaled down to it. So no prediction can be faster than computing without memory.
+- An operation cannot have waited for reads for longer than it took: if its reads are longer, all of them are
+  scaled down to it. Not so for writes: what is written leaves the cache later, and the operations that run
+  then wait for it. It is charged to those that wrote. An operation that took less time than it would save
+  is taken to have taken that.
 
-If it is known how long the step takes with everything in fast memory, all estimates are scaled by one factor
-so that the prediction of that is right.
+If it is known how long the step takes with everything in fast memory, what operations would have left is scaled
+by one factor so that the prediction of that is right. What is predicted for a plan is then that time and what
+is lost in slow memory, which is nearer to what is measured than the profiled step less what is saved.
 
 Computing and memory add up, as in the timing model (docs/timing.md); where they overlap on real hardware this
 overstates gains. Copies of the helpers take a few percent of a node's bandwidth; that they slow computing
@@ -44,9 +47,9 @@ _LOOKED_THROUGH = 8  # times the cache: what was touched so long ago, tensors co
 class Costs:
     """Times in ns.
 
-    `slot` is each operation's time in the profiled step, until the next begins; `lead` what the step has
-    beside; `memory` the part of `slot` that is slow memory's by the estimate; `gain` is for each use what
-    fast memory saves.
+    `slot` is each operation's time with everything in slow memory, until the next begins; `lead` what the
+    step has beside; `memory` the part of `slot` that is slow memory's by the estimate; `gain` is for each
+    use what fast memory saves.
     """
 
     slot: Floats
@@ -56,7 +59,7 @@ class Costs:
 
     @property
     def slow_ns(self) -> float:
-        """The step with everything in slow memory: as it was profiled."""
+        """The step with everything in slow memory: as it was profiled, if the estimates do not say more."""
         return self.lead + float(self.slot.sum())
 
     @property
@@ -68,8 +71,7 @@ class Costs:
 def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
     """Estimate what every use of a tensor saves in fast memory.
 
-    `fast_step_ns` is the measured time of a step with everything there, if that is known. One that no factor
-    explains is met as nearly as can be.
+    `fast_step_ns` is the measured time of a step with everything there, if that is known.
     """
     ops, u = profile.ops, profile.uses
     n = len(ops)
@@ -78,29 +80,22 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
     lead = max(0.0, profile.step_ns - float(slot.sum()))
     bound = np.minimum(slot, (ops.end_ns - ops.begin_ns).astype(np.float64))
     read, written = _traffic(profile, figures.cache)
+    reading = read * figures.read_ns(1, figures.compute)
+    waited = np.bincount(u.position, weights=reading, minlength=n)
+    believed = np.minimum(1.0, np.divide(bound, waited, out=np.ones(n), where=waited > 0))
     fast, slow = (
-        read * figures.read_ns(node, figures.compute) + written * figures.write_ns(node) for node in (0, 1)
+        read * believed[u.position] * figures.read_ns(node, figures.compute)
+        + written * figures.write_ns(node)
+        for node in (0, 1)
     )
-    memory: Floats = np.bincount(u.position, weights=slow, minlength=n).astype(np.float64)
-    saved: Floats = np.bincount(u.position, weights=slow - fast, minlength=n).astype(np.float64)
-    most = np.divide(bound, memory, out=np.ones(n), where=memory > 0)
-    factor = 1.0
+    gain: Floats = slow - fast
+    saved = np.bincount(u.position, weights=gain, minlength=n)
+    rest = np.maximum(slot - saved, 0.0)
     if fast_step_ns is not None:
-        factor = _factor(most, saved, lead + float(slot.sum()) - fast_step_ns)
-    scale = np.minimum(factor, most)
-    return Costs(slot=slot, lead=lead, memory=memory * scale, gain=(slow - fast) * scale[u.position])
-
-
-def _factor(most: Floats, saved: Floats, target: float) -> float:
-    """The factor on all operations, each limited by its `most`, with which they save `target` ns in all."""
-    low, high = 0.0, max(1.0, float(most.max()))
-    for _ in range(60):
-        middle = (low + high) / 2
-        if float((np.minimum(middle, most) * saved).sum()) < target:
-            low = middle
-        else:
-            high = middle
-    return high
+        rest = rest if rest.any() else np.ones(n)
+        rest = rest / rest.sum() * max(0.0, fast_step_ns - lead)
+    memory = np.minimum(np.bincount(u.position, weights=slow, minlength=n), rest + saved)
+    return Costs(slot=rest + saved, lead=lead, memory=memory, gain=gain)
 
 
 def _traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:

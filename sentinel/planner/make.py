@@ -316,7 +316,7 @@ def _predicted(
     if best is still:
         why = "no plan with migration is predicted to be faster than leaving tensors where they are born"
     else:
-        share = 1 - timeline.step_ns / still.timeline.step_ns
+        share = 1 - timeline.step_ns / max(still.timeline.step_ns, 1e-9)
         why = (
             f"shortest predicted step of {len(found)} candidates, "
             f"{share:.1%} shorter than without migration; exposed migration is clamped at zero"
