@@ -17,9 +17,9 @@ that a page which is read in turn with others counts many times whether or not i
   then wait for it. It is charged to those that wrote. An operation that took less time than it would save
   is taken to have taken that.
 
-If it is known how long the step takes with everything in fast memory, what operations would have left is scaled
-by one factor so that the prediction of that is right. What is predicted for a plan is then that time and what
-is lost in slow memory, which is nearer to what is measured than the profiled step less what is saved.
+If it is known how long the step takes with everything in fast memory, what operations would have left is
+scaled by one factor so that the prediction of that is right. What is predicted for a plan is then that time
+and what is lost in slow memory, which is nearer to the measured than the profiled step less what is saved.
 
 Computing and memory add up, as in the timing model (docs/timing.md); where they overlap on real hardware this
 overstates gains. Copies of the helpers take a few percent of a node's bandwidth; that they slow computing

@@ -41,6 +41,8 @@ Moved move_pages(char *start, size_t size, int node, size_t batch)
 		std::fill(status.begin(), status.end(), -EAGAIN);
 		long rc = syscall(SYS_move_pages, 0, count, pages.data(), nodes.data(),
 				  status.data(), MPOL_MF_MOVE);
+		if (rc < 0)
+			sum.error = errno;
 		for (size_t i = 0; i < count; i++) {
 			/* A call that fails as a whole says nothing of single pages. */
 			if (rc < 0)

@@ -38,6 +38,7 @@ size_t machine_memory();
 /* What became of the pages of one move; bytes. Absent ones were never touched, or given back. */
 struct Moved {
 	size_t moved = 0, failed = 0, absent = 0;
+	int error = 0; /* of a call that failed as a whole: errno */
 };
 
 /*

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "clock.h"
 
@@ -453,22 +455,45 @@ void Runtime::install()
 	if (node_exists(kSlow))
 		move_pages(memory_.mapping(Pool::ordinary)->base(), memory_.extent(Pool::ordinary),
 			   kSlow);
+	int refused = 0;
+	auto prefer = [&](Pool pool, size_t offset, size_t size, int node) {
+		if (memory_.mapping(pool)->prefer(offset, size, node))
+			return;
+		refused = errno;
+		no_such_node_++;
+	};
 	if (plan_->reserved)
-		no_such_node_ += !memory_.mapping(Pool::reserved)
-					  ->prefer(0, round_up(plan_->reserved), kFast);
+		prefer(Pool::reserved, 0, round_up(plan_->reserved), kFast);
 	for (const Group &group : plan_->groups) {
-		no_such_node_ +=
-			!memory_.mapping(Pool::arena)->prefer(group.offset, group.size, group.node);
+		prefer(Pool::arena, group.offset, group.size, group.node);
 		if (group.keep)
 			memory_.keep(group.offset, group.size);
 	}
-	if (!node_exists(kSlow))
+	unmovable_ = false;
+	if (!node_exists(kSlow)) {
 		say("there is no memory node 1: everything stays on node 0");
+		unmovable_ = true;
+	} else if (refused) {
+		say("memory cannot be placed (mbind: " + std::string(strerror(refused)) +
+		    "): it is where the system puts it");
+		unmovable_ = true;
+	}
 	place_named();
 	executor_.reset(new Executor(
 		*plan_, [this](const Move &move) { return resolve(move); },
-		[](char *start, size_t size, int node) { return move_pages(start, size, node); },
+		[this](char *start, size_t size, int node) { return moved(start, size, node); },
 		now_ns));
+}
+
+/* A helper moves pages. The first time that the system refuses to is told. */
+Moved Runtime::moved(char *start, size_t size, int node)
+{
+	Moved moved = move_pages(start, size, node);
+
+	if (moved.error && !unmovable_.exchange(true))
+		say("no page could be moved (move_pages: " + std::string(strerror(moved.error)) +
+		    "): they stay where they are");
+	return moved;
 }
 
 Pages Runtime::pages_of(const std::string &name)

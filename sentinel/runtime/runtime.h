@@ -134,6 +134,7 @@ class Runtime
 	void install();
 	void check_step(const StepStatistics &step);
 	void place_named();
+	Moved moved(char *start, size_t size, int node);
 	TensorMemory::Found claim_planned(size_t size);
 	Pages resolve(const Move &move);
 	Pages pages_of(const std::string &name);
@@ -162,6 +163,7 @@ class Runtime
 	std::mutex advance_; /* one operation at a time drives the executor */
 	std::unique_ptr<Executor> executor_;
 	Sha256 graph_;
+	std::atomic<bool> unmovable_{false}; /* pages cannot be moved, and that was said */
 	uint64_t planned_steps_ = 0, misfits_ = 0, no_such_node_ = 0;
 	Misses misses_, all_misses_;
 	StepStatistics last_;
