@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 PAGE = 4096
+ROOM = 1 << 40  # for whatever moves
 Json = dict[str, Any]
 
 
@@ -54,6 +55,7 @@ def make(profile: Json) -> Json:
         "graph": profile["graph"],
         "ops": ops,
         "budget": reserved + arena,
+        "room": ROOM,
         "reserved": reserved,
         "arena": arena,
         "interval_layers": 1,

@@ -121,6 +121,8 @@ def train(folder, job, order, graph):
             if job.get("runtime"):
                 record["runtime"] = runtime.stats()
             write(record)
+            if "plan" in order and step >= warmup and not record["runtime"]["planned"]:
+                raise RuntimeError("the plan was given up: it does not fit what was trained")
         model.region_end()
         if "profile" in order:
             runtime.end_profile()

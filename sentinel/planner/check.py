@@ -134,9 +134,11 @@ class _Step:
         for group in self.plan.groups:
             if group.keep and group.node == 0:
                 held += self._held(arena, group.offset, group.offset + group.size)
-        if held > self.plan.budget:
-            yield f"budget: {held} bytes of fast memory never move, of {self.plan.budget}"
-        yield from self._memory(units, held)
+        held += sum(unit.size for unit in self.variables.values() if unit.node == 0 and not unit.moves)
+        if held + self.plan.room > self.plan.budget:
+            room = f"{held} bytes that never move, and room for {self.plan.room}"
+            yield f"budget: of {self.plan.budget} bytes of fast memory are {room}"
+        yield from self._memory([unit for unit in units if not unit.keep])
 
     def _outlives(self, i: int) -> bool:
         kind = self.profile.tensors.kind[i]
@@ -259,11 +261,11 @@ class _Step:
         if variable and node != unit.node:
             yield f"{unit.name}: is on node {node} after the step, and on {unit.node} before it"
 
-    def _memory(self, units: list[_Unit], held: int) -> Iterator[str]:
-        """Fast memory at every position, with moves under way in both places."""
+    def _memory(self, units: list[_Unit]) -> Iterator[str]:
+        """What comes and goes in fast memory at every position, with moves under way in both places."""
         change: dict[int, int] = defaultdict(int)
         for unit in units:
-            if not unit.births or unit.keep:
+            if not unit.births or (min(unit.births) < 0 and not unit.moves):
                 continue
             begin = max(0, min(unit.births)) if unit.node == 0 else None
             end = max(unit.deaths)
@@ -277,11 +279,11 @@ class _Step:
             if begin is not None:
                 change[begin] += unit.size
                 change[end] -= unit.size
-        taken = held
+        taken = 0
         for p in sorted(change):
             taken += change[p]
-            if taken > self.plan.budget:
-                yield f"budget: {taken} bytes of fast memory are taken at position {p}"
+            if taken > self.plan.room:
+                yield f"room: {taken} bytes of fast memory are taken at position {p}"
 
 
 def _pages(size: int, page: int) -> int:

@@ -137,6 +137,7 @@ def assemble(
         graph=profile.graph,
         ops=len(profile.ops),
         budget=problem.budget,
+        room=problem.room - placement.fixed.limit,
         reserved=problem.reserved,
         arena=groups[-1].offset + groups[-1].size if groups else 0,
         interval_layers=best.layers,

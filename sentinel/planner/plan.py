@@ -61,11 +61,15 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that keeps the rules of the format. Whether it is sound is for `check` to say."""
+    """A plan that keeps the rules of the format. Whether it is sound is for `check` to say.
+
+    `room` is the part of the budget that is for what moves, and for groups that do not keep their pages.
+    """
 
     graph: str
     ops: int
     budget: int
+    room: int
     reserved: int
     arena: int
     interval_layers: int
@@ -89,6 +93,7 @@ def parse(value: Any) -> Plan:
         graph=document.text("graph"),
         ops=document.integer("ops", least=1),
         budget=document.integer("budget"),
+        room=document.integer("room"),
         reserved=document.integer("reserved"),
         arena=document.integer("arena"),
         interval_layers=document.integer("interval_layers", least=1),

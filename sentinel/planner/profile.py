@@ -123,8 +123,8 @@ class Profile:
 
 
 def digest(names: Sequence[str]) -> str:
-    """The graph's: SHA-256 of the operations' names in order, each followed by a newline."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    """The graph's: SHA-256 of the names of all operations, sorted, each followed by a newline."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
 
 
 def parse(value: Any) -> Profile:

@@ -171,12 +171,13 @@ Plan parse_plan(const std::string &text)
 		document.fail("is no plan: its 'format' is not \"sentinel-plan\"");
 	if (document["version"].integer(1, INT32_MAX) != 1)
 		document["version"].fail("is one that this runtime does not know (it knows 1)");
-	document.only({"format", "version", "graph", "ops", "budget", "reserved", "touched",
-		       "arena", "interval_layers", "intervals", "tensors", "groups", "moves",
-		       "waits", "predicted", "made"});
+	document.only({"format", "version", "graph", "ops", "budget", "room", "reserved", "arena",
+		       "interval_layers", "intervals", "tensors", "groups", "moves", "waits",
+		       "predicted", "made"});
 	plan.graph = document["graph"].text();
 	plan.ops = int(document["ops"].integer(1, kMostOps));
 	plan.budget = size_t(document["budget"].integer(0, kMost));
+	plan.room = size_t(document["room"].integer(0, kMost));
 	plan.reserved = size_t(document["reserved"].integer(0, kMost));
 	plan.arena = size_t(document["arena"].integer(0, kMost));
 	for (const Value &v : document["tensors"].items())
@@ -187,6 +188,8 @@ Plan parse_plan(const std::string &text)
 	index(document, plan);
 	for (const Value &v : document["moves"].items()) {
 		plan.moves.push_back(move(v, plan));
+		if (plan.moves.back().tensor >= 0)
+			plan.tensors[plan.moves.back().tensor].moves = true;
 		if (plan.moves.size() > 1 && plan.moves.rbegin()[1].at > plan.moves.back().at)
 			v["at"].fail("is before that of the move above");
 	}

@@ -23,6 +23,7 @@ struct PlannedTensor {
 	bool short_lived; /* in the reserved pool, else in the arena */
 	size_t offset;
 	int node;
+	bool moves = false; /* it is named, and there are moves of it */
 };
 
 struct Group {
@@ -42,7 +43,7 @@ struct Move {
 struct Plan {
 	std::string graph; /* sha256 */
 	int ops;
-	size_t budget, reserved, arena;
+	size_t budget, room, reserved, arena; /* room: for what does not keep its pages */
 	std::vector<PlannedTensor> tensors;
 	std::vector<Group> groups;
 	std::vector<Move> moves; /* in order of `at` */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "profile.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "json.h"
@@ -59,12 +60,13 @@ std::string to_json(const ProfiledTensor &t)
 
 } // namespace
 
-std::string graph_of(const std::vector<ProfiledOp> &ops)
+std::string graph_of(std::vector<std::string> names)
 {
 	Sha256 sum;
 
-	for (const ProfiledOp &op : ops)
-		sum.add(op.name + "\n");
+	std::sort(names.begin(), names.end());
+	for (const std::string &name : names)
+		sum.add(name + "\n");
 	return sum.hex();
 }
 

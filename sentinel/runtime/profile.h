@@ -46,8 +46,11 @@ struct Profile {
 	std::vector<std::string> warnings;
 };
 
-/* sha256 of the operations' names in order, each followed by a newline. */
-std::string graph_of(const std::vector<ProfiledOp> &ops);
+/*
+ * sha256 of the names of all operations that ran, sorted, each followed by a newline: the order is
+ * not always the same, for a step's first operations are handed over while others run already.
+ */
+std::string graph_of(std::vector<std::string> names);
 
 std::string to_json(const Profile &profile);
 

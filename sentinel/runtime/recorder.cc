@@ -198,7 +198,10 @@ Profile Recorder::finish(bool model_clock)
 	p.kernel_counts = counts_.running();
 	p.model_clock = model_clock;
 	p.step_ns = p.profiled_step_ns;
-	p.graph = graph_of(p.ops);
+	std::vector<std::string> names;
+	for (const ProfiledOp &op : p.ops)
+		names.push_back(op.name);
+	p.graph = graph_of(std::move(names));
 	set_layers(p.ops);
 	if (foreign_)
 		warn(std::to_string(foreign_) + " uses of " + std::to_string(foreign_bytes_) +

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -67,6 +68,8 @@ TensorMemory::Found Runtime::claim_planned(size_t size)
 			if (block == memory_.end()) {
 				misses_.busy++;
 				misses_.bytes += size;
+			} else if (!t.short_lived) {
+				misses_.crowded += room_->born(block->first, size);
 			}
 			return block;
 		}
@@ -121,6 +124,8 @@ void Runtime::release(void *p)
 		if (named != named_.end() && named->second == p)
 			named_.erase(named);
 	}
+	if (room_ && block->second.pool == Pool::arena)
+		room_->dead(block->first, block->second.size);
 	memory_.release(block);
 }
 
@@ -200,7 +205,7 @@ Op *Runtime::op_begin(const void *kernel, const std::string &name, const std::st
 		if (recorder_)
 			recorder_->op_begin(name, type, context.occurrence, now_ns());
 		else if (planned_steps_ == 0)
-			graph_.add(name + "\n");
+			names_.push_back(name);
 	}
 	if (executor_) {
 		std::lock_guard<std::mutex> lock(advance_);
@@ -286,7 +291,7 @@ void Runtime::step_begin()
 		id_ = -1;
 		position_ = -1;
 		misses_ = Misses();
-		graph_ = Sha256();
+		names_.clear();
 		if (stage_ != Stage::idle)
 			begin_recording();
 		recording_ = recorder_ != nullptr;
@@ -397,10 +402,22 @@ void Runtime::finish_recording()
 					     "that was counted in, and too long");
 		return;
 	}
+	std::map<std::pair<std::string, int>, const ProfiledOp *> times;
+	for (const ProfiledOp &op : times_->ops)
+		times[{op.name, op.occurrence}] = &op;
+	bool same = std::equal(times_->ops.begin(), times_->ops.end(), profile_->ops.begin(),
+			       [](const ProfiledOp &a, const ProfiledOp &b) {
+				       return a.name == b.name && a.occurrence == b.occurrence;
+			       });
 	profile_->step_ns = times_->step_ns;
-	for (size_t i = 0; i < profile_->ops.size(); i++) {
-		profile_->ops[i].begin_ns = times_->ops[i].begin_ns;
-		profile_->ops[i].end_ns = times_->ops[i].end_ns;
+	uint64_t begin = 0;
+	for (ProfiledOp &op : profile_->ops) {
+		const ProfiledOp &timed = *times.at({op.name, op.occurrence});
+		uint64_t took = timed.end_ns - timed.begin_ns;
+		/* In another order each is as long as it was, one after the other. */
+		op.begin_ns = same ? timed.begin_ns : begin;
+		op.end_ns = op.begin_ns + took;
+		begin = op.end_ns;
 	}
 }
 
@@ -464,10 +481,16 @@ void Runtime::install()
 	};
 	if (plan_->reserved)
 		prefer(Pool::reserved, 0, round_up(plan_->reserved), kFast);
+	Mapping *arena = memory_.mapping(Pool::arena);
+	room_.reset(new Room(plan_->room, [arena](char *start, size_t size, int node) {
+		arena->prefer(start - arena->base(), size, node);
+	}));
 	for (const Group &group : plan_->groups) {
 		prefer(Pool::arena, group.offset, group.size, group.node);
 		if (group.keep)
 			memory_.keep(group.offset, group.size);
+		else
+			room_->add(arena->base() + group.offset, group.size, group.node);
 	}
 	unmovable_ = false;
 	if (!node_exists(kSlow)) {
@@ -485,10 +508,17 @@ void Runtime::install()
 		now_ns));
 }
 
-/* A helper moves pages. The first time that the system refuses to is told. */
+/* A helper moves pages, if there is room. The first time that the system refuses to is told. */
 Moved Runtime::moved(char *start, size_t size, int node)
 {
-	Moved moved = move_pages(start, size, node);
+	Moved moved;
+
+	if (node == kFast && !room_->take(start, size)) {
+		moved.failed = size;
+		return moved;
+	}
+	moved = move_pages(start, size, node);
+	room_->moved(start, size, node, moved);
 
 	if (moved.error && !unmovable_.exchange(true))
 		say("no page could be moved (move_pages: " + std::string(strerror(moved.error)) +
@@ -521,8 +551,12 @@ void Runtime::place_named()
 {
 	for (const auto &named : plan_->by_name) {
 		Pages pages = pages_of(named.first);
-		if (pages.size)
-			move_pages(pages.start, pages.size, plan_->tensors[named.second].node);
+		const PlannedTensor &tensor = plan_->tensors[named.second];
+		if (!pages.size)
+			continue;
+		move_pages(pages.start, pages.size, tensor.node);
+		if (tensor.moves)
+			room_->add_living(pages.start, pages.size, tensor.node);
 	}
 }
 
@@ -542,10 +576,11 @@ void Runtime::check_step(const StepStatistics &step)
 	all_misses_.busy += misses_.busy;
 	all_misses_.bytes += misses_.bytes;
 	all_misses_.keyless += misses_.keyless;
+	all_misses_.crowded += misses_.crowded;
 	if (position_ < 0)
 		return; /* nothing ran */
 	bool first = planned_steps_++ == 0;
-	if (first && graph_.hex() != plan_->graph) {
+	if (first && graph_of(std::move(names_)) != plan_->graph) {
 		say("the plan is of another graph (" + std::to_string(plan_->ops) +
 		    " operations, this step ran " + std::to_string(position_ + 1) +
 		    "): going on without it");
@@ -579,7 +614,8 @@ std::string Runtime::statistics()
 	};
 	auto misses = [&](const Misses &m) {
 		return member("unplanned", m.unknown) + ", " + member("busy", m.busy) + ", " +
-		       member("fallback_bytes", m.bytes) + ", " + member("keyless", m.keyless);
+		       member("fallback_bytes", m.bytes) + ", " + member("keyless", m.keyless) +
+		       ", " + member("crowded", m.crowded);
 	};
 
 	for (int i = 0; i < kPools; i++) {
@@ -601,7 +637,9 @@ std::string Runtime::statistics()
 	       member("steps", step_) + ", " + member("planned_steps", planned_steps_) +
 	       ", \"planned\": " + (plan_ ? "true" : "false") +
 	       ", \"reprofile\": " + (reprofile_ ? "true" : "false") + ", " +
-	       member("unbound", no_such_node_) + ", \"step\": {" +
+	       member("unbound", no_such_node_) + ", \"room\": {" +
+	       member("peak", room_ ? room_->peak() : 0) + ", " +
+	       member("limit", room_ ? room_->limit() : 0) + "}, \"step\": {" +
 	       member("step_ns", last_.step_ns) + ", " + member("exposed_ns", last_.exposed_ns) +
 	       ", " + member("late", last_.late) + ", " + member("unresolved", last_.unresolved) +
 	       ", \"trial\": \"" + last_.trial + "\", " + moves(last_.moves) + ", " +

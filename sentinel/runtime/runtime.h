@@ -26,7 +26,7 @@
 #include "plan.h"
 #include "profile.h"
 #include "recorder.h"
-#include "sha256.h"
+#include "room.h"
 #include "tensor_memory.h"
 
 namespace sentinel
@@ -125,6 +125,7 @@ class Runtime
 		uint64_t unknown = 0, busy = 0, bytes = 0; /* tensors not in the plan, or whose
 							      place is taken; bytes of both */
 		uint64_t keyless = 0; /* allocations of threads that run no operation */
+		uint64_t crowded = 0; /* bytes that had no room in fast memory when born */
 	};
 
 	void lend();
@@ -162,7 +163,8 @@ class Runtime
 	std::shared_ptr<Plan> plan_, next_plan_;
 	std::mutex advance_; /* one operation at a time drives the executor */
 	std::unique_ptr<Executor> executor_;
-	Sha256 graph_;
+	std::vector<std::string> names_;     /* of the operations of the plan's first step */
+	std::unique_ptr<Room> room_;	     /* of the plan */
 	std::atomic<bool> unmovable_{false}; /* pages cannot be moved, and that was said */
 	uint64_t planned_steps_ = 0, misfits_ = 0, no_such_node_ = 0;
 	Misses misses_, all_misses_;

@@ -59,7 +59,8 @@ def moves(plan: Plan, *changed: Move) -> Plan:
     total = sum(max(PAGE, move.size) for move in changed)
     predicted = {**plan.predicted, "moved_bytes": total}
     waits = sorted({move.before for move in changed if move.to == 0})
-    return dataclasses.replace(plan, moves=list(changed), predicted=predicted, waits=waits)
+    room = plan.room + PAGE * any(move.tensor is not None for move in changed)  # it no longer stays
+    return dataclasses.replace(plan, moves=list(changed), predicted=predicted, waits=waits, room=room)
 
 
 def replace(**changes: Any) -> Callable[[Plan], Plan]:
@@ -73,8 +74,11 @@ OUT, IN = Move(1, 1, 2, None, PAGE, VARIABLE), Move(6, 0, 7, None, PAGE, VARIABL
 MUTATIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "other graph": (replace(graph="0" * 64), "the plan is for another graph"),
     "other length": (replace(ops=8), "the plan is for another graph"),
-    "over budget": (replace(budget=BIG + 2 * PAGE - 1), "budget: 73728 bytes of fast memory are taken at"),
-    "reserved over budget": (replace(budget=100), "budget: 4096 bytes of fast memory never move, of 100"),
+    "over budget": (replace(room=BIG - 1), "room: 65536 bytes of fast memory are taken at position 0"),
+    "reserved over budget": (
+        replace(budget=100),
+        "budget: of 100 bytes of fast memory are 8192 bytes that never move, and room for 65536",
+    ),
     "reserved in parts": (replace(reserved=5000, budget=1 << 20), "reserved: is not in whole pages"),
     "arena in parts": (replace(arena=2 * BIG + 1), "arena: is not in whole pages"),
     "arena too small": (replace(arena=BIG), f"arena: {BIG} bytes do not hold its groups"),
@@ -170,7 +174,7 @@ MUTATIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     ),
     "both under way": (
         lambda p: moves(p, AWAY._replace(before=3), BACK),
-        "budget: 139264 bytes of fast memory are taken at position 2",
+        "room: 131072 bytes of fast memory are taken at position 2",
     ),
     "does not come back": (
         lambda p: moves(p, OUT, AWAY, BACK),
