@@ -160,6 +160,19 @@ def test_groups_that_are_to_keep_their_pages_do(
     assert sum(stats["pools"]["arena"]["resident"]) == (plan["arena"] if keep else 0)
 
 
+def test_without_room_what_comes_and_goes_is_born_in_slow_memory(
+    program: Program, plan: Json, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**plan, "room": 0, "moves": [], "waits": []}))
+    stats = json.loads(program("steps", str(path), "3"))
+    sizes = [group["size"] for group in plan["groups"] if group["node"] == 0]
+    assert stats["step"]["crowded"] == sum(sizes)
+    assert stats["room"] == {"peak": 0, "limit": 0}
+    path.write_text(json.dumps({**plan, "moves": [], "waits": []}))
+    assert json.loads(program("steps", str(path), "3"))["total"]["crowded"] == 0
+
+
 @pytest.mark.parametrize("change", ["loops", "extra"])
 def test_a_step_that_changes_asks_for_another_profile(
     program: Program, plan: Json, tmp_path: Path, change: str

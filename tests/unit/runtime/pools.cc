@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "../../../sentinel/runtime/room.h"
 #include "../../../sentinel/runtime/tensor_memory.h"
 #include "check.h"
 
@@ -140,6 +141,55 @@ void arena()
 	CHECK(c[9] == 'c');
 }
 
+/* Pages of three groups, for two of which there is room. */
+void room()
+{
+	static char memory[8 * kPage];
+	std::vector<std::pair<long, int>> placed;
+	Room room(4 * kPage, [&](char *start, size_t, int node) {
+		placed.push_back({(start - memory) / long(kPage), node});
+	});
+	auto at = [](int page) { return memory + page * kPage; };
+	auto gone = [](size_t moved, size_t absent) {
+		Moved what;
+		what.moved = moved;
+		what.absent = absent;
+		return what;
+	};
+
+	for (int page : {0, 2, 4})
+		room.add(at(page), 2 * kPage, kFast);
+	room.add(at(6), 2 * kPage, kSlow);
+	CHECK(room.born(at(0), 100) == 0 && room.born(at(0) + 128, 100) == 0);
+	CHECK(room.born(at(2), 2 * kPage) == 0 && room.peak() == 4 * kPage);
+	CHECK(room.born(at(4), 100) == 2 * kPage); /* crowded out */
+	CHECK(placed == decltype(placed)({{4, kSlow}}));
+	CHECK(room.born(at(6), 100) == 0);
+	CHECK(!room.take(at(6), kPage)); /* nothing has left */
+	room.moved(at(2), kPage, kSlow, gone(kPage, 0));
+	CHECK(room.take(at(6), kPage) && !room.take(at(7), kPage));
+	room.moved(at(6), kPage, kFast, gone(0, kPage)); /* it was not there */
+	CHECK(room.take(at(7), kPage));
+	CHECK(room.take(memory + sizeof(memory), kPage)); /* not accounted for */
+	room.dead(at(4), 100);
+	room.dead(at(0), 100);
+	CHECK(room.born(at(4), 100) == 2 * kPage); /* one of two is still there */
+	room.dead(at(4), 100);
+	room.dead(at(0) + 128, 100);
+	CHECK(room.born(at(4), 100) == 0);
+	CHECK(placed == decltype(placed)({{4, kSlow}, {4, kFast}}));
+	/* A tensor in several groups; a demotion that comes after its death */
+	room.dead(at(2), 2 * kPage);
+	room.dead(at(6), 100);
+	room.dead(at(4), 100);
+	room.moved(at(4), 2 * kPage, kSlow, gone(0, 2 * kPage));
+	CHECK(room.born(at(0), 4 * kPage) == 0);
+	room.dead(at(0), 4 * kPage);
+	room.add_living(at(0), 2 * kPage, kFast);
+	CHECK(room.born(at(4), 100) == 0); /* it was there already */
+	CHECK(room.peak() == room.limit());
+}
+
 void tensor_memory()
 {
 	TensorMemory memory(256 * kMiB);
@@ -197,5 +247,6 @@ void pools()
 	rotating_heap();
 	slabs();
 	arena();
+	room();
 	tensor_memory();
 }
