@@ -28,7 +28,7 @@ from testbed.preset import Preset
 from testbed.vm import Saved, Vm
 
 KIND = "profile"
-FORMAT = 2
+FORMAT = 3
 PROFILED = 2  # steps: one for its times, one for all the rest
 _IN_GUEST = "/run/sentinel/profile.json.gz"
 
