@@ -25,6 +25,7 @@ import pandas
 from experiments import boot, job, prepared, profiles
 from experiments.suite import MODELS
 from sentinel.planner import files
+from sentinel.planner.cost import traffic
 from testbed import machine, preset, snapshot, vm
 from testbed.common.cache import Cache
 
@@ -55,8 +56,10 @@ def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path
     return folder / "profile.json.gz", folder / "pages.csv"
 
 
-def compare(profile_path: Path, pages_path: Path) -> dict[str, Any]:
-    """How well the kernel's counts of tensors agree with the exact ones."""
+def compare(profile_path: Path, pages_path: Path, cache: int) -> dict[str, Any]:
+    """How well the kernel's counts of tensors agree with the exact ones; and what the planner takes them for:
+    bytes read from memory, with a cache of so many bytes.
+    """
     profile = files.read_profile(profile_path)
     rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]
     pages = pandas.read_csv(pages_path).set_index("page").sort_index()
@@ -81,6 +84,17 @@ def compare(profile_path: Path, pages_path: Path) -> dict[str, Any]:
             "rank_correlation": float(ranks["kernel"].corr(ranks["exact"])),
             "hottest": _overlap(kernel, truth, t.bytes[chosen].astype(np.float64)),
         }
+    read, _ = traffic(profile, cache)
+    estimated = np.bincount(profile.uses.tensor, weights=read, minlength=len(t))[chosen]
+    missed, size = exact("misses0", "misses1") * 64.0, t.bytes[chosen].astype(np.float64)
+    ranks = pandas.DataFrame({"estimated": estimated, "exact": missed}).rank()
+    result["planner"] = {
+        "rank_correlation": float(ranks["estimated"].corr(ranks["exact"])),
+        "hottest": _overlap(estimated / size, missed / size, size),
+        "read_bytes": float(estimated.sum()),
+        "missed_bytes": float(missed.sum()),
+        "in_common": float(np.minimum(estimated, missed).sum() / max(1.0, missed.sum())),
+    }
     return result
 
 
@@ -104,14 +118,18 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="+", choices=sorted(MODELS))
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--keep", type=Path, help="a folder for the profiles and the exact counts")
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
-    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    modelled = preset.load(options.preset)
+    made = boot.make(machine.load("two-node"), preset=modelled, kernel=options.kernel)
     for name in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            model = {"name": name, **MODELS[name], "batch": options.batch}
-            found = compare(*observed(made, model, Path(folder)))
+        model = {"name": name, **MODELS[name], "batch": options.batch}
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = options.keep / name if options.keep else Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            found = compare(*observed(made, model, folder), modelled.cache.size)
         print(name, json.dumps(found), flush=True)
 
 

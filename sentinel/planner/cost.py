@@ -79,7 +79,7 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
     slot = np.diff(ops.begin_ns, append=end).astype(np.float64)
     lead = max(0.0, profile.step_ns - float(slot.sum()))
     bound = np.minimum(slot, (ops.end_ns - ops.begin_ns).astype(np.float64))
-    read, written = _traffic(profile, figures.cache)
+    read, written = traffic(profile, figures.cache)
     reading = read * figures.read_ns(1, figures.compute)
     waited = np.bincount(u.position, weights=reading, minlength=n)
     believed = np.minimum(1.0, np.divide(bound, waited, out=np.ones(n), where=waited > 0))
@@ -98,7 +98,7 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
     return Costs(slot=rest + saved, lead=lead, memory=memory, gain=gain)
 
 
-def _traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:
+def traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:
     """Bytes that each use reads from memory and writes to it."""
     t, u = profile.tensors, profile.uses
     size = t.bytes[u.tensor].astype(np.float64)
