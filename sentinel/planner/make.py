@@ -42,6 +42,7 @@ _LEAST, _MOST, _EFFORT = 10, 40, 100_000
 _SPILL = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # shares of the budget that the pool may have
 _KEEP = (0.25, 0.5, 0.75, 0.9, 0.97)  # quantiles of what staying is worth, at which a unit stays
 _PINNED = (0.25, 0.5, 0.75)  # shares of the room for what stays for all its life
+_WORTH = 0.03  # of the step: moves have to save so much, for what they cost beside is not in the prediction
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _best(problem: Problem, found: list[Candidate]) -> tuple[Candidate, Placemen
     """The best of the best candidates once all tensors have addresses, and these.
 
     What is without migration is laid out by heat in several orders. A candidate with it is tried twice: only
-    what it pins shares addresses, or all that does not move.
+    what it pins shares addresses, or all that does not move. It has to be better by the share `_WORTH`.
     """
     count = _tried(problem) // _LEAST
     every, nothing = np.ones(len(problem.units), dtype=bool), Schedule(frozenset(), [], [])
@@ -103,7 +104,11 @@ def _best(problem: Problem, found: list[Candidate]) -> tuple[Candidate, Placemen
         pinned[sorted(one.pinned)] = True
         placed += [(one, place(problem, one.schedule, shared)) for shared in (pinned, every)]
     possible = [(one, placement) for one, placement in placed if placement is not None]
-    return min(possible, key=lambda pair: pair[1].order)
+    best = min(possible, key=lambda pair: pair[1].order)
+    unmoved = [pair for pair in possible if not pair[1].schedule.moves]
+    quiet = min(unmoved, key=lambda pair: pair[1].order)
+    much = (1 - _WORTH) * quiet[1].timeline.step_ns
+    return best if best[1].timeline.step_ns < much else quiet
 
 
 def _problems(

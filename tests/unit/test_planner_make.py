@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,13 @@ def written_then_read(birth: int, *reads: int, size: int = BIG) -> dict[str, Any
 
 def variable(*reads: int, n: int, size: int = BIG) -> dict[str, Any]:
     return {"size": size, "birth": -1, "death": n, "uses": [[p, 1, 0] for p in reads]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moves_are_worth_it_whatever_they_save() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sentinel.planner.make._WORTH", 0.0)
+        yield
 
 
 LAYERS = [0, 0, 1, 2, 2, 3, 3]

@@ -14,6 +14,7 @@ from sentinel.planner import profile
 from sentinel.planner.classify import LONG, VARIABLES
 from sentinel.planner.figures import Figures, Memory
 from sentinel.planner.layout import ORDERS, Layout, in_time, layout
+from sentinel.planner.make import make
 from sentinel.planner.placement import place
 from sentinel.planner.problem import Problem, prepare
 from sentinel.planner.schedule import Schedule, UnitMove
@@ -131,3 +132,11 @@ def test_a_schedule_that_takes_more_than_there_is_has_no_place() -> None:
     both = Schedule(frozenset({0, 1}), [], [])
     assert place(problem, both, np.zeros(2, dtype=bool)) is None
     assert place(problem, both, np.ones(2, dtype=bool)) is not None
+
+
+@pytest.mark.parametrize(("ns", "moves"), [(10**6, True), (10**8, False)])
+def test_moves_that_save_little_of_the_step_are_not_made(ns: int, moves: bool) -> None:
+    """A leaves for B and comes back: that saves as much in a long step as in a short one."""
+    big = [tensor(16, 0, 6), tensor(16, 2, 4)]
+    made = make(profiles.small([0, 0, 1, 2, 2, 3, 3], [ns] * 7, big), 16 * PAGE, SIMPLE)
+    assert bool(made.moves) is moves
