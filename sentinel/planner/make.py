@@ -86,7 +86,13 @@ def make(
         found = candidates(problem)
         best, placement = _best(problem, found)
         plans.append(assemble(problem, best, placement, found, source=source))
-    return min(plans, key=lambda plan: int(plan.predicted["step_ns"]))
+
+    def step(plan: Plan) -> int:
+        return int(plan.predicted["step_ns"])
+
+    shortest = min(plans, key=step)
+    unmoved = min((plan for plan in plans if not plan.moves), key=step, default=shortest)
+    return shortest if step(shortest) < (1 - _WORTH) * step(unmoved) else unmoved
 
 
 def _best(problem: Problem, found: list[Candidate]) -> tuple[Candidate, Placement]:
@@ -240,10 +246,6 @@ def predict(problem: Problem, made: Schedule) -> Timeline:
     return replay(problem.slot - saved, problem.costs.lead, made.moves, times, made.waits, problem.figures)
 
 
-def _tensor_order(problem: Problem) -> list[int]:
-    return np.flatnonzero(problem.classes != OUTSIDE).tolist()
-
-
 def _arena(problem: Problem, placement: Placement) -> tuple[list[Group], Ints]:
     """The arena's groups, and where each unit begins: what shares addresses, then units of their own."""
     fixed, units = placement.fixed, problem.units
@@ -319,7 +321,7 @@ def _predicted(
     problem: Problem, best: Candidate, placement: Placement, found: list[Candidate]
 ) -> dict[str, Any]:
     still, timeline = found[0], placement.timeline
-    if best is still:
+    if not placement.schedule.moves:
         why = "no plan with migration is predicted to be faster than leaving tensors where they are born"
     else:
         share = 1 - timeline.step_ns / max(still.timeline.step_ns, 1e-9)
