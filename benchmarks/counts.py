@@ -56,9 +56,9 @@ def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path
     return folder / "profile.json.gz", folder / "pages.csv"
 
 
-def compare(profile_path: Path, pages_path: Path, cache: int) -> dict[str, Any]:
+def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[str, Any]:
     """How well the kernel's counts of tensors agree with the exact ones; and what the planner takes them for:
-    bytes read from memory, with a cache of so many bytes.
+    bytes read from memory, with this cache.
     """
     profile = files.read_profile(profile_path)
     rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]
@@ -75,27 +75,31 @@ def compare(profile_path: Path, pages_path: Path, cache: int) -> dict[str, Any]:
         return sum((sums[name][after] - sums[name][first] for name in names), np.zeros(len(chosen)))
 
     touched = np.maximum(1, -(-t.bytes[chosen] // page))
-    kernel = t.accesses[chosen] / touched
+    kernel, size = t.accesses[chosen] / touched, t.bytes[chosen].astype(np.float64)
     result: dict[str, Any] = {"tensors": len(chosen), "bytes": int(t.bytes[chosen].sum())}
     for what, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
         truth = exact(*names) / touched
-        ranks = pandas.DataFrame({"kernel": kernel, "exact": truth}).rank()
         result[what] = {
-            "rank_correlation": float(ranks["kernel"].corr(ranks["exact"])),
-            "hottest": _overlap(kernel, truth, t.bytes[chosen].astype(np.float64)),
+            "rank_correlation": _rank_correlation(kernel, truth),
+            "hottest": _overlap(kernel, truth, size),
         }
-    read, _ = traffic(profile, cache)
-    estimated = np.bincount(profile.uses.tensor, weights=read, minlength=len(t))[chosen]
-    missed, size = exact("misses0", "misses1") * 64.0, t.bytes[chosen].astype(np.float64)
-    ranks = pandas.DataFrame({"estimated": estimated, "exact": missed}).rank()
+    read, _ = traffic(profile, cache.size)
+    estimated: Floats = np.bincount(profile.uses.tensor, weights=read, minlength=len(t))[chosen].astype(float)
+    missed = exact("misses0", "misses1") * float(cache.line)
     result["planner"] = {
-        "rank_correlation": float(ranks["estimated"].corr(ranks["exact"])),
+        "rank_correlation": _rank_correlation(estimated, missed),
         "hottest": _overlap(estimated / size, missed / size, size),
         "read_bytes": float(estimated.sum()),
         "missed_bytes": float(missed.sum()),
         "in_common": float(np.minimum(estimated, missed).sum() / max(1.0, missed.sum())),
     }
     return result
+
+
+def _rank_correlation(one: Floats, other: Floats) -> float:
+    """Spearman's."""
+    ranks = pandas.DataFrame({"one": one, "other": other}).rank()
+    return float(ranks["one"].corr(ranks["other"]))
 
 
 def _overlap(one: Floats, other: Floats, size: Floats) -> float:
@@ -129,7 +133,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = options.keep / name if options.keep else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            found = compare(*observed(made, model, folder), modelled.cache.size)
+            found = compare(*observed(made, model, folder), modelled.cache)
         print(name, json.dumps(found), flush=True)
 
 

@@ -105,12 +105,10 @@ def course(profile: Profile, plan: Plan) -> Course:
     figures = _figures(plan)
     t, u, n = profile.tensors, profile.uses, len(profile.ops)
     held = _held(profile, plan)
-    groups = [group.offset for group in plan.groups]
+    groups = {group.offset: i for i, group in enumerate(plan.groups)}
     units = len(groups) + len(plan.tensors)  # groups, then tensors, of which variables move as such
     moves = [
-        UnitMove(
-            groups.index(m.offset or 0) if m.tensor is None else len(groups) + m.tensor, m.at, m.to, m.before
-        )
+        UnitMove(groups[m.offset or 0] if m.tensor is None else len(groups) + m.tensor, m.at, m.to, m.before)
         for m in plan.moves
     ]
     born_fast = np.zeros(units, dtype=bool)

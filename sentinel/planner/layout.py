@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .classify import VARIABLES
-from .pool import aligned
+from .pool import aligned, covered
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def layout(problem: Problem, chosen: Bools, limit: int, order: Order = HEAT) -> 
         fast=np.divide(below, touched, out=np.zeros(len(tensors)), where=touched > 0),
         limit=limit,
         size=-(-top // page) * page,
-        fast_bytes=page * _pages(offset[held] // page, -(-(offset + below)[held] // page)),
+        fast_bytes=covered(offset[held], (offset + below)[held], page),
     )
 
 
@@ -160,11 +160,3 @@ def _give_back(free: list[tuple[int, int]], begin: int, end: int) -> None:
         k -= 1
         begin = free.pop(k)[0]
     free.insert(k, (begin, end))
-
-
-def _pages(first: Ints, after: Ints) -> int:
-    """How many pages there are in the union of the ranges [first, after)."""
-    change = np.zeros(int(after.max(initial=0)) + 1, dtype=np.int64)
-    np.add.at(change, first, 1)
-    np.add.at(change, after, -1)
-    return int((np.cumsum(change) > 0).sum())

@@ -11,7 +11,7 @@ predicted to be slower than it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +22,11 @@ from .classify import LONG, OUTSIDE, SHORT, VARIABLES
 from .errors import BudgetError
 from .figures import Figures
 from .layout import HEAT, ORDERS
-from .placement import Placement, place
+from .placement import Placement, moved_bytes, order, place, predict
 from .plan import Group, Move, Placed, Plan
 from .problem import Problem, prepare
 from .profile import Profile
-from .replay import Timeline, in_fast_memory, replay
+from .replay import Timeline
 from .schedule import Rule, Schedule, schedule
 from .static import static
 from .tables import Positions, Tables
@@ -60,8 +60,8 @@ class Candidate:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What is minimised: the step's time, and of equal ones what is moved. Whole ns: sums have noise."""
-        return (round(self.timeline.step_ns), self.moved_bytes)
+        """As of a placement."""
+        return order(self.timeline, self.moved_bytes)
 
 
 def make(
@@ -81,40 +81,32 @@ def make(
     below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
     are taken for long-lived ones, as many as are best, which the paper does not.
     """
-    plans = []
+    possible: list[tuple[Problem, list[Candidate], Candidate, Placement]] = []
     for problem in _problems(profile, budget, figures, fast_step_ns, spill):
         found = candidates(problem)
-        best, placement = _best(problem, found)
-        plans.append(assemble(problem, best, placement, found, source=source))
-
-    def step(plan: Plan) -> int:
-        return int(plan.predicted["step_ns"])
-
-    shortest = min(plans, key=step)
-    unmoved = min((plan for plan in plans if not plan.moves), key=step, default=shortest)
-    return shortest if step(shortest) < (1 - _WORTH) * step(unmoved) else unmoved
+        possible += [(problem, found, *placed) for placed in _placements(problem, found)]
+    best = min(possible, key=lambda one: one[3].order)
+    unmoved = min((one for one in possible if not one[3].schedule.moves), key=lambda one: one[3].order)
+    worth = best[3].timeline.step_ns < (1 - _WORTH) * unmoved[3].timeline.step_ns
+    problem, found, candidate, placement = best if worth else unmoved
+    return assemble(problem, candidate, placement, found, source=source)
 
 
-def _best(problem: Problem, found: list[Candidate]) -> tuple[Candidate, Placement]:
-    """The best of the best candidates once all tensors have addresses, and these.
+def _placements(problem: Problem, found: list[Candidate]) -> list[tuple[Candidate, Placement]]:
+    """The best candidates with addresses for all tensors.
 
     What is without migration is laid out by heat in several orders. A candidate with it is tried twice: only
-    what it pins shares addresses, or all that does not move. It has to be better by the share `_WORTH`.
+    what it pins shares addresses, or all that does not move.
     """
     count = _tried(problem) // _LEAST
     every, nothing = np.ones(len(problem.units), dtype=bool), Schedule(frozenset(), [], [])
-    still = [place(problem, nothing, every, order) for order in (ORDERS if count > 1 else (HEAT,))]
+    still = [place(problem, nothing, every, first) for first in (ORDERS if count > 1 else (HEAT,))]
     placed = [(found[0], one) for one in still]
     for one in sorted(found[1:], key=lambda one: one.order)[:count]:
         pinned = np.zeros(len(problem.units), dtype=bool)
         pinned[sorted(one.pinned)] = True
         placed += [(one, place(problem, one.schedule, shared)) for shared in (pinned, every)]
-    possible = [(one, placement) for one, placement in placed if placement is not None]
-    best = min(possible, key=lambda pair: pair[1].order)
-    unmoved = [pair for pair in possible if not pair[1].schedule.moves]
-    quiet = min(unmoved, key=lambda pair: pair[1].order)
-    much = (1 - _WORTH) * quiet[1].timeline.step_ns
-    return best if best[1].timeline.step_ns < much else quiet
+    return [(one, placement) for one, placement in placed if placement is not None]
 
 
 def _problems(
@@ -215,13 +207,19 @@ def _by_interval(
     v = tables.visits
     touched = np.where(problem.units.share > 0, problem.units.size, 0)
     needed = np.bincount(v.interval, weights=touched[v.unit])
-    one = candidate(problem, rule.name, rule.layers, tables.starts, made, int(needed.max(initial=0)))
-    one = replace(one, pinned=rule.pinned)
+    most = int(needed.max(initial=0))
+    one = candidate(problem, rule.name, rule.layers, tables.starts, made, most, rule.pinned)
     return one, frozenset(unit for unit in made.fast if problem.units.variable[unit])
 
 
 def candidate(
-    problem: Problem, name: str, layers: int, starts: list[int], made: Schedule, needed: int
+    problem: Problem,
+    name: str,
+    layers: int,
+    starts: list[int],
+    made: Schedule,
+    needed: int,
+    pinned: frozenset[int] = frozenset(),
 ) -> Candidate:
     """A schedule with its prediction."""
     return Candidate(
@@ -230,20 +228,10 @@ def candidate(
         starts=starts,
         schedule=made,
         timeline=predict(problem, made),
-        moved_bytes=sum(int(problem.units.size[move.unit]) for move in made.moves),
+        moved_bytes=moved_bytes(problem, made),
         needed=needed,
+        pinned=pinned,
     )
-
-
-def predict(problem: Problem, made: Schedule) -> Timeline:
-    """The predicted step of a schedule."""
-    born_fast = np.zeros(len(problem.units), dtype=bool)
-    born_fast[sorted(made.fast)] = True
-    fast = in_fast_memory(problem.use_unit, problem.use_position, born_fast, made.moves)
-    n = len(problem.slot)
-    saved = np.bincount(problem.use_position, weights=np.where(fast, problem.use_gain, 0.0), minlength=n)
-    times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
-    return replay(problem.slot - saved, problem.costs.lead, made.moves, times, made.waits, problem.figures)
 
 
 def _arena(problem: Problem, placement: Placement) -> tuple[list[Group], Ints]:

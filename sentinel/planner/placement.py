@@ -41,17 +41,16 @@ class Placement:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What is minimised: the step's time, and of equal ones what is moved. Whole ns: sums have noise."""
-        return (round(self.timeline.step_ns), self.moved_bytes)
+        """As `order`."""
+        return order(self.timeline, self.moved_bytes)
 
 
-def place(problem: Problem, made: Schedule, shared: Bools, order: Order = HEAT) -> Placement | None:
+def place(problem: Problem, made: Schedule, shared: Bools, first: Order = HEAT) -> Placement | None:
     """Place all tensors; those of the units `shared`, unless they move, share addresses. None if there is no
     room: of a tensor in pieces all pieces have their own places if one has.
     """
     units, t, n = problem.units, problem.profile.tensors, len(problem.slot)
-    born_fast = np.zeros(len(units), dtype=bool)
-    born_fast[sorted(made.fast)] = True
+    born_fast = _born_fast(problem, made)
     own = born_fast & ~shared & ~units.variable
     own[[move.unit for move in made.moves]] = True
     members = np.flatnonzero(units.of >= 0)
@@ -63,23 +62,51 @@ def place(problem: Problem, made: Schedule, shared: Bools, order: Order = HEAT) 
     if limit < 0:
         return None
     kept = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~alone
-    fixed = layout(problem, kept, limit // problem.profile.page * problem.profile.page, order)
+    fixed = layout(problem, kept, limit // problem.profile.page * problem.profile.page, first)
 
     u = problem.profile.uses
-    saved = np.bincount(u.position, weights=problem.costs.gain * fixed.shares(len(t))[u.tensor], minlength=n)
-    fast = own[problem.use_unit] & in_fast_memory(
-        problem.use_unit, problem.use_position, born_fast, made.moves
-    )
-    saved += np.bincount(problem.use_position, weights=np.where(fast, problem.use_gain, 0.0), minlength=n)
-    times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
+    gain = problem.costs.gain * fixed.shares(len(t))[u.tensor]
+    saved = _saved(problem, made, own) + np.bincount(u.position, weights=gain, minlength=n)
     keep = own & ~born_fast
     keep[[move.unit for move in made.moves]] = False
     renewed = np.flatnonzero(own & ~keep & ~units.variable & (units.share > 0))
     new = new_pages(problem.figures, units.size[renewed], np.where(born_fast[renewed], 0, 1))
     slot = problem.slot - saved + np.bincount(units.birth[renewed], weights=new, minlength=n)
-    timeline = replay(slot, problem.costs.lead, made.moves, times, made.waits, problem.figures)
-    moved = sum(int(units.size[move.unit]) for move in made.moves)
-    return Placement(made, own, keep, fixed, timeline, moved)
+    return Placement(made, own, keep, fixed, _carried_out(problem, made, slot), moved_bytes(problem, made))
+
+
+def predict(problem: Problem, made: Schedule) -> Timeline:
+    """The step of a schedule before anything has an address: as if every unit had its own pages."""
+    saved = _saved(problem, made, np.ones(len(problem.units), dtype=bool))
+    return _carried_out(problem, made, problem.slot - saved)
+
+
+def moved_bytes(problem: Problem, made: Schedule) -> int:
+    return sum(int(problem.units.size[move.unit]) for move in made.moves)
+
+
+def order(timeline: Timeline, moved: int) -> tuple[int, int]:
+    """What is minimised: the step's time, and of equal ones what is moved. Whole ns: sums have noise."""
+    return (round(timeline.step_ns), moved)
+
+
+def _born_fast(problem: Problem, made: Schedule) -> Bools:
+    born_fast = np.zeros(len(problem.units), dtype=bool)
+    born_fast[sorted(made.fast)] = True
+    return born_fast
+
+
+def _saved(problem: Problem, made: Schedule, chosen: Bools) -> Floats:
+    """At each position the ns that the `chosen` units save where the schedule has them in fast memory."""
+    born_fast = _born_fast(problem, made)
+    fast = in_fast_memory(problem.use_unit, problem.use_position, born_fast, made.moves)
+    gain = np.where(chosen[problem.use_unit] & fast, problem.use_gain, 0.0)
+    return np.bincount(problem.use_position, weights=gain, minlength=len(problem.slot)).astype(np.float64)
+
+
+def _carried_out(problem: Problem, made: Schedule, slot: Floats) -> Timeline:
+    times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
+    return replay(slot, problem.costs.lead, made.moves, times, made.waits, problem.figures)
 
 
 def new_pages(figures: Figures, size: Ints, node: Ints) -> Floats:

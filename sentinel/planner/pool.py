@@ -53,14 +53,16 @@ def resident(profile: Profile, short: Ints, offsets: Ints) -> int:
 
     Scratch may be many times what an operation needs: the rest has addresses, and never a page.
     """
-    if not len(short):
-        return 0
-    first = offsets // profile.page
-    after = -(-(offsets + profile.tensors.bytes[short]) // profile.page)
-    change = np.zeros(int(after.max()) + 1, dtype=np.int64)
+    return covered(offsets, offsets + profile.tensors.bytes[short], profile.page)
+
+
+def covered(begin: Ints, end: Ints, page: int) -> int:
+    """Bytes of the pages that any of the ranges [begin, end) touches."""
+    first, after = begin // page, -(-end // page)
+    change = np.zeros(int(after.max(initial=0)) + 1, dtype=np.int64)
     np.add.at(change, first, 1)
     np.add.at(change, after, -1)
-    return int((np.cumsum(change) > 0).sum()) * profile.page
+    return int((np.cumsum(change) > 0).sum()) * page
 
 
 def _lowest(taken: list[tuple[int, int]], size: int) -> int:

@@ -48,7 +48,7 @@ void Recorder::count_use(int number, int position)
 	ProfiledTensor &t = profile_.tensors[number];
 	Tracked &tracked = tracked_[number];
 
-	if (!t.counted || t.death != kAlive)
+	if (t.death != kAlive)
 		return;
 	Accesses now = counts_.sum(tracked.start, t.size);
 	for (Use &use : t.uses) {
@@ -133,7 +133,8 @@ void Recorder::used(int number, int position, uint64_t reads, uint64_t writes)
 {
 	std::vector<Use> &uses = profile_.tensors[number].uses;
 
-	using_[position].push_back(number);
+	if (profile_.tensors[number].counted)
+		using_[position].push_back(number);
 	/* Of several uses by one operation, the most of each: it reads a buffer once, mostly. */
 	if (!uses.empty() && uses.back().position == position) {
 		uses.back().reads = std::max(uses.back().reads, reads);

@@ -519,7 +519,6 @@ Moved Runtime::moved(char *start, size_t size, int node)
 	}
 	moved = move_pages(start, size, node);
 	room_->moved(start, size, node, moved);
-
 	if (moved.error && !unmovable_.exchange(true))
 		say("no page could be moved (move_pages: " + std::string(strerror(moved.error)) +
 		    "): they stay where they are");
