@@ -29,7 +29,7 @@ from testbed import machine, preset, snapshot, vm
 from testbed.common.cache import Cache
 
 NAME = "bench-timing"
-STEPS = 3  # of cost
+STEPS = 12  # of cost
 REPEATED = 10  # steps of a repeat: where pages and blocks are differs by a percent or two from step to step
 WARMUP = 1
 

@@ -46,8 +46,9 @@ class Profiled:
         """Bytes that its tensors take at most at once, variables included."""
         return classify.peak(self.profile)
 
-    def plan(self, budget: int, figures: Figures) -> Plan:
-        """The plan for that many bytes of fast memory. Raises the planner's errors.
+    def plan(self, budget: int, figures: Figures, *, published: bool = False) -> Plan:
+        """The plan for that many bytes of fast memory, maybe by the published rule alone. Raises the
+        planner's errors.
 
         Short-lived tensors spill if that is better: these models are small beside the scratch of their
         convolutions, and would not fit into a fifth of their peak otherwise.
@@ -58,6 +59,7 @@ class Profiled:
             figures,
             fast_step_ns=self.fast_step_ns,
             spill=True,
+            published=published,
             source=files.digest(self.path),
         )
         return check.assured(self.profile, made)

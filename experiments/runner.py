@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from experiments import boot, job, prepared, profiles, provenance
 from experiments.boot import Made
 from experiments.profiles import Profiled
-from experiments.suite import Cell, Plan, on_kernel
+from experiments.suite import PLANNED, Cell, Plan, on_kernel
 from results import records, runs
 from results.records import Result
 from sentinel.planner import files as planner
@@ -288,12 +288,13 @@ class _Session:
             return {}, None
         profiled = self._profile(entry)
         budget = int(profiled.peak * cell.fast_memory)
-        if cell.placement != "sentinel":
+        if cell.placement not in PLANNED:
             return {"fast_memory": budget}, None
         path = Path(self._plans.name) / f"{cell.id}.json.gz"
         try:
             if not path.exists():  # it is the same for every repeat
-                planner.write_plan(path, profiled.plan(budget, self._figures()))
+                published = cell.placement == "published"
+                planner.write_plan(path, profiled.plan(budget, self._figures(), published=published))
         except PlannerError as e:
             raise WorkloadError(f"there is no plan for {cell.label}: {e}") from None
         return {"fast_memory": budget, "plan": f"/run/sentinel/{path.name}"}, path

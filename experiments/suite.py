@@ -36,10 +36,12 @@ MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentine
     "cnn": {"batch": 8},
     "lstm": {"batch": 8, "time_steps": 20, "hidden": 128},
     "resnet20": {"batch": 8},
+    "resnet56": {"batch": 4},
 }
 
-ModelName = Literal["cnn", "lstm", "resnet20"]
-Placement = Literal["fast-only", "slow-only", "first-touch", "interleave", "sentinel"]
+ModelName = Literal["cnn", "lstm", "resnet20", "resnet56"]
+Placement = Literal["fast-only", "slow-only", "first-touch", "interleave", "sentinel", "published"]
+PLANNED = ("sentinel", "published")  # carried out by the runtime
 UNLIMITED = ("fast-only", "slow-only")  # no budget of fast memory makes a difference to them
 
 
@@ -138,12 +140,13 @@ def load(path: Path) -> Plan:
         raise document.error(
             ("warmup",), "a budget of fast memory holds from the end of the warm-up on: 1 or more"
         )
-    if "sentinel" in suite.placements:
-        at = ("placements", suite.placements.index("sentinel"))
-        if not suite.fast_memory:
-            raise document.error(at, "sentinel needs `fast_memory`, such as [20%, 40%]")
-        if suite.preset is None:
-            raise document.error(at, "sentinel needs a `preset`: plans are made for what memory costs")
+    for i, placement in enumerate(suite.placements):
+        if placement in PLANNED and not suite.fast_memory:
+            message = f"{placement} needs `fast_memory`, such as [20%, 40%]"
+            raise document.error(("placements", i), message)
+        if placement in PLANNED and suite.preset is None:
+            message = f"{placement} needs a `preset`: plans are made for what memory costs"
+            raise document.error(("placements", i), message)
     lists = (("models", models), ("placements", suite.placements), ("fast_memory", suite.fast_memory))
     for field, values in lists:
         for i, value in enumerate(values):

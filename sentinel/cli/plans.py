@@ -35,6 +35,7 @@ Examples:
     "--fast-step-ns", type=click.FloatRange(min=1), help="A step with everything in fast memory, if known."
 )
 @click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
+@click.option("--published", is_flag=True, help="Only the published rule, with its best interval.")
 @click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
 @output.json_option
 def plan(
@@ -43,6 +44,7 @@ def plan(
     preset: str,
     fast_step_ns: float | None,
     spill: bool,
+    published: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,6 +64,7 @@ def plan(
             figures,
             fast_step_ns=fast_step_ns,
             spill=spill,
+            published=published,
             source=files.digest(profile),
         )
         out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")

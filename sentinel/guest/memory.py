@@ -24,6 +24,7 @@ PLACEMENTS = {
     "first-touch": ("default", []),
     "interleave": ("interleave", [0, 1]),
     "sentinel": ("default", []),  # the runtime sees to the tensors
+    "published": ("default", []),
 }
 
 

@@ -71,6 +71,7 @@ def make(
     *,
     fast_step_ns: float | None = None,
     spill: bool = False,
+    published: bool = False,
     source: str = "",
 ) -> Plan:
     """The plan with the shortest predicted step for `budget` bytes of node 0; equal input gives an equal
@@ -79,8 +80,11 @@ def make(
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
     below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
-    are taken for long-lived ones, as many as are best, which the paper does not.
+    are taken for long-lived ones, as many as are best, which the paper does not. `published` is the paper's
+    rule and its choice of the interval, whether or not migration pays; it spills only below the floor.
     """
+    if published:
+        return _published(profile, budget, figures, fast_step_ns, spill, source)
     possible: list[tuple[Problem, list[Candidate], Candidate, Placement]] = []
     for problem in _problems(profile, budget, figures, fast_step_ns, spill):
         found = candidates(problem)
@@ -90,6 +94,29 @@ def make(
     worth = best[3].timeline.step_ns < (1 - _WORTH) * unmoved[3].timeline.step_ns
     problem, found, candidate, placement = best if worth else unmoved
     return assemble(problem, candidate, placement, found, source=source)
+
+
+def _published(
+    profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None, spill: bool, source: str
+) -> Plan:
+    """Of the intervals whose tensors fit, that with the least exposed migration; all tensors have pages of
+    their own. If none fits, that with the shortest step.
+    """
+    problem = _problems(profile, budget, figures, fast_step_ns, spill)[0]
+    found = candidates(problem, variants=False)
+    none = np.zeros(len(problem.units), dtype=bool)
+
+    def literally(one: Candidate) -> tuple[bool, float, tuple[int, int]]:
+        fits = one.needed < problem.room
+        return (not fits, one.timeline.exposed_ns if fits else 0.0, one.order)
+
+    for one in sorted(found[1:], key=literally):
+        placement = place(problem, one.schedule, none)
+        if placement is not None:
+            return assemble(problem, one, placement, found, source=source)
+    still = place(problem, Schedule(frozenset(), [], []), ~none)  # nothing could be moved
+    assert still is not None  # noqa: S101 -- what is not in fast memory has room
+    return assemble(problem, found[0], still, found, source=source)
 
 
 def _placements(problem: Problem, found: list[Candidate]) -> list[tuple[Candidate, Placement]]:
@@ -159,8 +186,8 @@ def assemble(
     )
 
 
-def candidates(problem: Problem) -> list[Candidate]:
-    """Without migration; as published, by number of layers; variants of the best of those."""
+def candidates(problem: Problem, *, variants: bool = True) -> list[Candidate]:
+    """Without migration; as published, by number of layers; variants of the best of those, if wanted."""
     everything = len(intervals.layer_starts(problem.profile))
     found = [candidate(problem, "static", everything, [0], static(problem), 0)]
     if not len(problem.units):
@@ -174,6 +201,8 @@ def candidates(problem: Problem) -> list[Candidate]:
         one, guess = _by_interval(problem, tables, Rule(layers), guess)
         published.append((one, tables))
     found += [one for one, _ in published]
+    if not variants:
+        return found
     published.sort(key=lambda pair: pair[0].order)
     for best, tables in published[: tried // _LEAST]:
         guess = frozenset(u for u in best.schedule.fast if problem.units.variable[u])
@@ -315,7 +344,8 @@ def _predicted(
         share = 1 - timeline.step_ns / max(still.timeline.step_ns, 1e-9)
         why = (
             f"shortest predicted step of {len(found)} candidates, "
-            f"{share:.1%} shorter than without migration; exposed migration is clamped at zero"
+            f"{abs(share):.1%} {'shorter' if share >= 0 else 'longer'} than without migration; "
+            "exposed migration is clamped at zero"
         )
     return {
         "step_ns": round(timeline.step_ns),

@@ -47,7 +47,7 @@ struct line {
 };
 
 #define RECENT 1024 /* lines that are found without a search */
-#define AGAIN  64   /* and those that are found without their physical address */
+#define AGAIN  256  /* and those that are found without their physical address */
 
 struct cache {
 	struct line *lines; /* ways beside each other */
@@ -65,7 +65,7 @@ struct cpu {
 	struct {
 		uint64_t key, tag;
 		struct line *line;
-	} again[AGAIN];
+	} again[AGAIN]; /* whatever has a key has a line */
 	struct model_counters counters;
 } __attribute__((aligned(128)));
 
@@ -123,6 +123,7 @@ struct model *model_new(const struct model_config *config)
 		struct cache *cache = &m->caches[i];
 
 		m->cpus[i].cache = config->cache_shared ? &m->caches[0] : cache;
+		model_forget(m, (unsigned int)i);
 		atomic_flag_clear(&cache->lock);
 		cache->sets = sets;
 	}
@@ -480,7 +481,7 @@ bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 	struct cpu *c = &m->cpus[cpu];
 	struct line *l = c->again[key % AGAIN].line;
 
-	if (c->again[key % AGAIN].key != key || !l || l->tag != c->again[key % AGAIN].tag)
+	if (c->again[key % AGAIN].key != key || l->tag != c->again[key % AGAIN].tag)
 		return false;
 	use(c->cache, l, store);
 	c->counters.accesses++;
@@ -489,7 +490,7 @@ bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 
 void model_forget(struct model *m, unsigned int cpu)
 {
-	memset(m->cpus[cpu].again, 0, sizeof(m->cpus[cpu].again));
+	memset(m->cpus[cpu].again, 0xff, sizeof(m->cpus[cpu].again)); /* all bits set is no key */
 }
 
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,

@@ -58,8 +58,9 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 
 /*
  * A shortcut for accesses that follow each other in one line. Remember that the line at physical
- * `address`, which was accessed just now, goes by `key`; later model_again() is that access if it
- * returns true: the line is still in the cache. Forget the keys when they may mean other lines.
+ * `address`, which was accessed just now, goes by `key`, any number but the largest; later
+ * model_again() is that access if it returns true: the line is still in the cache. Forget the keys
+ * when they may mean other lines.
  */
 void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_t key);
 bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store);

@@ -39,7 +39,7 @@ EXPORT int qemu_plugin_version = API;
 
 #define QUANTUM	   2000	 /* instructions between looks at the others, at most, */
 #define LOOKS	   4	 /* and looks in a window */
-#define PENDING	   64	 /* instructions that are accounted for together */
+#define PENDING	   256	 /* instructions that are accounted for together */
 #define SHORTCUTS  4096	 /* accesses after which a virtual address is looked up again */
 #define HOLD_NS	   50000 /* of one sleep, */
 #define MOST_HOLDS 20	 /* and how many there may be before the guest goes on */
@@ -48,11 +48,14 @@ EXPORT int qemu_plugin_version = API;
 #define PIECE	   1e6	 /* real ns after which we note what dilation the host sustains */
 #define LATE_SHARE 0.004 /* of the time for which it may be behind */
 #define USER_HALF  (1ULL << 47)
+#define KINDS	   512
+#define COLD	   __attribute__((noinline))
 
 static struct model_config config;
 static struct model *model;
-static double window = 20000; /* ns */
-static double page_ns = 1500; /* of migrating a page */
+static unsigned int line_bits; /* of the cache's lines */
+static double window = 20000;  /* ns */
+static double page_ns = 1500;  /* of migrating a page */
 static char log_path[4096], clock_path[4096];
 
 static FILE *log_file;
@@ -69,6 +72,13 @@ static struct pace pace;	 /* its dilation is 0 if vCPUs are synchronised */
 static struct pace_demand demand;
 static pthread_mutex_t pace_lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* Loads and stores of a kind, as QEMU numbers them; no kind has the number ~0. */
+struct kind {
+	qemu_plugin_meminfo_t info;
+	uint8_t last; /* offset of the last byte */
+	bool store;
+};
+
 static struct vcpu {
 	atomic_bool present, busy;
 	uint32_t since;			/* instructions since it looked at the others */
@@ -82,6 +92,7 @@ static struct vcpu {
 	double piece_held;		/* real ns it was held since */
 	uint64_t held;			/* sleeps */
 	uint64_t pages[MODEL_NODES];	/* migrated to each node */
+	struct kind kinds[KINDS];	/* by place_of() */
 } __attribute__((aligned(128))) vcpus[MODEL_CPUS];
 static unsigned int vcpus_seen; /* the last one's number + 1 */
 
@@ -247,40 +258,85 @@ static void forget(unsigned int cpu)
 	vcpus[cpu].shortcuts = 0;
 }
 
-static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel)
+static uint64_t line_of(uint64_t address)
 {
-	struct vcpu *v = &vcpus[cpu];
-	struct qemu_plugin_hwaddr *hw;
-	unsigned int misses, size;
-	uint64_t physical;
-	bool store, whole;
+	return address >> line_bits;
+}
 
-	if (!active)
-		return;
-	store = qemu_plugin_mem_is_store(info);
-	size = 1U << qemu_plugin_mem_size_shift(info);
-	whole = (address & (config.cache_line - 1)) + size <= config.cache_line;
-	if (whole && model_again(model, cpu, address / config.cache_line, store)) {
-		if (++v->shortcuts >= SHORTCUTS)
-			forget(cpu);
-		if (observed >= 0 && address < USER_HALF && v->process == observed)
-			oracle_count(oracle, address, store, 0, 0);
-		return;
-	}
-	hw = qemu_plugin_get_hwaddr(info, address);
+/* Whether the oracle counts an access there. */
+static bool observes(const struct vcpu *v, uint64_t address)
+{
+	return observed >= 0 && address < USER_HALF && v->process == observed;
+}
+
+/* Where a kind is: loads and stores of one size differ in bit 16, and should not be in one place.
+ */
+static unsigned int place_of(qemu_plugin_meminfo_t info)
+{
+	return (info ^ info >> 8) % KINDS;
+}
+
+/* Returns what QEMU says of such an access, and remembers it. */
+static struct kind kind_of(struct vcpu *v, qemu_plugin_meminfo_t info)
+{
+	struct kind *kind = &v->kinds[place_of(info)];
+
+	kind->info = info;
+	kind->store = qemu_plugin_mem_is_store(info);
+	kind->last = (1U << qemu_plugin_mem_size_shift(info)) - 1;
+	return *kind;
+}
+
+/* An access to a line that is none of those accessed a moment ago. */
+static COLD void access_anew(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
+			     bool kernel)
+{
+	struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, address);
+	struct vcpu *v = &vcpus[cpu];
+	struct kind kind = kind_of(v, info);
+	unsigned int misses;
+	uint64_t physical;
+
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
 	execute(cpu);
 	physical = qemu_plugin_hwaddr_phys_addr(hw);
 	if (kernel && v->serial) /* an interrupt's misses do not wait for each other */
 		model_serial(model, cpu, false);
-	misses = model_access(model, cpu, physical, size, store);
-	if (whole)
-		model_remember(model, cpu, physical, address / config.cache_line);
+	misses = model_access(model, cpu, physical, kind.last + 1U, kind.store);
+	if (line_of(address) == line_of(address + kind.last))
+		model_remember(model, cpu, physical, line_of(address));
 	if (kernel && v->serial)
 		model_serial(model, cpu, true);
-	if (address < USER_HALF && observed >= 0 && v->process == observed)
-		oracle_count(oracle, address, store, misses, physical >= config.split);
+	if (observes(v, address))
+		oracle_count(oracle, address, kind.store, misses, physical >= config.split);
+}
+
+/* The shortcut was taken: what is to be done now and then. */
+static COLD void now_and_then(unsigned int cpu, uint64_t address, bool store)
+{
+	if (vcpus[cpu].shortcuts >= SHORTCUTS)
+		forget(cpu);
+	if (observes(&vcpus[cpu], address))
+		oracle_count(oracle, address, store, 0, 0);
+}
+
+/* Most of the model's cost in real time is here: a leaf, and few instructions. */
+static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel)
+{
+	struct vcpu *v = &vcpus[cpu];
+	struct kind kind = v->kinds[place_of(info)];
+	uint64_t line = line_of(address);
+
+	if (!active)
+		return;
+	if (kind.info != info || line != line_of(address + kind.last) ||
+	    !model_again(model, cpu, line, kind.store)) {
+		access_anew(cpu, info, address, kernel);
+		return;
+	}
+	if (++v->shortcuts >= SHORTCUTS || observed >= 0)
+		now_and_then(cpu, address, kind.store);
 }
 
 /* The kernel says something: what it loads from, after a marker, is what it says. */
@@ -532,6 +588,7 @@ static void on_vcpu(qemu_plugin_id_t id, unsigned int cpu)
 	vcpus[cpu].present = true;
 	vcpus[cpu].busy = true;
 	vcpus[cpu].process = -1;
+	memset(vcpus[cpu].kinds, 0xff, sizeof(vcpus[cpu].kinds));
 	if (vcpus_seen <= cpu)
 		vcpus_seen = cpu + 1;
 }
@@ -700,6 +757,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 			errno == EINVAL ? "these figures make no machine" : strerror(errno));
 		return -1;
 	}
+	line_bits = (unsigned int)__builtin_ctz(config.cache_line);
 	oracle = oracle_new();
 	if (!oracle) {
 		fprintf(stderr, "timing: %s\n", strerror(errno));

@@ -22,7 +22,10 @@ _FILES = (
     *("plugin.c", "model.c", "oracle.c", "pace.c"),
     *("model.h", "oracle.h", "pace.h", "markers.h", "qemu_plugin.h"),
 )
-_FLAGS = ("-std=gnu11", "-O3", "-flto", "-Wall", "-Wextra", "-fvisibility=hidden", "-shared", "-fPIC")
+_FLAGS = (
+    *("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-fno-plt"),
+    *("-Wall", "-Wextra"),
+)
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
 _APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 CLOCK_SIZE = 1 << 20  # bytes of the file behind the page of model clocks: ivshmem's smallest

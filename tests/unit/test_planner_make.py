@@ -201,6 +201,43 @@ def test_spilling_puts_as_much_of_scratch_into_fast_memory_as_there_is_room_for(
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9, 1.5]))
+def test_any_plan_by_the_published_rule_alone_is_sound(seed: int, share: float) -> None:
+    made = profile.parse(profiles.random_value(seed))
+    floor = at_the_floor(made, CHEAP).budget
+    try:
+        plan = make(made, int(share * floor), CHEAP, spill=True, published=True)
+    except BudgetError as e:
+        assert share * floor < e.floor <= floor
+    else:
+        assert check(made, plan) == []
+        rules = {one["rule"] for one in plan.predicted["candidates"]}
+        assert rules <= {"static", "as published"}
+        assert plan == make(made, int(share * floor), CHEAP, spill=True, published=True)
+
+
+def test_the_published_rule_migrates_whether_or_not_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for one of two; each interval's tensors fit."""
+    monkeypatch.setattr("sentinel.planner.make._WORTH", 0.99)
+    profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), written_then_read(2, 3)])
+    assert make(profile_, BIG + 4096, SIMPLE).moves == []
+    made = make(profile_, BIG + 4096, SIMPLE, published=True)
+    assert check(profile_, made) == []
+    assert (made.predicted["rule"], [move.to for move in made.moves]) == ("as published", [1, 0])
+    assert "shorter than without migration" in made.predicted["why"]
+
+
+def test_of_intervals_that_fit_the_published_rule_takes_that_which_exposes_least() -> None:
+    """One layer an interval: A and B in turn. All of the step: both at once, which do not fit."""
+    profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), written_then_read(2, 3)])
+    made = make(profile_, BIG + 4096, SIMPLE, published=True)
+    fitting = [one for one in made.predicted["candidates"][1:] if one["fits"]]
+    chosen = [one for one in fitting if one["interval_layers"] == made.interval_layers]
+    assert chosen and len(fitting) < len(made.predicted["candidates"][1:])
+    assert chosen[0]["exposed_ns"] == min(one["exposed_ns"] for one in fitting)
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]))
 def test_any_plan_with_spilling_is_sound(seed: int, share: float) -> None:
     made = profile.parse(profiles.random_value(seed))

@@ -180,7 +180,7 @@ BUDGETED = """\
 name: budgets
 models:
   - { name: resnet20 }
-placements: [fast-only, first-touch, sentinel]
+placements: [fast-only, first-touch, sentinel, published]
 fast_memory: [5%, 60%]
 preset: optane-6dimm
 steps: 2
@@ -210,9 +210,11 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
     outcome = lab.run(BUDGETED)
     budgets = [order.get("fast_memory") for order in lab.trained]
     small, large = (int(profiled.peak * share) for share in (0.05, 0.6))
-    assert budgets == [None, None, small, small, large, large, small, small, large, large]
-    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 4
-    assert listener.put_there == [order["plan"] for order in lab.trained[-4:]]
+    assert budgets == [None, None, *[small, small, large, large] * 3]
+    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 8
+    assert listener.put_there == [order["plan"] for order in lab.trained[-8:]]
+    rules = [files.read_plan(path).predicted["rule"] for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
+    assert len(rules) == 8 and rules.count("as published") >= 4
     assert asked == ["snapshot of resnet20"]  # once for all
     assert lab.made[0]["runtime"] is True
     assert outcome.failures == []
@@ -221,7 +223,7 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
 def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: Any) -> None:
+    def refused(*_: Any, **__: Any) -> None:
         raise BudgetError("the budget of 4 bytes is below the floor of 8: 4 for this and 4 for that", floor=8)
 
     profiled = Profiled(tmp_path, fake_profiles.resnet(seed=7), 7.6e6)
@@ -231,7 +233,7 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     monkeypatch.setattr(calibration, "told", lambda _: None)
     monkeypatch.setattr(counters, "check", lambda _: None)
     outcome = lab.run(BUDGETED)
-    assert (outcome.done, len(outcome.failures)) == (6, 2)
+    assert (outcome.done, len(outcome.failures)) == (6, 4)
     assert (
         "there is no plan for resnet20 batch 8, sentinel, 5%: the budget of 4" in outcome.failures[0].message
     )

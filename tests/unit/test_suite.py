@@ -178,13 +178,13 @@ def changed(old: str, new: str) -> str:
     [
         pytest.param(
             changed("cnn", "vgg"),
-            "4:13: models[0].name: input should be 'cnn', 'lstm' or 'resnet20' (got 'vgg')",
+            "4:13: models[0].name: input should be 'cnn', 'lstm', 'resnet20' or 'resnet56' (got 'vgg')",
             id="unknown model",
         ),
         pytest.param(
             changed("fast-only", "fastest"),
-            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch', 'interleave' "
-            "or 'sentinel' (got 'fastest')",
+            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch', 'interleave', "
+            "'sentinel' or 'published' (got 'fastest')",
             id="unknown placement",
         ),
         pytest.param(
