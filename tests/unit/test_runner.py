@@ -213,7 +213,8 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
     assert budgets == [None, None, *[small, small, large, large] * 3]
     assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 8
     assert listener.put_there == [order["plan"] for order in lab.trained[-8:]]
-    rules = [files.read_plan(path).predicted["rule"] for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
+    made = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
+    rules = [plan.predicted["rule"] for plan in made]
     assert len(rules) == 8 and rules.count("as published") >= 4
     assert asked == ["snapshot of resnet20"]  # once for all
     assert lab.made[0]["runtime"] is True
