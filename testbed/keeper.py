@@ -36,6 +36,7 @@ from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, SentinelError
 from testbed.common.run import which
+from testbed.timing import plugin
 
 _NIC = "hostnet0"  # libvirt's name for the first network interface
 _EVENT_REASONS = {  # libvirt's VIR_DOMAIN_EVENT_STOPPED_* -> our word
@@ -61,9 +62,12 @@ class Keeper:
         self._wake_r, self._wake_w = os.pipe()
 
     def artefacts(self) -> contextlib.AbstractContextManager[None]:
-        """Keeps the kernel and image in use from being pruned."""
+        """Keeps the kernel, image and plugin in use from being pruned."""
         cache = Cache(Path(self.order["cache"]))
-        entries = (cache.get(kind, key) for kind, key in self.order["uses"])
+        uses = list(self.order["uses"])
+        if self.order.get("plugin"):
+            uses.append((plugin.KIND, self.order["plugin"]))
+        entries = (cache.get(kind, key) for kind, key in uses)
         return cache.using(*(e for e in entries if e is not None))
 
     def start(self) -> dict[str, Any]:

@@ -322,6 +322,7 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
                     "runtime": str(runtime),
                     "restore": str(what.memory) if isinstance(what, Saved) else None,
                     "ssh_port": ssh_port,
+                    "plugin": placed.timing.library.parent.name if placed.timing else None,
                 },
             )
         vm = Vm(name, folder, _launch_keeper(folder))

@@ -15,9 +15,10 @@ import pytest
 from experiments import boot, job
 from testbed import calibration, machine, preset, processes, vm
 from testbed.calibration import Calibration
+from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError
-from testbed.timing import counters
+from testbed.timing import counters, plugin
 from testbed.vm import Vm
 
 PRESET = "optane-6dimm"
@@ -73,6 +74,11 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
     assert [line["marker"] for line in lines(guest)[-6:]] == [1, 3, 4, 3, 4, 2]
     reading = list(counters.steps(guest.counters_path))[-2]
     assert reading["read"][node] == pytest.approx(32 * MIB, rel=0.05)
+
+
+def test_the_plugin_in_use_is_not_pruned(guest: Vm) -> None:
+    key = files.read_json(guest.folder / "order.json")["plugin"]
+    assert [entry.key for entry in Cache().prune(kinds=(plugin.KIND,), keys=(key,)).busy] == [key]
 
 
 def evaluated(guest: Vm, mode: str) -> Calibration:
