@@ -91,7 +91,7 @@ class Cache:
             for marker in self.root.glob(f"*/*/{MARKER}")
             if not marker.parent.name.startswith(".") and marker.parent.parent.name != "scratch"
         ]
-        return sorted((e for e in found if e is not None), key=lambda e: e.last_used)
+        return sorted((e for e in found if e is not None), key=lambda e: (e.last_used, e.name))
 
     def build(
         self,

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runtime costs a training that has no plan: loaded and idle, beside stock TensorFlow.
+
+    python benchmarks/idle.py cnn lstm resnet20
+
+Both from a snapshot, in fast memory, in turn: instructions of a step and its time by the model's clock, as
+medians of all steps, and their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+from experiments import boot, job, prepared
+from experiments.suite import MODELS
+from testbed import machine, preset, snapshot, vm
+from testbed.common.cache import Cache
+from testbed.timing import counters
+
+NAME = "bench-idle"
+WARMUP = 2
+ORDER = {"placement": "fast-only", "steps": 6, "warmup": WARMUP}
+KINDS = ("stock", "loaded")
+FIGURES = {"instructions": ("M", 1e6), "ns": ("us", 1e3)}
+
+
+def steps(saved: vm.Saved) -> list[dict[str, Any]]:
+    """What the timing model counted in each step but the warm-up."""
+    with vm.running(NAME, saved) as guest, guest.shell() as shell:
+        job.release(shell, guest.watchdog(), ORDER, lambda _: None, per_step=guest.limits.step)
+        return list(counters.steps(guest.counters_path))[WARMUP:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--preset", default="optane-6dimm")
+    options = parser.parse_args()
+    cache = Cache()
+    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    for name in options.models:
+        saved, found = {}, dict[str, list[dict[str, Any]]]()
+        for kind in KINDS:
+            work = {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
+            if kind == "loaded":
+                work["runtime"] = True
+            entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+            saved[kind] = snapshot.load(entry, cache=cache).costing(made.boot.preset)
+        for _ in range(options.rounds):
+            for kind in KINDS:
+                found.setdefault(kind, []).extend(steps(saved[kind]))
+        for figure, (unit, scale) in FIGURES.items():
+            medians = {kind: statistics.median(step[figure] for step in found[kind]) for kind in KINDS}
+            text = "  ".join(f"{kind} {value / scale:.2f} {unit}" for kind, value in medians.items())
+            ratio = medians["loaded"] / medians["stock"]
+            print(f"{name:9} {figure:12} {text}  ratio {ratio:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
