@@ -34,6 +34,7 @@ def make(profile: Json) -> Json:
             continue
         key = {"op": names[t["op"]], "k": t["k"], "size": t["size"]}
         key["occurrence"] = profile["ops"]["occurrence"][t["op"]]
+        key["position"] = t["op"]
         if layers[t["birth"]] == layers[min(t["death"], ops) - 1]:
             short = [block for block in short if block[2] > t["birth"]]
             offset = _first_fit(short, t["size"])

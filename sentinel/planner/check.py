@@ -107,6 +107,8 @@ class _Step:
                 yield f"tensors[{place}]: is there twice"
             elif self.profile.tensors.thread[i]:
                 yield f"tensors[{place}]: was allocated by another thread, and has no key"
+            elif tensor.position is not None and tensor.position != self.birth[i]:
+                yield f"tensors[{place}]: its operation is not at {tensor.position}"
             elif self._outlives(i):
                 yield f"tensors[{place}]: may outlive the step, and the next one would find it there"
             elif tensor.pool == "short":

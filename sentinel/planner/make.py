@@ -295,6 +295,10 @@ def _placed(problem: Problem, placement: Placement, start: Ints) -> list[Placed]
     own = np.flatnonzero(units.of >= 0)
     own = own[placement.own[units.of[own]]]
     slow[own] = [unit not in fast for unit in units.of[own].tolist()]
+    u = profile.uses
+    waits = np.zeros(len(profile.ops), dtype=bool)  # for what was made in the step
+    made = t.birth[u.tensor]
+    waits[u.position[(u.reads > 0) & (made >= 0) & (made < u.position)]] = True
     placed = []
     sizes, ops, ks = t.size.tolist(), t.op.tolist(), t.k.tolist()
     occurrence = profile.ops.occurrence.tolist()
@@ -313,6 +317,7 @@ def _placed(problem: Problem, placement: Placement, start: Ints) -> list[Placed]
                 offset=None if classes[i] == VARIABLES else offset,
                 node=0 if classes[i] == SHORT else node,
                 name=t.name[i] if op < 0 else None,
+                position=op if op >= 0 and waits[op] else None,
             )
         )
     return placed

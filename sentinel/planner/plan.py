@@ -14,7 +14,11 @@ POOLS = ("short", "long")
 
 
 class Placed(NamedTuple):
-    """A tensor of the plan. Those from before the step have `name` and no `op`, variables no `offset`."""
+    """A tensor of the plan. Those from before the step have `name` and no `op`, variables no `offset`.
+
+    `position` is its operation's, by which the runtime knows how far a step has come; None if that does not
+    wait for others, so that it may begin at any time.
+    """
 
     op: str | None
     occurrence: int
@@ -24,6 +28,7 @@ class Placed(NamedTuple):
     offset: int | None
     node: int
     name: str | None
+    position: int | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -124,6 +129,7 @@ def _tensor(t: Placed) -> dict[str, Any]:
         known: dict[str, Any] = {"name": t.name, "size": t.size}
     else:
         known = {"op": t.op, "occurrence": t.occurrence, "k": t.k, "size": t.size}
+        known["position"] = t.position
     known.update(pool=t.pool, offset=t.offset)
     return known if t.pool == "short" else {**known, "node": t.node}
 
@@ -140,6 +146,7 @@ def _placed(fields: Fields) -> Placed:
         offset=None if before and fields.get("offset") is None else fields.integer("offset"),
         node=0 if pool == "short" else fields.integer("node", most=1),
         name=fields.text("name") if before else None,
+        position=None if before or fields.get("position") is None else fields.integer("position"),
     )
 
 

@@ -27,7 +27,7 @@ PlannedTensor tensor(const Value &v, const Plan &plan)
 {
 	PlannedTensor t;
 
-	v.only({"op", "name", "occurrence", "k", "size", "pool", "offset", "node"});
+	v.only({"op", "name", "occurrence", "k", "size", "position", "pool", "offset", "node"});
 	t.named = v.has("name");
 	if (t.named && v.has("op") && !v["op"].null())
 		v.fail("has both an 'op' and a 'name'");
@@ -48,6 +48,8 @@ PlannedTensor tensor(const Value &v, const Plan &plan)
 			v["offset"].fail("must be null for what lives from before the step");
 		return t;
 	}
+	if (!v["position"].null())
+		t.position = int(v["position"].integer(0, plan.ops - 1));
 	t.offset = size_t(v["offset"].integer(0, kMost));
 	if (t.short_lived && t.node != kFast)
 		v["node"].fail("must be 0 for what is short-lived");

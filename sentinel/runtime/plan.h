@@ -23,6 +23,7 @@ struct PlannedTensor {
 	bool short_lived; /* in the reserved pool, else in the arena */
 	size_t offset;
 	int node;
+	int position = -1;  /* of the operation; -1 if it waits for nothing made in the step */
 	bool moves = false; /* it is named, and there are moves of it */
 };
 

