@@ -140,13 +140,13 @@ def load(path: Path) -> Plan:
         raise document.error(
             ("warmup",), "a budget of fast memory holds from the end of the warm-up on: 1 or more"
         )
-    for i, placement in enumerate(suite.placements):
-        if placement in PLANNED and not suite.fast_memory:
-            message = f"{placement} needs `fast_memory`, such as [20%, 40%]"
-            raise document.error(("placements", i), message)
-        if placement in PLANNED and suite.preset is None:
-            message = f"{placement} needs a `preset`: plans are made for what memory costs"
-            raise document.error(("placements", i), message)
+    planned = next((placement for placement in suite.placements if placement in PLANNED), None)
+    if planned is not None:
+        at = ("placements", suite.placements.index(planned))
+        if not suite.fast_memory:
+            raise document.error(at, f"{planned} needs `fast_memory`, such as [20%, 40%]")
+        if suite.preset is None:
+            raise document.error(at, f"{planned} needs a `preset`: plans are made for what memory costs")
     lists = (("models", models), ("placements", suite.placements), ("fast_memory", suite.fast_memory))
     for field, values in lists:
         for i, value in enumerate(values):

@@ -35,7 +35,7 @@ Examples:
     "--fast-step-ns", type=click.FloatRange(min=1), help="A step with everything in fast memory, if known."
 )
 @click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
-@click.option("--published", is_flag=True, help="Only the published rule, with its best interval.")
+@click.option("--published", is_flag=True, help="The published rule alone, whether or not its moves pay.")
 @click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
 @output.json_option
 def plan(

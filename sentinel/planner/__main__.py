@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="of the machine")
     parser.add_argument("--fast-step-ns", type=float, help="a step with everything in fast memory, if known")
     parser.add_argument("--spill", action="store_true", help="below the floor, plan short-lived tensors too")
-    parser.add_argument("--published", action="store_true", help="the published rule with its best interval")
+    parser.add_argument("--published", action="store_true", help="the published rule alone")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
     options = parser.parse_args(arguments)
     try:

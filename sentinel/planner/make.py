@@ -33,7 +33,7 @@ from .tables import Positions, Tables
 from .visits import Visits, visits
 
 if TYPE_CHECKING:
-    from .fields import Ints
+    from .fields import Bools, Ints
 
 BY = "sentinel planner 1"
 # So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time
@@ -295,10 +295,7 @@ def _placed(problem: Problem, placement: Placement, start: Ints) -> list[Placed]
     own = np.flatnonzero(units.of >= 0)
     own = own[placement.own[units.of[own]]]
     slow[own] = [unit not in fast for unit in units.of[own].tolist()]
-    u = profile.uses
-    waits = np.zeros(len(profile.ops), dtype=bool)  # for what was made in the step
-    made = t.birth[u.tensor]
-    waits[u.position[(u.reads > 0) & (made >= 0) & (made < u.position)]] = True
+    waits = _waits(profile)
     placed = []
     sizes, ops, ks = t.size.tolist(), t.op.tolist(), t.k.tolist()
     occurrence = profile.ops.occurrence.tolist()
@@ -321,6 +318,14 @@ def _placed(problem: Problem, placement: Placement, start: Ints) -> list[Placed]
             )
         )
     return placed
+
+
+def _waits(profile: Profile) -> Bools:
+    """Of each operation whether it waits for others: it reads what one of them made in the step."""
+    u, waits = profile.uses, np.zeros(len(profile.ops), dtype=bool)
+    made = profile.tensors.birth[u.tensor]
+    waits[u.position[(u.reads > 0) & (made >= 0) & (made < u.position)]] = True
+    return waits
 
 
 def _moves(problem: Problem, made: Schedule, start: Ints) -> list[Move]:

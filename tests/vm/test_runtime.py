@@ -281,7 +281,7 @@ def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: st
     assert (total["unplanned"], total["busy"]) == (0, 0)
     assert total["promoted"] > 1 << 20
     assert total["demoted"] > 1 << 20
-    # A page that is given back while it is moved cannot be: the kernel calls it busy.
+    # Nine pages once, on a very busy host: not known why, maybe they were given back meanwhile.
     assert total["failed"] <= (total["promoted"] + total["demoted"]) / 100
     pools = stats["pools"]
     wanted = json.loads(trainer.run(f"cat {plan}"))["tensors"]
