@@ -27,33 +27,50 @@ size_t machine_memory()
 	return size_t(sysconf(_SC_PHYS_PAGES)) * kPage;
 }
 
+/* One system call for these pages: 0, or errno. A `node` below 0: only say where they are. */
+static int ask(std::vector<void *> &pages, int node, std::vector<int> &status)
+{
+	std::vector<int> nodes(pages.size(), node);
+
+	status.assign(pages.size(), -EAGAIN);
+	long rc = syscall(SYS_move_pages, 0, pages.size(), pages.data(),
+			  node < 0 ? nullptr : nodes.data(), status.data(), MPOL_MF_MOVE);
+	return rc < 0 ? errno : 0;
+}
+
+/* EFAULT is the zero page, which was read only. */
+static bool is_absent(int status)
+{
+	return status == -ENOENT || status == -EFAULT;
+}
+
 Moved move_pages(char *start, size_t size, int node, size_t batch)
 {
 	std::vector<void *> pages;
-	std::vector<int> nodes(batch, node), status(batch);
+	std::vector<int> status;
 	Moved sum;
 
 	for (size_t done = 0; done < size; done += pages.size() * kPage) {
-		size_t count = std::min(batch, (size - done) / kPage);
-		pages.resize(count);
-		for (size_t i = 0; i < count; i++)
+		pages.resize(std::min(batch, (size - done) / kPage));
+		for (size_t i = 0; i < pages.size(); i++)
 			pages[i] = start + done + i * kPage;
-		std::fill(status.begin(), status.end(), -EAGAIN);
-		long rc = syscall(SYS_move_pages, 0, count, pages.data(), nodes.data(),
-				  status.data(), MPOL_MF_MOVE);
-		if (rc < 0)
-			sum.error = errno;
-		for (size_t i = 0; i < count; i++) {
+		int error = ask(pages, node, status);
+		auto settled = [node](int s) { return s == node || is_absent(s); };
+		/*
+		 * The kernel stops at the first page that cannot be moved, such as one that another
+		 * thread is giving back, and says nothing of its neighbours that it has moved.
+		 */
+		if (!error && !std::all_of(status.begin(), status.end(), settled))
+			error = ask(pages, -1, status);
+		if (error)
+			sum.error = error;
+		for (int s : status) {
 			/* A call that fails as a whole says nothing of single pages. */
-			if (rc < 0)
-				sum.failed += kPage;
-			else if (status[i] == node)
-				sum.moved += kPage;
-			else if (status[i] == -ENOENT || status[i] == -EFAULT)
-				sum.absent +=
-					kPage; /* EFAULT is the zero page, which was read only */
-			else
-				sum.failed += kPage;
+			size_t &kind = error	      ? sum.failed
+				       : s == node    ? sum.moved
+				       : is_absent(s) ? sum.absent
+						      : sum.failed;
+			kind += kPage;
 		}
 	}
 	return sum;

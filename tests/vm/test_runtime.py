@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,18 @@ def test_two_profiles_have_the_same_tensors(profiles: tuple[Json, Json]) -> None
     assert max(keys(first).values()) == 1
 
 
+def test_pages_that_are_given_back_while_they_move_are_no_failures(guest: Vm, tmp_path: Path) -> None:
+    program, here = tmp_path / "given-back", Path(__file__).parent
+    flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", f"-I{build.SOURCES}"]
+    sources = [here / "given_back.cc", build.SOURCES / "memory.cc"]
+    subprocess.run(["g++", *flags, *sources, "-o", program], check=True)
+    with guest.shell() as shell:
+        shell.put(program, "/root/given-back")
+        moved, absent, failed = map(int, shell.run("/root/given-back", timeout=300).out.split())
+    assert min(moved, absent) > 100  # both do happen
+    assert failed == 0
+
+
 def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: str) -> None:
     said = trainer(plans=[plan])
     assert said["errors"] == []
@@ -281,8 +294,7 @@ def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: st
     assert (total["unplanned"], total["busy"]) == (0, 0)
     assert total["promoted"] > 1 << 20
     assert total["demoted"] > 1 << 20
-    # Nine pages once, on a very busy host: not known why, maybe they were given back meanwhile.
-    assert total["failed"] <= (total["promoted"] + total["demoted"]) / 100
+    assert total["failed"] == 0
     pools = stats["pools"]
     wanted = json.loads(trainer.run(f"cat {plan}"))["tensors"]
     assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in wanted)
