@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread gives pages back again and again while another moves them: a move may find a page
- * gone, but no page may stay where it was. Prints the pages that were moved, were absent, and
- * failed two times.
+ * One thread gives pages back while another moves them, sooner or later in the move. Prints how
+ * many pages moved, were absent, and failed.
  */
 #include "memory.h"
 
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <thread>
 
 using namespace sentinel;
+using Clock = std::chrono::steady_clock;
 
 static void run_on(int cpu)
 {
@@ -26,32 +27,35 @@ static void run_on(int cpu)
 
 int main()
 {
-	constexpr int kMoves = 600;
+	constexpr int kRounds = 300;
 	Mapping memory(64 * kPage);
-	std::atomic<bool> stop{false};
+	std::atomic<int> begun{0}, done{0};
 	Moved sum;
 
 	memory.prefer(0, memory.size(), kFast);
-	std::thread user([&] {
+	std::thread other([&] {
 		run_on(0);
-		while (!stop) {
-			memset(memory.base(), 1, memory.size());
-			for (int i = 0; i < 20; i++)
+		for (int round = 1; round <= kRounds; round++) {
+			while (begun < round)
 				sched_yield();
+			auto until = Clock::now() + std::chrono::microseconds(round % 64 * 60);
+			while (Clock::now() < until)
+				;
 			memory.give_back(0, memory.size());
+			done = round;
 		}
 	});
 	run_on(1);
-	for (int i = 0; i < kMoves; i++) {
-		Moved moved = move_pages(memory.base(), memory.size(), i % 2);
-
-		if (moved.failed)
-			moved = move_pages(memory.base(), memory.size(), i % 2);
+	for (int round = 1; round <= kRounds; round++) {
+		memset(memory.base(), 1, memory.size());
+		begun = round;
+		Moved moved = move_pages(memory.base(), memory.size(), kSlow);
 		sum.moved += moved.moved;
 		sum.absent += moved.absent;
 		sum.failed += moved.failed;
+		while (done < round)
+			sched_yield();
 	}
-	stop = true;
-	user.join();
+	other.join();
 	printf("%zu %zu %zu\n", sum.moved / kPage, sum.absent / kPage, sum.failed / kPage);
 }
