@@ -79,7 +79,7 @@ class Estimate:
     @property
     def fraction(self) -> float:
         """The share of the work that is done, 0 to 1."""
-        done = self._repeats * self._per_repeat + self._steps
+        done = self._repeats * self._per_repeat + min(self._steps, self._per_repeat)
         return min(1.0, done / self._total) if self._total else 1.0
 
     def left(self) -> str:
@@ -205,7 +205,9 @@ class _Session:
                     f"the training process wrote what is no step: {e.errors()[0]['msg']}"
                 ) from None
             estimate.step_done()
-            say(f"step {len(steps)}/{self._plan.suite.warmup + self._plan.suite.steps}")
+            measured = sum(not step.warmup for step in steps)
+            # How many steps are not measured the guest decides: a plan's trial takes some
+            say(f"step {measured}/{self._plan.suite.steps}" if measured else f"warm-up step {len(steps)}")
 
         def say(what: str) -> None:
             place = f"{cell.label}, repeat {number + 1}/{self._plan.suite.repeats}, {what}"

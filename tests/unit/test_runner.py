@@ -21,7 +21,7 @@ from results.runs import Run
 from sentinel.planner import files
 from sentinel.planner.errors import BudgetError
 from testbed import accel, calibration, snapshot, vm
-from testbed.common import errors
+from testbed.common import errors, progress
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import (
     BuildError,
@@ -100,6 +100,7 @@ class Lab:
             int, BaseException
         ] = {}  # number of the training -> what comes instead of the last step
         self.no_snapshot: BaseException | None = None
+        self.trial = 0  # steps that are not measured, beside those of the order
 
     def plan(self, text: str = SUITE) -> Plan:
         path = self.folder / "suite.yaml"
@@ -145,11 +146,12 @@ class Lab:
     ) -> None:
         number = len(self.trained)
         self.trained.append(order)
-        total = order["warmup"] + order["steps"]
+        warmup = order["warmup"] + self.trial
+        total = warmup + order["steps"]
         for i in range(total):
             if i == total - 1 and number in self.troubles:
                 raise self.troubles[number]
-            on_step(record(i))
+            on_step({**record(i), "warmup": i < warmup})
 
 
 @pytest.fixture
@@ -249,6 +251,22 @@ def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
     assert {(order["steps"], order["warmup"]) for order in lab.trained} == {(2, 1)}
     assert [work["model"]["name"] for work in lab.made] == ["cnn", "resnet20"]  # one snapshot a model
     assert lab.ended == 12
+
+
+def test_steps_that_are_not_measured_are_told_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress.Step, "update", lambda _, fraction=None, text="": told.append(text))
+    lab.trial = 2
+    lab.run()
+    steps = [text.split(", ")[-2] for text in told if text.startswith("cnn batch 8, fast-only, repeat 1/3, ")]
+    assert steps == [
+        "restoring",
+        "warm-up step 1",
+        "warm-up step 2",
+        "warm-up step 3",
+        "step 1/2",
+        "step 2/2",
+    ]
 
 
 def test_a_repeat_holds_its_steps_console_and_provenance(lab: Lab) -> None:
@@ -421,6 +439,9 @@ def test_an_estimate_counts_steps_and_leaves_out_what_is_between_repeats() -> No
     estimate.begin()
     now[0] += 500
     assert estimate.left() == "about 9 min left"
+    for _ in range(20):  # a repeat may have more steps than were counted on, and is one repeat even so
+        estimate.step_done()
+    assert estimate.fraction == 0.75
     estimate.repeats_over(5)
     assert estimate.fraction == 1.0
     assert estimate.left() == "about 0 s left"
