@@ -22,8 +22,7 @@ scaled by one factor so that the prediction of that is right. What is predicted 
 and what is lost in slow memory, which is nearer to the measured than the profiled step less what is saved.
 
 Computing and memory add up, as in the timing model (docs/timing.md); where they overlap on real hardware this
-overstates gains. Copies of the helpers take a few percent of a node's bandwidth; that they slow computing
-down by as much is left out.
+overstates gains. What copies of the helpers take of slow memory's time is in `replay.crowding`.
 """
 
 from __future__ import annotations
@@ -49,13 +48,14 @@ class Costs:
 
     `slot` is each operation's time with everything in slow memory, until the next begins; `lead` what the
     step has beside; `memory` the part of `slot` that is slow memory's by the estimate; `gain` is for each
-    use what fast memory saves.
+    use what fast memory saves, and `saved` the sum for each operation.
     """
 
     slot: Floats
     lead: float
     memory: Floats
     gain: Floats
+    saved: Floats
 
     @property
     def slow_ns(self) -> float:
@@ -66,6 +66,11 @@ class Costs:
     def fast_ns(self) -> float:
         """The step with everything in fast memory."""
         return self.slow_ns - float(self.gain.sum())
+
+    def at_slow(self, slot: Floats) -> Floats:
+        """The part of each operation that is slow memory's, if it takes only `slot` ns under a plan."""
+        less = np.divide(self.slot - slot, self.saved, out=np.zeros(len(slot)), where=self.saved > 0)
+        return self.memory * np.clip(1 - less, 0.0, 1.0)
 
 
 def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
@@ -95,7 +100,7 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
         rest = rest if rest.any() else np.ones(n)
         rest = rest / rest.sum() * max(0.0, fast_step_ns - lead)
     memory = np.minimum(np.bincount(u.position, weights=slow, minlength=n), rest + saved)
-    return Costs(slot=rest + saved, lead=lead, memory=memory, gain=gain)
+    return Costs(slot=rest + saved, lead=lead, memory=memory, gain=gain, saved=saved)
 
 
 def traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ import numpy as np
 from .classify import LONG, VARIABLES
 from .layout import HEAT, Layout, Order, layout
 from .problem import Problem
-from .replay import Timeline, in_fast_memory, replay
+from .replay import Timeline, crowding, in_fast_memory, replay
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -71,14 +71,15 @@ def place(problem: Problem, made: Schedule, shared: Bools, first: Order = HEAT) 
     keep[[move.unit for move in made.moves]] = False
     renewed = np.flatnonzero(own & ~keep & ~units.variable & (units.share > 0))
     new = new_pages(problem.figures, units.size[renewed], np.where(born_fast[renewed], 0, 1))
-    slot = problem.slot - saved + np.bincount(units.birth[renewed], weights=new, minlength=n)
-    return Placement(made, own, keep, fixed, _carried_out(problem, made, slot), moved_bytes(problem, made))
+    extra = np.bincount(units.birth[renewed], weights=new, minlength=n)
+    timeline = _carried_out(problem, made, problem.slot - saved, extra)
+    return Placement(made, own, keep, fixed, timeline, moved_bytes(problem, made))
 
 
 def predict(problem: Problem, made: Schedule) -> Timeline:
     """The step of a schedule before anything has an address: as if every unit had its own pages."""
     saved = _saved(problem, made, np.ones(len(problem.units), dtype=bool))
-    return _carried_out(problem, made, problem.slot - saved)
+    return _carried_out(problem, made, problem.slot - saved, np.zeros(len(problem.slot)))
 
 
 def moved_bytes(problem: Problem, made: Schedule) -> int:
@@ -104,8 +105,11 @@ def _saved(problem: Problem, made: Schedule, chosen: Bools) -> Floats:
     return np.bincount(problem.use_position, weights=gain, minlength=len(problem.slot)).astype(np.float64)
 
 
-def _carried_out(problem: Problem, made: Schedule, slot: Floats) -> Timeline:
+def _carried_out(problem: Problem, made: Schedule, slot: Floats, extra: Floats) -> Timeline:
+    """The step, if operations take `slot` ns for themselves and their tensors, and `extra` beside."""
     times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
+    at_slow = problem.costs.at_slow(slot)
+    slot = slot + extra + crowding(at_slow, slot, made.moves, problem.units.size, problem.figures)
     return replay(slot, problem.costs.lead, made.moves, times, made.waits, problem.figures)
 
 

@@ -54,6 +54,30 @@ def in_fast_memory(unit: Ints, position: Ints, born_fast: Bools, moves: Sequence
     return fast
 
 
+def crowding(
+    at_slow: Floats, slot: Floats, moves: Sequence[UnitMove], size: Ints, figures: Figures
+) -> Floats:
+    """The ns that each operation loses to the copies of the moves that begin with it.
+
+    A copy takes its turns at slow memory, to write what is demoted or to read what is promoted. Computing
+    loses that time in so far as it is at slow memory too: by the share that `at_slow` has of `slot` (ns by
+    operation) between the move's ends. `size` is of units, in bytes. What copies take of fast memory is left
+    out: it is faster, and most computing is there.
+    """
+    n, slow = len(slot), figures.nodes[1]
+    if not moves:
+        return np.zeros(n)
+    unit, at, to, before = np.array(moves, dtype=np.int64).T
+    begin = np.clip(at, 0, n - 1)
+    end = np.clip(before, begin + 1, n)
+    busy, clock = (np.concatenate(([0.0], np.cumsum(each))) for each in (at_slow, slot))
+    span = clock[end] - clock[begin]
+    share = np.divide(busy[end] - busy[begin], span, out=np.zeros(len(unit)), where=span > 0)
+    turns = size[unit] / np.where(to == 1, slow.write_bandwidth, slow.read_bandwidth)
+    lost: Floats = np.bincount(begin, weights=turns * share, minlength=n)
+    return lost
+
+
 def replay(
     slot: Floats,
     lead: float,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sentinel.planner import profile
 from sentinel.planner.cost import costs
 from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.replay import replay
+from sentinel.planner.replay import crowding, replay
 from sentinel.planner.schedule import UnitMove
 from tests.fakes import profiles
 
@@ -43,6 +44,37 @@ def test_a_use_saves_what_its_bytes_do() -> None:
     assert gains(made) == [SIZE * 8.0, SIZE * 3.0]
     assert costs(made, FIGURES).slow_ns == 2e6
     assert costs(made, FIGURES).fast_ns == 2e6 - SIZE * 11
+
+
+def test_what_is_slow_memorys_shrinks_with_what_is_saved() -> None:
+    made = profiles.small(
+        [0, 0],
+        [10**6] * 2,
+        [{"size": SIZE, "birth": 0, "death": 2, "uses": [[0, 0, 1], [1, 1, 0]], "reads": 2, "writes": 2}],
+    )
+    cost = costs(made, FIGURES)
+    assert cost.saved.tolist() == [SIZE * 8.0, SIZE * 3.0]
+    assert cost.at_slow(cost.slot).tolist() == [SIZE * 10.0, SIZE * 4.0]
+    assert cost.at_slow(cost.slot - cost.saved / 2).tolist() == [SIZE * 5.0, SIZE * 2.0]
+    assert cost.at_slow(cost.slot - cost.saved).tolist() == [0.0, 0.0]
+
+
+def test_copies_take_slow_memorys_time_from_who_is_there() -> None:
+    """A byte that is demoted takes 10 ns of it, one that is promoted 4; operations of 100 ns."""
+    slot, at_slow = np.full(4, 100.0), np.array([100.0, 50.0, 0.0, 20.0])
+    size = np.array([8, 16])
+
+    def lost(*moves: tuple[int, int, int, int]) -> list[float]:
+        found = crowding(at_slow, slot, [UnitMove(*move) for move in moves], size, FIGURES)
+        return found.tolist()  # type: ignore[no-any-return]
+
+    assert lost() == [0.0] * 4
+    assert lost((0, 0, 1, 1)) == [80.0, 0.0, 0.0, 0.0]  # beside one that is there all the time
+    assert lost((0, 2, 1, 3)) == [0.0] * 4  # beside one that is not
+    assert lost((1, 1, 0, 3)) == [0.0, 64 * 0.25, 0.0, 0.0]
+    assert lost((1, 0, 1, 2), (0, 0, 1, 4)) == [160 * 0.75 + 80 * 0.425, 0.0, 0.0, 0.0]
+    assert lost((0, -1, 0, 1), (0, 3, 1, 4)) == [32.0, 0.0, 0.0, 16.0]  # from the step before; to its end
+    assert crowding(np.zeros(1), np.zeros(1), [UnitMove(0, 0, 1, 1)], size, FIGURES).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(("reads", "passes"), [(0, 0.0), (1, 0.25), (4, 1.0), (12, 3.0)])
@@ -129,8 +161,6 @@ def times(
     """Four operations of 10 ns; moves are (at, to, before, ns)."""
     given = [UnitMove(i, at, to, before) for i, (at, to, before, _) in enumerate(moves)]
     figures = dataclasses.replace(FIGURES, helpers=helpers)
-    import numpy as np
-
     found = replay(np.full(4, 10.0), 5.0, given, [ns for *_, ns in moves], waits, figures)
     return found.begin.tolist(), found.exposed, found.spans, found.late
 
