@@ -22,7 +22,7 @@ scaled by one factor so that the prediction of that is right. What is predicted 
 and what is lost in slow memory, which is nearer to the measured than the profiled step less what is saved.
 
 Computing and memory add up, as in the timing model (docs/timing.md); where they overlap on real hardware this
-overstates gains. What copies of the helpers take of slow memory's time is in `replay.crowding`.
+overstates gains. What copies of the helpers take of slow memory's time is in `replay.contention`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Costs:
     def at_slow(self, slot: Floats) -> Floats:
         """The part of each operation that is slow memory's, if it takes only `slot` ns under a plan."""
         less = np.divide(self.slot - slot, self.saved, out=np.zeros(len(slot)), where=self.saved > 0)
-        return self.memory * np.clip(1 - less, 0.0, 1.0)
+        left: Floats = self.memory * np.clip(1 - less, 0.0, 1.0)
+        return left
 
 
 def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
@@ -94,7 +95,7 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
         for node in (0, 1)
     )
     gain: Floats = slow - fast
-    saved = np.bincount(u.position, weights=gain, minlength=n)
+    saved = np.bincount(u.position, weights=gain, minlength=n).astype(np.float64)
     rest = np.maximum(slot - saved, 0.0)
     if fast_step_ns is not None:
         rest = rest if rest.any() else np.ones(n)

@@ -19,7 +19,7 @@ from .intervals import layer_starts
 from .placement import new_pages
 from .plan import Placed, Plan
 from .profile import Profile
-from .replay import Timeline, crowding, in_fast_memory, replay
+from .replay import Timeline, contention, in_fast_memory, replay
 from .schedule import UnitMove
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def course(profile: Profile, plan: Plan) -> Course:
     gain = np.where(fast, cost.gain[which] * held.share[row], 0.0)
     size = np.array([*(group.size for group in plan.groups), *(_whole(profile, x) for x in plan.tensors)])
     slot = cost.slot - np.bincount(u.position[which], weights=gain, minlength=n)
-    lost = crowding(cost.at_slow(slot), slot, moves, size, figures)
+    lost = contention(cost.at_slow(slot), slot, moves, size, figures)
     slot = slot + _renewed(profile, plan, held, figures) + lost
     times = [int(size[m.unit]) // profile.page * figures.move_ns(m.to, profile.page) for m in moves]
     timeline = replay(slot, cost.lead, moves, times, plan.waits, figures)

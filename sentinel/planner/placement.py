@@ -16,7 +16,7 @@ import numpy as np
 from .classify import LONG, VARIABLES
 from .layout import HEAT, Layout, Order, layout
 from .problem import Problem
-from .replay import Timeline, crowding, in_fast_memory, replay
+from .replay import Timeline, contention, in_fast_memory, replay
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def place(problem: Problem, made: Schedule, shared: Bools, first: Order = HEAT) 
     keep[[move.unit for move in made.moves]] = False
     renewed = np.flatnonzero(own & ~keep & ~units.variable & (units.share > 0))
     new = new_pages(problem.figures, units.size[renewed], np.where(born_fast[renewed], 0, 1))
-    extra = np.bincount(units.birth[renewed], weights=new, minlength=n)
+    extra = np.bincount(units.birth[renewed], weights=new, minlength=n).astype(np.float64)
     timeline = _carried_out(problem, made, problem.slot - saved, extra)
     return Placement(made, own, keep, fixed, timeline, moved_bytes(problem, made))
 
@@ -109,7 +109,7 @@ def _carried_out(problem: Problem, made: Schedule, slot: Floats, extra: Floats) 
     """The step, if operations take `slot` ns for themselves and their tensors, and `extra` beside."""
     times = [float(problem.move_ns[move.to][move.unit]) for move in made.moves]
     at_slow = problem.costs.at_slow(slot)
-    slot = slot + extra + crowding(at_slow, slot, made.moves, problem.units.size, problem.figures)
+    slot = slot + extra + contention(at_slow, slot, made.moves, problem.units.size, problem.figures)
     return replay(slot, problem.costs.lead, made.moves, times, made.waits, problem.figures)
 
 

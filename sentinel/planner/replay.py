@@ -54,7 +54,7 @@ def in_fast_memory(unit: Ints, position: Ints, born_fast: Bools, moves: Sequence
     return fast
 
 
-def crowding(
+def contention(
     at_slow: Floats, slot: Floats, moves: Sequence[UnitMove], size: Ints, figures: Figures
 ) -> Floats:
     """The ns that each operation loses to the copies of the moves that begin with it.
@@ -74,8 +74,7 @@ def crowding(
     span = clock[end] - clock[begin]
     share = np.divide(busy[end] - busy[begin], span, out=np.zeros(len(unit)), where=span > 0)
     turns = size[unit] / np.where(to == 1, slow.write_bandwidth, slow.read_bandwidth)
-    lost: Floats = np.bincount(begin, weights=turns * share, minlength=n)
-    return lost
+    return np.bincount(begin, weights=turns * share, minlength=n).astype(np.float64)
 
 
 def replay(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentinel.planner import profile
 from sentinel.planner.cost import costs
 from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.replay import crowding, replay
+from sentinel.planner.replay import contention, replay
 from sentinel.planner.schedule import UnitMove
 from tests.fakes import profiles
 
@@ -65,7 +65,7 @@ def test_copies_take_slow_memorys_time_from_who_is_there() -> None:
     size = np.array([8, 16])
 
     def lost(*moves: tuple[int, int, int, int]) -> list[float]:
-        found = crowding(at_slow, slot, [UnitMove(*move) for move in moves], size, FIGURES)
+        found = contention(at_slow, slot, [UnitMove(*move) for move in moves], size, FIGURES)
         return found.tolist()  # type: ignore[no-any-return]
 
     assert lost() == [0.0] * 4
@@ -74,7 +74,7 @@ def test_copies_take_slow_memorys_time_from_who_is_there() -> None:
     assert lost((1, 1, 0, 3)) == [0.0, 64 * 0.25, 0.0, 0.0]
     assert lost((1, 0, 1, 2), (0, 0, 1, 4)) == [160 * 0.75 + 80 * 0.425, 0.0, 0.0, 0.0]
     assert lost((0, -1, 0, 1), (0, 3, 1, 4)) == [32.0, 0.0, 0.0, 16.0]  # from the step before; to its end
-    assert crowding(np.zeros(1), np.zeros(1), [UnitMove(0, 0, 1, 1)], size, FIGURES).tolist() == [0.0]
+    assert contention(np.zeros(1), np.zeros(1), [UnitMove(0, 0, 1, 1)], size, FIGURES).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(("reads", "passes"), [(0, 0.0), (1, 0.25), (4, 1.0), (12, 3.0)])
