@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The three commands. Everything they do is done by small programs one can also run by hand.
 
-.PHONY: help testbed test setup lint clean
+.PHONY: help testbed test setup lint docs clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,7 @@ help:
 	@echo 'make test      lint, unit tests, documentation, and one real machine'
 	@echo 'make setup     only install what is needed (Debian packages and a virtual environment)'
 	@echo 'make lint      only the linters'
+	@echo 'make docs      only the documentation, into .tox/site'
 	@echo 'make clean     remove the virtual environment (caches: sentinel cache prune --all)'
 
 testbed: setup
@@ -25,6 +26,10 @@ test: setup
 
 lint: setup
 	$(BIN)/tox run -e lint
+
+docs: setup
+	$(BIN)/tox run -qq -e docs
+	@echo 'open .tox/site/index.html'
 
 setup:
 	@testbed/setup $(VENV)

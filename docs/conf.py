@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Sphinx builds these pages: `make docs`."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+from sphinx.application import Sphinx
+
+project = "Sentinel testbed"
+author = "The Sentinel testbed authors"
+release = metadata.version("sentinel-testbed")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+nitpicky = True
+# The Python API is documented by its docstrings; types of other projects have no pages here.
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_show_copyright = False
+copybutton_prompt_text = "$ "
+
+
+def _examples_as_code(_app: Sphinx, ctx: click.Context, lines: list[str]) -> None:
+    """Show the examples and exit codes of a verb's help as the program does: in columns."""
+    lines.clear()
+    for block in (ctx.command.epilog or "").split("\b\n")[1:]:
+        heading, *examples = block.strip("\n").splitlines()
+        lines += [f"**{heading}**", "", ".. code-block:: text", "", *(f"   {line}" for line in examples), ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Register what Sphinx has no setting for."""
+    app.connect("sphinx-click-process-epilog", _examples_as_code)
