@@ -25,3 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="how long the profiler's stress and fuzz tests run",
     )
+    parser.addoption(
+        "--kernel",
+        action="append",
+        choices=["4.9", "6.1"],
+        help="only machines with this kernel; may be repeated (default: each that has a source)",
+    )

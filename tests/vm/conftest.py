@@ -43,9 +43,15 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert not left, f"machines left running: {left}"
 
 
-@pytest.fixture(scope="session", params=KERNELS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kernel" in metafunc.fixturenames:
+        kernels = metafunc.config.getoption("--kernel") or KERNELS
+        metafunc.parametrize("kernel", kernels, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest) -> str:
-    """Each kernel there is a source for."""
+    """Each kernel that has a source, or that --kernel names."""
     name: str = request.param
     if name == "4.9" and not settings.LINUX_4_9.get():
         pytest.skip("no Linux 4.9 source: set SENTINEL_LINUX_4_9 to a tree, tarball or REPOSITORY@COMMIT")
@@ -63,8 +69,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def any_kernel() -> str:
-    """One kernel, for what does not depend on it."""
+def any_kernel(request: pytest.FixtureRequest) -> str:
+    """One kernel, for tests that do not depend on it."""
+    if asked := request.config.getoption("--kernel"):
+        return str(asked[0])
     return "4.9" if settings.LINUX_4_9.get() else "6.1"
 
 
