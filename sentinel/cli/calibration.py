@@ -80,7 +80,6 @@ def _show(found: Calibration) -> None:
         for figure in found.figures
     ]
     columns = ["figure", "preset", "measured", "", "error", "", "behind" if found.dilation else ""]
-    table = output.rows(columns, lines)
     clock = f"paced, {found.dilation:.0f} real ns for a model ns" if found.dilation else "synchronised"
-    table.caption = f"{clock}; {found.made}; {found.key[:12]}"
-    output.show(table)
+    caption = f"{clock}; {found.made}; {found.key[:12]}"
+    output.show(output.rows(columns, lines, caption=caption))

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from results.tables import Column, Grid, Section
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -23,7 +25,7 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def show(table: Table) -> None:
+def show(table: RenderableType) -> None:
     """Print a table, at its full width where there is no terminal to fit into."""
     out = Console(highlight=False)
     if not out.is_terminal:
@@ -31,14 +33,10 @@ def show(table: Table) -> None:
     out.print(table)
 
 
-def rows(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """A plain table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    return table
+def rows(columns: Sequence[str], lines: Iterable[Sequence[str]], *, caption: str = "") -> Grid:
+    """A plain table; its text may have markup."""
+    section = Section("", [[Text.from_markup(cell) for cell in line] for line in lines])
+    return Grid([Column(title) for title in columns], [section], caption=Text(caption))
 
 
 def size(number: int) -> str:

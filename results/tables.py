@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for a terminal of any width: a word is never broken if it fits on a line.
+
+Columns are as wide as they need where there is room. Where there is less, text wraps between words and
+figures wrap where they may (`BREAK`). Where even that does not fit side by side, each row becomes a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+BREAK = "\x1f"  # in a figure: where it may wrap; a space otherwise
+_GAP = 2  # characters between columns
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of text, or of figures: they stand at the right and wrap nowhere but at `BREAK`."""
+
+    title: str
+    figures: bool = False
+
+    def pieces(self, text: str) -> list[str]:
+        """The parts of a cell that must stay whole."""
+        return text.split(BREAK) if self.figures else text.split()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows, one `Text` for each column, under a heading; without one if it is empty."""
+
+    title: str
+    lines: Sequence[Sequence[Text]]
+
+
+@dataclass
+class Grid:
+    """A table in sections that share their columns, with a title above and text below."""
+
+    columns: Sequence[Column]
+    sections: Sequence[Section]
+    title: Text = field(default_factory=Text)
+    caption: Text = field(default_factory=Text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.title:
+            yield self.title
+        widths = self._widths(options.max_width)
+        if widths is not None and any(column.title for column in self.columns):
+            yield self._table([[Text(c.title, style="bold") for c in self.columns]], widths)
+        for section in self.sections:
+            if section.title:
+                yield Text(section.title, style="bold")
+            if widths is not None:
+                yield self._table(section.lines, widths)
+            else:
+                yield from self._blocks(section.lines)
+        if self.caption:
+            yield self.caption
+
+    def _widths(self, available: int) -> list[int] | None:
+        """The widths of the columns side by side; None if no widths keep all words whole."""
+        least, most = [], []
+        for number, column in enumerate(self.columns):
+            texts = [line[number].plain for section in self.sections for line in section.lines]
+            pieces = [*column.title.split(), *(piece for text in texts for piece in column.pieces(text))]
+            least.append(max(map(cell_len, pieces), default=0))
+            most.append(max(map(_length, [column.title, *texts])))
+        available -= _GAP * (len(self.columns) - 1)
+        if sum(least) > available:
+            return None
+        for level in range(max(most, default=0), -1, -1):  # the widest columns give way first
+            widths = [max(low, min(high, level)) for low, high in zip(least, most, strict=True)]
+            if sum(widths) <= available:
+                break
+        return widths
+
+    def _table(self, lines: Iterable[Sequence[Text]], widths: list[int]) -> RenderableType:
+        table = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+        for column, width in zip(self.columns, widths, strict=True):
+            table.add_column(justify="right" if column.figures else "left", width=width, overflow="fold")
+        for line in lines:
+            table.add_row(*(_fitted(text, width) for text, width in zip(line, widths, strict=True)))
+        return table
+
+    def _blocks(self, lines: Iterable[Sequence[Text]]) -> Iterable[RenderableType]:
+        for number, line in enumerate(lines):
+            if number:
+                yield Text()
+            for column, text in zip(self.columns, line, strict=True):
+                if text:
+                    title = Text(f"{column.title}: " if column.title else "", style="bold")
+                    yield Padding(Text.assemble(title, _joined(text, " ")), (0, 0, 0, 2))
+
+
+def _length(text: str) -> int:
+    return cell_len(text.replace(BREAK, " "))
+
+
+def _fitted(text: Text, width: int) -> Text:
+    return _joined(text, " " if _length(text.plain) <= width else "\n")
+
+
+def _joined(text: Text, by: str) -> Text:
+    return Text(by).join(text.split(BREAK, allow_blank=True)) if BREAK in text.plain else text
