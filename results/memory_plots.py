@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from results.colours import NODES
 from testbed.calibration import Calibration
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError
@@ -33,7 +34,13 @@ def _latency(calibration: Calibration, path: Path) -> Path:
     def draw(axes: Any) -> None:
         for node in range(2):
             sizes, times = zip(*calibration.latency_by_size(node), strict=True)
-            axes.plot([s / 2**20 for s in sizes], times, marker=_MARKS[node], label=f"node {node}")
+            axes.plot(
+                [s / 2**20 for s in sizes],
+                times,
+                color=NODES[node].light,
+                marker=_MARKS[node],
+                label=f"node {node}",
+            )
         axes.set_xscale("log", base=2)
         axes.set_xlabel("MiB gone through")
 
@@ -46,7 +53,7 @@ def _load(calibration: Calibration, path: Path) -> Path:
             curve = calibration.latency_by_load(node)
             if curve:
                 loads, times = zip(*curve, strict=True)
-                axes.plot(loads, times, marker=_MARKS[node], label=f"node {node}")
+                axes.plot(loads, times, color=NODES[node].light, marker=_MARKS[node], label=f"node {node}")
         axes.set_xlabel("GB/s that the other vCPU reads from the same node")
 
     return _figure(path, "Dependent reads by load", draw)

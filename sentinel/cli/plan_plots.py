@@ -13,15 +13,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from results import colours
 from results.units import scale_of
 from sentinel.planner import explain
 from sentinel.planner.classify import CLASSES, classes
 from sentinel.planner.plan import Plan
 from sentinel.planner.profile import Profile
 
-# of the Okabe-Ito palette, which stays apart for all kinds of colour vision
-_COLOURS = {"short": "#009e73", "long": "#0072b2", "variable": "#cc79a7", "outside": "#999999"}
-_FAST, _SLOW, _RESERVED, _ALERT = "#e69f00", "#56b4e9", "#009e73", "#d55e00"
+_COLOURS = {name: colour.light for name, colour in colours.LIFETIMES.items()}
+_FAST, _SLOW = (colour.light for colour in colours.NODES)
+_RESERVED, _ALERT = colours.RESERVED.light, colours.ALERT.light
+_NEUTRAL, _PALE = colours.NEUTRAL.light, colours.PALE.light
 _MIB = 1 << 20
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -81,7 +83,7 @@ def lifetimes(profile: Profile) -> Figure:
     if len(t):
         lines.legend(loc="lower left")
     points.set(xscale="log", yscale="log", xlabel="operations it lives", ylabel="bytes")
-    points.axhline(profile.page, color="#999999", lw=0.8, ls="--")
+    points.axhline(profile.page, color=_PALE, lw=0.8, ls="--")
     points.set_title("sizes; below the line less than a page")
     return figure
 
@@ -104,8 +106,8 @@ def accesses(profile: Profile) -> Figure:
     order = np.argsort(-t.accesses / np.maximum(1, t.touched), kind="stable")
     size, count = np.cumsum(t.bytes[order]), np.cumsum(t.accesses[order])
     if len(t) and size[-1] and count[-1]:
-        curve.plot(size / size[-1], count / count[-1], color=_COLOURS["long"])
-    curve.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
+        curve.plot(size / size[-1], count / count[-1], color=_NEUTRAL)
+    curve.plot([0, 1], [0, 1], color=_PALE, lw=0.8, ls="--")
     curve.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of bytes, hottest first", ylabel="share of accesses")
     curve.set_title("hot and cold")
     return figure
@@ -142,8 +144,8 @@ def migrations(profile: Profile, plan: Plan) -> Figure:
     starts = np.flatnonzero(np.diff(profile.ops.layer, prepend=-1))
     edges = begin[np.append(starts, len(profile.ops))] / size
     spans = list(zip(edges[:-1], np.diff(edges), strict=True))
-    rows.broken_barh(spans[::2], (1.6, 0.8), color="#444444")
-    rows.broken_barh(spans[1::2], (1.6, 0.8), color="#aaaaaa")
+    rows.broken_barh(spans[::2], (1.6, 0.8), color=_NEUTRAL)
+    rows.broken_barh(spans[1::2], (1.6, 0.8), color=_PALE)
     for to, y, colour in ((0, 0.8, _FAST), (1, 0.0, _SLOW)):
         moved = [
             (a / size, (b - a) / size)
@@ -154,7 +156,7 @@ def migrations(profile: Profile, plan: Plan) -> Figure:
     for p, ns in course.timeline.exposed.items():
         rows.axvspan((begin[p] - ns) / size, begin[p] / size, color=_ALERT, alpha=0.5, lw=0)
     for p in plan.intervals:
-        rows.axvline(begin[p] / size, color="#999999", lw=0.5, ls=":")
+        rows.axvline(begin[p] / size, color=_PALE, lw=0.5, ls=":")
     rows.set_yticks([2.0, 1.15, 0.35], ["computing", "promotions", "demotions"])
     rows.set_title("layers in turn dark and light; dotted: intervals; red: waits")
     fast = np.append(course.memory["fast"] + course.memory["reserved"], 0) / _MIB
@@ -173,8 +175,8 @@ def candidates(plan: Plan) -> Figure:
     published = [row for row in rows if row["rule"] == "as published"]
     others = [row for row in rows if row["rule"] not in ("as published", "static")]
     for label, some, marker, colour in (
-        ("as published", published, "o-", _COLOURS["long"]),
-        ("variants", others, "x", _COLOURS["variable"]),
+        ("as published", published, "o-", colours.PLACEMENTS["published"].light),
+        ("variants", others, "x", colours.PLACEMENTS["sentinel"].light),
     ):
         layers, times = [row["interval_layers"] for row in some], [row["step_ns"] / size for row in some]
         axes.plot(layers, times, marker, color=colour, label=label)
@@ -183,7 +185,7 @@ def candidates(plan: Plan) -> Figure:
         ("without migration", still["step_ns"], "--"),
         ("all fast", predicted["fast_ns"], ":"),
     ):
-        axes.axhline(ns / size, color="#666666", lw=1, ls=style, label=label)
+        axes.axhline(ns / size, color=_NEUTRAL, lw=1, ls=style, label=label)
     axes.plot(
         [plan.interval_layers],
         [predicted["step_ns"] / size],
