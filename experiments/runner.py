@@ -19,7 +19,7 @@ from experiments.boot import Made
 from experiments.profiles import Profiled
 from experiments.suite import PLANNED, Cell, Plan, on_kernel
 from results import records, runs
-from results.records import Result
+from results.records import FastMemory, Result
 from sentinel.planner import files as planner
 from sentinel.planner.errors import PlannerError
 from sentinel.planner.figures import Figures
@@ -129,6 +129,7 @@ def run(
     estimate = Estimate(sum(len(missing) for _, missing in todo), plan.suite.warmup + plan.suite.steps)
     with step(f"Running {plan.suite.name}") as shown:
         for cell, missing in todo:
+            label = plan.axes.label(cell.resolved)
             failed = 0
             for i, repeat in enumerate(missing):
                 failure = session.repeat(cell, repeat, shown, estimate)
@@ -139,9 +140,10 @@ def run(
                 failed += 1
                 if failed == 1:
                     outcome.failures.append(failure)
-                warn(f"{cell.label}, repeat {repeat + 1}: {failure.message}")
+                warn(f"{label}, repeat {repeat + 1}: {failure.message}")
                 if failed == _GIVE_UP_AFTER or failed > i:  # nothing but failures: it will not get better
-                    warn(f"{cell.label}: given up")
+                    tries = "1 failed repeat" if failed == 1 else f"{failed} failed repeats"
+                    warn(f"{label}: skipped after {tries}; the next run into {out} tries again")
                     estimate.repeats_over(len(missing) - i - 1)
                     break
         shown.done(f"{outcome.done} repeats done")
@@ -181,6 +183,7 @@ class _Session:
         measured: Calibration | None,
     ) -> None:
         self._plan = plan
+        self._axes = plan.axes
         self._out = out
         self._made = made
         self._cache = cache
@@ -195,6 +198,7 @@ class _Session:
         """Run and store one repeat; returns its failure, if it failed."""
         started = time.monotonic()
         steps: list[records.Step] = []
+        label = self._axes.label(cell.resolved)
         snapshot_key = ""
 
         def on_step(record: dict[str, Any]) -> None:
@@ -210,22 +214,24 @@ class _Session:
             say(f"step {measured}/{self._plan.suite.steps}" if measured else f"warm-up step {len(steps)}")
 
         def say(what: str) -> None:
-            place = f"{cell.label}, repeat {number + 1}/{self._plan.suite.repeats}, {what}"
+            place = f"{label}, repeat {number + 1}/{self._plan.suite.repeats}, {what}"
             shown.update(estimate.fraction, f"{place}, {estimate.left()}")
 
         failure: SentinelError | None = None
         log: Path | None = None
         made: Path | None = None
+        budget: FastMemory | None = None
         try:
             entry = self._snapshot(cell)
             if cell.fast_memory is not None:
-                self._profile(entry)
+                peak = self._profile(entry).peak
+                budget = FastMemory(budget_bytes=int(peak * cell.fast_memory), peak_bytes=peak)
             started = time.monotonic()
             estimate.begin()
             snapshot_key = entry.key
             say("restoring")
             saved = snapshot.load(entry, cache=self._cache).costing(self._plan.preset)
-            within, made = self._budgeted(cell, entry)
+            within, made = self._budgeted(cell, entry, budget)
             with vm.running(self._name, saved, uri=self._uri) as machine:
                 log = machine.console_path
                 with machine.shell() as shell:
@@ -258,7 +264,7 @@ class _Session:
                 real_seconds=round(time.monotonic() - started, 3),
             ),
             steps=steps,
-            provenance=self._provenance.model_copy(update={"snapshot": snapshot_key}),
+            provenance=self._provenance.model_copy(update={"snapshot": snapshot_key, "fast_memory": budget}),
             extra={**_files(log), **({} if made is None else {"plan.json.gz": made})},
         )
         return failure
@@ -284,22 +290,25 @@ class _Session:
             )
         return self._profiled[entry.key]
 
-    def _budgeted(self, cell: Cell, entry: Entry) -> tuple[dict[str, Any], Path | None]:
+    def _budgeted(
+        self, cell: Cell, entry: Entry, budget: FastMemory | None
+    ) -> tuple[dict[str, Any], Path | None]:
         """What the order says of fast memory, and the plan's file if there is one to be carried out."""
-        if cell.fast_memory is None:
+        if budget is None:
             return {}, None
-        profiled = self._profile(entry)
-        budget = int(profiled.peak * cell.fast_memory)
+        size = budget.budget_bytes
         if cell.placement not in PLANNED:
-            return {"fast_memory": budget}, None
+            return {"fast_memory": size}, None
         path = Path(self._plans.name) / f"{cell.id}.json.gz"
         try:
             if not path.exists():  # it is the same for every repeat
                 published = cell.placement == "published"
-                planner.write_plan(path, profiled.plan(budget, self._figures(), published=published))
+                plan = self._profile(entry).plan(size, self._figures(), published=published)
+                planner.write_plan(path, plan)
         except PlannerError as e:
-            raise WorkloadError(f"there is no plan for {cell.label}: {e}") from None
-        return {"fast_memory": budget, "plan": f"/run/sentinel/{path.name}"}, path
+            label = self._axes.label(cell.resolved)
+            raise WorkloadError(f"there is no plan for {label}: {e}") from None
+        return {"fast_memory": size, "plan": f"/run/sentinel/{path.name}"}, path
 
     def _figures(self) -> Figures:
         """Of the machine; a helper has a CPU of its own if there is one beside that which computes."""

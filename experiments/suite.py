@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from results.cells import Axes
 from testbed import machine as machines
 from testbed import preset as presets
 from testbed.common import files
@@ -99,13 +100,6 @@ class Cell:
         share = self.resolved.get("fast_memory")
         return None if share is None else float(share.removesuffix("%")) / 100
 
-    @property
-    def label(self) -> str:
-        """How a person names it: `resnet20 batch 8, sentinel, 20%`."""
-        rest = " ".join(f"{k} {v}" for k, v in self.model.items() if k != "name")
-        budget = f", {self.resolved['fast_memory']}" if "fast_memory" in self.resolved else ""
-        return f"{self.model['name']} {rest}, {self.placement}{budget}"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -115,6 +109,11 @@ class Plan:
     machine: Machine
     preset: Preset | None
     cells: tuple[Cell, ...]
+
+    @property
+    def axes(self) -> Axes:
+        """What the cells differ in: it makes their labels."""
+        return Axes.of(cell.resolved for cell in self.cells)
 
 
 def load(path: Path) -> Plan:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two runs side by side: time ratios with their spread, losses, and a verdict where one can be had.
 
-Cells are matched by id, and those left over by model and placement if that names one cell on each side; the
-keys in which such a pair differs are told. No verdict on speed is given where times could not mean it: both
-nodes alike, different clocks, or different accelerators.
+Cells are matched by id, and those left over by all that varies within either run (`cells.Axes`); the keys in
+which such a pair differs are told. No verdict on speed is given where times could not mean it: both nodes
+alike, different clocks (then there is no ratio either), or different accelerators.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.table import Table
 from rich.text import Text
 
 from results import cells, losses
+from results.cells import Axes
 from results.runs import Cell, Run
 from results.stats import CONFIDENCE, Clock, Ratio, Summary, clock_of, ratio, samples, summarise
-from results.summary import throttled
+from results.summary import off_clock, throttled
+from results.tables import BREAK, Column, Grid, Section
 from results.units import duration, plain
 
-FORMAT = 1
+FORMAT = 2
 
 _STYLES = {"faster": "green", "slower": "red"}
 
@@ -30,34 +31,36 @@ _STYLES = {"faster": "green", "slower": "red"}
 class Pair:
     """A cell of A and its match in B. `ratio` is B's time in units of A's: above 1, B is slower.
 
-    `verdict` is faster, slower or "no difference seen" (of B), or begins with "no verdict: ".
+    `clock` is that of both; None if they differ, and then there is no ratio. `verdict` is "faster", "slower"
+    or "no difference seen" (of B), or begins with "no verdict: ".
     """
 
+    label: str
+    setting: str
+    model: str
     a: Cell
     b: Cell
-    matched: Literal["id", "model and placement"]
+    matched: Literal["id", "axes"]
     differs: dict[str, tuple[Any, Any]]
-    clock: Clock
+    clock: Clock | None
     before: Summary | None
     after: Summary | None
     ratio: Ratio | None
     losses: losses.Check
     verdict: str
 
-    @property
-    def label(self) -> str:
-        return cells.label(self.a.resolved if len(self.a.resolved) > 1 else self.b.resolved)
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """The matched pairs, and the cells only one run has."""
+    """The matched pairs, and the cells only one run has. `doubts` are of single repeats."""
 
     a: Run
     b: Run
+    axes: Axes
     pairs: list[Pair]
     only_a: list[Cell]
     only_b: list[Cell]
+    doubts: list[str]
 
     def rows(self) -> list[dict[str, Any]]:
         """One mapping per pair, times in nanoseconds, for JSON."""
@@ -70,47 +73,59 @@ class Comparison:
             "a": str(self.a.path),
             "b": str(self.b.path),
             "rows": self.rows(),
-            "only_a": [_named(cell) for cell in self.only_a],
-            "only_b": [_named(cell) for cell in self.only_b],
-            "warnings": [*self.a.warnings, *self.b.warnings],
+            "matched_by": self.axes.names,
+            "only_a": [self._named(cell) for cell in self.only_a],
+            "only_b": [self._named(cell) for cell in self.only_b],
+            "warnings": self._warnings(),
         }
 
-    def table(self) -> Table:
+    def table(self) -> Grid:
         """The comparison for the terminal; losses, differences and unmatched cells stand below."""
-        table = Table(
-            title=Text(f"A: {self.a.path}\nB: {self.b.path}"), title_justify="left", caption_justify="left"
-        )
-        for column in ("Cell", "A", "B", "B/A"):
-            table.add_column(column, justify="left" if column == "Cell" else "right", overflow="fold")
-        table.add_column("Verdict on B", overflow="fold")
+        models: dict[str, list[list[Text]]] = {}
         for pair in self.pairs:
             r = pair.ratio
-            table.add_row(
-                Text(pair.label),
-                Text(duration(pair.before.centre_ns) if pair.before else "-"),
-                Text(duration(pair.after.centre_ns) if pair.after else "-"),
-                Text(f"{r.value:.3f} ({r.low:.3f} to {r.high:.3f})" if r else "-"),
-                Text(pair.verdict, style=_STYLES.get(pair.verdict, "")),
+            models.setdefault(pair.model, []).append(
+                [
+                    Text(pair.setting),
+                    Text(duration(pair.before.centre_ns) if pair.before else "-"),
+                    Text(duration(pair.after.centre_ns) if pair.after else "-"),
+                    Text(f"{r.value:.3f}{BREAK}({r.low:.3f} to {r.high:.3f})" if r else "-"),
+                    Text(pair.verdict, style=_STYLES.get(pair.verdict, "")),
+                ]
             )
-        table.caption = self._below()
-        table.caption_style = ""
-        return table
+        return Grid(
+            [
+                Column("Placement"),
+                *(Column(title, figures=True) for title in ("A", "B", "B/A")),
+                Column("Verdict on B"),
+            ],
+            [Section(model, lines) for model, lines in models.items()],
+            title=Text(f"A: {self.a.path}\nB: {self.b.path}", style="italic"),
+            caption=self._below(),
+        )
+
+    def _named(self, cell: Cell) -> dict[str, str]:
+        return {"cell": cell.id, "label": self.axes.label(cell.resolved)}
+
+    def _warnings(self) -> list[str]:
+        return [*self.a.warnings, *self.b.warnings, *self.doubts]
 
     def _below(self) -> Text:
         text = Text()
         for pair in self.pairs:
             if pair.differs:
                 differences = ", ".join(f"{k} {a} -> {b}" for k, (a, b) in pair.differs.items())
-                text.append(f"{pair.label}: matched by {pair.matched}; differs in {plain(differences)}\n")
+                by = "id" if pair.matched == "id" else ", ".join(self.axes.names)
+                text.append(f"{pair.label}: matched by {by}; differs in {plain(differences)}\n")
             outcome = pair.losses.outcome
             text.append("losses ").append(outcome, style="bold red" if outcome == "DIFFERENT" else "")
             text.append(f" {pair.label}: {pair.losses.text}\n")
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             for cell in only:
-                text.append(f"only in {name}: {cells.label(cell.resolved)} ({cell.id})\n", style="yellow")
-        for warning in (*self.a.warnings, *self.b.warnings):
+                text.append(f"only in {name}: {self.axes.label(cell.resolved)} ({cell.id})\n", style="yellow")
+        for warning in self._warnings():
             text.append(f"warning: {warning}\n", style="yellow")
-        clocks = sorted({pair.clock for pair in self.pairs if pair.ratio})
+        clocks = sorted({pair.clock for pair in self.pairs if pair.ratio and pair.clock})
         if clocks:
             text.append(
                 f"time per step by the {' or '.join(clocks)} clock, warm-up excluded; above 1: B is slower; "
@@ -125,18 +140,21 @@ class Comparison:
 
 def compare(a: Run, b: Run) -> Comparison:
     """Match the cells of two runs and hold each pair against each other."""
+    axes = Axes.of(*((cell.resolved for cell in run.cells) for run in (a, b)))
     left, right = list(a.cells), list(b.cells)
-    pairs = _match(left, right, lambda cell: cell.id, "id")
-    pairs += _match(left, right, _model_and_placement, "model and placement")
+    pairs = _match(axes, left, right, lambda cell: cell.id, "id")
+    pairs += _match(axes, left, right, lambda cell: axes.key(cell.resolved), "axes")
     order = {cell.id: n for n, cell in enumerate(a.cells)}
-    return Comparison(a, b, sorted(pairs, key=lambda pair: order[pair.a.id]), left, right)
+    pairs.sort(key=lambda pair: order[pair.a.id])
+    return Comparison(a, b, axes, pairs, left, right, _doubts(axes, pairs))
 
 
 def _match(
+    axes: Axes,
     left: list[Cell],
     right: list[Cell],
     key: Callable[[Cell], str | None],
-    how: Literal["id", "model and placement"],
+    how: Literal["id", "axes"],
 ) -> list[Pair]:
     """Take out of both lists, and pair, the cells whose key occurs once on each side."""
     pairs = []
@@ -147,67 +165,77 @@ def _match(
             continue
         left.remove(a)
         right.remove(candidates[0])
-        pairs.append(_pair(a, candidates[0], how))
+        pairs.append(_pair(axes, a, candidates[0], how))
     return pairs
 
 
-def _model_and_placement(cell: Cell) -> str | None:
-    if "model" not in cell.resolved or "placement" not in cell.resolved:
-        return None
-    return cells.canonical(cell.resolved["model"], cells.batch(cell.resolved), cell.resolved["placement"])
+def _doubts(axes: Axes, pairs: list[Pair]) -> list[str]:
+    """The repeats whose times could not be used."""
+    return [
+        f"{side}: {line}"
+        for pair in pairs
+        for side, cell in (("A", pair.a), ("B", pair.b))
+        for line in off_clock(axes, cell, pair.clock or clock_of(cell.repeats))
+    ]
 
 
-def _pair(a: Cell, b: Cell, how: Literal["id", "model and placement"]) -> Pair:
-    known = bool(a.repeats or a.failures) and bool(b.repeats or b.failures)
+def _pair(axes: Axes, a: Cell, b: Cell, how: Literal["id", "axes"]) -> Pair:
+    resolved = a.resolved if cells.known(a.resolved) else b.resolved
+    both = cells.known(a.resolved) and cells.known(b.resolved)
     flat_a, flat_b = cells.flat(a.resolved), cells.flat(b.resolved)
-    keys = cells.differing([a.resolved, b.resolved]) if known else []
-    clock: Clock = "model" if clock_of(a.repeats) == clock_of(b.repeats) == "model" else "guest"
-    times_a, times_b = samples(a.repeats, clock), samples(b.repeats, clock)
-    found = ratio(times_a, times_b)
+    keys = cells.differing([a.resolved, b.resolved]) if both else []
+    clocks = clock_of(a.repeats), clock_of(b.repeats)
+    clock = clocks[0] if clocks[0] == clocks[1] else None
+    times_a, times_b = samples(a.repeats, clocks[0]), samples(b.repeats, clocks[1])
+    quotient = ratio(times_a, times_b) if clock else None
     return Pair(
+        label=axes.label(resolved),
+        setting=axes.setting(resolved),
+        model=axes.model(resolved),
         a=a,
         b=b,
         matched=how,
         differs={key: (flat_a.get(key), flat_b.get(key)) for key in keys},
         clock=clock,
-        before=summarise(times_a),
-        after=summarise(times_b),
-        ratio=found,
-        losses=_losses(a, b),
-        verdict=_verdict(a, b, found),
+        before=summarise(times_a) if clock else None,
+        after=summarise(times_b) if clock else None,
+        ratio=quotient,
+        losses=_losses(axes, a, b),
+        verdict=_verdict(a, b, quotient),
     )
 
 
-def _losses(a: Cell, b: Cell) -> losses.Check:
-    title = cells.label(a.resolved)
+def _losses(axes: Axes, a: Cell, b: Cell) -> losses.Check:
+    title = axes.label(a.resolved)
     if a.repeats and b.repeats and losses.key(a) != losses.key(b):
         return losses.Check(title, "NOTHING TO COMPARE", "model, batch or seed differ")
-    sequences = [losses.sequence(a, repeat, side="A: ") for repeat in a.repeats]
-    sequences += [losses.sequence(b, repeat, side="B: ") for repeat in b.repeats]
+    sequences = [losses.sequence(axes, a, repeat, side="A: ") for repeat in a.repeats]
+    sequences += [losses.sequence(axes, b, repeat, side="B: ") for repeat in b.repeats]
     if not a.repeats or not b.repeats:
         return losses.Check(title, "NOTHING TO COMPARE", "one side has no finished repeat")
     return losses.check(title, sequences)
 
 
-def _verdict(a: Cell, b: Cell, found: Ratio | None) -> str:
-    reasons = []
-    if found is None:
-        missing = [name for name, cell in (("A", a), ("B", b)) if not samples(cell.repeats, "guest")]
+def _verdict(a: Cell, b: Cell, quotient: Ratio | None) -> str:
+    missing = [name for name, cell in (("A", a), ("B", b)) if not samples(cell.repeats, "guest")]
+    if missing:
         return f"no verdict: no measured step in {' and '.join(missing)}"
-    for name, cell in (("A", a), ("B", b)):
-        if not throttled(cell.repeats):
-            reasons.append(f"in {name} both nodes have the same speed")
-    clocks = clock_of(a.repeats), clock_of(b.repeats)
-    if clocks[0] != clocks[1]:
+    reasons = [
+        f"in {name} both nodes have the same speed"
+        for name, cell in (("A", a), ("B", b))
+        if not throttled(cell.repeats)
+    ]
+    if quotient is None:
+        clocks = clock_of(a.repeats), clock_of(b.repeats)
         reasons.append(f"the clocks differ (A {clocks[0]}, B {clocks[1]})")
     used = [sorted({repeat.provenance.accelerator for repeat in cell.repeats}) for cell in (a, b)]
     if used[0] != used[1] or len(used[0]) > 1:
         reasons.append(f"the accelerators differ (A {', '.join(used[0])}; B {', '.join(used[1])})")
-    if reasons:
+    if reasons or quotient is None:
         return f"no verdict: {'; '.join(reasons)}"
-    if not found.excludes_one:
+    if not quotient.excludes_one:
         return "no difference seen"
-    return "slower" if found.value > 1 else "faster"
+    return "slower" if quotient.value > 1 else "faster"
 
 
 def _row(pair: Pair) -> dict[str, Any]:
@@ -229,7 +257,3 @@ def _row(pair: Pair) -> dict[str, Any]:
         "losses_text": pair.losses.text,
         "verdict": pair.verdict,
     }
-
-
-def _named(cell: Cell) -> dict[str, str]:
-    return {"cell": cell.id, "label": cells.label(cell.resolved)}

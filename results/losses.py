@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from results import cells
+from results.cells import Axes
 from results.runs import Cell, Repeat
 
 Outcome = Literal["OK", "DIFFERENT", "NOTHING TO COMPARE"]
@@ -34,9 +35,9 @@ class Check:
     text: str
 
 
-def sequence(cell: Cell, repeat: Repeat, *, side: str = "") -> Sequence:
+def sequence(axes: Axes, cell: Cell, repeat: Repeat, *, side: str = "") -> Sequence:
     """The losses of a repeat, under a name a reader will recognise."""
-    name = f"{side}{cells.placement_label(cell.resolved)} repeat {repeat.number}"
+    name = f"{side}{axes.setting(cell.resolved)}, repeat {repeat.number}"
     return Sequence(name, {step.step: step.loss for step in repeat.steps})
 
 
@@ -68,19 +69,19 @@ def check(title: str, sequences: list[Sequence]) -> Check:
     return Check(title, "OK", text)
 
 
-def check_cells(of: Iterable[Cell]) -> list[Check]:
+def check_cells(of: Iterable[Cell], axes: Axes) -> list[Check]:
     """One check per model, batch and seed of a run."""
     groups: dict[str, list[Cell]] = {}
     for cell in of:
         if cell.repeats:
             groups.setdefault(key(cell), []).append(cell)
-    differing = cells.differing(group[0].resolved for group in groups.values())
     result = []
     for group in groups.values():
         first = group[0].resolved
-        telling = cells.also(first, [k for k in differing if k.startswith("model.") or k == "seed"])
-        title = cells.model_label(first) + (f" ({telling})" if telling else "")
-        result.append(check(title, [sequence(cell, repeat) for cell in group for repeat in cell.repeats]))
+        title = axes.model(first) + (f" (seed {first['seed']})" if "seed" in axes.varied else "")
+        result.append(
+            check(title, [sequence(axes, cell, repeat) for cell in group for repeat in cell.repeats])
+        )
     return result
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots as SVG to stand inside a page.
 
-Colours are written as CSS variables, so that the page's light and dark themes apply; text stays text, in the
-page's font. Colour never carries a meaning alone: every bar has its name beside it.
+Colours (`results.colours`) are written as CSS variables, so that the page's light and dark themes apply; text
+stays text, in the page's font.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from results import colours
 from results.summary import Row
-from results.units import digits, percent, scale_of
+from results.units import digits, percent, scale_of, size_of
 
-SERIES = 6  # how many colours --c0, --c1, ... the page defines
 _MOST_STEPS = 300  # drawn per cell: more would be a blot, and a large file
 
 # Stand-ins that matplotlib draws with and that are replaced by the page's variables.
 _INK, _FAINT, _PAPER = "#0a0b01", "#0a0b02", "#0a0b03"
-_COLOURS = [f"#0a0c{n:02x}" for n in range(SERIES)]
+_COLOURS = {name: f"#0a0c{n:02x}" for n, name in enumerate(colours.slots())}
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _PAPER: "--paper"} | {
-    colour: f"--c{n}" for n, colour in enumerate(_COLOURS)
+    stand_in: f"--{name}" for name, stand_in in _COLOURS.items()
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -47,14 +47,13 @@ _STYLE: dict[Any, Any] = {
 def step_times(rows: list[Row], *, name: str = "times") -> str | None:
     """Step times by model and placement: centre, its spread, and the single steps; None without any."""
     shown = [row for row in rows if row.summary]
-    placements = list(dict.fromkeys(row.placement for row in shown))
 
     def draw(axes: Any, group: list[Row]) -> None:
         size, unit = scale_of(max(row.summary.centre_ns for row in group if row.summary))
         for y, row in enumerate(group):
             if row.summary is None:
                 continue
-            colour = _COLOURS[placements.index(row.placement) % SERIES]
+            colour = _colour(row)
             s = row.summary
             steps = list(itertools.chain.from_iterable(row.samples))
             steps = steps[:: 1 + len(steps) // _MOST_STEPS]
@@ -71,6 +70,34 @@ def step_times(rows: list[Row], *, name: str = "times") -> str | None:
     return _panels(shown, draw, name)
 
 
+def tensors(rows: list[Row], *, name: str = "tensors") -> str | None:
+    """Bytes of tensors on each node, and the budget of node 0, per cell; None where none were recorded."""
+    shown = [row for row in rows if row.repeats and row.summary]
+    if not any(row.tensors for row in shown):
+        return None
+
+    def draw(axes: Any, group: list[Row]) -> None:
+        size, unit = size_of(max(sum(row.tensors.nodes) if row.tensors else 0 for row in group))
+        for y, row in enumerate(group):
+            if row.tensors is None:
+                axes.text(0, y, " not recorded", va="center")
+                continue
+            left = 0.0
+            for node, held in enumerate(row.tensors.nodes):
+                _bar(axes, y, left, held / size, row, node)
+                left += held / size
+            budget = row.tensors.budget
+            beside = f"{digits(row.tensors.nodes[0] / size)} {unit}"
+            if budget is not None:
+                axes.plot([budget / size] * 2, [y - 0.42, y + 0.42], color=_INK, lw=2)
+                beside = f"{digits(row.tensors.nodes[0] / size)} of {digits(budget / size)} {unit}"
+            axes.text(1.015, y, beside, va="center", transform=_beside(axes))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"tensors ({unit}): node 0 dark, node 1 pale; the line is the budget of node 0")
+
+    return _panels(shown, draw, name)
+
+
 def residency(rows: list[Row], *, name: str = "residency") -> str | None:
     """The share of anonymous memory on each node, per cell; None where none was recorded."""
     shown = [row for row in rows if row.anon_shares]
@@ -81,16 +108,25 @@ def residency(rows: list[Row], *, name: str = "residency") -> str | None:
             left = 0.0
             for n, node in enumerate(nodes):
                 share = row.anon_shares.get(node, 0.0)
-                colour = _COLOURS[n % SERIES]
-                axes.barh(y, share, left=left, height=0.62, color=colour, alpha=0.38, ec=_PAPER, lw=1)
+                _bar(axes, y, left, share, row, n)
                 if share >= 0.12:
                     axes.text(left + share / 2, y, f"node {node}  {percent(share)}", va="center", ha="center")
                 left += share
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
-        axes.set_xlabel("share of anonymous memory")
+        axes.set_xlabel("share of the process's anonymous memory")
 
     return _panels(shown, draw, name)
+
+
+def _bar(axes: Any, y: int, left: float, width: float, row: Row, node: int) -> None:
+    """A part of a cell's memory, the paler the slower its node."""
+    alpha = 0.6 if node == 0 else 0.2
+    axes.barh(y, width, left=left, height=0.62, color=_colour(row), alpha=alpha, ec=_PAPER, lw=1)
+
+
+def _colour(row: Row) -> str:
+    return _COLOURS[colours.slot(row.placement_name)]
 
 
 def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) -> str | None:
@@ -111,9 +147,7 @@ def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) 
             axes.set_facecolor("none")
             draw(axes, group)
             axes.set_title(group[0].model, loc="left", fontsize=10.5, fontweight="bold")
-            apart = len({row.also for row in group}) > 1
-            labels = [row.placement + (f" ({row.also})" if apart and row.also else "") for row in group]
-            axes.set_yticks(range(len(group)), labels)
+            axes.set_yticks(range(len(group)), [row.setting for row in group])
             axes.set_ylim(len(group) - 0.45, -0.55)
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", color=_FAINT, lw=0.6, alpha=0.6)

@@ -137,8 +137,9 @@ class Step(_Record):
 class Throttle(BaseModel):
     """How slow memory was made slow, and whether it was.
 
-    `method` is "none" if nothing makes node 1 slower, "hardware" if the memory itself is; the calibration
-    (whatever was measured) stands beside it as further keys. `nodes_alike`: both nodes measured the same.
+    `method` is "none" if nothing makes node 1 slower, "timing-plugin" if the timing model does, "remote-node"
+    if its memory is on a far node of the host; the calibration (whatever was measured) stands beside it as
+    further keys. `nodes_alike`: both nodes measured the same.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -151,10 +152,19 @@ class Throttle(BaseModel):
         return self.method != "none" and not self.nodes_alike
 
 
+class FastMemory(BaseModel):
+    """The budget of fast memory for tensors, and the peak of the model's tensors that it is a share of."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    budget_bytes: Bytes
+    peak_bytes: Bytes
+
+
 class Provenance(BaseModel):
     """provenance.json: how the repeat was made. More keys may stand beside these.
 
-    `accelerator` is "unknown" if the guest never started; `command` is a line to paste that makes it again.
+    `command` is a line to paste that makes it again; `fast_memory` is there if the cell has a budget (records
+    of former versions do not say it in bytes).
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -166,6 +176,7 @@ class Provenance(BaseModel):
     image: dict[str, Any] = {}
     qemu: str | None = None
     host: dict[str, Any] = {}
+    fast_memory: FastMemory | None = None
 
 
 def write_run(run_dir: Path, info: RunInfo) -> None:

@@ -10,35 +10,38 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from rich.table import Table
 from rich.text import Text
 
-from results import summary
+from results import colours, summary
 from results.runs import Run
 from results.stats import columns_of
 from results.summary import MIGRATED, Report, Row
-from results.units import digits, duration, percent, plain
+from results.tables import BREAK, Column, Grid, Section
+from results.units import digits, duration, parts, percent, plain
 from testbed.common import files
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError
 
-FORMAT = 1
-_NUMBERS = ("Repeats", "Steps", "Step time", "Relative", "Node 0", "Moved/step")
+FORMAT = 2
+_ALWAYS = ("Model", "Placement", "Step time")
+_COUNTS = ("Repeats", "Steps")  # steps of a repeat; shown where they differ, else a note says them
+_TEXT = ("Model", "Placement", "Also")  # columns; all others are figures
 _STYLES = {"OK": "green", "DIFFERENT": "bold red", "NOTHING TO COMPARE": "yellow"}
 
 
-def report(run: Run) -> Table:
+def report(run: Run) -> Grid:
     """The table of a run; losses, failures, notes and warnings stand below it."""
     data = summary.build(run)
     columns, lines = _grid(data.rows)
-    table = Table(title=Text(f"{data.suite}, {data.created}"), title_justify="left", caption_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(value) for value in line))
-    table.caption = _below(data)
-    table.caption_style = ""
-    return table
+    models: dict[str, list[list[Text]]] = {}
+    for model, *values in lines:
+        models.setdefault(model, []).append([Text(value) for value in values])
+    return Grid(
+        [Column(title, figures=title not in _TEXT) for title in columns[1:]],
+        [Section(model, cells) for model, cells in models.items()],
+        title=Text(f"{data.suite}, {data.created}", style="italic"),
+        caption=_below(data),
+    )
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
@@ -63,7 +66,9 @@ def write_html(run: Run, path: Path | str) -> Path:
         raise UsageError(f"{target}: is a folder", hint=f"name a file, for instance {target / 'report.html'}")
     data = summary.build(run)
     columns, lines = _grid(data.rows)
-    times, where = plots.step_times(data.rows), plots.residency(data.rows)
+    lines = [[value.replace(BREAK, " ") for value in line] for line in lines]
+    times, tensors = plots.step_times(data.rows), plots.tensors(data.rows)
+    residency = None if tensors else plots.residency(data.rows)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("results", "templates"),
         autoescape=True,
@@ -76,10 +81,12 @@ def write_html(run: Run, path: Path | str) -> Path:
         data=data,
         columns=columns,
         lines=lines,
-        numbers=_NUMBERS,
+        text=_TEXT,
         # the plots' text was escaped by matplotlib, and jinja2 escapes everything else
         times=Markup(times) if times else None,  # noqa: S704
-        residency=Markup(where) if where else None,  # noqa: S704
+        tensors=Markup(tensors) if tensors else None,  # noqa: S704
+        residency=Markup(residency) if residency else None,  # noqa: S704
+        slots=colours.slots(),
         no_performance=summary.NO_PERFORMANCE,
         resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
     )
@@ -99,33 +106,55 @@ def _printable(value: Any) -> Any:
 
 
 def _grid(data: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Column names and text; columns that would be empty are left out."""
-    first = {row.id: row for row in data}
+    """Column names and text, the model first. Columns are left out that would be empty, or count the same."""
+    references = {row.reference for row in data}
+    told = any(row.tensors for row in data)
     grid: list[dict[str, str]] = []
     for row in data:
         s, r = row.summary, row.relative
         grid.append(
             {
                 "Model": row.model,
-                "Placement": row.placement,
+                "Placement": ", ".join(filter(None, (row.placement, row.budget))),
                 "Also": row.also,
-                "Repeats": f"{row.repeats}" + (f" (+{row.failures} failed)" if row.failures else ""),
-                "Steps": str(s.steps) if s else "-",
-                "Step time": duration(s.centre_ns, low=s.low_ns, high=s.high_ns) if s else "-",
+                "Repeats": f"{row.repeats}",
+                "Steps": f"{s.steps / s.repeats:g}" if s else "-",
+                "Step time": _step_time(row),
                 "Relative": (
-                    f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})"
+                    f"{r.value:.2f}{BREAK}({r.low:.2f} to {r.high:.2f})"
                     if r
                     else "1"
-                    if any(other.reference == row.id for other in first.values())
+                    if row.id in references
                     else ""
                 ),
-                "Node 0": percent(row.anon_shares.get("0", 0.0)) if row.anon_shares else "",
-                "Moved/step": digits(row.vmstat[MIGRATED]) if MIGRATED in row.vmstat else "",
+                "Tensors on node 0": _tensors(row) if told else "",
+                "Process on node 0": percent(row.anon_shares.get("0", 0.0))
+                if row.anon_shares and not told
+                else "",
+                "Moved per step": digits(row.vmstat[MIGRATED]) if MIGRATED in row.vmstat else "",
             }
         )
-    always = ("Model", "Placement", "Repeats", "Step time")
-    columns = [c for c in (grid[0] if grid else {}) if c in always or any(line[c] for line in grid)]
+    columns = [c for c in (grid[0] if grid else {}) if c in _ALWAYS or any(line[c] for line in grid)]
+    columns = [c for c in columns if c not in _COUNTS or len({line[c] for line in grid} - {"-"}) > 1]
     return columns, [[line[c] for c in columns] for line in grid]
+
+
+def _step_time(row: Row) -> str:
+    s = row.summary
+    if s is not None:
+        return duration(s.centre_ns, low=s.low_ns, high=s.high_ns, gap=BREAK)
+    return "by another clock" if row.off_clock else "-"
+
+
+def _tensors(row: Row) -> str:
+    """Bytes on node 0, of the budget if there is one that is known."""
+    if row.tensors is None:
+        return "not recorded" if row.repeats else "-"
+    if row.tensors.budget is None:
+        size, unit = parts(row.tensors.nodes[0])
+        return f"{size} {unit}"
+    size, budget, unit = parts(row.tensors.nodes[0], row.tensors.budget)
+    return f"{size}{BREAK}of {budget} {unit}"
 
 
 def _below(data: Report) -> Text:
@@ -146,13 +175,16 @@ def _below(data: Report) -> Text:
 
 
 def _row(row: Row, clock: str) -> dict[str, Any]:
-    s, r = row.summary, row.relative
+    s, r, t = row.summary, row.relative, row.tensors
     return {
         "cell": row.id,
+        "label": row.label,
         "model": row.model,
         "placement": row.placement,
+        "fast_memory": row.budget or None,
         "also": row.also,
         "repeats": row.repeats,
+        "off_clock": row.off_clock,
         "failures": row.failures,
         "clock": clock if s else None,
         **columns_of(s),
@@ -160,6 +192,8 @@ def _row(row: Row, clock: str) -> dict[str, Any]:
         "relative": r.value if r else None,
         "relative_low": r.low if r else None,
         "relative_high": r.high if r else None,
+        "tensor_bytes": list(t.nodes) if t else None,
+        "budget_bytes": t.budget if t else None,
         "anon_shares": row.anon_shares,
         "vmstat_per_step": row.vmstat,
     }

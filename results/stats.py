@@ -74,24 +74,25 @@ def measured(repeat: Repeat) -> list[Step]:
 
 
 def clock_of(repeats: Iterable[Repeat]) -> Clock:
-    """The model clock if every measured step has one, else the guest's."""
-    steps = [step for repeat in repeats for step in measured(repeat)]
-    return "model" if steps and all(step.model_ns is not None for step in steps) else "guest"
+    """The model clock if a repeat has it in every measured step, else the guest's."""
+    return "model" if any(has_clock(repeat, "model") and measured(repeat) for repeat in repeats) else "guest"
+
+
+def has_clock(repeat: Repeat, clock: Clock) -> bool:
+    """Whether every measured step has a time by that clock."""
+    return clock == "guest" or all(step.model_ns is not None for step in measured(repeat))
 
 
 def samples(repeats: Iterable[Repeat], clock: Clock) -> list[list[float]]:
-    """Step times by that clock; repeats without a measured step are left out.
+    """Step times by that clock, of the repeats that have it in every step: clocks are never mixed.
 
-    Raises ValueError if a step lacks the model clock: ask `clock_of` first.
+    Repeats without a measured step are left out too.
     """
     result = []
     for repeat in repeats:
         times = [step.model_ns if clock == "model" else step.guest_ns for step in measured(repeat)]
-        known = [float(t) for t in times if t is not None]
-        if len(known) != len(times):
-            raise ValueError(f"{repeat.path}: a step without the model clock")
-        if known:
-            result.append(known)
+        if times and has_clock(repeat, clock):
+            result.append([float(t) for t in times if t is not None])
     return result
 
 

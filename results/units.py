@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import unicodedata
 
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 _SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
 
@@ -13,12 +14,12 @@ def scale_of(ns: float) -> tuple[float, str]:
     return next((s for s in _SCALES if abs(ns) >= s[0]), _SCALES[-1])
 
 
-def duration(ns: float, *, low: float | None = None, high: float | None = None) -> str:
-    """`12.3 ms`, or with a spread `12.3 ms (12.1 to 12.6)`; three digits at least."""
+def duration(ns: float, *, low: float | None = None, high: float | None = None, gap: str = " ") -> str:
+    """`12.3 ms`, or with a spread `12.3 ms (12.1 to 12.6)`, `gap` before it; three digits at least."""
     size, unit = scale_of(ns)
     text = f"{digits(ns / size)} {unit}"
     if low is not None and high is not None:
-        text += f" ({digits(low / size)} to {digits(high / size)})"
+        text += f"{gap}({digits(low / size)} to {digits(high / size)})"
     return text
 
 
@@ -27,6 +28,17 @@ def digits(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:#.3g}".rstrip(".")
+
+
+def size_of(number: int) -> tuple[int, str]:
+    """The unit in which to show so many bytes: its size in bytes and its name."""
+    return next((size, unit) for size, unit in _SIZES if number >= size or size == 1)
+
+
+def parts(*numbers: int) -> tuple[str, ...]:
+    """Numbers of bytes in one unit that suits the largest, and the unit: `("5.12", "6.00", "MiB")`."""
+    size, unit = size_of(max(numbers))
+    return (*(digits(number / size) for number in numbers), unit)
 
 
 def percent(share: float) -> str:

@@ -44,7 +44,9 @@ def run(
         if as_json:
             output.show_json(cells)
         else:
-            lines = [[cell.id, cell.label, str(plan.suite.repeats)] for cell in plan.cells]
+            lines = [
+                [cell.id, plan.axes.label(cell.resolved), str(plan.suite.repeats)] for cell in plan.cells
+            ]
             output.show(output.rows(("cell", "what", "repeats"), lines))
         return ExitCode.OK
     from experiments import runner

@@ -20,7 +20,7 @@ from results.runs import Run, finished, read_info
 from testbed.common import errors
 from tests.fakes.run_records import add, begin, cell_of, fail, make_run, ok, provenance_of, steps_of
 
-CELL = cell_of("resnet20", "fast")
+CELL = cell_of("resnet20", "fast-only")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read_back(run_dir: Path) -> None:
-    steps = steps_of("fast")
+    steps = steps_of(CELL)
     folder = add(run_dir, CELL, 7, steps)
     assert folder == run_dir / "cells" / CELL["id"] / "007"
     assert {path.name for path in folder.iterdir()} == {
@@ -45,17 +45,17 @@ def test_what_is_written_is_read_back(run_dir: Path) -> None:
 
 
 def test_a_finished_repeat_is_never_replaced(run_dir: Path) -> None:
-    add(run_dir, CELL, 0, steps_of("fast"))
+    add(run_dir, CELL, 0, steps_of(CELL))
     with pytest.raises(errors.UsageError, match="already there"):
-        add(run_dir, CELL, 0, steps_of("fast", seed=9))
-    assert Run.load(run_dir).cells[0].repeats[0].steps == steps_of("fast")
+        add(run_dir, CELL, 0, steps_of(CELL, seed=9))
+    assert Run.load(run_dir).cells[0].repeats[0].steps == steps_of(CELL)
 
 
 def test_failed_tries_are_kept_and_leave_the_place_free(run_dir: Path) -> None:
     names = [fail(run_dir, CELL, 0).name for _ in range(11)]
     assert names == [f"000.failed-{n}" for n in range(1, 12)]
     assert finished(run_dir, CELL["id"]) == set()
-    add(run_dir, CELL, 0, steps_of("fast"))
+    add(run_dir, CELL, 0, steps_of(CELL))
     (cell,) = Run.load(run_dir).cells
     assert [failure.attempt for failure in cell.failures] == list(range(1, 12))
     assert len(cell.repeats) == 1
@@ -77,7 +77,7 @@ def test_stopped_between_files_nothing_is_visible(
 
     monkeypatch.setattr(records, "_put", stop)
     with pytest.raises(type(error)):
-        add(run_dir, CELL, 0, steps_of("fast"))
+        add(run_dir, CELL, 0, steps_of(CELL))
     folder = run_dir / "cells" / CELL["id"]
     assert [path.name for path in folder.iterdir()] == [".000.lock"]
     assert Run.load(run_dir).cells[0].repeats == []
@@ -96,7 +96,8 @@ def die(path, value):
     if path.name == "steps.jsonl":
         os.kill(os.getpid(), 9)
 records._put = die
-add(Path({str(run_dir)!r}), cell_of("resnet20", "fast"), 0, steps_of("fast"))
+cell = cell_of("resnet20", "fast-only")
+add(Path({str(run_dir)!r}), cell, 0, steps_of(cell))
 """
     killed = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2])
     assert killed.returncode == -9
@@ -104,14 +105,14 @@ add(Path({str(run_dir)!r}), cell_of("resnet20", "fast"), 0, steps_of("fast"))
     assert len(list(folder.glob(".000.tmp-*"))) == 1
     run = Run.load(run_dir)
     assert (run.cells[0].repeats, run.warnings, finished(run_dir, CELL["id"])) == ([], [], set())
-    add(run_dir, CELL, 0, steps_of("fast"))
+    add(run_dir, CELL, 0, steps_of(CELL))
     assert not list(folder.glob(".000.tmp-*"))
     assert len(Run.load(run_dir).cells[0].repeats) == 1
 
 
 def test_extra_files_are_copied(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"\x00\xff")
-    steps = steps_of("fast")
+    steps = steps_of(CELL)
     folder = write_repeat(
         run_dir, CELL["id"], 0, cell=CELL, result=ok(steps), steps=steps, provenance=provenance_of(CELL),
         extra={"console.log": tmp_path / "log", "counters.jsonl": "{}\n"},
@@ -134,7 +135,7 @@ def test_extra_files_are_copied(run_dir: Path, tmp_path: Path) -> None:
 def test_a_writer_that_breaks_the_contract_is_stopped(
     run_dir: Path, change: dict[str, object], why: str
 ) -> None:
-    steps = steps_of("fast")
+    steps = steps_of(CELL)
     arguments = {
         "cell_id": CELL["id"], "repeat": 0, "cell": CELL, "result": ok(steps), "steps": steps,
         "provenance": provenance_of(CELL), **change,
@@ -249,8 +250,8 @@ def test_a_damaged_repeat_is_told_and_the_others_are_kept(
     tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str
 ) -> None:
     root = tmp_path / "run"
-    make_run(root, models=("resnet20",), placements=("fast",))
-    spoil(root / "cells" / "resnet20-fast" / "001" / name)
+    (cell,) = make_run(root, models=("resnet20",), placements=("fast-only",)).cells
+    spoil(root / "cells" / cell.id / "001" / name)
     run = Run.load(root)
     assert [repeat.number for repeat in run.cells[0].repeats] == [0, 2]
     (warning,) = run.warnings
@@ -277,6 +278,6 @@ def test_strange_folders_are_told(run_dir: Path) -> None:
 
 def test_a_synthetic_run_is_whole(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert [cell.id for cell in run.cells][:3] == ["resnet20-fast", "resnet20-slow", "resnet20-sentinel"]
+    assert [cell.resolved["placement"] for cell in run.cells] == ["fast-only", "slow-only", "sentinel"] * 2
     assert all(len(cell.repeats) == 3 and not cell.failures for cell in run.cells)
     assert run.warnings == []

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results import cells, losses
+from results import losses
 from results.frames import cell_frame, step_frame
 from results.runs import Run
 from results.stats import (
     CONFIDENCE,
     Ratio,
     clock_of,
+    has_clock,
     measured,
     per_step,
     ratio,
@@ -101,18 +102,42 @@ def test_nothing_measured_is_none() -> None:
 
 
 def test_warmup_is_left_out_and_the_clock_chosen(tmp_path: Path) -> None:
-    cells_ = [cell_of("resnet20", "fast"), cell_of("lstm", "fast")]
+    cells_ = [cell_of("resnet20", "fast-only"), cell_of("lstm", "fast-only")]
     begin(tmp_path / "run", cells_)
-    add(tmp_path / "run", cells_[0], 0, steps_of("fast"))
-    add(tmp_path / "run", cells_[1], 0, steps_of("fast", model_clock=False))
+    add(tmp_path / "run", cells_[0], 0, steps_of(cells_[0]))
+    add(tmp_path / "run", cells_[1], 0, steps_of(cells_[1], model_clock=False))
     run = Run.load(tmp_path / "run")
     with_model, without = run.cells[0].repeats, run.cells[1].repeats
     assert [step.step for step in measured(with_model[0])] == [2, 3, 4, 5, 6, 7]
     assert (clock_of(with_model), clock_of(without), clock_of([])) == ("model", "guest", "guest")
-    assert clock_of(with_model + without) == "guest"
     assert samples(with_model, "guest")[0][0] == 40 * samples(with_model, "model")[0][0]
-    with pytest.raises(ValueError, match="without the model clock"):
-        samples(without, "model")
+
+
+@pytest.mark.parametrize("lacking", [(2,), (7,), (2, 3, 4, 5, 6, 7)])
+def test_a_repeat_without_the_model_clock_is_left_out_and_the_others_keep_it(
+    tmp_path: Path, lacking: tuple[int, ...]
+) -> None:
+    """One step without a time is enough: clocks are never mixed, not within a repeat either."""
+    cell = cell_of("lstm", "fast-only")
+    begin(tmp_path / "run", [cell])
+    for number in range(3):
+        steps = steps_of(cell, seed=number)
+        if number == 1:
+            steps = [s.model_copy(update={"model_ns": None}) if s.step in lacking else s for s in steps]
+        add(tmp_path / "run", cell, number, steps)
+    repeats = Run.load(tmp_path / "run").cells[0].repeats
+    assert clock_of(repeats) == "model"
+    assert [has_clock(repeat, "model") for repeat in repeats] == [True, False, True]
+    assert samples(repeats, "model") == samples([repeats[0], repeats[2]], "model")
+    assert len(samples(repeats, "guest")) == 3
+
+
+def test_a_warm_up_step_needs_no_model_clock(tmp_path: Path) -> None:
+    cell = cell_of("lstm", "fast-only")
+    begin(tmp_path / "run", [cell])
+    steps = steps_of(cell)
+    add(tmp_path / "run", cell, 0, [steps[0].model_copy(update={"model_ns": None}), *steps[1:]])
+    assert len(samples(Run.load(tmp_path / "run").cells[0].repeats, "model")) == 1
 
 
 def test_residency_and_counters(tmp_path: Path) -> None:
@@ -131,7 +156,7 @@ def test_frames(tmp_path: Path) -> None:
     steps, by_cell = step_frame(run), cell_frame(run)
     assert len(steps) == 6 * 2 * 6  # cells, repeats, measured steps
     assert steps["model_ns"].isna().all()
-    assert set(steps["placement"]) == {"fast", "slow", "sentinel"}
+    assert set(steps["placement"]) == {"fast-only", "slow-only", "sentinel"}
     assert list(by_cell["cell"]) == [cell.id for cell in run.cells]
     assert set(by_cell["clock"]) == {"guest"}
     grouped = steps.groupby(["cell", "repeat"])["guest_ns"].median().groupby("cell").median()
@@ -140,21 +165,10 @@ def test_frames(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_run_just_begun(tmp_path: Path) -> None:
-    begin(tmp_path / "run", [cell_of("lstm", "fast")])
+    begin(tmp_path / "run", [cell_of("lstm", "fast-only")])
     run = Run.load(tmp_path / "run")
     assert step_frame(run).empty
     assert list(cell_frame(run)["repeats"]) == [0]
-
-
-def test_names_of_cells() -> None:
-    a = {"id": "1", "model": {"name": "dcgan"}, "batch": 4, "placement": {"policy": "nimble", "fast": "20%"}}
-    b = {**a, "id": "2", "machine": {"name": "kvm", "nodes": 2}, "seed": 3}
-    c = {**b, "machine": {"name": "tcg", "nodes": 4}}
-    assert cells.label(a) == "dcgan b4, nimble, fast 20%"
-    assert cells.label({"id": "7"}) == "7"
-    assert cells.differing([b, c]) == ["machine.name"]  # the name stands for the rest
-    assert cells.differing([a, b]) == ["machine.name", "seed"]
-    assert cells.also(b, ["machine.name", "seed", "placement.fast"]) == "machine kvm, seed 3"
 
 
 def sequence(name: str, values: dict[int, float]) -> losses.Sequence:

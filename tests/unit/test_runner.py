@@ -17,6 +17,7 @@ from experiments.profiles import Profiled
 from experiments.runner import Estimate, Outcome
 from experiments.suite import Plan
 from results import records
+from results.records import FastMemory
 from results.runs import Run
 from sentinel.planner import files
 from sentinel.planner.errors import BudgetError
@@ -218,6 +219,12 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
     made = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
     rules = [plan.predicted["rule"] for plan in made]
     assert len(rules) == 8 and rules.count("as published") >= 4
+    cells = {(c.resolved["placement"], c.resolved.get("fast_memory")): c for c in lab.stored().cells}
+    recorded = {at: cell.repeats[1].provenance.fast_memory for at, cell in cells.items()}
+    assert recorded["fast-only", None] is None
+    for placement in ("first-touch", "sentinel", "published"):
+        for share, size in (("5%", small), ("60%", large)):
+            assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=profiled.peak)
     assert asked == ["snapshot of resnet20"]  # once for all
     assert lab.made[0]["runtime"] is True
     assert outcome.failures == []
@@ -237,9 +244,7 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     monkeypatch.setattr(counters, "check", lambda _: None)
     outcome = lab.run(BUDGETED)
     assert (outcome.done, len(outcome.failures)) == (6, 4)
-    assert (
-        "there is no plan for resnet20 batch 8, sentinel, 5%: the budget of 4" in outcome.failures[0].message
-    )
+    assert "there is no plan for resnet20 b8, sentinel, 5%: the budget of 4" in outcome.failures[0].message
 
 
 def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
@@ -258,7 +263,7 @@ def test_steps_that_are_not_measured_are_told_apart(lab: Lab, monkeypatch: pytes
     monkeypatch.setattr(progress.Step, "update", lambda _, fraction=None, text="": told.append(text))
     lab.trial = 2
     lab.run()
-    steps = [text.split(", ")[-2] for text in told if text.startswith("cnn batch 8, fast-only, repeat 1/3, ")]
+    steps = [text.split(", ")[-2] for text in told if text.startswith("cnn b8, fast-only, repeat 1/3, ")]
     assert steps == [
         "restoring",
         "warm-up step 1",
@@ -309,7 +314,7 @@ def test_a_failed_repeat_is_stored_with_its_verdict_and_the_run_goes_on(
     (failed,) = first.failures
     assert (failed.number, failed.result.verdict, failed.result.message) == (1, verdict, failure.message)
     assert len(failed.steps) == 2  # what was measured before it failed is kept
-    assert f"warning: cnn batch 8, fast-only, repeat 2: {failure.message}" in capsys.readouterr().err
+    assert f"warning: cnn b8, fast-only, repeat 2: {failure.message}" in capsys.readouterr().err
 
 
 def test_a_failure_that_names_a_log_keeps_that_log(lab: Lab, tmp_path: Path) -> None:
@@ -362,7 +367,7 @@ def test_a_cell_that_only_fails_is_given_up_at_once(lab: Lab, capsys: pytest.Cap
     outcome = lab.run()
     assert len(lab.trained) == 4
     assert [str(failure) for failure in outcome.failures] == ["number 0", "number 1", "number 2", "number 3"]
-    assert capsys.readouterr().err.count("given up") == 4
+    assert capsys.readouterr().err.count(": skipped after 1 failed repeat; ") == 4
 
 
 def test_a_cell_that_fails_too_often_is_given_up(lab: Lab) -> None:

@@ -41,11 +41,11 @@ def load(folder: Path, text: str) -> Plan:
 
 def test_cells_come_model_by_model_in_the_order_of_the_file(folder: Path) -> None:
     plan = load(folder, GOOD)
-    assert [cell.label for cell in plan.cells] == [
-        "cnn batch 8, slow-only",
-        "cnn batch 8, fast-only",
-        "lstm batch 4 time_steps 20 hidden 64, slow-only",
-        "lstm batch 4 time_steps 20 hidden 64, fast-only",
+    assert [plan.axes.label(cell.resolved) for cell in plan.cells] == [
+        "cnn b8, slow-only",
+        "cnn b8, fast-only",
+        "lstm b4, slow-only",
+        "lstm b4, fast-only",
     ]
     assert plan.machine.vcpus == 2
     assert plan.cells[2].model == {"name": "lstm", "batch": 4, "time_steps": 20, "hidden": 64}
@@ -85,11 +85,11 @@ def test_a_preset_is_part_of_a_cell(folder: Path) -> None:
 def test_a_budget_of_fast_memory_is_for_those_it_makes_a_difference_to(folder: Path) -> None:
     text = GOOD.replace("[slow-only, fast-only]", "[fast-only, first-touch, sentinel]")
     plan = load(folder, text + "preset: optane-6dimm\nfast_memory: [20%, 40%]\n")
-    labels = [cell.label for cell in plan.cells if cell.model["name"] == "cnn"]
+    labels = [plan.axes.label(cell.resolved) for cell in plan.cells if cell.model["name"] == "cnn"]
     assert labels == [
-        "cnn batch 8, fast-only",
-        *(f"cnn batch 8, first-touch, {share}" for share in ("20%", "40%")),
-        *(f"cnn batch 8, sentinel, {share}" for share in ("20%", "40%")),
+        "cnn b8, fast-only",
+        *(f"cnn b8, first-touch, {share}" for share in ("20%", "40%")),
+        *(f"cnn b8, sentinel, {share}" for share in ("20%", "40%")),
     ]
     assert [cell.fast_memory for cell in plan.cells[:3]] == [None, 0.2, 0.4]
     assert all(cell.resolved["runtime"] for cell in plan.cells)  # one allocator for all of them
