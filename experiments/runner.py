@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments import boot, job, prepared, profiles, provenance
+from experiments import boot, folder, job, prepared, profiles, provenance
 from experiments.boot import Made
 from experiments.profiles import Profiled
 from experiments.suite import PLANNED, Cell, Plan, on_kernel
@@ -104,9 +104,17 @@ def run(
 
     `command` is the line that started this, for the record. A failed repeat is stored with its verdict and
     the run goes on with the next cell; what this host refuses to everybody (`UsageError`, `BuildError`) ends
-    it. Raises `UsageError` if `out` holds a run of something else.
+    it. Raises `UsageError` before anything is built if another process runs in `out`, or if `out` holds
+    something else than this run.
     """
-    cache = cache or Cache()
+    with folder.claimed(out, command=command):
+        _check_suite(plan, out)
+        return _run(plan, out, command=command, location=location, uri=uri, cache=cache or Cache())
+
+
+def _run(
+    plan: Plan, out: Path, *, command: str, location: str | None, uri: str | None, cache: Cache
+) -> Outcome:
     made = boot.make(
         plan.machine, preset=plan.preset, kernel=plan.suite.kernel, location=location, cache=cache
     )
@@ -150,6 +158,18 @@ def run(
     return outcome
 
 
+def _check_suite(plan: Plan, out: Path) -> None:
+    """Make sure that a run in `out` is one of this suite, whatever kernel `auto` comes to."""
+    if not (out / "run.json").exists():
+        return
+    there = runs.read_info(out)
+    kernel = there.resolved.get("kernel")
+    if isinstance(kernel, str):
+        plan = on_kernel(plan, kernel)
+    if set(there.cells) != {cell.id for cell in plan.cells}:
+        raise _different(out, there)
+
+
 def _open(plan: Plan, out: Path) -> None:
     """Begin a run in `out`, or make sure that it is this one's beginning."""
     info = records.RunInfo(
@@ -163,10 +183,14 @@ def _open(plan: Plan, out: Path) -> None:
         return
     there = runs.read_info(out)
     if set(there.cells) != set(info.cells):
-        raise UsageError(
-            f"{out} holds a run of a different suite ({there.suite}, {there.created:%Y-%m-%d %H:%M})",
-            hint="name another folder with --out, or bring the suite back to what it was",
-        )
+        raise _different(out, there)
+
+
+def _different(out: Path, there: records.RunInfo) -> UsageError:
+    return UsageError(
+        f"{out} holds a run of a different suite ({there.suite}, {there.created:%Y-%m-%d %H:%M})",
+        hint="name another folder with --out, or bring the suite back to what it was",
+    )
 
 
 class _Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -417,6 +418,43 @@ def test_a_folder_of_a_different_suite_is_refused_and_untouched(lab: Lab) -> Non
     assert "--out" in caught.value.hint
     assert lab.trained == []
     assert (lab.out / "run.json").read_text() == before
+
+
+def test_a_different_suite_is_refused_before_anything_is_built(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run(SUITE.replace('kernel: "4.9"', "kernel: auto"))
+    monkeypatch.setattr(boot, "make", lambda *_, **__: pytest.fail("something was built"))
+    with pytest.raises(UsageError, match="holds a run of a different suite"):
+        lab.run(SUITE.replace("steps: 2", "steps: 3"))
+
+
+def test_a_second_run_into_the_same_folder_is_refused_at_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[UsageError] = []
+
+    def run_again(*_: object, **__: object) -> Any:
+        with pytest.raises(UsageError) as caught:
+            lab.run()
+        refused.append(caught.value)
+        return lab.make(None)
+
+    monkeypatch.setattr(boot, "make", run_again)
+    assert lab.run().done == 12
+    (error,) = refused
+    assert f"in use by process {os.getpid()}, since " in error.message
+    assert error.message.endswith(": sentinel run suite.yaml")
+    assert all(len(cell.repeats) == 3 and not cell.failures for cell in lab.stored().cells)
+
+
+def test_a_folder_of_something_else_is_refused_and_untouched(lab: Lab) -> None:
+    lab.out.mkdir()
+    (lab.out / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match=r"is not empty and holds no run: there is thesis\.tex"):
+        lab.run()
+    assert [path.name for path in lab.out.iterdir()] == ["thesis.tex"]
+    assert lab.trained == []
 
 
 def test_auto_is_recorded_as_the_kernel_it_came_to(lab: Lab) -> None:
