@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ALONE = 16  # pages: what page alignment wastes is at most a sixteenth of a tensor
 _PIECES = 64  # of the budget; finer ones would save little, and cost system calls
+_MOST_PIECES = 1 << 16  # of all tensors together, however small the budget is
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def spread(first: Ints, count: Ints) -> tuple[Ints, Ints]:
     return which, first[which] + within
 
 
-def piece(budget: int, page: int) -> int:
-    """The most pages of a piece."""
-    return max(ALONE, budget // (_PIECES * page))
+def piece(budget: int, page: int, pages: int) -> int:
+    """The most pages of a piece; `pages` is what all tensors have."""
+    return max(ALONE, budget // (_PIECES * page), pages // _MOST_PIECES)
 
 
 def units(profile: Profile, classes: Ints, most: int) -> Units:

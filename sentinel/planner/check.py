@@ -107,7 +107,7 @@ class _Step:
                 yield f"tensors[{place}]: is there twice"
             elif self.profile.tensors.thread[i]:
                 yield f"tensors[{place}]: was allocated by another thread, and has no key"
-            elif tensor.position is not None and tensor.position != self.birth[i]:
+            elif tensor.position is not None and tensor.position != self.profile.tensors.op[i]:
                 yield f"tensors[{place}]: its operation is not at {tensor.position}"
             elif self._outlives(i):
                 yield f"tensors[{place}]: may outlive the step, and the next one would find it there"
@@ -148,13 +148,14 @@ class _Step:
 
     def _held(self, tensors: list[tuple[int, Placed]], start: int, end: int) -> int:
         """Bytes of a pool from `start` to `end` that are ever touched, if of tensors the first pages are."""
-        page, pages = self.profile.page, set[int]()
+        page, pages, top = self.profile.page, 0, 0
         held: list[int] = self.profile.tensors.bytes.tolist()
-        for i, tensor in tensors:
-            begin, last = tensor.offset or 0, (tensor.offset or 0) + held[i]
+        for begin, last in sorted(((t.offset or 0, (t.offset or 0) + held[i]) for i, t in tensors)):
             if begin < end and start < last:
-                pages.update(range(max(begin, start) // page, _pages(min(last, end), page)))
-        return len(pages) * page
+                after = _pages(min(last, end), page)
+                pages += max(0, after - max(top, max(begin, start) // page))
+                top = max(top, after)
+        return pages * page
 
     def _is_short(self, i: int, tensor: Placed, place: int) -> Iterator[str]:
         birth, death = self.birth[i], self.death[i]

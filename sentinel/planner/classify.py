@@ -37,16 +37,17 @@ def classes(profile: Profile) -> Ints:
 
 def layer_sets(profile: Profile, chosen: Ints) -> list[bytes]:
     """The layers that each of the tensors `chosen` (ascending indices) is born and used in, as a key."""
-    t, u, layer = profile.tensors, profile.uses, profile.ops.layer
+    t, u = profile.tensors, profile.uses
+    numbers, layer = np.unique(profile.ops.layer, return_inverse=True)  # there may be gaps
     place = np.full(len(t), -1, dtype=np.int64)
     place[chosen] = np.arange(len(chosen))
     used = place[u.tensor] >= 0
     who = np.concatenate((place[u.tensor[used]], np.arange(len(chosen))))
     layers = np.concatenate((layer[u.position[used]], layer[np.maximum(t.birth[chosen], 0)]))
-    width = int(layer[-1]) + 1
+    width = len(numbers)
     pairs = np.unique(who * width + layers)
     ends = np.searchsorted(pairs // width, np.arange(len(chosen) + 1)).tolist()
-    layers = pairs % width
+    layers = numbers[pairs % width]
     return [layers[a:b].tobytes() for a, b in zip(ends, ends[1:])]
 
 

@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import PlannerError
+from .fields import LARGEST
 from .figures import Figures
 from .profile import Profile, Uses
 
@@ -77,8 +79,11 @@ class Costs:
 def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
     """Estimate what every use of a tensor saves in fast memory.
 
-    `fast_step_ns` is the measured time of a step with everything there, if that is known.
+    `fast_step_ns` is the measured time of a step with everything there, if that is known. Raises PlannerError
+    if the step would take longer than a plan can say.
     """
+    if fast_step_ns is not None and not 0 <= fast_step_ns <= LARGEST:
+        raise PlannerError(f"fast_step_ns: must be a number from 0 to 2^62, not {fast_step_ns}")
     ops, u = profile.ops, profile.uses
     n = len(ops)
     end = max(int(ops.end_ns.max()), int(ops.begin_ns[-1]))
@@ -100,8 +105,15 @@ def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None)
     if fast_step_ns is not None:
         rest = rest if rest.any() else np.ones(n)
         rest = rest / rest.sum() * max(0.0, fast_step_ns - lead)
-    memory = np.minimum(np.bincount(u.position, weights=slow, minlength=n), rest + saved)
-    return Costs(slot=rest + saved, lead=lead, memory=memory, gain=gain, saved=saved)
+    slot = np.maximum(rest + saved, 0.0)  # the second node may be the faster one
+    memory = np.minimum(np.bincount(u.position, weights=slow, minlength=n), slot)
+    made = Costs(slot=slot, lead=lead, memory=memory, gain=gain, saved=saved)
+    if not (made.slow_ns < LARGEST and made.fast_ns < LARGEST):
+        raise PlannerError(
+            f"the step is estimated to take {made.slow_ns:.3g} ns in slow memory: the profile's accesses "
+            "or the machine's figures cannot be right"
+        )
+    return made
 
 
 def traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-_LARGEST = 1 << 62  # sums of positions, bytes and times must not overflow 64 bits
+LARGEST = 1 << 62  # sums of positions, bytes and times must not overflow 64 bits
 _KINDS = {
     "int": "a whole number",
     "str": "text",
@@ -57,10 +57,10 @@ class Fields:
     def error(self, name: str, message: str) -> FormatError:
         return FormatError(f"{self.at(name)}: {message}")
 
-    def integer(self, name: str, *, least: int = 0, most: int = _LARGEST) -> int:
+    def integer(self, name: str, *, least: int = 0, most: int = LARGEST) -> int:
         value = self.get(name)
         if type(value) is not int or not least <= value <= most:
-            limits = f"from {least} on" if most == _LARGEST else f"from {least} to {most}"
+            limits = f"from {least} on" if most == LARGEST else f"from {least} to {most}"
             raise FormatError(f"{self.at(name)}: must be a whole number {limits}, not {shown(value)}")
         return int(value)
 
@@ -113,8 +113,8 @@ def integers(values: Sequence[Any], at: Any, *, least: int = 0) -> Ints:
     if set(map(type, values)) - {int}:
         i = next(i for i, value in enumerate(values) if type(value) is not int)
         raise FormatError(f"{at(i)}: must be a whole number, not {shown(values[i])}")
-    if values and not least <= min(values) <= max(values) <= _LARGEST:
-        i = next(i for i, value in enumerate(values) if not least <= value <= _LARGEST)
+    if values and not least <= min(values) <= max(values) <= LARGEST:
+        i = next(i for i, value in enumerate(values) if not least <= value <= LARGEST)
         raise FormatError(f"{at(i)}: must be from {least} to 2^62, not {shown(values[i])}")
     return np.array(values, dtype=np.int64)
 

@@ -58,11 +58,10 @@ def resident(profile: Profile, short: Ints, offsets: Ints) -> int:
 
 def covered(begin: Ints, end: Ints, page: int) -> int:
     """Bytes of the pages that any of the ranges [begin, end) touches."""
-    first, after = begin // page, -(-end // page)
-    change = np.zeros(int(after.max(initial=0)) + 1, dtype=np.int64)
-    np.add.at(change, first, 1)
-    np.add.at(change, after, -1)
-    return int((np.cumsum(change) > 0).sum()) * page
+    order = np.argsort(begin, kind="stable")
+    first, after = begin[order] // page, np.maximum.accumulate(-(-end[order] // page))
+    first[1:] = np.maximum(first[1:], after[:-1])
+    return int(np.maximum(after - first, 0).sum()) * page
 
 
 def _lowest(taken: list[tuple[int, int]], size: int) -> int:

@@ -64,7 +64,7 @@ def prepare(
     until it fits; then a piece of the largest tensor is enough for the floor.
     """
     found = classes(profile)
-    most = arena.piece(budget, profile.page)
+    most = arena.piece(budget, profile.page, int(profile.pages.sum()))
     if spill is not None:
         found = _spilled(profile, found, int(spill * budget))
     held, largest = _floor(profile, found)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import FormatError
-from .fields import Fields, first, header, integers, shown
+from .fields import LARGEST, Fields, first, header, integers, shown
 
 if TYPE_CHECKING:
     from .fields import Bools, Ints
@@ -24,6 +24,8 @@ FORMAT, VERSION = "sentinel-profile", 1
 COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest")
 KINDS = ("tensor", "variable", "scratch")
 TENSOR, VARIABLE, SCRATCH = range(3)
+_PAGES = (64, 1 << 30)  # bytes: the alignment of tensors, and the largest page of x86-64
+_ADDRESSES = 1 << 47  # bytes of a process on x86-64; no tensor is larger
 _NUMBERS = (
     ("op", -1),
     ("k", 0),
@@ -130,7 +132,7 @@ def digest(names: Sequence[str]) -> str:
 def parse(value: Any) -> Profile:
     """The profile in a JSON value. Raises FormatError with the place of the first thing that is wrong."""
     document = header(value, FORMAT, VERSION)
-    page = document.integer("page", least=1)
+    page = document.integer("page", least=_PAGES[0], most=_PAGES[1])
     if page & (page - 1):
         raise FormatError(f"page: must be a power of two, not {page}")
     threads = document.fields("threads")
@@ -218,6 +220,9 @@ def _ops(fields: Fields) -> Ops:
 
 def _tensors(items: list[Any], n: int, page: int) -> tuple[Tensors, Uses]:
     columns = {name: _column(items, name, least) for name, least in _NUMBERS}
+    i = first(columns["size"] > _ADDRESSES)
+    if i >= 0:
+        raise FormatError(f"tensors[{i}].size: {columns['size'][i]} bytes exceed the address space")
     kinds, names = _kinds(items)
     whole = -(-columns["size"] // page) * page
     given = [item.get("touched") for item in items]
@@ -238,6 +243,8 @@ def _tensors(items: list[Any], n: int, page: int) -> tuple[Tensors, Uses]:
     refuse(
         (tensors.op < 0) != (tensors.birth < 0), "birth", "and `op` do not agree on whether it is from before"
     )
+    refuse(tensors.birth < tensors.op, "birth", "is before the operation that allocates it begins")
+    tensors = replace(tensors, birth=tensors.op)  # what other threads began meanwhile does not matter
     variable = tensors.kind == VARIABLE
     refuse(variable & (tensors.birth >= 0), "birth", "is in the step, and a variable is from before it")
     refuse(variable & (tensors.death < n), "death", "is in the step, and a variable outlives it")
@@ -249,6 +256,9 @@ def _tensors(items: list[Any], n: int, page: int) -> tuple[Tensors, Uses]:
     for i in np.flatnonzero(tensors.op < 0).tolist():
         if not names[i]:
             raise FormatError(f"tensors[{i}].name: is missing, and the tensor is from before the step")
+    for name, values in (("size", whole), ("reads", tensors.reads), ("writes", tensors.writes)):
+        if sum(values.tolist()) > LARGEST // 4:
+            raise FormatError(f"tensors: the sum of `{name}` must be at most 2^60")
     return tensors, _uses(items, tensors)
 
 

@@ -94,6 +94,45 @@ def random_value(seed: int) -> dict[str, Any]:
     return value(layers, ns, tensors)
 
 
+def wild_value(seed: int) -> dict[str, Any]:
+    """As `random_value`, with what several threads, odd clocks and odd programs leave in a profile."""
+    r = random.Random(seed)  # noqa: S311
+    made = random_value(seed)
+    ops, n = made["ops"], len(made["ops"]["name"])
+    ops["layer"] = [layer * r.choice((1, 1, 1 << 50)) for layer in ops["layer"]]
+    ops["layer"].sort()
+    made["page"] = r.choice((PAGE, PAGE, 64, 1 << 21))
+    made["step_ns"] = r.choice((made["step_ns"], 1, 10**18))
+    clock = r.choice(("as it is", "stands still", "far from zero", "jumps"))
+    if clock == "stands still":
+        ops["begin_ns"] = ops["end_ns"] = [0] * n
+    elif clock == "far from zero":
+        ops["begin_ns"], ops["end_ns"] = (
+            [ns + (1 << 61) for ns in ops[each]] for each in ("begin_ns", "end_ns")
+        )
+    elif clock == "jumps":
+        ops["begin_ns"] = sorted(r.choice((0, 1, 10**6, 10**15)) for _ in range(n))
+        ops["end_ns"] = [ns + r.choice((0, 1, 10**15)) for ns in ops["begin_ns"]]
+    huge, many = r.random() < 0.2, r.random() < 0.2
+    for tensor in made["tensors"]:
+        if tensor["birth"] >= 0:
+            if r.random() < 0.3:
+                tensor["op"] = r.randint(max(0, tensor["birth"] - 3), tensor["birth"])
+            if r.random() < 0.1:
+                tensor.update(thread=r.randint(1, 2), k=tensor["k"] + 1_000_000)
+            if r.random() < 0.1:
+                tensor["death"] = n
+            if r.random() < 0.1:
+                tensor.update(kind="scratch", op=tensor["birth"], death=tensor["birth"] + 1, uses=[])
+        if huge and r.random() < 0.3:
+            tensor["size"] = r.choice((1 << 33, (1 << 40) + 1, 1 << 46))
+        if many and r.random() < 0.3:
+            tensor.update(reads=r.choice((0, 1 << 54)), writes=r.choice((0, 1 << 40)))
+        if r.random() < 0.2:
+            tensor.update(touched=r.choice((0, 1, PAGE)), reads=0)
+    return made
+
+
 @dataclass
 class Tensor:
     size: int

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sentinel.planner import profile
 from sentinel.planner.cost import costs
+from sentinel.planner.errors import PlannerError
 from sentinel.planner.figures import Figures, Memory
 from sentinel.planner.replay import contention, replay
 from sentinel.planner.schedule import UnitMove
@@ -153,6 +154,25 @@ def test_a_known_time_in_fast_memory_is_met(seed: int, share: float) -> None:
     target = free.slow_ns - share * most
     assert costs(made, FIGURES, target).fast_ns == pytest.approx(target, rel=1e-6, abs=1e-6 * free.slow_ns)
     assert (costs(made, FIGURES, target).gain == free.gain).all()
+
+
+def test_a_second_node_that_is_faster_costs_no_negative_time() -> None:
+    made = profiles.small([0], [10], [{"size": SIZE, "birth": 0, "death": 1, "uses": [[0, 0, 1]]}])
+    cost = costs(made, dataclasses.replace(FIGURES, nodes=FIGURES.nodes[::-1]), 1.0)
+    assert cost.slot.tolist() == [0]
+    assert cost.fast_ns > cost.slow_ns == 0
+
+
+@pytest.mark.parametrize("ns", [float("nan"), float("inf"), -1.0])
+def test_a_time_in_fast_memory_that_is_none_is_refused(ns: float) -> None:
+    with pytest.raises(PlannerError, match="fast_step_ns: must be a number from 0 to 2"):
+        costs(profiles.small([0], [10], []), FIGURES, ns)
+
+
+def test_a_step_of_centuries_is_refused() -> None:
+    tensor = {"size": SIZE, "birth": 0, "death": 1, "uses": [[0, 0, 1]], "writes": 1 << 60}
+    with pytest.raises(PlannerError, match=r"estimated to take .* the profile's accesses or the machine's"):
+        costs(profiles.small([0], [10], [tensor]), FIGURES, 10.0)
 
 
 def times(

@@ -186,8 +186,25 @@ def test_a_large_tensor_is_cut_into_pieces_and_what_nobody_touches() -> None:
 
 
 def test_pieces_are_small_beside_the_budget() -> None:
-    assert arena.piece(PAGE, PAGE) == arena.ALONE
-    assert arena.piece(64 * 100 * PAGE, PAGE) == 100
+    assert arena.piece(PAGE, PAGE, 1 << 20) == arena.ALONE
+    assert arena.piece(64 * 100 * PAGE, PAGE, 1 << 20) == 100
+
+
+def test_huge_tensors_have_fewer_pieces_than_a_tiny_budget_asks_for() -> None:
+    assert arena.piece(PAGE, PAGE, 1 << 30) == 1 << 14
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 90)), max_size=12))
+def test_covered_pages_are_counted_once(ranges: list[tuple[int, int]]) -> None:
+    begin, size = np.array(ranges, dtype=np.int64).reshape(-1, 2).T
+    pages = {page for a, n in ranges for page in range(a // 64, -(-(a + n) // 64))}
+    assert pool.covered(begin, begin + size, 64) == 64 * len(pages)
+
+
+def test_the_reserved_pool_may_hold_a_tensor_of_terabytes() -> None:
+    made = profiles.small([0], [1], [tensor(1 << 45, 0, 1, 0, kind="scratch")])
+    offsets, size = pool.pack(made, np.array([0]))
+    assert (size, pool.resident(made, np.array([0]), offsets)) == (1 << 45, 1 << 45)
 
 
 def test_a_shared_unit_is_closed_when_it_is_large() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import budget, classify, intervals, profile
+from sentinel.planner import budget, classify, explain, intervals, plan, profile
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.figures import Figures, Memory
@@ -205,6 +206,66 @@ def test_only_operations_that_wait_for_others_tell_how_far_a_step_has_come() -> 
     tensors = [written_then_read(0, 3), written_then_read(3, 5)]
     made = make(profiles.small(LAYERS, MEGA, tensors), 4 * BIG, SIMPLE)
     assert [t.position for t in made.tensors] == [None, 3]
+
+
+def test_what_is_allocated_while_another_thread_begins_an_operation_is_born_with_its_own() -> None:
+    """Operation 3 allocates when 4 has begun, and its own use of the tensor is before that."""
+    late = {**written_then_read(3, 5), "op": 3, "birth": 4}
+    profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 3), late])
+    assert profile_.tensors.birth.tolist() == [0, 3]
+    made = make(profile_, 4 * BIG, SIMPLE)
+    assert [t.position for t in made.tensors] == [None, 3]
+    assert check(profile_, made) == []
+
+
+wild_figures = st.sampled_from(
+    [
+        OPTANE,
+        CHEAP,
+        dataclasses.replace(OPTANE, nodes=OPTANE.nodes[::-1]),
+        dataclasses.replace(OPTANE, nodes=OPTANE.nodes[:1] * 2),
+        Figures(nodes=(Memory(1e-6, 1e6, 1e6), Memory(1e9, 1e-6, 1e-6)), cache=0, page=1e-9),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    wild_figures,
+    st.sampled_from([0.05, 0.5, 1.0, 2.0]),
+    st.sampled_from([None, 1.0, 1e9]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_profile_gives_a_sound_plan_or_is_refused(
+    seed: int, figures: Figures, share: float, fast_step_ns: float | None, spill: bool, published: bool
+) -> None:
+    """Several threads, clocks that jump, ties, no accesses and very many, tensors of terabytes."""
+    profile_ = profile.parse(profiles.wild_value(seed))
+    size = max(1, int(share * classify.peak(profile_)))
+    options: dict[str, Any] = {"fast_step_ns": fast_step_ns, "spill": spill, "published": published}
+    try:
+        try:
+            made = make(profile_, size, figures, **options)
+        except BudgetError as e:
+            assert e.floor > size
+            made = make(profile_, e.floor, figures, **options)
+    except PlannerError as e:
+        assert "the profile's accesses or the machine's figures cannot be right" in str(e)
+        return
+    assert check(profile_, made) == []
+    assert plan.parse(plan.encode(made)) == made
+    assert explain.course(profile_, made).timeline.step_ns >= 0
+
+
+def test_few_of_the_wild_profiles_are_refused() -> None:
+    makeable = 0
+    for seed in range(100):
+        profile_ = profile.parse(profiles.wild_value(seed))
+        with contextlib.suppress(PlannerError):
+            makeable += bool(make(profile_, 2 * classify.peak(profile_) + BIG, OPTANE))
+    assert makeable > 80
 
 
 @settings(max_examples=60, deadline=None)
