@@ -23,6 +23,7 @@ import glob
 import mmap
 import os
 import struct
+import threading
 
 # What testbed/timing/markers.h defines
 REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END, SERIAL_BEGIN, SERIAL_END = range(1, 7)
@@ -75,6 +76,30 @@ def region_begin():
 
 def region_end():
     mark(REGION_END)
+
+
+class Region(object):
+    """A region that begins when it is first needed, and ends once: `begin` may be called for every step.
+
+    A child of the process leaves it alone.
+    """
+
+    def __init__(self):
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._begun = False
+
+    def begin(self):
+        with self._lock:
+            if not self._begun and os.getpid() == self._pid:
+                self._begun = True
+                region_begin()
+
+    def end(self):
+        with self._lock:
+            if self._begun and os.getpid() == self._pid:
+                self._begun = False
+                region_end()
 
 
 def step_begin():

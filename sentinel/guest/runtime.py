@@ -34,6 +34,8 @@ import os
 import sys
 import zlib
 
+from guest import profiles
+
 LIBRARY = "/opt/sentinel/libsentinel.so"  # or what SENTINEL_RUNTIME names
 SKIPPED = 10  # steps before the profile: the paper's (section 5)
 TENSORFLOW = "1.13.1"
@@ -172,6 +174,10 @@ def end_profile():
     text = _text(state.library, state.library.sentinel_profile_end())
     if text is None:
         raise ValueError("no step has run since start_profile(): is session.run() within step()?")
+    profile = json.loads(text)
+    reason = profiles.unplannable(profile)
+    if reason is not None:
+        raise ValueError("no profile is written to %s: %s" % (path, reason))
     temporary = "%s.tmp.%d" % (path, os.getpid())
     try:
         with open(temporary, "wb") as f:
@@ -189,7 +195,7 @@ def end_profile():
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-    return json.loads(text)
+    return profile
 
 
 def _read(path):

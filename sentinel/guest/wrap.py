@@ -5,6 +5,9 @@
 
 Every session.run() that updates variables as an optimiser does is a step. Without --profile and --plan the
 runtime is only loaded. --stats writes what it has counted when the script ends.
+
+On a machine with a timing model the script runs on the vCPU that computes, and the region of interest is from
+its first step to its end.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -15,11 +18,11 @@ import os
 import runpy
 import sys
 
-from guest import runtime
+from guest import model, runtime
 
 
-def watch(session_class, trainer):
-    """Tell `trainer` of every run of the class's sessions that trains."""
+def watch(session_class, trainer, prepare=lambda: None):
+    """Tell `trainer` of every run of the class's sessions that trains; `prepare` is called before each."""
     plain_run = session_class.run
     known = {}  # what is fetched -> whether it trains
 
@@ -46,6 +49,7 @@ def watch(session_class, trainer):
     def run(self, fetches, *arguments, **named):
         if not trains(self, fetches):
             return plain_run(self, fetches, *arguments, **named)
+        prepare()
         trainer.before()
         try:
             return plain_run(self, fetches, *arguments, **named)
@@ -67,16 +71,18 @@ def main(arguments):
     if not os.path.exists(options.script):
         parser.error("there is no script %s" % options.script)
 
+    model.compute()
     import tensorflow as tf
 
-    trainer = runtime.Trainer(options.profile, options.plan, options.skip)
-    watch(tf.Session, trainer)
-    watch(tf.InteractiveSession, trainer)
+    trainer, region = runtime.Trainer(options.profile, options.plan, options.skip), model.Region()
+    watch(tf.Session, trainer, region.begin)
+    watch(tf.InteractiveSession, trainer, region.begin)
     sys.argv = [options.script] + options.arguments
     sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
     try:
         runpy.run_path(options.script, run_name="__main__")
     finally:
+        region.end()
         trainer.end()
         if options.stats and runtime.loaded():
             with open(options.stats, "w") as f:

@@ -14,7 +14,13 @@ import pytest
 
 from tests.unit.test_guest_memory import load
 
-PROFILE = {"format": "sentinel-profile", "ops": {"name": ["ä"]}}
+PROFILE = {
+    "format": "sentinel-profile",
+    "clock": "model",
+    "step_ns": 5,
+    "ops": {"name": ["ä"], "begin_ns": [0], "end_ns": [5]},
+    "tensors": [],
+}
 
 
 class Library:
@@ -114,6 +120,13 @@ def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, t
     library.profile = None
     runtime.start_profile(str(tmp_path / "step.json"))
     with pytest.raises(ValueError, match="no step has run"):
+        runtime.end_profile()
+    assert list(tmp_path.iterdir()) == []
+    library.profile = json.dumps({**PROFILE, "step_ns": 0})
+    runtime.start_profile(str(tmp_path / "step.json"))
+    with pytest.raises(
+        ValueError, match=r"step.json: the step took 0 ns by the model's clock, .*region_begin"
+    ):
         runtime.end_profile()
     assert list(tmp_path.iterdir()) == []
 
@@ -253,3 +266,39 @@ def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatc
         session.run("train", "bad")
     session.run("unknown")
     assert [line.split()[0] for line in said] == ["run", *["before", "run", "after"] * 2, "run"]
+
+
+def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrap = load("wrap")
+    said: list[str] = []
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))
+
+    class Session:
+        class graph:  # noqa: N801 (an attribute of sessions)
+            as_graph_element = Op
+
+        def run(self, fetches: Any) -> None:
+            said.append(fetches)
+
+    trainer = SimpleNamespace(before=lambda: said.append("before"), after=lambda: said.append("after"))
+    wrap.watch(Session, trainer, lambda: said.append("prepare"))
+    Session().run("Mean")
+    Session().run("ApplyAdam")
+    assert said == ["Mean", "prepare", "before", "ApplyAdam", "after"]
+
+
+def test_a_region_begins_and_ends_once_and_not_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("model")
+    marks: list[int] = []
+    monkeypatch.setattr(model, "mark", marks.append)
+    region = model.Region()
+    region.end()
+    for _ in range(3):
+        region.begin()
+    monkeypatch.setattr(model.os, "getpid", lambda: -1)
+    region.end()
+    monkeypatch.undo()
+    monkeypatch.setattr(model, "mark", marks.append)
+    region.end()
+    region.end()
+    assert marks == [model.REGION_BEGIN, model.REGION_END]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a profile can be planned: the planner's rules for profiles, where profiles are made. python2.7 and 3.
+
+The planner (`planner/profile.py`) refuses what these rules refuse; here the reason is told before the training
+that was profiled is over.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+
+def unplannable(profile):
+    """Why the planner would refuse this profile; None if it would not."""
+    if profile["step_ns"] < 1:
+        if profile["clock"] == "model":
+            return (
+                "the step took 0 ns by the model's clock, which runs within a region of interest only:"
+                " call model.region_begin() before the first step"
+            )
+        return "the step took 0 ns"
+    ops = profile["ops"]
+    if not ops["name"]:
+        return "there is no operation"
+    for p in range(len(ops["name"])):
+        if p and ops["begin_ns"][p] < ops["begin_ns"][p - 1]:
+            return "operation %d (%s) begins before the one before it" % (p, ops["name"][p])
+        if ops["end_ns"][p] < ops["begin_ns"][p]:
+            return "operation %d (%s) ends before it begins" % (p, ops["name"][p])
+    keys = set()
+    for number, tensor in enumerate(profile["tensors"]):
+        reason = _wrong_life(tensor, len(ops["name"]))
+        if reason is not None:
+            return "tensor %d %s" % (number, reason)
+        key = _key(tensor, ops)
+        if key in keys:
+            return "tensor %d has the key of another: %s" % (number, key)
+        keys.add(key)
+    return None
+
+
+def _wrong_life(tensor, end):
+    op, birth, death = tensor["op"], tensor["birth"], tensor["death"]
+    if (op < 0) != (birth < 0) or not op <= birth < death <= end:
+        return "is allocated by operation %d, born at %d and dead at %d" % (op, birth, death)
+    if op < 0 and not tensor.get("name"):
+        return "is from before the step and has no name"
+    if tensor["kind"] == "variable" and (op, death) != (-1, end):
+        return "is a variable, and lives from %d to %d only" % (op, death)
+    if tensor["kind"] == "scratch" and (op < 0 or death != op + 1):
+        return "is scratch of operation %d, and dead at %d" % (op, death)
+    last = op - 1
+    for position, _, _ in tensor["uses"]:
+        if not max(last + 1, op) <= position < death:
+            return "is used at %d, and lives from %d to %d; its last use was at %d" % (
+                (position, op, death, last)
+            )
+        last = position
+    return None
+
+
+def _key(tensor, ops):
+    op = tensor["op"]
+    if op < 0:
+        return ("", tensor["name"], 0, tensor["size"])
+    return (ops["name"][op], ops["occurrence"][op], tensor["k"], tensor["size"])
