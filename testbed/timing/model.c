@@ -74,16 +74,20 @@ struct model {
 	unsigned int line_bits;
 	double service[MODEL_NODES][2]; /* ns for a line, read and written */
 	struct cache *caches;
-	uint64_t *near; /* memory mode: line + 1 of node 1, and whether it is dirty, by line of node
-			   0 */
+	_Atomic uint64_t *near; /* memory mode: line + 1 of node 1, and whether it is dirty, by line
+				   of node 0 */
 	struct queue queues[MODEL_NODES];
 	struct cpu cpus[MODEL_CPUS];
 };
 
 static bool sensible(const struct model_config *c)
 {
-	if (c->cache_line < 16 || (c->cache_line & (c->cache_line - 1)) || !c->cache_ways ||
-	    c->cache_size < (uint64_t)c->cache_line * c->cache_ways || c->split >= c->end)
+	if (c->cache_line < 16 || c->cache_line > MODEL_PAGE ||
+	    (c->cache_line & (c->cache_line - 1)) || !c->cache_ways ||
+	    c->cache_size < (uint64_t)c->cache_line * c->cache_ways || !(c->write_buffer >= 0))
+		return false;
+	if (c->split >= c->end || c->hole[0] > c->hole[1] || (c->memory_mode && !c->split) ||
+	    (c->split | c->end | c->hole[0] | c->hole[1]) % MODEL_PAGE)
 		return false;
 	for (int n = 0; n < MODEL_NODES; n++) {
 		const struct model_node *node = &c->node[n];
@@ -96,6 +100,12 @@ static bool sensible(const struct model_config *c)
 		if (!(c->instruction[i] >= 0) || !(c->parallelism[i] >= 1))
 			return false;
 	return true;
+}
+
+static bool allocate_lines(const struct model *m, struct cache *cache)
+{
+	cache->lines = calloc(cache->sets * m->config.cache_ways, sizeof(*cache->lines));
+	return cache->lines;
 }
 
 struct model *model_new(const struct model_config *config)
@@ -129,7 +139,8 @@ struct model *model_new(const struct model_config *config)
 	}
 	if (config->memory_mode)
 		m->near = calloc(config->split >> m->line_bits, sizeof(*m->near));
-	if (!m->caches || (config->memory_mode && !m->near)) {
+	if (!m->caches || (config->memory_mode && !m->near) ||
+	    (config->cache_shared && !allocate_lines(m, &m->caches[0]))) {
 		model_free(m);
 		errno = ENOMEM;
 		return NULL;
@@ -155,6 +166,19 @@ static void lock(atomic_flag *flag)
 static void unlock(atomic_flag *flag)
 {
 	atomic_flag_clear_explicit(flag, memory_order_release);
+}
+
+/* Counters have one writer, and readers at any time. */
+static void count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static void spend(double *counter, double ns)
+{
+	double sum = *counter + ns;
+
+	__atomic_store(counter, &sum, __ATOMIC_RELAXED);
 }
 
 /* Take `more` than is left of a slot from who has most of it but `cpu`. */
@@ -245,8 +269,10 @@ static double serve(struct model *m, int node, unsigned int cpu, double t, doubl
 static double crowded(struct model *m, int node, unsigned int cpu, double t)
 {
 	struct queue *q = &m->queues[node];
-	double busy = 0, flights = 0, wait;
+	double busy = 0, flights = 0, own, wait;
 
+	lock(&q->lock);
+	own = q->use[cpu];
 	for (unsigned int i = 0; i < q->cpus; i++) {
 		double apart = t - q->last[i];
 
@@ -255,10 +281,11 @@ static double crowded(struct model *m, int node, unsigned int cpu, double t)
 		busy += q->use[i];
 		flights += m->config.parallelism[i];
 	}
+	unlock(&q->lock);
 	if (!flights)
 		return 0;
-	if (busy > 1 - q->use[cpu]) /* they take what we leave, whatever they took just now */
-		busy = 1 - q->use[cpu];
+	if (busy > 1 - own) /* they take what we leave, whatever they took just now */
+		busy = 1 - own;
 	if (busy < 0)
 		busy = 0;
 	if (busy > BUSIEST)
@@ -281,7 +308,7 @@ static int node_of(const struct model *m, uint64_t address)
 /* A line is written to `node`; returns when that is done. */
 static double write_line(struct model *m, struct cpu *c, int node)
 {
-	c->counters.bytes_written[node] += m->config.cache_line;
+	count(&c->counters.bytes_written[node], m->config.cache_line);
 	return serve(m, node, (unsigned int)(c - m->cpus), c->clock, m->service[node][1]);
 }
 
@@ -293,8 +320,8 @@ static void write_back(struct model *m, struct cpu *c, uint64_t line)
 
 	if (late > 0) {
 		c->clock += late;
-		c->counters.queue += late;
-		c->counters.memory += late;
+		spend(&c->counters.queue, late);
+		spend(&c->counters.memory, late);
 	}
 }
 
@@ -313,13 +340,13 @@ static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 	if (latency < service)
 		latency = service;
 	c->clock += latency + queue;
-	c->counters.memory += latency + queue;
-	c->counters.queue += queue;
-	c->counters.bytes_read[node] += m->config.cache_line;
+	spend(&c->counters.memory, latency + queue);
+	spend(&c->counters.queue, queue);
+	count(&c->counters.bytes_read[node], m->config.cache_line);
 }
 
 /* Memory mode: where node 0 keeps `line`, if it does. */
-static uint64_t *near_of(struct model *m, uint64_t line)
+static _Atomic uint64_t *near_of(struct model *m, uint64_t line)
 {
 	return &m->near[line % (m->config.split >> m->line_bits)];
 }
@@ -327,31 +354,30 @@ static uint64_t *near_of(struct model *m, uint64_t line)
 /* Memory mode: all memory is on node 1, and node 0 keeps the lines used last. */
 static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line)
 {
-	uint64_t *near = near_of(m, line);
+	_Atomic uint64_t *near = near_of(m, line);
 
 	if (*near >> 1 == line + 1) {
-		c->counters.hits_near++;
+		count(&c->counters.hits_near, 1);
 		fetch(m, c, cpu, 0);
 		return;
 	}
 	fetch(m, c, cpu, 1);
 	write_line(m, c, 0);
-	if (*near & 1)
+	if (atomic_exchange(near, (line + 1) << 1) & 1)
 		write_line(m, c, 1);
-	*near = (line + 1) << 1;
 }
 
 static void wait(struct cpu *c, double ns)
 {
 	c->clock += ns;
-	c->counters.memory += ns;
+	spend(&c->counters.memory, ns);
 }
 
 static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line, bool store)
 {
 	int node = node_of(m, line << m->line_bits);
 
-	c->counters.misses[node]++;
+	count(&c->counters.misses[node], 1);
 	if (m->near)
 		fetch_through_near(m, c, cpu, line);
 	else if (!store)
@@ -363,20 +389,18 @@ static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line
 
 static void evict(struct model *m, struct cpu *c, uint64_t line)
 {
-	uint64_t *near;
+	uint64_t clean = (line + 1) << 1, held = clean;
 
 	if (!m->near) {
 		write_back(m, c, line);
 		return;
 	}
 	/* Into node 0 if it has the line still, else to node 1 */
-	near = near_of(m, line);
-	if (*near >> 1 == line + 1) {
-		*near |= 1;
+	if (atomic_compare_exchange_strong(near_of(m, line), &held, clean | 1) ||
+	    held == (clean | 1))
 		write_line(m, c, 0);
-	} else {
+	else
 		write_line(m, c, 1);
-	}
 }
 
 /*
@@ -445,7 +469,7 @@ static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64
 	struct line *l = c->recent[line % RECENT];
 	uint64_t victim = 0;
 
-	if (l && l->tag == line + 1 && !shared) {
+	if (!shared && l && l->tag == line + 1) {
 		use(cache, l, store);
 		return false;
 	}
@@ -469,7 +493,7 @@ void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_
 	struct cpu *c = &m->cpus[cpu];
 	struct line *l = c->recent[line % RECENT];
 
-	if (!l || l->tag != line + 1 || m->config.cache_shared)
+	if (m->config.cache_shared || !l || l->tag != line + 1)
 		return;
 	c->again[key % AGAIN].key = key;
 	c->again[key % AGAIN].tag = line + 1;
@@ -484,7 +508,7 @@ bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 	if (c->again[key % AGAIN].key != key || l->tag != c->again[key % AGAIN].tag)
 		return false;
 	use(c->cache, l, store);
-	c->counters.accesses++;
+	count(&c->counters.accesses, 1);
 	return true;
 }
 
@@ -496,19 +520,18 @@ void model_forget(struct model *m, unsigned int cpu)
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
 			  bool store)
 {
-	uint64_t line = address >> m->line_bits, last = (address + size - 1) >> m->line_bits;
+	uint64_t page_end = address | (MODEL_PAGE - 1), end = address + size - 1;
+	uint64_t line = address >> m->line_bits;
+	uint64_t last = (end < page_end ? end : page_end) >> m->line_bits;
 	struct cpu *c = &m->cpus[cpu];
 	struct cache *cache = c->cache;
 	unsigned int misses = 0;
 
 	if (!is_memory(m, address))
 		return 0;
-	if (__builtin_expect(!cache->lines, 0)) {
-		cache->lines = calloc(cache->sets * m->config.cache_ways, sizeof(*cache->lines));
-		if (!cache->lines)
-			abort();
-	}
-	c->counters.accesses++;
+	if (__builtin_expect(!cache->lines, 0) && !allocate_lines(m, cache)) /* its own: no race */
+		abort();
+	count(&c->counters.accesses, 1);
 	for (; line <= last; line++)
 		misses += access_line(m, c, cpu, line, store);
 	if (misses)
@@ -521,8 +544,8 @@ void model_execute(struct model *m, unsigned int cpu, uint64_t n)
 	struct cpu *c = &m->cpus[cpu];
 	double ns = (double)n * m->config.instruction[cpu];
 
-	c->counters.instructions += n;
-	c->counters.compute += ns;
+	count(&c->counters.instructions, n);
+	spend(&c->counters.compute, ns);
 	c->clock += ns;
 	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
 }
@@ -537,7 +560,7 @@ void model_charge(struct model *m, unsigned int cpu, double ns)
 	struct cpu *c = &m->cpus[cpu];
 
 	c->clock += ns;
-	c->counters.charged += ns;
+	spend(&c->counters.charged, ns);
 	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
 }
 
@@ -546,7 +569,7 @@ void model_wake(struct model *m, unsigned int cpu, double clock)
 	struct cpu *c = &m->cpus[cpu];
 
 	if (clock > c->clock) {
-		c->counters.idle += clock - c->clock;
+		spend(&c->counters.idle, clock - c->clock);
 		c->clock = clock;
 		atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
 	}
@@ -559,5 +582,11 @@ double model_clock(const struct model *m, unsigned int cpu)
 
 struct model_counters model_counters(const struct model *m, unsigned int cpu)
 {
-	return m->cpus[cpu].counters;
+	typedef uint64_t __attribute__((may_alias)) word;
+	const word *from = (const word *)&m->cpus[cpu].counters;
+	struct model_counters copy;
+
+	for (size_t i = 0; i < sizeof(copy) / sizeof(word); i++)
+		((word *)&copy)[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	return copy;
 }

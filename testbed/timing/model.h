@@ -11,6 +11,7 @@
 
 #define MODEL_NODES 2
 #define MODEL_CPUS  64
+#define MODEL_PAGE  4096 /* bytes */
 
 struct model_node {
 	double read_latency, write_latency;	/* ns, of accesses that wait for each other */
@@ -19,9 +20,10 @@ struct model_node {
 
 struct model_config {
 	struct model_node node[MODEL_NODES];
-	uint64_t split;	     /* first physical address of node 1 */
+	/* Physical addresses, all of them multiples of a page */
+	uint64_t split;	     /* first one of node 1 */
 	uint64_t end;	     /* and the first one beyond it */
-	uint64_t hole[2];    /* physical addresses [hole[0], hole[1]) are no memory */
+	uint64_t hole[2];    /* [hole[0], hole[1]) are no memory */
 	uint64_t cache_size; /* bytes; of each vCPU, or of all together */
 	uint32_t cache_ways;
 	uint32_t cache_line; /* bytes, a power of two */
@@ -52,7 +54,10 @@ void model_free(struct model *m);
 /* vCPU `cpu` executed `n` instructions. Every function of one vCPU is called by one thread. */
 void model_execute(struct model *m, unsigned int cpu, uint64_t n);
 
-/* It accesses `size` bytes at physical address `address`. Returns how many lines it missed. */
+/*
+ * It accesses `size` bytes at physical address `address`. Returns how many lines it missed. An
+ * access ends with its page: bytes beyond it are elsewhere in memory, and another access.
+ */
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
 			  bool store);
 
@@ -78,6 +83,7 @@ void model_wake(struct model *m, unsigned int cpu, double clock);
 /* ns since the beginning. May be read by any thread. */
 double model_clock(const struct model *m, unsigned int cpu);
 
+/* May be called by any thread. */
 struct model_counters model_counters(const struct model *m, unsigned int cpu);
 
 #endif

@@ -338,12 +338,35 @@ def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) ->
 
 
 @pytest.mark.parametrize(
+    ("address", "size", "misses"),
+    [
+        (GIB - 4, 8, (1, 0)),
+        (GIB - 64, 64, (1, 0)),
+        (GIB - 65, 66, (2, 0)),
+        (GIB, 8, (0, 1)),
+        (2 * GIB - 4, 8, (0, 1)),
+    ],
+)
+def test_an_access_ends_with_its_page(model: Model, address: int, size: int, misses: tuple[int, int]) -> None:
+    """What the virtually next page is, only the caller knows."""
+    assert model.access(0, address, size, False) == sum(misses)
+    assert tuple(model.counters(0).misses) == misses
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"cache_line": 48},
         {"cache_ways": 0},
         {"cache_size": 64},
+        {"cache_line": 8192, "cache_size": 1 << 24},
         {"split": 3 * GIB},
+        {"split": GIB + 64},
+        {"end": 2 * GIB + 1},
+        {"split": 0, "memory_mode": 1},
+        {"hole": (ctypes.c_uint64 * 2)(GIB, GIB // 2)},
+        {"write_buffer": -1},
+        {"write_buffer": float("nan")},
         {"parallelism": (ctypes.c_double * 64)(*[0.5] * 64)},
         {"instruction": (ctypes.c_double * 64)(*[-1] * 64)},
         {"node": (Node * 2)(Node(100, 100, 0, 10), Node(300, 300, 10, 10))},
