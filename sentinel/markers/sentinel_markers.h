@@ -40,6 +40,7 @@
 #define SENTINEL_OBSERVE       9
 #define SENTINEL_PAGES	       10
 #define SENTINEL_PROCESS       11
+#define SENTINEL_PROCESS_END   12
 #define SENTINEL_LAYER(n)      (0x1000 + (n)) /* 0 to 0xfff */
 #define SENTINEL_USER(n)       (0x8000 + (n)) /* 0 to 0x7fff */
 
@@ -61,6 +62,7 @@ struct sentinel_clock_page {
 	double dilation; /* asked for: real ns for a model ns in the next region; 0: not paced */
 	double needed;	 /* found in all regions since the last paced one: what the host sustains */
 	double behind;	 /* found in the last region: for which share of its time it was behind */
+	uint64_t generation; /* the model's own */
 };
 
 static inline int sentinel_pci_id_(const char *device, const char *file, unsigned int *id)

@@ -58,4 +58,16 @@ struct qemu_plugin_hwaddr *qemu_plugin_get_hwaddr(qemu_plugin_meminfo_t info, ui
 bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *address);
 uint64_t qemu_plugin_hwaddr_phys_addr(const struct qemu_plugin_hwaddr *address);
 
+/*
+ * How the two bits of qemu_plugin_mem_rw are told in `info`. Up to 9.1 an atomic read-modify-write
+ * is one access with both of them (later it is two accesses), and no function says that it reads.
+ */
+#define MEM_RW_SHIFT 16
+
+/*
+ * ns that the machine has run, without those for which it was paused. It belongs to no interface,
+ * and a QEMU built without modules does not export it.
+ */
+int64_t cpu_get_clock(void) __attribute__((weak));
+
 #endif
