@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,48 +14,22 @@ from typing import Any
 import pytest
 
 from testbed.timing import counters, plugin
+from tests import timing_config
+from tests.timing_config import LATENCY
 
 HERE = Path(__file__).parent / "timing"
 INCLUDE = f"-I{plugin.SOURCES}"
 PAGE = 4096
 NODE_1 = 1 << 20  # physical address
-LATENCY = (100.0, 305.0)
 R, W, RW = 1, 2, 3  # qemu_plugin_mem_rw
 MARKERS = {
     name: int(value, 0)
     for name, value in re.findall(r"MARKER_(\w+) = (\w+),", (plugin.SOURCES / "markers.h").read_text())
 }
-DILATION = 8 + 8 * 64  # where it is in the clock page; `needed`, `behind` and `generation` follow
-GENERATION = DILATION + 24
 
 
 def sources() -> list[str]:
     return [str(HERE / "qemu.c"), *(str(plugin.SOURCES / n) for n in plugin._FILES if n.endswith(".c"))]
-
-
-def configuration(folder: Path, **changes: object) -> Path:
-    values: dict[str, object] = {
-        "split": NODE_1,
-        "end": 1 << 30,
-        "cache.size": 65536,
-        "cache.ways": 16,
-        "cache.line": 64,
-        "write_buffer": 500,
-        "instruction": 0,
-        "parallelism": 1,
-        "page": 1500,
-        "window": 20000,
-        "log": folder / "counters.jsonl",
-        "clock": folder / "clock",
-    }
-    for node in (0, 1):
-        for what in ("read", "write"):
-            values |= {f"node{node}.{what}_latency": LATENCY[node], f"node{node}.{what}_bandwidth": 64}
-    values |= {name.replace("__", "."): value for name, value in changes.items()}
-    (folder / "clock").write_bytes(bytes(1 << 20))
-    path = folder / "timing.conf"
-    path.write_text("".join(f"{name} {value}\n" for name, value in values.items()))
-    return path
 
 
 class Guest:
@@ -66,7 +39,8 @@ class Guest:
         own = shutil.copy(library, folder / "own.so")  # the plugin's state is its library's
         self._qemu = ctypes.CDLL(str(own))
         self.folder = folder
-        assert self._qemu.qemu_start(str(configuration(folder, **changes)).encode(), cpus) == 0
+        config = timing_config.write(folder, split=NODE_1, end=1 << 30, **changes)
+        assert self._qemu.qemu_start(str(config).encode(), cpus) == 0
         for cpu in range(cpus):
             self.turn_to(cpu, 1)
 
@@ -112,13 +86,12 @@ class Guest:
     def clock_page(self) -> bytes:
         return (self.folder / "clock").read_bytes()
 
-    def write_clock_page(self, at: int, content: bytes) -> None:
+    def restore_clock_page(self, content: bytes) -> None:
         with (self.folder / "clock").open("r+b") as file:
-            file.seek(at)
             file.write(content)
 
     def ask_for_dilation(self, dilation: float) -> None:
-        self.write_clock_page(DILATION, struct.pack("<d", dilation))
+        timing_config.ask_for_dilation(self.folder, dilation)
 
     def lines(self) -> list[dict[str, Any]]:
         return list(counters.read(self.folder / "counters.jsonl"))
@@ -348,7 +321,7 @@ def test_a_restored_machine_has_no_region(started: Started) -> None:
     guest.resume(0)
     guest.access(0, 0, R)
     guest.pause(0)
-    guest.write_clock_page(0, saved)  # as memory that is restored
+    guest.restore_clock_page(saved)
     guest.resume(0)
     guest.access(0, PAGE, R)
     assert guest.counted()["accesses"] == 1
@@ -502,10 +475,8 @@ def races(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 )
 def test_vcpus_do_not_race(races: list[str], tmp_path: Path, mode: dict[str, int], dilation: float) -> None:
     for seed in ("1", "2"):
-        config = configuration(tmp_path, split=1 << 17, instruction=0.25, **mode)
-        page = bytearray((tmp_path / "clock").read_bytes())
-        struct.pack_into("<d", page, DILATION, dilation)
-        (tmp_path / "clock").write_bytes(page)
+        config = timing_config.write(tmp_path, split=1 << 17, end=1 << 30, instruction=0.25, **mode)
+        timing_config.ask_for_dilation(tmp_path, dilation)
         done = subprocess.run([*races, str(config), seed], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
     assert any(line.get("dilation") == dilation for line in counters.read(tmp_path / "counters.jsonl"))

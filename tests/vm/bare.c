@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A machine's only program, 32 bits and without an operating system, so that nothing else is
+ * counted. It executes each kind of access to LINES lines that are not in the cache, between the
+ * markers USER(2 k) and USER(2 k + 1) for kind k; then an access across pages, between USER(0x100)
+ * and USER(0x101). After that it goes through regions for ever, with USER(0x200) in each.
+ *
+ *	gcc -m32 -ffreestanding -nostdlib -static -fno-pie -no-pie -O1 -Wl,-Ttext=0x100000
+ *
+ * Physical memory from 64 MiB on is node 1, and the cache is a quarter of FLUSH.
+ */
+#include <stdint.h>
+
+#define LINES 256
+#define LINE  64
+#define FLUSH (256 << 10)
+#define MIB   (1 << 20)
+
+#define OLD	((char *)(32 * MIB)) /* what is accessed, and what fills the cache before */
+#define OTHER	((char *)(40 * MIB))
+#define TABLES	((uint32_t *)(8 * MIB)) /* pages of page tables */
+#define WINDOW	0xc0000000		/* virtual, of two pages */
+#define LAST	(64 * MIB - 4096)	/* physical: the last page of node 0 */
+#define ANOTHER (16 * MIB)		/* and one in the midst of it */
+
+__asm__(".balign 4\n"
+	".long 0x1badb002, 0, -0x1badb002\n" /* multiboot */
+	".globl _start\n"
+	"_start: movl $0x200000, %esp\n"
+	"movl %cr0, %eax; andl $~4, %eax; orl $2, %eax; movl %eax, %cr0\n" /* SSE */
+	"movl %cr4, %eax; orl $0x600, %eax; movl %eax, %cr4\n"
+	"call start\n");
+
+#define MARK(number) __asm__ volatile("nopl 0x534e0000+%c0(%%eax,%%eax,1)" ::"i"(number) : "memory")
+
+static void fill_cache(void)
+{
+	for (char *p = OTHER; p < OTHER + FLUSH; p += LINE)
+		(void)*(volatile char *)p;
+}
+
+/* Execute instructions with the address in %0 for each `step` bytes of the lines. */
+#define KIND(number, step, ...)                                                                    \
+	do {                                                                                       \
+		fill_cache();                                                                      \
+		MARK(0x8000 + 2 * (number));                                                       \
+		for (char *p = OLD; p < OLD + LINES * LINE; p += (step))                           \
+			__asm__ volatile(__VA_ARGS__ ::"r"(p) : "eax", "ecx", "edx", "memory");    \
+		MARK(0x8000 + 2 * (number) + 1);                                                   \
+	} while (0)
+
+static void access_lines(void)
+{
+	KIND(0, LINE, "addl $1, (%0)");
+	KIND(1, LINE, "lock addl $1, (%0)");
+	KIND(2, LINE, "xaddl %%eax, (%0)");
+	KIND(3, LINE, "lock xaddl %%eax, (%0)");
+	KIND(4, LINE, "xchgl %%eax, (%0)");
+	KIND(5, LINE, "xchgb %%al, (%0)");
+	KIND(6, LINE, "movl $12345, %%eax; cmpxchgl %%ecx, (%0)"); /* finds another value */
+	KIND(7, LINE, "movl $12345, %%eax; lock cmpxchgl %%ecx, (%0)");
+	KIND(8, LINE, "xchgl %%eax, (%0); lock cmpxchgl %%ecx, (%0); lock incl (%0)");
+	KIND(9, LINE, "btsl $3, (%0)");
+	KIND(10, LINE, "lock btsl $3, (%0)");
+	KIND(11, LINE, "lock btrl $3, (%0)");
+	KIND(12, LINE, "lock incl (%0)");
+	KIND(13, LINE, "lock negl (%0)");
+	KIND(14, LINE, "lock notl (%0)");
+	KIND(15, LINE, "lock orw $3, (%0)");
+	KIND(16, LINE, "pushl %%ebx; cmpxchg8b (%0); popl %%ebx");
+	KIND(17, LINE, "pushl %%ebx; lock cmpxchg8b (%0); popl %%ebx");
+	KIND(18, 2 * LINE, "lock addl $1, 62(%0)"); /* two lines at once */
+	KIND(19, LINE, "movl (%0), %%eax");
+	KIND(20, LINE, "movl $1, (%0)"); /* reads nothing */
+}
+
+/* Virtual addresses are physical ones, but for two pages: the last one of node 0, and another. */
+static void enable_paging(void)
+{
+	uint32_t *directory = TABLES;
+
+	for (unsigned int i = 0; i < 32; i++) { /* 128 MiB */
+		uint32_t *table = TABLES + 1024 * (i + 1);
+
+		for (unsigned int page = 0; page < 1024; page++)
+			table[page] = (i << 22) + (page << 12) + 3;
+		directory[i] = (uint32_t)(uintptr_t)table + 3;
+	}
+	directory[WINDOW >> 22] = (uint32_t)(uintptr_t)(TABLES + 1024 * 33) + 3;
+	TABLES[1024 * 33] = LAST + 3;
+	TABLES[1024 * 33 + 1] = ANOTHER + 3;
+	__asm__ volatile("movl %0, %%cr3; movl %%cr0, %%eax; orl $0x80000000, %%eax;"
+			 "movl %%eax, %%cr0" ::"r"(directory)
+			 : "eax", "memory");
+}
+
+static void cross_pages(void)
+{
+	enable_paging();
+	fill_cache();
+	MARK(0x8100);
+	(void)*(volatile uint32_t *)(WINDOW + 4096 - 2);
+	MARK(0x8101);
+}
+
+void start(void);
+
+void start(void)
+{
+	MARK(1);
+	access_lines();
+	cross_pages();
+	MARK(2);
+	for (;;) {
+		MARK(1);
+		for (volatile unsigned int i = 0; i < 200000; i++)
+			;
+		MARK(0x8200);
+		MARK(2);
+	}
+}
