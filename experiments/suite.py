@@ -17,18 +17,19 @@ seed: 7
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from results.cells import Axes
 from testbed import machine as machines
 from testbed import preset as presets
 from testbed.common import files
-from testbed.common.schema import Document, Strict
+from testbed.common.schema import Document, MissingFileError, Strict
 from testbed.machine import Machine
 from testbed.preset import Preset
 
@@ -44,6 +45,19 @@ ModelName = Literal["cnn", "lstm", "resnet20", "resnet56"]
 Placement = Literal["fast-only", "slow-only", "first-touch", "interleave", "sentinel", "published"]
 PLANNED = ("sentinel", "published")  # carried out by the runtime
 UNLIMITED = ("fast-only", "slow-only")  # no budget of fast memory makes a difference to them
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{0,39}", text):
+        raise ValueError("must be lower-case letters, digits and dashes, 40 at most, with no dash first")
+    return text
+
+
+def _share(value: object) -> object:
+    match = re.fullmatch("([1-9][0-9]{0,2})%", value) if isinstance(value, str) else None
+    if match is None or int(match[1]) > 100:
+        raise ValueError("must be a share of the model's peak from 1% to 100%, such as 40%")
+    return value
 
 
 class Model(Strict):
@@ -63,15 +77,17 @@ class Model(Strict):
 class Suite(Strict):
     """A whole suite; `steps` counts the measured ones, after `warmup` unmeasured ones."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    name: Annotated[str, AfterValidator(_named)]
     description: str = ""
     machine: str = "two-node"
     preset: str | None = None  # what memory costs; without one both nodes have the host's speed
     kernel: Literal["auto", "4.9", "6.1"] = "auto"
-    models: Annotated[tuple[Model, ...], Field(min_length=1)]
-    placements: Annotated[tuple[Placement, ...], Field(min_length=1)]
+    models: Annotated[tuple[Model, ...], Field(min_length=1, examples=["[{name: cnn}]"])]
+    placements: Annotated[tuple[Placement, ...], Field(min_length=1, examples=["[fast-only, slow-only]"])]
     # Of the most memory that the model's tensors take at once; without it fast memory is all of node 0
-    fast_memory: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}%$")], ...] = ()
+    fast_memory: Annotated[
+        tuple[Annotated[str, BeforeValidator(_share)], ...], Field(examples=["[40%]"])
+    ] = ()
     steps: Annotated[int, Field(ge=1, le=100_000)] = 5
     warmup: Annotated[int, Field(ge=0, le=1000)] = 1
     repeats: Annotated[int, Field(ge=1, le=999)] = 3
@@ -120,10 +136,16 @@ def load(path: Path) -> Plan:
     """Read, validate and expand a suite. Raises `UsageError` with the place of what is wrong."""
     document = Document(path)
     suite = document.parse(Suite)
-    machine = machines.load(suite.machine, relative_to=path.parent)
+    try:
+        machine = machines.load(suite.machine, relative_to=path.parent)
+    except MissingFileError as e:
+        raise document.error(("machine",), e.message) from None
     if len(machine.nodes) < 2:
         raise document.error(("machine",), "placements need a fast and a slow node: at least two nodes")
-    preset = presets.load(suite.preset, relative_to=path.parent) if suite.preset is not None else None
+    try:
+        preset = presets.load(suite.preset, relative_to=path.parent) if suite.preset is not None else None
+    except MissingFileError as e:
+        raise document.error(("preset",), e.message) from None
     if preset is not None and len(machine.nodes) != 2:
         raise document.error(("preset",), "the timing model takes machines of two nodes")
     if suite.threads > machine.vcpus:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from testbed.common.schema import Strict
 
@@ -29,7 +29,7 @@ class Version(NamedTuple):
 
 def parse(text: str) -> Version:
     """`4.9` or `4.9.337`; ValueError if it is neither."""
-    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", text):
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}", text):
         raise ValueError(f"must be a kernel version such as 4.9 or 4.9.337, not {text!r}")
     return Version(*(int(part) for part in text.split(".")))
 
@@ -42,18 +42,12 @@ def of_makefile(text: str) -> Version | None:
     return Version(int(found["VERSION"]), int(found["PATCHLEVEL"]), int(found.get("SUBLEVEL", 0)))
 
 
-def _quoted(value: object) -> object:
-    if isinstance(value, int | float):
-        raise ValueError('must be in quotes: YAML reads 4.10 as the number 4.1; write "4.10"')
-    return value
-
-
 def _checked(text: str) -> str:
     parse(text)
     return text
 
 
-Text = Annotated[str, BeforeValidator(_quoted), AfterValidator(_checked)]
+Text = Annotated[str, AfterValidator(_checked)]
 """A version in a YAML file."""
 
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from testbed.common import schema
 from testbed.common.schema import Strict
@@ -19,12 +21,21 @@ READY = "sentinel: guest ready"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
+def _pattern(text: str) -> str:
+    try:
+        if "what" in re.compile(text).groupindex:
+            return text
+    except re.error as e:
+        raise ValueError(f"must be a regular expression: {e}") from None
+    raise ValueError("must have a group (?P<what>...): what is quoted of the line")
+
+
 class Rule(Strict):
     """One family of bad news; see console_rules.yaml."""
 
     name: str
     means: Meaning
-    pattern: str
+    pattern: Annotated[str, AfterValidator(_pattern)]
 
 
 class _Rules(Strict):

@@ -16,6 +16,7 @@ from testbed.common.schema import Document, Strict, named
 MACHINES = Path(__file__).parent / "machines"
 MIN_NODE = 64 << 20  # bytes; below this Linux cannot set a node up
 GRANULE = 2 << 20  # bytes; node borders on a large page, as the kernel wants them
+_MAX_SIZE = 1 << 52  # bytes
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 Accelerator = Literal["auto", "kvm", "tcg"]
@@ -29,7 +30,10 @@ def parse_size(value: object) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(KiB|MiB|GiB)", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("must be a size such as 512 MiB or 2 GiB (units KiB, MiB, GiB)")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if size > _MAX_SIZE:
+        raise ValueError(f"must be at most {shown_size(_MAX_SIZE)}")
+    return int(size)
 
 
 def shown_size(size: int) -> str:

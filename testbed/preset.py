@@ -16,9 +16,11 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from testbed.common.schema import Document, Strict, named
-from testbed.machine import Size
+from testbed.machine import Size, shown_size
 
 PRESETS = Path(__file__).parent / "presets"
+_SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model divides and multiplies them
+_MAX_CACHE = 1 << 30  # bytes; the model keeps a tag for each line
 
 
 def _quantity(unit: str, example: str) -> BeforeValidator:
@@ -26,8 +28,8 @@ def _quantity(unit: str, example: str) -> BeforeValidator:
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(\S+)", value) if isinstance(value, str) else None
         if match is None or match[2] != unit:
             raise ValueError(f"must be a figure in {unit}, such as {example}")
-        if float(match[1]) <= 0:
-            raise ValueError(f"must be more than 0 {unit}")
+        if not _SMALLEST <= float(match[1]) <= _LARGEST:
+            raise ValueError(f"must be from {_SMALLEST:g} to {_LARGEST:g} {unit}")
         return float(match[1])
 
     return BeforeValidator(parse)
@@ -65,7 +67,7 @@ class Cpu(Strict):
     """What a vCPU stands for: `instruction` is the cost of one in ns, `parallelism` its misses in flight."""
 
     instruction: Time
-    parallelism: Annotated[float, Field(ge=1)]
+    parallelism: Annotated[float, Field(ge=1, le=1e6)]
 
 
 class Preset(Strict):
@@ -118,7 +120,9 @@ def _check(preset: Preset, document: Document) -> None:
     cache = preset.cache
     if cache.line & (cache.line - 1):
         raise document.error(("cache", "line"), "must be a power of two")
-    if cache.size % (cache.line * cache.ways):
+    if cache.size > _MAX_CACHE:
+        raise document.error(("cache", "size"), f"must be at most {shown_size(_MAX_CACHE)}")
+    if cache.size == 0 or cache.size % (cache.line * cache.ways):
         raise document.error(
             ("cache", "size"), f"must be a multiple of line x ways, {cache.line * cache.ways} bytes"
         )

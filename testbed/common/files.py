@@ -8,10 +8,21 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from testbed.common.errors import UsageError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -37,6 +48,23 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def read_input(path: Path, *, limit: int | None = None) -> bytes:
+    """The content of a file that a user names, or its first `limit` bytes.
+
+    Raises `FileNotFoundError` if there is none, `UsageError` if it is no file or cannot be read.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind != stat.S_IFREG:
+            raise UsageError(f"{path}: cannot be read: it is {_KINDS[kind]}, not a file")
+        with path.open("rb") as f:
+            return f.read(-1 if limit is None else limit)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be read: {e.strerror}") from None
 
 
 def sha256_file(path: Path) -> str:

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import json
+import types
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from testbed.common import core_yaml, files
+from testbed.common.core_yaml import KeyPath, Place
 from testbed.common.errors import UsageError
 
-KeyPath = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound="Strict")
+_IN_QUOTES = "must be in quotes"
+_MOST_PROBLEMS = 8  # told of one file
+_READ_AS = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 
 
 class Strict(BaseModel):
@@ -22,98 +28,125 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MissingFileError(UsageError):
+    """There is no such YAML file."""
+
+
 class Document:
     """A parsed YAML file that knows where each key and value stands (1-based line and column)."""
 
     def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
-        self._keys: dict[KeyPath, yaml.Mark] = {}
-        self._values: dict[KeyPath, yaml.Mark] = {}
+        if text is None:
+            try:
+                source = files.read_input(path, limit=core_yaml.MAX_BYTES + 1)
+            except FileNotFoundError:
+                raise MissingFileError(f"{path}: cannot be read: No such file or directory") from None
+        else:
+            source = text.encode()
         try:
-            source = path.read_text() if text is None else text
-        except (OSError, UnicodeDecodeError) as e:
-            raise UsageError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
-        try:
-            node = yaml.compose(source, Loader=yaml.SafeLoader)
-            self.data: Any = None if node is None else self._convert(node, ())
-        except yaml.MarkedYAMLError as e:
-            mark = e.problem_mark or e.context_mark
-            place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-            raise UsageError(f"{path}:{place}: not YAML: {e.problem or e.context}") from None
-        except yaml.reader.ReaderError as e:
-            before = source[: e.position]
-            line, column = before.count("\n") + 1, e.position - before.rfind("\n")
-            raise UsageError(f"{path}:{line}:{column}: not YAML: {e.reason}") from None
+            self._tree = core_yaml.parse(source)
+        except core_yaml.YamlError as e:
+            raise self._error(e.place, e.where, e.problem) from None
+        self.data: Any = self._tree.data
 
     def error(self, where: KeyPath, what: str, *, at_key: bool = False) -> UsageError:
         """The error to raise for something wrong at `where`."""
-        place = self._keys.get(where) if at_key else None
+        place = self._tree.keys.get(where) if at_key else None
         probe = where
         while place is None:
-            place = self._values.get(probe)
+            place = self._tree.values.get(probe)
             if not probe:
                 break
             probe = probe[:-1]
-        line, column = (place.line + 1, place.column + 1) if place else (1, 1)
-        return UsageError(f"{self.path}:{line}:{column}: {shown(where)}: {what}")
+        return self._error(place or Place(1, 1), where, what)
 
     def parse(self, model: type[_Model]) -> _Model:
         """Validate against `model`; all that is wrong is told, a line each, the first as the message."""
         if not isinstance(self.data, dict):
-            raise self.error((), f"must be a mapping with the keys {', '.join(model.model_fields)}")
+            empty = "is empty; " if self.data is None else ""
+            raise self.error((), f"{empty}{_mapping(model)}")
         try:
-            return model.model_validate(self.data)
+            # By way of JSON: its arrays may be tuples and its text paths, and nothing else is converted
+            return model.model_validate_json(json.dumps(self.data), strict=True)
         except ValidationError as e:
-            problems = [self._explain(d, model) for d in e.errors(include_url=False)]
-            raise UsageError("\n".join(p.message for p in problems)) from None
+            details = e.errors(include_url=False)
+            problems = [self._explain(d, model).message for d in details[:_MOST_PROBLEMS]]
+            if len(details) > len(problems):
+                problems.append(f"{self.path}: and {len(details) - len(problems)} more")
+            raise UsageError("\n".join(problems)) from None
+
+    def _error(self, place: Place, where: KeyPath, what: str) -> UsageError:
+        return UsageError(f"{self.path}:{place.line}:{place.column}: {shown(where)}: {what}")
 
     def _explain(self, problem: ErrorDetails, model: type[BaseModel]) -> UsageError:
         where: KeyPath = tuple(problem["loc"])
-        kind = problem["type"]
-        if kind == "extra_forbidden":
-            allowed = ", ".join(_fields_at(model, where[:-1]))
+        if problem["type"] == "extra_forbidden":
+            expected, _ = _expected_at(model, where[:-1])
+            allowed = ", ".join(expected.model_fields) if _is_model(expected) else "none"
             return self.error(where, f"unknown key; allowed: {allowed}", at_key=True)
-        if kind == "missing":
+        if problem["type"] == "missing":
             return self.error(where, "missing, and must be given")
-        got = problem["input"]
-        text = problem["msg"].removeprefix("Value error, ")
-        shown_input = "" if isinstance(got, dict | list) else f" (got {got!r})"
-        return self.error(where, text[0].lower() + text[1:] + shown_input)
+        rule = self._rule(problem, where, model)
+        told = problem["type"] in ("too_short", "too_long") or rule.startswith(_IN_QUOTES)
+        return self.error(where, rule if told else rule + self._got(problem, where))
 
-    def _convert(self, node: yaml.Node, path: KeyPath) -> Any:
-        self._values[path] = node.start_mark
-        if isinstance(node, yaml.MappingNode):
-            result: dict[Any, Any] = {}
-            for key_node, value_node in node.value:
-                key = self._scalar(key_node)
-                if key in result:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
-                    )
-                self._keys[(*path, key)] = key_node.start_mark
-                result[key] = self._convert(value_node, (*path, key))
-            return result
-        if isinstance(node, yaml.SequenceNode):
-            return [self._convert(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node)
+    def _rule(self, problem: ErrorDetails, where: KeyPath, model: type[BaseModel]) -> str:
+        """What the value must be, in YAML's words."""
+        kind, limits = problem["type"], problem.get("ctx", {})
+        expected, info = _expected_at(model, where)
+        value, written = problem["input"], self._tree.written.get(where, "")
+        match kind:
+            case "tuple_type" | "list_type":
+                return f"must be a list{_example(expected, info, value, written)}"
+            case "dict_type" | "model_type" | "model_attributes_type":
+                return _mapping(expected)
+            case "string_type" | "path_type":
+                return _quoting(value, written) or "must be text"
+            case "int_type" | "int_from_float" | "int_parsing":
+                return "must be a whole number"
+            case "float_type" | "float_parsing":
+                return "must be a number"
+            case "bool_type" | "bool_parsing":
+                return "must be true or false"
+            case "literal_error":
+                allowed = (
+                    [str(word) for word in get_args(expected)] if get_origin(expected) is Literal else []
+                )
+                if written in allowed:
+                    return _quoting(value, written)
+                return f"must be one of {', '.join(map(core_yaml.plain, allowed)) or limits['expected']}"
+            case "greater_than_equal":
+                return f"must be at least {limits['ge']}"
+            case "greater_than":
+                return f"must be more than {limits['gt']}"
+            case "less_than_equal":
+                return f"must be at most {limits['le']}"
+            case "less_than":
+                return f"must be less than {limits['lt']}"
+            case "too_short":
+                least = limits["min_length"]
+                return "must not be empty" if least == 1 else f"must have at least {least} items"
+            case "too_long":
+                return f"must have at most {limits['max_length']} items"
+            case _:
+                text = problem["msg"].removeprefix("Value error, ")
+                return text[0].lower() + text[1:]
 
-    @staticmethod
-    def _scalar(node: yaml.Node) -> Any:
-        if not isinstance(node, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(
-                problem="a key must be a word or a number", problem_mark=node.start_mark
-            )
-        try:
-            return yaml.SafeLoader("").construct_object(node)
-        except ValueError as e:
-            raise yaml.MarkedYAMLError(problem=str(e), problem_mark=node.start_mark) from None
+    def _got(self, problem: ErrorDetails, where: KeyPath) -> str:
+        """What stands there instead."""
+        value = problem["input"]
+        if isinstance(value, dict | list):
+            return f" (got a {'mapping' if isinstance(value, dict) else 'list'})"
+        return f" (got {self._tree.written.get(where) or core_yaml.shown(str(value))})"
 
 
 def shown(where: KeyPath) -> str:
     """A path as a person writes it: `nodes[1].size`."""
     text = ""
     for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = part if isinstance(part, int) else core_yaml.shown(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
     return text or "the file"
 
 
@@ -122,42 +155,71 @@ def load(path: Path, model: type[_Model]) -> _Model:
     return Document(path).parse(model)
 
 
-def _fields_at(model: type[BaseModel], where: KeyPath) -> list[str]:
-    """The keys allowed in the mapping at `where`, following nested models through lists and dicts."""
-    current: Any = model
-    for part in where:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(part) if _is_model(current) else None
-        if field is None:
-            continue  # a key of a free-form dict: its value type is already `current`
-        current = _inner_model(field.annotation)
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(t: Any) -> bool:
-    return isinstance(t, type) and issubclass(t, BaseModel)
-
-
-def _inner_model(annotation: Any) -> Any:
-    if _is_model(annotation):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
-    return None
-
-
 def named(what: str, name_or_path: str, *, folder: Path, relative_to: Path | None = None) -> Document:
     """The YAML file of that name in `folder`, or a path of the user's (relative to the file that names it).
 
     Raises `UsageError` with the names there are; `what` is said of them.
     """
-    path = folder / f"{name_or_path}.yaml"
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        path = (relative_to or Path()) / name_or_path
-    elif not path.exists():
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise UsageError(f"unknown {what} {name_or_path!r}; there are: {there}, or a path to a YAML file")
-    return Document(path)
+        return Document((relative_to or Path()) / name_or_path)
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name_or_path not in names:
+        raise MissingFileError(
+            f"unknown {what} {name_or_path!r}; there are: {', '.join(names)}, or a path to a YAML file"
+        )
+    return Document(folder / f"{name_or_path}.yaml")
+
+
+def _expected_at(model: type[BaseModel], where: KeyPath) -> tuple[Any, FieldInfo | None]:
+    """The type of the value at `where` (None if unknown), and its field if it is one."""
+    expected: Any = model
+    info: FieldInfo | None = None
+    for part in where:
+        arguments = get_args(expected)
+        info = None
+        if _is_model(expected):
+            info = expected.model_fields.get(part)
+            expected = info.annotation if info is not None else None
+        elif get_origin(expected) is dict:
+            expected = arguments[1]
+        elif isinstance(part, int) and arguments:
+            expected = arguments[min(part, len(arguments) - 1)] if arguments[-1] is not ... else arguments[0]
+        else:
+            expected = None
+        expected = _bare(expected)
+    return expected, info
+
+
+def _bare(expected: Any) -> Any:
+    """A type without its constraints and without `None`."""
+    if get_origin(expected) is Annotated:
+        return _bare(get_args(expected)[0])
+    if get_origin(expected) in (types.UnionType, Union):
+        return _bare(next(t for t in get_args(expected) if t is not type(None)))
+    return expected
+
+
+def _is_model(expected: Any) -> bool:
+    return isinstance(expected, type) and issubclass(expected, BaseModel)
+
+
+def _mapping(expected: Any) -> str:
+    keys = f" with the keys {', '.join(expected.model_fields)}" if _is_model(expected) else ""
+    return f"must be a mapping{keys}"
+
+
+def _example(expected: Any, info: FieldInfo | None, value: Any, written: str) -> str:
+    """`, such as [40%]`: the field's example, or the list of what was written."""
+    if info is not None and info.examples:
+        return f", such as {info.examples[0]}"
+    item = _bare(get_args(expected)[0]) if get_args(expected) else None
+    if value is None or isinstance(value, dict | list) or _is_model(item):
+        return ""
+    return f", such as [{written}]"
+
+
+def _quoting(value: Any, written: str) -> str:
+    """`must be in quotes: ...`, if they are all that is missing."""
+    if type(value) not in _READ_AS or written in ("", "nothing"):
+        return ""
+    return f'{_IN_QUOTES}: write "{written}", for YAML reads {written} as {_READ_AS[type(value)]}'

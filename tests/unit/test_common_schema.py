@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +15,8 @@ from pydantic import Field
 from testbed.common import schema
 from testbed.common.errors import UsageError
 from testbed.common.schema import Document, Strict
+
+MAPPING = "must be a mapping with the keys name, parts, place, grid"
 
 
 class Part(Strict):
@@ -82,57 +87,53 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
             id="missing key in a list",
         ),
         pytest.param(
-            "name: [x]\n", "f:1:7: name: input should be a valid string", id="a list where a word belongs"
+            "name: [x]\n", "f:1:7: name: must be text (got a list)", id="a list where a word belongs"
         ),
         pytest.param(
-            "name: 7\n", "f:1:7: name: input should be a valid string (got 7)", id="a number for a word"
+            "name: 7.10\n",
+            'f:1:7: name: must be in quotes: write "7.10", for YAML reads 7.10 as a number',
+            id="a number for a word",
         ),
         pytest.param(
             "name: x\nparts: [{size: big}]\n",
-            "f:2:16: parts[0].size: input should be a valid integer, unable to parse string as an integer "
-            "(got 'big')",
+            "f:2:16: parts[0].size: must be a whole number (got big)",
             id="a word for a number",
         ),
         pytest.param(
             "name: x\nparts: [{size: 0}]\n",
-            "f:2:16: parts[0].size: input should be greater than 0 (got 0)",
+            "f:2:16: parts[0].size: must be more than 0 (got 0)",
             id="out of bounds",
         ),
         pytest.param(
             "name: x\nparts:\n- {size: 1, colour: blue}\n",
-            "f:3:21: parts[0].colour: input should be 'red' or 'green' (got 'blue')",
+            "f:3:21: parts[0].colour: must be one of red, green (got blue)",
             id="not one of the allowed words",
         ),
         pytest.param(
             "name: x\ngrid:\n  - [1, 2]\n  - [3, x]\n",
-            "f:4:9: grid[1][1]: input should be a valid integer, unable to parse string as an integer "
-            "(got 'x')",
+            "f:4:9: grid[1][1]: must be a whole number (got x)",
             id="nested lists",
         ),
         pytest.param(
             "name: x\nplace: {part: 3}\n",
-            "f:2:15: place.part: input should be a valid dictionary or instance of Part (got 3)",
+            "f:2:15: place.part: must be a mapping with the keys size, colour (got 3)",
             id="a number for a mapping",
         ),
-        pytest.param("name: x\nname: y\n", "f:2:1: not YAML: the key 'name' stands twice", id="double key"),
+        pytest.param("name: x\nname: y\n", "f:2:1: name: duplicate key; first at line 1", id="double key"),
         pytest.param(
             "name: x\nparts:\n  - size: 1\n    size: 2\n",
-            "f:4:5: not YAML: the key 'size' stands twice",
+            "f:4:5: parts[0].size: duplicate key; first at line 3",
             id="double key in a list",
         ),
-        pytest.param(
-            "", "f:1:1: the file: must be a mapping with the keys name, parts, place, grid", id="empty"
-        ),
+        pytest.param("", f"f:1:1: the file: is empty; {MAPPING}", id="empty"),
         pytest.param(
             "# only this\n",
-            "f:1:1: the file: must be a mapping with the keys name, parts, place, grid",
+            f"f:1:1: the file: is empty; {MAPPING}",
             id="only a comment",
         ),
+        pytest.param("- a\n", f"f:1:1: the file: {MAPPING}", id="a list"),
         pytest.param(
-            "- a\n", "f:1:1: the file: must be a mapping with the keys name, parts, place, grid", id="a list"
-        ),
-        pytest.param(
-            "? [a]\n: b\n", "f:1:3: not YAML: a key must be a word or a number", id="a list as a key"
+            "? [a]\n: b\n", "f:1:3: the file: a key must be text, not a list or mapping", id="a list as a key"
         ),
     ],
 )
@@ -152,7 +153,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, message
         ("a: b: c\n", "f:1:5"),
         ("name: x\nparts: \x07\n", "f:2:8"),
         ("<<: {name: x}\n", "f:1:1"),
-        ("name: 2026-13-45\n", "f:1:7"),
+        ('name: "\\0"\n', "f:1:7"),
     ],
 )
 def test_what_is_not_yaml_for_us_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
@@ -166,7 +167,7 @@ def test_everything_that_is_wrong_is_told_a_line_each(tmp_path: Path) -> None:
     assert sorted(problem(tmp_path, text).splitlines()) == [
         "f:1:1: name: missing, and must be given",
         "f:1:1: nane: unknown key; allowed: name, parts, place, grid",
-        "f:3:11: parts[0].size: input should be greater than 0 (got -1)",
+        "f:3:11: parts[0].size: must be more than 0 (got -1)",
         "f:4:5: parts[1].size: missing, and must be given",
     ]
 
@@ -174,11 +175,43 @@ def test_everything_that_is_wrong_is_told_a_line_each(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: cannot be read: No such file or directory$"):
         schema.load(tmp_path / "none.yaml", Thing)
-    with pytest.raises(UsageError, match=r"cannot be read: Is a directory$"):
+    with pytest.raises(UsageError, match=r"cannot be read: it is a folder, not a file$"):
         schema.load(tmp_path, Thing)
     (tmp_path / "binary").write_bytes(b"name: \xff\xfe\n")
-    with pytest.raises(UsageError, match=r"binary: cannot be read: .*utf-8"):
+    with pytest.raises(UsageError, match=r"binary:1:7: the file: byte 0xff: must be text in UTF-8$"):
         schema.load(tmp_path / "binary", Thing)
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device"])
+def test_what_is_no_file_is_refused_without_waiting_for_it(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f.yaml"
+    monkeypatch.chdir(tmp_path)
+    with contextlib.ExitStack() as stack:
+        if kind == "a FIFO":
+            os.mkfifo(path)
+        elif kind == "a socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind("f.yaml")
+        else:
+            path = Path("/dev/zero")
+        with pytest.raises(UsageError, match=rf"^{path}: cannot be read: it is {kind}, not a file$"):
+            schema.load(path, Thing)
+
+
+def test_many_mistakes_are_counted_not_listed(tmp_path: Path) -> None:
+    lines = problem(tmp_path, "name: x\n" + "".join(f"k{i}: 1\n" for i in range(300))).splitlines()
+    assert len(lines) == 9
+    assert lines[0] == "f:2:1: k0: unknown key; allowed: name, parts, place, grid"
+    assert lines[-1] == "f: and 292 more"
+
+
+def test_what_is_told_of_a_long_or_odd_value_is_short_and_one_line(tmp_path: Path) -> None:
+    said = problem(tmp_path, f"name: x\nparts: [{{size: {'y' * 3000}}}]\n")
+    assert said == f"f:2:16: parts[0].size: must be a whole number (got {'y' * 60}...)"
+    assert problem(tmp_path, 'name: x\n"a\\nb": 1\n').startswith('f:2:1: "a\\nb": unknown key; allowed: ')
+    said = problem(tmp_path, 'name: x\nparts: [{size: "a\\nb"}]\n')
+    assert said == 'f:2:16: parts[0].size: must be a whole number (got "a\\nb")'
 
 
 def test_an_error_of_ones_own_has_the_place_of_the_nearest_thing_there(tmp_path: Path) -> None:

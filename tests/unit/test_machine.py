@@ -222,7 +222,7 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
         ),
         pytest.param(
             TWO + "    distance: [10, 9]\n",
-            "5:20: nodes[0].distance[1]: input should be greater than or equal to 10 (got 9)",
+            "5:20: nodes[0].distance[1]: must be at least 10 (got 9)",
             id="distance too small",
         ),
         pytest.param(
@@ -232,17 +232,17 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
         ),
         pytest.param(
             "vcpus: 0\nnodes: []\n",
-            "1:8: vcpus: input should be greater than or equal to 1 (got 0)",
+            "1:8: vcpus: must be at least 1 (got 0)",
             id="no CPU",
         ),
         pytest.param(
             "nodes: []\n",
-            "1:8: nodes: tuple should have at least 1 item after validation, not 0",
+            "1:8: nodes: must not be empty",
             id="no node",
         ),
         pytest.param(
             "accelerator: xen\n" + TWO,
-            "1:14: accelerator: input should be 'auto', 'kvm' or 'tcg' (got 'xen')",
+            "1:14: accelerator: must be one of auto, kvm, tcg (got xen)",
             id="unknown accelerator",
         ),
         pytest.param(

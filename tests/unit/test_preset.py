@@ -51,7 +51,16 @@ def test_one_of_ones_own(tmp_path: Path) -> None:
     [
         (GOOD.replace("305", "50"), "5:21: nodes[1].read_latency: node 1 is faster than node 0"),
         (GOOD.replace("39.4", "390"), "5:45: nodes[1].read_bandwidth: node 1 is faster than node 0"),
-        (GOOD.replace("305 ns", "0 ns"), "nodes[1].read_latency: must be more than 0 ns"),
+        (GOOD.replace("305 ns", "0 ns"), "nodes[1].read_latency: must be from 1e-06 to 1e+09 ns (got 0 ns)"),
+        (GOOD.replace("305 ns", f"{'9' * 400} ns"), "nodes[1].read_latency: must be from 1e-06 to 1e+09 ns"),
+        (GOOD + "cache: { size: 2 GiB }\n", "cache.size: must be at most 1 GiB"),
+        (GOOD + f"cache: {{ size: {'9' * 400} GiB }}\n", "cache.size: must be at most 4194304 GiB"),
+        (GOOD + "cache: { size: 0 KiB }\n", "cache.size: must be a multiple of line x ways"),
+        (
+            GOOD + "compute: { instruction: 1 ns, parallelism: .inf }\n",
+            "parallelism: a number must be finite",
+        ),
+        (GOOD + "inverted: yes\n", "inverted: must be true or false (got yes)"),
         (GOOD.replace("305 ns", "-3 ns"), "must be a figure in ns, such as 300 ns"),
         (GOOD.replace("305 ns", "305"), "must be a figure in ns, such as 300 ns (got 305)"),
         (GOOD.replace("39.4 GB/s", "39.4 GiB/s"), "must be a figure in GB/s, such as 39.4 GB/s"),

@@ -178,13 +178,13 @@ def changed(old: str, new: str) -> str:
     [
         pytest.param(
             changed("cnn", "vgg"),
-            "4:13: models[0].name: input should be 'cnn', 'lstm', 'resnet20' or 'resnet56' (got 'vgg')",
+            "4:13: models[0].name: must be one of cnn, lstm, resnet20, resnet56 (got vgg)",
             id="unknown model",
         ),
         pytest.param(
             changed("fast-only", "fastest"),
-            "6:25: placements[1]: input should be 'fast-only', 'slow-only', 'first-touch', 'interleave', "
-            "'sentinel' or 'published' (got 'fastest')",
+            "6:25: placements[1]: must be one of fast-only, slow-only, first-touch, interleave, "
+            "sentinel, published (got fastest)",
             id="unknown placement",
         ),
         pytest.param(
@@ -199,7 +199,7 @@ def changed(old: str, new: str) -> str:
         ),
         pytest.param(
             changed("{ name: cnn }", "{ name: cnn, batch: 0 }"),
-            "4:25: models[0].batch: input should be greater than or equal to 1 (got 0)",
+            "4:25: models[0].batch: must be at least 1 (got 0)",
             id="a parameter out of bounds",
         ),
         pytest.param(
@@ -234,7 +234,8 @@ def changed(old: str, new: str) -> str:
         ),
         pytest.param(
             changed("name: smoke", "name: Smoke Test"),
-            "1:7: name: string should match pattern '^[a-z0-9][a-z0-9-]{0,39}$' (got 'Smoke Test')",
+            "1:7: name: must be lower-case letters, digits and dashes, 40 at most, with no dash first "
+            "(got Smoke Test)",
             id="a name that is no folder",
         ),
         pytest.param(
@@ -244,12 +245,54 @@ def changed(old: str, new: str) -> str:
         ),
         pytest.param(
             changed("[slow-only, fast-only]", "[]"),
-            "6:13: placements: tuple should have at least 1 item after validation, not 0",
+            "6:13: placements: must not be empty",
             id="empty placements",
+        ),
+        *(
+            pytest.param(
+                GOOD + f"fast_memory: [{share}]\n",
+                "9:15: fast_memory[0]: must be a share of the model's peak from 1% to 100%, such as 40% "
+                f"(got {share})",
+                id=f"a budget of {share}",
+            )
+            for share in ("200%", "101%", "0%", "040%", "40", "0.4", "40 %", "-5%")
+        ),
+        pytest.param(
+            GOOD + "fast_memory: 40%\n",
+            "9:14: fast_memory: must be a list, such as [40%] (got 40%)",
+            id="a budget that is no list",
+        ),
+        pytest.param(
+            changed("[slow-only, fast-only]", "slow-only"),
+            "6:13: placements: must be a list, such as [fast-only, slow-only] (got slow-only)",
+            id="placements that are no list",
+        ),
+        *(
+            pytest.param(
+                changed("steps: 2", f"steps: {text}"),
+                f"7:8: steps: must be a whole number (got {text})",
+                id=f"steps: {text}",
+            )
+            for text in ("yes", "1:30", "1_0", "2.0", "true", '"2"', "1e1")
+        ),
+        pytest.param(
+            GOOD + "kernel: 6.1\n",
+            '9:9: kernel: must be in quotes: write "6.1", for YAML reads 6.1 as a number',
+            id="another kernel without quotes",
+        ),
+        pytest.param(
+            GOOD + "kernel: 4.4\n",
+            '9:9: kernel: must be one of auto, "4.9", "6.1" (got 4.4)',
+            id="an unknown kernel without quotes",
+        ),
+        pytest.param(
+            changed("name: smoke", "name: ~"),
+            '1:7: name: must be in quotes: write "~", for YAML reads ~ as nothing',
+            id="a name that YAML reads as nothing",
         ),
         pytest.param(
             GOOD + "kernel: 4.9\n",
-            "9:9: kernel: input should be 'auto', '4.9' or '6.1' (got 4.9)",
+            '9:9: kernel: must be in quotes: write "4.9", for YAML reads 4.9 as a number',
             id="a kernel without quotes",
         ),
     ],
@@ -261,8 +304,14 @@ def test_a_wrong_suite_is_told_where_what_and_what_is_allowed(folder: Path, text
 
 
 def test_an_unknown_machine_is_told_with_its_place(folder: Path) -> None:
-    with pytest.raises(UsageError, match="unknown machine 'tow-node'; there are: two-node"):
+    with pytest.raises(
+        UsageError, match=r"s\.yaml:2:10: machine: unknown machine 'tow-node'; there are: two"
+    ):
         load(folder, changed("./m.yaml", "tow-node"))
+    with pytest.raises(UsageError, match=r"s\.yaml:2:10: machine: .*n\.yaml: cannot be read: No such file"):
+        load(folder, changed("./m.yaml", "./n.yaml"))
+    with pytest.raises(UsageError, match=r"s\.yaml:9:9: preset: unknown preset 'dram'; there are: cxl-asic"):
+        load(folder, GOOD + "preset: dram\n")
 
 
 def test_the_parameters_of_every_model_have_defaults_within_their_bounds() -> None:
@@ -270,3 +319,13 @@ def test_the_parameters_of_every_model_have_defaults_within_their_bounds() -> No
         full: dict[str, Any] = {"name": name, **defaults}
         assert suite.Model.model_validate(full).resolved() == full
         assert suite.Model.model_validate({"name": name}).resolved() == full
+
+
+@pytest.mark.parametrize("name", ["no", "on", "2026-01-02", "1e-x"])
+def test_a_name_that_is_text_in_yaml_1_2_is_that_text(folder: Path, name: str) -> None:
+    assert load(folder, changed("smoke", name)).suite.name == name
+
+
+@pytest.mark.parametrize(("text", "steps"), [("010", 10), ("0o10", 8), ("0x10", 16), ("+3", 3)])
+def test_whole_numbers_are_read_by_the_core_schema(folder: Path, text: str, steps: int) -> None:
+    assert load(folder, changed("steps: 2", f"steps: {text}")).suite.steps == steps
