@@ -69,7 +69,9 @@ def load(entry: Entry, *, cache: Cache) -> Saved:
 
 
 def named(name: str) -> str:
-    """The cache key of a snapshot with a name."""
+    """The cache key of a snapshot with a name. Raises `UsageError` if it is no name."""
+    if not vm.NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a snapshot", hint=vm.NAME_HINT)
     return f"named-{files.sha256_json(name)[:8]}-{name}"
 
 

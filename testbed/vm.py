@@ -47,7 +47,8 @@ from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
 _START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # of machines and snapshots
+NAME_HINT = "lower-case letters, digits and dashes, up to 40"
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def vms_root() -> Path:
 def find(name: str) -> Vm:
     """The machine of that name, running or gone. Raises `UsageError` naming those there are."""
     folder = vms_root() / name
-    if not (folder / "order.json").exists():
+    if not NAME.fullmatch(name) or not (folder / "order.json").exists():
         there = ", ".join(vm.name for vm in all_vms()) or "none"
         raise UsageError(f"there is no machine {name!r}; there are: {there}", hint="sentinel vm up")
     return Vm(name, folder)
@@ -284,10 +285,8 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
     Returns as soon as libvirt runs it; use `wait_ready`, then `shell`. Raises `UsageError` for a name that is
     taken or impossible, `InfrastructureError` for anything the host refuses.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} is no name for a machine", hint="lower-case letters, digits and dashes, up to 40"
-        )
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a machine", hint=NAME_HINT)
     boot = what.boot if isinstance(what, Saved) else what
     check_host_memory(boot.machine)
     folder = vms_root() / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import output, streams
 
 _source = click.argument("source", default="auto")
 _location = click.option(
@@ -48,7 +48,10 @@ def build(
     """Build the kernel SOURCE: 4.9, 6.1 or auto."""
     from kernel.build import build as build_kernel
     from kernel.config import DEFAULT
+    from testbed.common import places
 
+    places.check_roots(cache=True)
+    streams.check()
     built = build_kernel(source, location=location, flavour=fragments or DEFAULT, dry_run=dry_run)
     if dry_run:
         return
@@ -99,8 +102,10 @@ def config(source: str, location: str | None, fragments: tuple[str, ...], reques
     from kernel import config as configs
     from kernel.build import resulting_config
     from kernel.plan import plan
+    from testbed.common import places
     from testbed.common.cache import Cache
 
+    places.check_roots(cache=True)
     flavour = fragments or configs.DEFAULT
     if requested:
         wanted = plan(source, location=location, flavour=flavour, cache=Cache())
@@ -127,7 +132,10 @@ Examples:
 def build_image(dry_run: bool, as_json: bool) -> None:
     """Build the guest: Debian 11 with TensorFlow 1.13.1."""
     from images.build import build as build_guest
+    from testbed.common import places
 
+    places.check_roots(cache=True)
+    streams.check()
     built = build_guest(dry_run=dry_run)
     if dry_run:
         return

@@ -47,7 +47,7 @@ Examples:
 """
 )
 @click.option(
-    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only what was not used for so long."
+    "--older-than", type=output.Number(0, 1e6), metavar="DAYS", help="Only what was not used for so long."
 )
 @click.option("--kind", "kinds", multiple=True, help="Only this kind; may be repeated.")
 @click.option("--key", "keys", multiple=True, help="Only entries whose key begins so; may be repeated.")

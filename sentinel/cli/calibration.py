@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli import output
-from testbed.common.errors import ExitCode
+from sentinel.cli import output, streams
+from testbed.common.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from testbed.calibration import Calibration
@@ -31,9 +31,7 @@ Examples:
 )
 @click.option("--paced", is_flag=True, help="Pace the guest, and measure by its ordinary clock.")
 @click.option("--again", is_flag=True, help="Measure even if nothing changed since the last time.")
-@click.option(
-    "--plots", type=click.Path(path_type=Path, file_okay=False), help="Write latency.svg and load.svg there."
-)
+@click.option("--plots", type=click.Path(path_type=Path), help="Write latency.svg and load.svg there.")
 @click.option("--uri", help="The libvirt connection (default: embed).")
 @output.json_option
 def calibrate(
@@ -52,8 +50,16 @@ def calibrate(
     from testbed import calibration
     from testbed import machine as machines
     from testbed import preset as presets
+    from testbed.common import places
 
-    made = boot.make(machines.load(machine), preset=presets.load(preset), kernel=kernel, location=location)
+    spec, costs = machines.load(machine), presets.load(preset)
+    places.check_roots(cache=True, state=True)
+    if plots is not None:
+        if paced:
+            raise UsageError("a paced calibration has no curves", hint="leave --paced out")
+        places.check_folder(plots, "--plots")
+    streams.check()
+    made = boot.make(spec, preset=costs, kernel=kernel, location=location)
     found = calibration.of(made.boot, paced=paced, again=again, uri=uri)
     if as_json:
         output.show_json({**found.cited(), "dilation": found.dilation, "rows": list(found.rows)})

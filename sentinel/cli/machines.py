@@ -60,8 +60,10 @@ def up(
 ) -> None:
     """Start a machine, and return when it can be used."""
     from testbed import vm as machines
+    from testbed.common import places
     from testbed.common.progress import note, step
 
+    places.check_roots(cache=True, state=True)
     what = _what(machine, kernel=kernel, location=location, preset=preset, snapshot=snapshot, dry_run=dry_run)
     if dry_run:
         click.echo(machines.preview(name, what), nl=False)
@@ -123,7 +125,9 @@ Examples:
 def down(name: str, everything: bool) -> None:
     """End a machine. What was on its disk is gone; its console stays readable."""
     from testbed import vm as machines
+    from testbed.common import places
 
+    places.check_roots(state=True)
     machines.reap()
     for machine in machines.all_vms() if everything else [machines.find(name)]:
         machine.down()
@@ -140,7 +144,9 @@ Examples:
 def status(as_json: bool) -> None:
     """List the machines and how they are."""
     from testbed import vm as machines
+    from testbed.common import places
 
+    places.check_roots(state=True)
     machines.reap()
     found = [_state(machine) for machine in machines.all_vms()]
     if as_json:
@@ -197,7 +203,7 @@ Examples:
 """,
 )
 @_vm
-@click.option("--timeout", type=float, help="Give up after so many seconds.")
+@click.option("--timeout", type=output.Number(0, 1e7, min_open=True), help="Give up after so many seconds.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> None:
     """Run COMMAND in the guest's shell; what it prints comes as it is printed."""
@@ -287,9 +293,11 @@ def snapshot(name: str, snapshot: str, stop: bool, uri: str | None) -> None:
     """Save a running machine, memory and disk, as SNAPSHOT."""
     from testbed import snapshot as snapshots
     from testbed import vm as machines
+    from testbed.common import places
     from testbed.common.cache import Cache
     from testbed.common.progress import note, step
 
+    places.check_roots(cache=True, state=True)
     cache = Cache()
     machine = machines.find_running(name)
     port = machine.port

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -14,7 +16,8 @@ from typing import Any, NoReturn
 
 import click
 
-from testbed.common.errors import ExitCode, SentinelError
+from sentinel.cli import streams
+from testbed.common.errors import ExitCode, InfrastructureError, SentinelError, UsageError
 from testbed.common.progress import console
 
 # verb -> where it is; imported when it is used, so that `sentinel --help` answers at once
@@ -38,6 +41,18 @@ _VERBS = {
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }
 
+# Errors of files that are not this program's fault; one that is not there more likely is
+_OF_THE_HOST = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        errno.EBADF,  # a standard stream that was closed
+    }
+)
+
+_OF_THE_USER = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
+
 _EXIT_CODES = "\n".join(f"  {code.value:>3}  {code.doc}" for code in ExitCode)
 
 
@@ -53,15 +68,6 @@ class _Verbs(click.Group):
         module, attribute, _ = _VERBS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (BrokenPipeError, SystemExit) as e:  # rich turns the one into the other
-            if isinstance(e, SystemExit) and not isinstance(e.__context__, BrokenPipeError):
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has enough
-            return ExitCode.OK
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -92,32 +98,69 @@ def cli(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit with a code of the documented table."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    streams.prepare()
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_run(words, debug="--debug" in words))
+    code = _run(words, debug="--debug" in words)
+    streams.settle()
+    sys.exit(code)
 
 
 def _run(words: list[str], *, debug: bool) -> int:
     try:
+        _check_text(words)
         result: Any = cli.main(words, prog_name="sentinel", standalone_mode=False)
+        sys.stdout.flush()
+    except streams.UnreadError:
+        streams.discard_output()
+        return ExitCode.OK
     except SentinelError as e:
-        if debug:
-            traceback.print_exc()
-        _tell(e)
-        return e.code
+        return _fail(e, debug=debug)
     except click.exceptions.NoArgsIsHelpError as e:
-        click.echo(e.format_message(), err=True)
+        console.print(_plain(e.format_message()), soft_wrap=True)
         return ExitCode.USAGE
     except click.ClickException as e:
-        e.show()
+        with contextlib.suppress(OSError):
+            e.show()
         return ExitCode.USAGE
     except (KeyboardInterrupt, click.Abort):
         console.print("interrupted", style="yellow")
         return ExitCode.INTERRUPTED
-    except Exception:
-        traceback.print_exc()
+    except Exception as e:
+        expected = _explained(e) if isinstance(e, OSError) else None
+        if expected is not None:
+            return _fail(expected, debug=debug)
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         console.print("this is a defect of sentinel; please report the lines above", style="red")
         return ExitCode.BUG
     return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Arguments end up in messages, records and the guest's shell: all must be text."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the argument {os.fsencode(word)!r} is not text in UTF-8") from None
+
+
+def _explained(e: OSError) -> SentinelError | None:
+    """An error of the host's files as one line; None if it is more likely a defect of this program."""
+    line = f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror)
+    if e.errno in _OF_THE_USER:
+        return UsageError(line)
+    if e.errno not in _OF_THE_HOST:
+        return None
+    return InfrastructureError(line, hint="sentinel --debug says what needed it")
+
+
+def _fail(e: SentinelError, *, debug: bool) -> int:
+    if debug:
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+    _tell(e)
+    return e.code
 
 
 def _tell(e: SentinelError) -> None:

@@ -32,7 +32,7 @@ Examples:
 @click.option("--budget", required=True, help="Fast memory: a size, or a share of the step's peak.")
 @click.option("--preset", required=True, metavar="NAME|FILE", help="The memories; see `sentinel preset`.")
 @click.option(
-    "--fast-step-ns", type=click.FloatRange(min=1), help="A step with everything in fast memory, if known."
+    "--fast-step-ns", type=output.Number(1, 1e18), help="A step with everything in fast memory, if known."
 )
 @click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
 @click.option("--published", is_flag=True, help="The published rule alone, whether or not its moves pay.")
@@ -53,9 +53,14 @@ def plan(
     from sentinel.planner import budget as budgets
     from sentinel.planner import check, classify, files, make
     from testbed import preset as presets
+    from testbed.common import places
+    from testbed.common.files import check_input
     from testbed.common.progress import note
 
     figures = profiles.figures_of(presets.load(preset))
+    check_input(profile)
+    out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
+    places.check_file(out, "--output")
     with _explained():
         loaded = files.read_profile(profile)
         made = make.make(
@@ -67,7 +72,6 @@ def plan(
             published=published,
             source=files.digest(profile),
         )
-        out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
         files.write_plan(out, check.assured(loaded, made))
     if as_json:
         output.show_json(_summary(made))
@@ -93,7 +97,14 @@ def explain(file: Path, of: Path | None, plots: Path | None, as_json: bool) -> N
     """Explain a profile or a plan: tables and plots."""
     from sentinel.planner import check, files
     from sentinel.planner.plan import Plan
+    from testbed.common import places
+    from testbed.common.files import check_input
 
+    check_input(file)
+    if of is not None:
+        check_input(of)
+    if plots is not None:
+        places.check_folder(plots, "--plots")
     with _explained():
         first = files.read_either(file)
         made = first if isinstance(first, Plan) else None

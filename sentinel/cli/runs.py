@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import output, streams
 from testbed.common.errors import ExitCode
 
 _FOLDER = click.Path(path_type=Path)
@@ -36,9 +36,11 @@ def run(
 ) -> int:
     """Run the suite in the file SUITE and show its report."""
     from experiments import suite as suites
+    from testbed.common import places
     from testbed.common.progress import note
 
     plan = suites.load(suite)
+    places.check_roots(cache=True)
     if dry_run:
         cells = [{"id": cell.id, **cell.resolved} for cell in plan.cells]
         if as_json:
@@ -55,14 +57,18 @@ def run(
 
     now = datetime.datetime.now().astimezone()
     out = out or Path("runs") / f"{plan.suite.name}-{now:%Y%m%d-%H%M%S}"
+    places.check_roots(state=True)
+    places.check_folder(out, "--out")
+    streams.check()
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
     outcome = runner.run(plan, out, command=shlex.join(words), location=location, uri=uri)
     loaded = Run.load(out)
     page = reports.write_html(loaded, out / "report.html")
-    if as_json:
-        output.show_json(reports.to_dict(loaded))
-    else:
-        output.show(reports.report(loaded))
+    with streams.unread():  # what went wrong is told by the exit code all the same
+        if as_json:
+            output.show_json(reports.to_dict(loaded))
+        else:
+            output.show(reports.report(loaded))
     note(f"records in {out}, page in {page}")
     return outcome.failures[0].code if outcome.failures else ExitCode.OK
 
@@ -81,10 +87,13 @@ def report(folder: Path, html: Path | None, as_json: bool) -> None:
     """Show the run in the folder RUN as a table, and write its HTML page."""
     from results import report as reports
     from results.runs import Run
+    from testbed.common import places
     from testbed.common.progress import note
 
     loaded = Run.load(folder)
-    page = reports.write_html(loaded, html or folder / "report.html")
+    html = html or folder / "report.html"
+    places.check_file(html, "--html")
+    page = reports.write_html(loaded, html)
     if as_json:
         output.show_json(reports.to_dict(loaded))
     else:

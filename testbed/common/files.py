@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from testbed.common.errors import UsageError
 
@@ -56,15 +56,28 @@ def read_input(path: Path, *, limit: int | None = None) -> bytes:
     Raises `FileNotFoundError` if there is none, `UsageError` if it is no file or cannot be read.
     """
     try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-        if kind != stat.S_IFREG:
-            raise UsageError(f"{path}: cannot be read: it is {_KINDS[kind]}, not a file")
-        with path.open("rb") as f:
+        with _open_input(path) as f:
             return f.read(-1 if limit is None else limit)
     except FileNotFoundError:
         raise
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def check_input(path: Path) -> None:
+    """Make sure that a file that a user names can be read. Raises `UsageError`."""
+    try:
+        _open_input(path).close()
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _open_input(path: Path) -> BinaryIO:
+    """An ordinary file, opened; anything else might never end, or not even begin."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise UsageError(f"{path}: cannot be read: it is {_KINDS[kind]}, not a file")
+    return path.open("rb")
 
 
 def sha256_file(path: Path) -> str:

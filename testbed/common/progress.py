@@ -10,15 +10,47 @@ Steps nest; each says how long it took.
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-console = Console(stderr=True, highlight=False)
+
+class _StandardError(io.TextIOBase):
+    """Standard error as long as it can be written: work must not fail because nobody sees its progress."""
+
+    @property
+    def _stream(self) -> Any:
+        # A live display puts a proxy there that writes to its console, which is ours
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return str(getattr(self._stream, "encoding", None) or "utf-8")
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return bool(self._stream is not None and self._stream.isatty())
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+
+console = Console(file=cast(IO[str], _StandardError()), highlight=False)
 
 _PLAIN_EVERY_S = 30.0  # how often a long step speaks where there is no terminal
 _live: Progress | None = None

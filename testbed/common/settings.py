@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,14 @@ class Setting:
         return os.environ.get(self.env) or self.default
 
     def get_float(self) -> float:
+        """A number of 0 to a million."""
         try:
-            return float(self.get())
+            number = float(self.get())
         except ValueError:
             raise UsageError(f"{self.env}={self.get()!r} is not a number") from None
+        if not 0 <= number <= 1e6:
+            raise UsageError(f"{self.env}={self.get()!r} must be from 0 to 1000000")
+        return number
 
 
 def _home(variable: str, fallback: str) -> str:
@@ -49,12 +54,26 @@ ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, ANTAGONIST
 
 def cache_root() -> Path:
     """Where artefacts live."""
-    return Path(CACHE.get() or _home("XDG_CACHE_HOME", ".cache") + "/sentinel").absolute()
+    return _folder(CACHE, CACHE.get() or _home("XDG_CACHE_HOME", ".cache") + "/sentinel")
 
 
 def state_root() -> Path:
     """Where running machines and their keys live."""
-    return Path(STATE.get() or _home("XDG_STATE_HOME", ".local/state") + "/sentinel").absolute()
+    return _folder(STATE, STATE.get() or _home("XDG_STATE_HOME", ".local/state") + "/sentinel")
+
+
+def _folder(setting: Setting, name: str) -> Path:
+    """The folder that a setting names, which need not be there."""
+    path = Path(name).absolute()
+    hint = f"{setting.env}=/another/folder"
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise UsageError(f"{setting.env}={path}: is not a folder", hint=hint)
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        raise UsageError(f"{setting.env}={path}: {e.strerror}", hint=hint) from None
+    return path
 
 
 def jobs() -> int:

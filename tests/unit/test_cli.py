@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -370,6 +371,86 @@ def test_a_run_ends_with_the_code_of_its_first_failure(
     said = sentinel(*words)
     assert said.code == ExitCode.HANG
     assert f"records in {out}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("option", "verb"),
+    [
+        ("--out", ("run", str(SUITES / "first.yaml"))),
+        ("--plots", ("calibrate", "--preset", "cxl-asic")),
+        ("SENTINEL_CACHE", ("run", str(SUITES / "first.yaml"))),
+        ("SENTINEL_STATE", ("run", str(SUITES / "first.yaml"))),
+        ("SENTINEL_CACHE", ("vm", "up")),
+        ("SENTINEL_STATE", ("vm", "up")),
+        ("SENTINEL_STATE", ("vm", "status")),
+        ("SENTINEL_STATE", ("vm", "down")),
+        ("SENTINEL_CACHE", ("kernel", "build")),
+        ("SENTINEL_CACHE", ("kernel", "config")),
+        ("SENTINEL_CACHE", ("kernel", "list")),
+        ("SENTINEL_CACHE", ("image", "build")),
+        ("SENTINEL_CACHE", ("cache", "list")),
+        ("SENTINEL_CACHE", ("doctor",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(
+    sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, verb: tuple[str, ...]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for module in ("experiments.boot.build_kernel", "experiments.boot.build_image"):
+        monkeypatch.setattr(module, fail_with(AssertionError("nothing may be made")))
+    monkeypatch.setattr("kernel.build.plan", fail_with(AssertionError("nothing may be planned")))
+    monkeypatch.setattr("images.build.build", fail_with(AssertionError("nothing may be built")))
+    for place in (file, file / "below", tmp_path / ("x" * 300)):
+        words = verb
+        if option.startswith("-"):
+            words = (*verb, option, str(place))
+        else:
+            monkeypatch.setenv(option, str(place))
+        said = sentinel(*words)
+        assert said.code == ExitCode.USAGE, said.err
+        first, *rest = said.err.splitlines()
+        assert re.match(rf"error: {re.escape(option)}[ =]{re.escape(str(place))}: ", first)
+        assert len(rest) == (0 if option.startswith("-") else 1)
+
+
+def test_files_that_are_no_files_are_refused_without_waiting_for_them(sentinel: Run, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path, reason in (
+        (fifo, "cannot be read: it is a FIFO, not a file"),
+        (tmp_path, "cannot be read: it is a folder, not a file"),
+        (tmp_path / "none", "cannot be read: No such file or directory"),
+        (fifo / "below", "cannot be read: Not a directory"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+    ):
+        for words in (
+            ("run", str(path)),
+            ("plan", str(path), "--budget", "20%", "--preset", "cxl-asic"),
+            ("explain", str(path)),
+            ("preset", "show", f"{path}/../{path.name}" if path == tmp_path else str(path)),
+            ("vm", "up", "--dry-run", "--machine", str(path)),
+        ):
+            said = sentinel(*words)
+            assert (said.code, len(said.err.splitlines())) == (ExitCode.USAGE, 1), (words, said.err)
+            assert said.err.endswith(f": {reason}\n")
+
+
+def test_an_error_of_the_hosts_files_is_one_line(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, code in (
+        (errno.ENOSPC, ExitCode.INFRASTRUCTURE),
+        (errno.EROFS, ExitCode.INFRASTRUCTURE),
+        (errno.ENAMETOOLONG, ExitCode.USAGE),
+    ):
+        monkeypatch.setattr(vm, "reap", fail_with(OSError(number, os.strerror(number), "/a/file")))
+        said = sentinel("vm", "status")
+        assert said.code == code
+        assert said.err.splitlines()[0] == f"error: /a/file: {os.strerror(number)}"
+        assert "Traceback" not in said.err
+        assert "Traceback" in sentinel("--debug", "vm", "status").err
+    monkeypatch.setattr(vm, "reap", fail_with(FileNotFoundError(errno.ENOENT, "no", "x")))
+    assert sentinel("vm", "status").code == ExitCode.BUG
 
 
 def test_runs_are_reported_and_compared(sentinel: Run, tmp_path: Path) -> None:

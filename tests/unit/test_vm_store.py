@@ -58,7 +58,7 @@ def test_an_impossible_name_is_refused_before_anything_is_made(hypervisor: Hyper
 
 @pytest.mark.parametrize("name", ["a", "0", "a-b-1", "a" * 40])
 def test_possible_names_are_possible(name: str) -> None:
-    assert vm._NAME.fullmatch(name)
+    assert vm.NAME.fullmatch(name)
 
 
 def test_an_unknown_machine_is_told_which_there_are() -> None:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program with standard streams that are closed, full, or read by nobody."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.common.errors import ExitCode
+
+SENTINEL = f"{sys.executable} -m sentinel.cli.main"
+
+
+def shell(line: str, *, script: str | None = None) -> tuple[int, str]:
+    """The program's exit code and what it said on standard error."""
+    program = SENTINEL if script is None else f"{sys.executable} -c '{script}'"
+    done = subprocess.run(
+        ["bash", "-c", line.replace("sentinel", program, 1)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["preset list", "--help"])
+def test_output_that_cannot_be_written_is_one_line_and_a_code(verb: str) -> None:
+    for redirection, reason in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        code, said = shell(f"sentinel {verb} {redirection}")
+        assert (code, said.splitlines()[0]) == (ExitCode.INFRASTRUCTURE, f"error: standard output: {reason}")
+        assert len(said.splitlines()) == 2
+
+
+def test_a_verb_that_prints_nothing_needs_no_output() -> None:
+    assert shell("sentinel vm down --all >&-") == (ExitCode.OK, "")
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", ">&- 2>&- <&-"])
+def test_errors_that_nobody_sees_have_their_code_all_the_same(redirection: str) -> None:
+    for words in ("preset show none", "nonsense", "preset"):  # ours, click's, and the help that click prints
+        assert shell(f"sentinel {words} {redirection}") == (ExitCode.USAGE, "")
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">&- 2>&- <&-"])
+def test_a_file_never_gets_the_number_of_a_standard_stream(redirection: str) -> None:
+    script = (
+        "import os, sys; from sentinel.cli import streams; streams.prepare(); "
+        'sys.exit(os.open("/dev/null", os.O_RDONLY) < 3)'
+    )
+    assert shell(f"sentinel {redirection}", script=script)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "redirection"),
+    [
+        ("run experiments/suites/first.yaml --out {}/run", ">&-"),
+        ("kernel build", ">/dev/full"),
+        ("image build", ">&-"),
+        ("calibrate --preset cxl-asic", ">/dev/full"),
+    ],
+)
+def test_work_whose_result_could_not_be_printed_does_not_begin(
+    tmp_path: Path, words: str, redirection: str
+) -> None:
+    code, said = shell(f"sentinel {words.format(tmp_path)} {redirection}")
+    assert code == ExitCode.INFRASTRUCTURE
+    assert said.splitlines()[0] in (
+        "error: standard output: the disk is full",
+        "error: standard output is closed",
+    )
+    assert len(said.splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    script = (
+        "import os, sys, time; from testbed.common.progress import note, step\n"
+        "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)\n"
+        'with step("Working"): note("on"); print("done")'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_a_locale_without_a_character_writes_its_escape() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    script = "from sentinel.cli import streams; streams.prepare(); print('\\u2192')"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "\\u2192\n")
+
+
+def test_an_argument_that_is_not_text_is_refused() -> None:
+    code, said = shell("sentinel preset show $'a\\xff'")
+    assert (code, said) == (ExitCode.USAGE, "error: the argument b'a\\xff' is not text in UTF-8\n")
