@@ -138,7 +138,7 @@ class Keeper:
             peer.sendall(json.dumps(answer).encode() + b"\n")
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one request: `ping`, `destroy`, `save` (`to`) or `monitor` (`command`, HMP)."""
+        """Carry out one request: `ping`, `destroy` (`why`), `save` (`to`) or `monitor` (`command`, HMP)."""
         domain = self.domain
         assert domain is not None  # noqa: S101 -- serve() runs after start()
         try:
@@ -146,7 +146,7 @@ class Keeper:
                 case "ping":
                     return {"ok": True}
                 case "destroy":
-                    self.destroy("destroyed")
+                    self.destroy(str(request.get("why", "destroyed")))
                     return {"ok": True}
                 case "save":
                     to = request["to"]

@@ -5,9 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
+from pathlib import Path
 
 from testbed.common.processes import command_lines
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, as one could paste it."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return "ended"
+    return shlex.join(word.decode(errors="replace") for word in words) or "ended"
 
 
 def of_disk(disk: str) -> list[int]:

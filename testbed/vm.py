@@ -4,6 +4,7 @@
 <state>/vms/<name>/        one folder a machine; what is in it outlives the machine, for whoever asks why
     order.json             what the keeper was told       domain.xml   the libvirt domain
     lock                   held by the living keeper      console.log  from the first byte
+    owner.json             the process it ends with; not there once the machine stands alone
     guest.json             how to reach the guest         keeper.log   libvirt's and the keeper's own words
     disk.qcow2             the overlay                    ended.json   why it is gone
     qemu.log               QEMU's own words, and its plugin's
@@ -139,6 +140,16 @@ class Vm:
         except FileNotFoundError:
             return "its keeper was killed"
 
+    def owner(self) -> str | None:
+        """The process that the running machine belongs to, and ends with; None if it stands alone."""
+        if not self.alive():
+            return None
+        try:
+            pid = int(files.read_json(self.folder / "owner.json")["pid"])
+        except FileNotFoundError:
+            return None
+        return f"process {pid} ({processes.command_of(pid)})"
+
     def watchdog(self) -> Watchdog:
         """A judge of this machine, reading its console from the start."""
         return Watchdog(
@@ -192,16 +203,20 @@ class Vm:
 
     def detach(self) -> None:
         """Let the machine outlive this process."""
+        (self.folder / "owner.json").unlink(missing_ok=True)
         if self._keeper is not None and self._keeper.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._keeper.stdin.write(b"d")
                 self._keeper.stdin.close()
             self._keeper = None
 
-    def down(self) -> None:
-        """End the machine now; its overlay goes, its logs stay. Fine if it is gone already."""
+    def down(self, *, why: str = "destroyed") -> None:
+        """End the machine now; its overlay goes, its logs stay. Fine if it is gone already.
+
+        Whoever still needs it is told `why`.
+        """
         with contextlib.suppress(InfrastructureError):
-            self.ask("destroy")
+            self.ask("destroy", why=why)
         self.wait_gone()
         (self.folder / "disk.qcow2").unlink(missing_ok=True)
 
@@ -309,6 +324,7 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
             if isinstance(what, Saved):
                 shutil.copy(what.console, placed.console)  # QEMU appends: the console stays whole
             (folder / "domain.xml").write_text(domain.xml(boot.machine, placed))
+            files.write_json(folder / "owner.json", {"pid": os.getpid()})
             files.write_json(
                 folder / "order.json",
                 {

@@ -117,20 +117,29 @@ def _what(
 Examples:
   sentinel vm down
   sentinel vm down --vm b
-  sentinel vm down --all
+  sentinel vm down --all            every machine, but those of commands that still run
+  sentinel vm down --all --force    those too: their suites lose a repeat
 """
 )
 @_vm
-@click.option("--all", "everything", is_flag=True, help="End every machine.")
-def down(name: str, everything: bool) -> None:
+@click.option("--all", "everything", is_flag=True, help="End every machine that no running command needs.")
+@click.option("--force", is_flag=True, help="With --all: also those of running commands, such as suites.")
+def down(name: str, everything: bool, force: bool) -> None:
     """End a machine. What was on its disk is gone; its console stays readable."""
     from testbed import vm as machines
     from testbed.common import places
+    from testbed.common.progress import warn
 
+    if force and not everything:
+        raise UsageError("--force goes with --all: a machine that is named is ended in any case")
     places.check_roots(state=True)
     machines.reap()
     for machine in machines.all_vms() if everything else [machines.find(name)]:
-        machine.down()
+        owner = machine.owner() if everything and not force else None
+        if owner is not None:
+            warn(f"{machine.name} is left running: it belongs to {owner}; --force ends it too")
+            continue
+        machine.down(why="ended by `sentinel vm down`")
 
 
 @vm.command(

@@ -528,9 +528,41 @@ def test_a_running_machine_can_be_seen_used_and_ended(
 
     assert sentinel("vm", "down", "--vm", "b").code == ExitCode.OK
     (row,) = parsed(sentinel("vm", "status", "--json"))
-    assert (row["state"], row["port"]) == ("destroyed", "")
+    assert (row["state"], row["port"]) == ("ended by `sentinel vm down`", "")
     assert sentinel("vm", "exec", "--vm", "b", "true").code == ExitCode.USAGE
     assert sentinel("vm", "console", "--vm", "b").out.startswith("one\n")
+
+
+def test_machines_of_running_commands_are_ended_only_by_name_or_by_force(
+    sentinel: Run, hypervisor: Hypervisor
+) -> None:
+    alone = vm.start("alone", hypervisor.boot)
+    alone.detach()
+    with vm.running("run-7", hypervisor.boot) as owned:
+        said = sentinel("vm", "down", "--all")
+        assert said.code == ExitCode.OK
+        assert not alone.alive() and owned.alive()
+        line = " ".join(said.err.split())
+        assert f"warning: run-7 is left running: it belongs to process {os.getpid()} (" in line
+        assert "pytest" in line and line.endswith("); --force ends it too")
+        assert sentinel("vm", "down", "--force").code == ExitCode.USAGE
+        assert sentinel("vm", "down", "--all", "--force").code == ExitCode.OK
+        assert not owned.alive()
+        assert owned.ended() == "ended by `sentinel vm down`"
+    with vm.running("run-8", hypervisor.boot) as owned:
+        assert sentinel("vm", "down", "--vm", "run-8").code == ExitCode.OK
+        assert not owned.alive()
+
+
+def test_a_machine_that_outlived_its_command_belongs_to_nobody(sentinel: Run, hypervisor: Hypervisor) -> None:
+    machine = vm.start("a", hypervisor.boot)
+    owner = machine.owner()
+    assert owner is not None and owner.startswith(f"process {os.getpid()} (")
+    machine.detach()
+    assert vm.find("a").owner() is None
+    assert sentinel("vm", "down", "--all").err == ""
+    assert not machine.alive()
+    assert machine.owner() is None
 
 
 @pytest.fixture
@@ -612,7 +644,8 @@ def test_a_snapshot_is_taken_named_and_restored(
     assert files.read_json(vm.find_running("c").folder / "order.json")["name"] == "sentinel-b"
     assert "warm" in sentinel("cache", "list").out
     assert sentinel("vm", "down", "--all").code == ExitCode.OK
-    assert [row["state"] for row in parsed(sentinel("vm", "status", "--json"))] == ["destroyed"] * 2
+    states = [row["state"] for row in parsed(sentinel("vm", "status", "--json"))]
+    assert states == ["ended by `sentinel vm down`"] * 2
 
 
 def test_sizes_and_ages_are_for_people() -> None:

@@ -396,7 +396,7 @@ def test_a_keeper_that_ignores_everything_is_killed(
     os.kill(machine._keeper.pid, signal.SIGSTOP)
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(Vm, "ask", lambda *_: {"ok": True})
+    monkeypatch.setattr(Vm, "ask", lambda *_, **__: {"ok": True})
     machine._keeper = None
     machine.down()
     assert not machine.alive()
