@@ -123,8 +123,8 @@ def put(path: Path, data: bytes, mode: str) -> bool:
     if mode == "l":
         path.symlink_to(os.fsdecode(data))
     else:
+        path.touch(0o777 if mode == "x" else 0o666, exist_ok=False)
         path.write_bytes(data)
-        path.chmod(0o755 if mode == "x" else 0o644)
     return True
 
 

@@ -21,7 +21,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -227,10 +226,9 @@ def write_repeat(
         if result.status == "failed":
             tries = [failed_try(path.name) for path in folder.glob(f"{name}.failed-*")]
             final = folder / f"{name}.failed-{1 + max((n for _, n in filter(None, tries)), default=0)}"
-        tmp = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}.tmp-"))
+        tmp = files.new_folder(folder, f".{name}.tmp-")
         try:
             with explained_disk_errors(final):
-                tmp.chmod(0o755)
                 for file_name, value in content.items():
                     _put(tmp / file_name, value)
                 _sync(tmp)

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -98,16 +98,16 @@ def _write(path: Path, value: dict[str, Any]) -> None:
     if path.name.endswith(".gz"):
         data = gzip.compress(data, compresslevel=6, mtime=0)
     try:
-        fd, name = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(fd, "wb") as f:
+            with temporary.open("xb") as f:  # not by `tempfile`, which does not ask the umask
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
-                os.fchmod(f.fileno(), 0o644)
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink()
+            if temporary.exists():
+                temporary.unlink()
             raise
     except OSError as e:
         raise FormatError(f"{path}: cannot be written: {e.strerror}") from None

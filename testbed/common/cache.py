@@ -17,7 +17,6 @@ import datetime
 import errno
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -119,9 +118,8 @@ class Cache:
             final = self.path(kind, key)
             for stale in final.parent.glob(f".{key}.tmp-*"):  # we hold the lock: its maker is dead
                 shutil.rmtree(stale, ignore_errors=True)
-            tmp = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key}.tmp-"))
+            tmp = files.new_folder(final.parent, f".{key}.tmp-")
             try:
-                tmp.chmod(0o755)
                 manifest = make(tmp)
                 created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 files.write_json(

@@ -8,8 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,17 +28,23 @@ _KINDS = {
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write `path` so that a reader sees the old content or the new, through any crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(fd, "wb") as f:
+        with temporary.open("xb") as f:  # not by `tempfile`, which does not ask the umask
             f.write(data.encode() if isinstance(data, str) else data)
             f.flush()
             os.fsync(f.fileno())
-            os.fchmod(f.fileno(), 0o644)
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def new_folder(parent: Path, prefix: str) -> Path:
+    """A folder of a new name in `parent`, which is made; the umask decides who may enter it."""
+    folder = parent / f"{prefix}{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def write_json(path: Path, value: Any) -> None:

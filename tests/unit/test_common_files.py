@@ -35,9 +35,9 @@ def test_an_atomic_write_makes_the_file_with_its_folder(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("where", ["fsync", "fchmod"])
+@pytest.mark.parametrize(("module", "where"), [(os, "fsync"), (Path, "replace")])
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, where: str
 ) -> None:
     path = tmp_path / "file"
     files.write_atomic(path, "old")
@@ -45,7 +45,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, where, fail)
+    monkeypatch.setattr(module, where, fail)
     with pytest.raises(KeyboardInterrupt):
         files.write_atomic(path, "new")
     assert path.read_text() == "old"
