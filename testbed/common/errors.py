@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status says. docs/exit-codes.md is generated from this table."""
+    """What the program's exit status says; docs/failures.md shows the same table."""
 
     doc: str
 
