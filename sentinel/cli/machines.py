@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli import output
-from testbed.common.errors import UsageError, WorkloadError
+from sentinel.cli import output, streams
+from testbed.common.errors import ExitCode, UsageError, WorkloadError
 
 if TYPE_CHECKING:
     from testbed.vm import Boot, Saved, Vm
@@ -214,22 +214,27 @@ Examples:
 @_vm
 @click.option("--timeout", type=output.Number(0, 1e7, min_open=True), help="Give up after so many seconds.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> None:
+def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> int:
     """Run COMMAND in the guest's shell; what it prints comes as it is printed."""
     from testbed import vm as machines
 
     machine = machines.find_running(name)
     line = " ".join(command)
-    with machine.shell() as shell:
-        result = shell.run(
-            line,
-            timeout=timeout,
-            check=False,
-            on_line=click.echo,
-            on_error=lambda text: click.echo(text, err=True),
-        )
+    try:
+        with machine.shell() as shell:
+            result = shell.run(
+                line,
+                timeout=timeout,
+                check=False,
+                on_line=click.echo,
+                on_error=lambda text: click.echo(text, err=True),
+            )
+    except streams.UnreadError:  # the command was ended with the connection
+        streams.discard_output()
+        return ExitCode.UNREAD
     if result.code != 0:
         raise WorkloadError(f"exit {result.code} from: {line}")
+    return ExitCode.OK
 
 
 @vm.command(

@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     LOST = 8, "the connection to a running guest was lost"
     INFRASTRUCTURE = 9, "this host failed us: QEMU, libvirt, disk, memory, network, a missing program"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing is left running"
+    UNREAD = 141, "the reader of the output went away before the command in the guest had ended"
 
 
 class SentinelError(Exception):

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from experiments import runner
-from sentinel.cli import main
+from sentinel.cli import main, streams
 from testbed import doctor, ssh, vm
 from testbed.common import errors, files
 from testbed.common.cache import Cache
@@ -520,6 +520,11 @@ def test_a_running_machine_can_be_seen_used_and_ended(
     said = sentinel("vm", "exec", "--vm", "b", "false")
     assert said.code == ExitCode.WORKLOAD
     assert said.err.endswith("error: exit 3 from: false\n")
+
+    with monkeypatch.context() as nobody_reads:
+        nobody_reads.setattr(click, "echo", fail_with(streams.UnreadError()))
+        nobody_reads.setattr(streams, "discard_output", lambda: None)
+        assert sentinel("vm", "exec", "--vm", "b", "yes").code == ExitCode.UNREAD
 
     executed: list[list[str]] = []
     monkeypatch.setattr(os, "execvp", lambda _, words: executed.append(words))

@@ -106,3 +106,42 @@ def test_a_locale_without_a_character_writes_its_escape() -> None:
 def test_an_argument_that_is_not_text_is_refused() -> None:
     code, said = shell("sentinel preset show $'a\\xff'")
     assert (code, said) == (ExitCode.USAGE, "error: the argument b'a\\xff' is not text in UTF-8\n")
+
+
+NO_GUEST = """
+import sys
+from experiments import runner
+from sentinel.cli import main
+from testbed.common.errors import WorkloadError
+from testbed.common.progress import note
+from tests.fakes.run_records import make_run
+
+def run(plan, out, **_):
+    for number in range(100):
+        note(f"line {number}")
+    make_run(out, models=("cnn",), placements=("fast-only",), repeats=1)
+    return runner.Outcome(1, 0, [WorkloadError("once")] if sys.argv[2] == "fails" else [])
+
+runner.run = run
+main.main(["run", "experiments/suites/first.yaml", "--out", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("works", ExitCode.OK), ("fails", ExitCode.WORKLOAD)])
+@pytest.mark.parametrize("both", [True, False], ids=["2>&1 | true", "| true"])
+def test_a_run_whose_reader_is_gone_does_its_work_and_exits_by_it(
+    tmp_path: Path, how: str, code: ExitCode, both: bool
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-c", NO_GUEST, tmp_path / "run", how],
+            check=False,
+            stdout=nobody,
+            stderr=nobody if both else subprocess.PIPE,
+            timeout=300,
+        )
+    assert done.returncode == code
+    assert len(list((tmp_path / "run").glob("cells/*/000/result.json"))) == 1
+    assert (tmp_path / "run" / "report.html").exists()
