@@ -24,6 +24,7 @@ from testbed.common import files as common
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
+from testbed.machine import Machine
 from testbed.preset import Preset
 from testbed.vm import Saved, Vm
 
@@ -77,6 +78,11 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
         helper=preset.helper.parallelism,
         helpers=helpers,
     )
+
+
+def helpers_of(machine: Machine) -> int:
+    """How many CPUs of the machine migrate: those beside the one that computes, one for each direction."""
+    return max(1, min(2, machine.vcpus - 1))
 
 
 def of(waiting: Entry, preset: Preset, *, name: str, cache: Cache, uri: str | None = None) -> Profiled:

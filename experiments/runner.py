@@ -337,7 +337,7 @@ class _Session:
     def _figures(self) -> Figures:
         """Of the machine; a helper has a CPU of its own if there is one beside that which computes."""
         assert self._plan.preset is not None  # noqa: S101 -- load() saw to it
-        return profiles.figures_of(self._plan.preset, helpers=max(1, min(2, self._plan.machine.vcpus - 1)))
+        return profiles.figures_of(self._plan.preset, helpers=profiles.helpers_of(self._plan.machine))
 
 
 def _files(console: Path | None) -> dict[str, Path]:

@@ -58,9 +58,15 @@ def up(
     uri: str | None,
     dry_run: bool,
 ) -> None:
-    """Start a machine, and return when it can be used."""
+    """Start a machine, and return when it can be used.
+
+    A booted machine has the runtime, the guest's code and the planner in /opt/sentinel; a restored one has
+    what was saved.
+    """
+    from experiments import tools
     from testbed import vm as machines
     from testbed.common import places
+    from testbed.common.cache import Cache
     from testbed.common.progress import note, step
 
     places.check_roots(cache=True, state=True)
@@ -68,6 +74,7 @@ def up(
     if dry_run:
         click.echo(machines.preview(name, what), nl=False)
         return
+    sources = {} if isinstance(what, machines.Saved) else tools.collect(cache=Cache())
     with step(f"Starting {name}"):
         started = machines.start(name, what, uri=uri, ssh_port=ssh_port)
         try:
@@ -75,6 +82,8 @@ def up(
                 started.wait_ready()
             with started.shell() as shell:
                 release = shell.run("uname -r", timeout=started.limits.command).out.strip()
+                if isinstance(what, machines.Boot):
+                    tools.install(shell, sources, what)
         except BaseException:
             started.down()
             raise

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import pytest
 
-from experiments import runner
+from experiments import job, runner
 from sentinel.cli import main, streams
 from testbed import doctor, ssh, vm
 from testbed.common import errors, files
@@ -484,12 +484,17 @@ class FakeShell:
     def __init__(self, code: int) -> None:
         self.code = code
         self.commands: list[str] = []
+        self.puts: list[str] = []
 
     def __enter__(self) -> FakeShell:
         return self
 
     def __exit__(self, *_: object) -> None:
         return
+
+    def put(self, source: Path, target: str) -> None:
+        assert source.exists()
+        self.puts.append(target)
 
     def run(self, command: str, *, on_line: Any = None, on_error: Any = None, **_: Any) -> Result:
         self.commands.append(command)
@@ -574,9 +579,10 @@ def test_a_machine_that_outlived_its_command_belongs_to_nobody(sentinel: Run, hy
 def boots(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     from types import SimpleNamespace
 
-    from experiments import boot
+    from experiments import boot, tools
 
     monkeypatch.setattr(boot, "make", lambda *_, **__: SimpleNamespace(boot=hypervisor.boot))
+    monkeypatch.setattr(tools, "collect", lambda **_: {"guest": job.GUEST_CODE})
     monkeypatch.setattr("testbed.machine.host_available", lambda: 64 << 30)
     return hypervisor
 
@@ -585,9 +591,11 @@ def test_a_machine_is_brought_up_and_stays(
     sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm.Vm, "wait_ready", lambda _: None)
-    monkeypatch.setattr(vm.Vm, "shell", lambda _: FakeShell(0))
+    shell = FakeShell(0)
+    monkeypatch.setattr(vm.Vm, "shell", lambda _: shell)
     said = sentinel("vm", "up", "--vm", "b")
     assert said.code == ExitCode.OK, said.err
+    assert shell.puts == ["/opt/sentinel"]
     assert "Linux 4.9.0, tcg, port" in said.err
     assert vm.find_running("b").ask("ping") == {"ok": True}
     said = sentinel("vm", "up", "--vm", "b")
@@ -645,7 +653,10 @@ def test_a_snapshot_is_taken_named_and_restored(
     said = sentinel("vm", "snapshot", "--vm", "b", "warm")
     assert said.code == ExitCode.USAGE
     assert "there is a snapshot 'warm' already" in said.err
+    shell = FakeShell(0)
+    monkeypatch.setattr(vm.Vm, "shell", lambda _: shell)
     assert sentinel("vm", "up", "--vm", "c", "--from", "warm").code == ExitCode.OK
+    assert shell.puts == []  # it has what was saved
     assert files.read_json(vm.find_running("c").folder / "order.json")["name"] == "sentinel-b"
     assert "warm" in sentinel("cache", "list").out
     assert sentinel("vm", "down", "--all").code == ExitCode.OK
