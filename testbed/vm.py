@@ -36,8 +36,14 @@ from typing import IO, Any, Literal
 
 from testbed import accel, domain, keys, processes, remote, ssh
 from testbed.common import files, settings
-from testbed.common.cache import Cache, Entry, disk_full, explained_disk_errors
-from testbed.common.errors import BootError, GuestHangError, InfrastructureError, UsageError
+from testbed.common.cache import Cache, Damaged, Entry, disk_full, explained_disk_errors
+from testbed.common.errors import (
+    BootError,
+    GuestHangError,
+    InfrastructureError,
+    SentinelError,
+    UsageError,
+)
 from testbed.common.run import run, which
 from testbed.console import Console
 from testbed.limits import Limits, scaled
@@ -48,6 +54,7 @@ from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
 _START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
+_CHEAP = 16 << 20  # bytes that are read in no time: a kernel
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # of machines and snapshots
 NAME_HINT = "lower-case letters, digits and dashes, up to 40"
 
@@ -160,16 +167,19 @@ class Vm:
         )
 
     def wait_ready(self) -> None:
-        """Wait for a booting guest to say that it is ready. Raises the watchdog's verdict."""
+        """Wait for a booting guest to say that it is ready. Raises the watchdog's verdict, or an
+        `InfrastructureError` if what was booted is damaged.
+        """
         watchdog = self.watchdog()
         deadline = time.monotonic() + self.limits.boot
-        while not watchdog.console.ready:
-            watchdog.check(silence=self.limits.silence)
-            if time.monotonic() >= deadline:
-                raise BootError(
-                    f"the guest was not ready within {self.limits.boot:.0f} s", log=self.console_path
-                )
-            time.sleep(0.02)
+        with _damage_explained(self.order):
+            while not watchdog.console.ready:
+                watchdog.check(silence=self.limits.silence)
+                if time.monotonic() >= deadline:
+                    raise BootError(
+                        f"the guest was not ready within {self.limits.boot:.0f} s", log=self.console_path
+                    )
+                time.sleep(0.02)
 
     @contextlib.contextmanager
     def shell(self) -> Iterator[ssh.Shell]:
@@ -340,12 +350,47 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
                     "plugin": placed.timing.library.parent.name if placed.timing else None,
                 },
             )
-        vm = Vm(name, folder, _launch_keeper(folder))
+        vm = Vm(name, folder)
+        _refuse_damage(_damaged(vm.order, largest=_CHEAP))
+        vm = replace(vm, _keeper=_launch_keeper(folder))
         undo.callback(_give_up, vm)
-        report = _report(vm)
+        with _damage_explained(vm.order):
+            report = _report(vm)
         files.write_json(folder / "guest.json", {"port": report["port"], "keeper": report["pid"]})
         undo.pop_all()
     return vm
+
+
+@contextlib.contextmanager
+def _damage_explained(order: dict[str, Any]) -> Iterator[None]:
+    """If the block fails and an artefact of the machine is not what was built, that is the reason."""
+    try:
+        yield
+    except SentinelError as failure:
+        _refuse_damage(_damaged(order), failure)
+        raise
+
+
+def _refuse_damage(damaged: list[Damaged], failure: SentinelError | None = None) -> None:
+    """Raise `InfrastructureError` if an artefact of a machine is damaged; `failure` is what came of it."""
+    if damaged:
+        result = f"; with it {failure.message}" if failure else ""
+        raise InfrastructureError(
+            f"the cache entry {damaged[0].name} is damaged: {damaged[0].why}{result}",
+            hint="try again: it is built anew",
+            log=failure.log if failure else None,
+        ) from failure
+
+
+def _damaged(order: dict[str, Any], *, largest: int | None = None) -> list[Damaged]:
+    """The artefacts of a machine that are not what was built; files up to `largest` bytes are read."""
+    uses = {(kind, key) for kind, key in order["uses"]}
+    if not uses:
+        return []
+    cache = Cache(Path(order["cache"]))
+    whole = [entry for entry in cache.entries() if (entry.kind, entry.key) in uses]
+    damaged = [entry for entry in cache.damaged() if (entry.kind, entry.key) in uses]
+    return [*damaged, *cache.condemn(*whole, largest=largest)]
 
 
 def preview(name: str, what: Boot | Saved) -> str:

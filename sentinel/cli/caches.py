@@ -9,6 +9,7 @@ import click
 
 from sentinel.cli import output
 from testbed.common.cache import Cache
+from testbed.common.progress import note
 
 
 @click.group()
@@ -27,15 +28,24 @@ Examples:
 @output.json_option
 def list_(as_json: bool) -> None:
     """List what is in the cache, oldest use first."""
-    entries = Cache().entries()
+    store = Cache()
+    entries, damaged = store.entries(), store.damaged()
     if as_json:
-        output.show_json([{**e.manifest, "path": e.path, "bytes": e.size()} for e in entries])
+        whole = [{**e.manifest, "path": e.path, "bytes": e.size()} for e in entries]
+        broken = [
+            {"kind": e.kind, "key": e.key, "path": e.path, "bytes": e.size(), "damaged": e.why}
+            for e in damaged
+        ]
+        output.show_json([*whole, *broken])
         return
     lines = [
         [e.kind, e.key[:24], output.size(e.size()), f"{_ago(e.last_used)} ago", str(_described(e.manifest))]
         for e in entries
     ]
+    lines += [[e.kind, e.key[:24], output.size(e.size()), "-", f"damaged: {e.why}"] for e in damaged]
     output.show(output.rows(("kind", "key", "size", "used", "what"), lines))
+    if damaged:
+        note("damaged entries are built again when they are needed; any `sentinel cache prune` removes them")
 
 
 @cache.command(

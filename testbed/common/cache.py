@@ -8,6 +8,10 @@
 
 An entry is built in a temporary folder beside it and renamed, so that an interrupted build is never taken
 for a finished one and two builders of one key make it once.
+
+A manifest lists the entry's files. If one of them has another size than it was built with, or the manifest
+cannot be read, the entry is damaged: it counts as missing and is built again. Contents are compared only when
+something went wrong (`condemn`).
 """
 
 from __future__ import annotations
@@ -25,9 +29,10 @@ from typing import Any
 
 from testbed.common import files, settings
 from testbed.common.errors import InfrastructureError
-from testbed.common.progress import note
+from testbed.common.progress import note, warn
 
 MARKER = "manifest.json"
+CONTENT = "content"  # of a manifest: {path: {"size": bytes, "sha256": hex}}
 FORMAT = 1
 
 
@@ -58,11 +63,30 @@ class Entry:
         return files.disk_usage(self.path)
 
 
+@dataclass(frozen=True)
+class Damaged:
+    """An entry that is not what was built, and why."""
+
+    kind: str
+    key: str
+    path: Path
+    why: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}/{self.key}"
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return files.disk_usage(self.path)
+
+
 class Cache:
     """All entries below one folder."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or settings.cache_root()
+        self._told: set[str] = set()  # names of damaged entries
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
@@ -76,6 +100,9 @@ class Cache:
     def get(self, kind: str, key: str) -> Entry | None:
         """The finished entry if it and what it needs are there, or None. Marks them as used now."""
         entry = self._read(kind, key)
+        if isinstance(entry, Damaged):
+            self._tell(entry)
+            return None
         if entry is not None and not all(self.get(*need.split("/", 1)) for need in entry.needs):
             return None
         if entry is not None:
@@ -84,13 +111,41 @@ class Cache:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Every finished entry, oldest use first."""
-        found = [
-            self._read(marker.parent.parent.name, marker.parent.name)
-            for marker in self.root.glob(f"*/*/{MARKER}")
-            if not marker.parent.name.startswith(".") and marker.parent.parent.name != "scratch"
-        ]
-        return sorted((e for e in found if e is not None), key=lambda e: (e.last_used, e.name))
+        """Every finished entry, oldest use first, without the damaged ones."""
+        return self._survey()[0]
+
+    def damaged(self) -> list[Damaged]:
+        """Every damaged entry."""
+        return self._survey()[1]
+
+    def _survey(self) -> tuple[list[Entry], list[Damaged]]:
+        whole: list[tuple[float, str, Entry]] = []
+        damaged: list[Damaged] = []
+        for marker in sorted(self.root.glob(f"*/*/{MARKER}")):
+            folder = marker.parent
+            if folder.name.startswith(".") or folder.parent.name == "scratch":
+                continue
+            entry = self._read(folder.parent.name, folder.name)
+            if isinstance(entry, Damaged):
+                damaged.append(entry)
+            elif entry is not None:
+                with contextlib.suppress(FileNotFoundError):  # it is being pruned
+                    whole.append((entry.last_used, entry.name, entry))
+        return [entry for _, _, entry in sorted(whole, key=lambda one: one[:2])], damaged
+
+    def condemn(self, *entries: Entry, largest: int | None = None) -> list[Damaged]:
+        """Compare the contents of `entries` with what was built; returns those that differ, now damaged.
+
+        Files of more than `largest` bytes are compared by their size only.
+        """
+        found = []
+        for entry in entries:
+            why = _difference(entry, largest=largest)
+            if why is not None:
+                with contextlib.suppress(OSError):
+                    files.write_json(entry.path / MARKER, {**entry.manifest, "damaged": why})
+                found.append(Damaged(entry.kind, entry.key, entry.path, why))
+        return found
 
     def build(
         self,
@@ -122,11 +177,9 @@ class Cache:
             try:
                 manifest = make(tmp)
                 created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-                files.write_json(
-                    tmp / MARKER,
-                    {"format": FORMAT, "kind": kind, "key": key, "created": created, **manifest},
-                )
-                if final.exists():  # a folder without marker, left by hand
+                head = {"format": FORMAT, "kind": kind, "key": key, "created": created}
+                files.write_json(tmp / MARKER, {**head, **manifest, CONTENT: _content(tmp)})
+                if final.exists():  # damaged, or a folder without marker that was left by hand
                     shutil.rmtree(final)
                 tmp.rename(final)
             except BaseException:
@@ -143,13 +196,13 @@ class Cache:
         with contextlib.ExitStack() as stack:
             for entry in entries:
                 stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))
-                if self._read(entry.kind, entry.key) is None:
+                if not isinstance(self._read(entry.kind, entry.key), Entry):
                     raise InfrastructureError(
                         f"the cache entry {entry.kind}/{entry.key} was removed meanwhile", hint="try again"
                     )
             yield
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Entry | Damaged) -> bool:
         """Remove an entry and those that need it; False if somebody is using it."""
         if not entry.path.exists():  # it went with one it needed
             return True
@@ -177,20 +230,23 @@ class Cache:
         """Remove entries that nobody uses, leftovers of dead builders, and with `work` the idle scratch.
 
         Only entries not used for `older_than_s` seconds, of `kinds` and with keys that begin with one of
-        `keys` (empty: any). Entries that need a removed one go with it, and are told with it.
+        `keys` (empty: any); damaged ones however old. Entries that need a removed one go with it, and are
+        told with it.
         """
-        entries = self.entries()
-        chosen = [
-            entry
-            for entry in entries
-            if (not kinds or entry.kind in kinds)
-            and (not keys or entry.key.startswith(keys))
-            and time.time() - entry.last_used >= older_than_s
+        entries, damaged = self._survey()
+
+        def wanted(entry: Entry | Damaged) -> bool:
+            return (not kinds or entry.kind in kinds) and (not keys or entry.key.startswith(keys))
+
+        chosen: list[Entry | Damaged] = [
+            *(e for e in entries if wanted(e) and time.time() - e.last_used >= older_than_s),
+            *(e for e in damaged if wanted(e)),
         ]
         doomed = {entry.name for entry in chosen}
         while more := {e.name for e in entries if not doomed.isdisjoint(e.needs)} - doomed:
             doomed |= more
-        sizes = [(entry, entry.size()) for entry in entries if entry.name in doomed]
+        both: list[Entry | Damaged] = [*entries, *damaged]
+        sizes = [(entry, entry.size()) for entry in both if entry.name in doomed]
         if dry_run:
             return Pruned([entry for entry, _ in sizes], [], sum(size for _, size in sizes))
         for entry in chosen:
@@ -216,19 +272,30 @@ class Cache:
                     shutil.rmtree(folder, ignore_errors=True)
         return Pruned([entry for entry, _ in removed], busy, freed)
 
-    def _read(self, kind: str, key: str) -> Entry | None:
+    def _read(self, kind: str, key: str) -> Entry | Damaged | None:
         path = self.path(kind, key)
         try:
             manifest = files.read_json(path / MARKER)
-            if not isinstance(manifest, dict):
-                raise ValueError("not a mapping")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:
-            raise InfrastructureError(
-                f"the cache entry {kind}/{key} has a damaged manifest", hint=f"rm -r {path}"
-            ) from None
-        return Entry(kind, key, path, manifest) if manifest.get("format") == FORMAT else None
+        except (ValueError, RecursionError):
+            return Damaged(kind, key, path, f"{MARKER}: it is not JSON")
+        except OSError as e:
+            return Damaged(kind, key, path, f"{MARKER}: {e.strerror}")
+        why = _malformed(manifest)
+        if why is not None:
+            return Damaged(kind, key, path, f"{MARKER}: {why}")
+        if manifest.get("format") != FORMAT:
+            return None
+        entry = Entry(kind, key, path, manifest)
+        why = manifest.get("damaged") or _difference(entry, largest=-1)
+        return entry if why is None else Damaged(kind, key, path, why)
+
+    def _tell(self, damaged: Damaged) -> None:
+        """Warn of a damaged entry, once."""
+        if damaged.name not in self._told:
+            self._told.add(damaged.name)
+            warn(f"the cache entry {damaged.name} is damaged and not used: {damaged.why}")
 
     def _lock(self, kind: str, key: str) -> Path:
         return self.root / kind / f".{key}.lock"
@@ -238,9 +305,51 @@ class Cache:
 class Pruned:
     """What `Cache.prune` did; `freed` in bytes."""
 
-    removed: list[Entry]
-    busy: list[Entry]
+    removed: list[Entry | Damaged]
+    busy: list[Entry | Damaged]
     freed: int
+
+
+def _content(folder: Path) -> dict[str, dict[str, object]]:
+    """What the manifest says of an entry's files."""
+    return {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def _difference(entry: Entry, *, largest: int | None) -> str | None:
+    """The first file that is not as it was built, by its size and up to `largest` bytes by its content."""
+    for name, built in entry.manifest.get(CONTENT, {}).items():
+        path = entry.path / name
+        try:
+            size = path.stat().st_size
+            if size != built["size"]:
+                return f"{name}: it has {size} bytes, and was built with {built['size']}"
+            small = largest is None or size <= largest
+            if small and files.sha256_file(path) != built["sha256"]:
+                return f"{name}: its content is not what was built"
+        except OSError as e:
+            return f"{name}: {e.strerror}"
+    return None
+
+
+def _malformed(manifest: object) -> str | None:
+    """What is wrong with a manifest, as far as the cache reads it."""
+    if not isinstance(manifest, dict):
+        return "it is not an object"
+    needs = manifest.get("needs", [])
+    if not isinstance(needs, list) or not all(isinstance(need, str) and "/" in need for need in needs):
+        return "`needs` is not a list of entries"
+    content = manifest.get(CONTENT, {})
+    if not isinstance(content, dict) or not all(
+        isinstance(built, dict) and {"size", "sha256"} <= built.keys() for built in content.values()
+    ):
+        return f"`{CONTENT}` does not list files"
+    if not isinstance(manifest.get("damaged", ""), str):
+        return "`damaged` is not text"
+    return None
 
 
 def work_lock(folder: Path) -> Path:

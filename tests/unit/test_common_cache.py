@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed.common import files
-from testbed.common.cache import MARKER, Cache, Entry, explained_disk_errors, work_lock
+from testbed.common.cache import MARKER, Cache, Damaged, Entry, explained_disk_errors, work_lock
 from testbed.common.errors import BuildError, InfrastructureError
 
 fork = multiprocessing.get_context("fork")
@@ -41,7 +42,7 @@ def age(entry: Entry, seconds: float) -> None:
     os.utime(entry.path / MARKER, (then, then))
 
 
-def names(entries: list[Entry]) -> list[str]:
+def names(entries: Sequence[Entry | Damaged]) -> list[str]:
     return [f"{entry.kind}/{entry.key}" for entry in entries]
 
 
@@ -64,6 +65,8 @@ def test_an_entry_is_made_once_and_found_again(cache: Cache) -> None:
     assert entry.path.stat().st_mode & 0o777 == 0o755
     manifest = json.loads((entry.path / MARKER).read_text())
     assert manifest.pop("created").endswith("+00:00")
+    digest = hashlib.sha256(b"kernel").hexdigest()
+    assert manifest.pop("content") == {"bzImage": {"size": 6, "sha256": digest}}
     assert manifest == {"format": 1, "kind": "kernel", "key": "abc", "release": "4.9.0"}
     assert cache.build("kernel", "abc", make) == entry
     assert cache.get("kernel", "abc") == entry
@@ -308,14 +311,90 @@ def test_scratch_goes_only_when_asked_for_and_idle(cache: Cache) -> None:
     assert (cache.work("linux-4.9")).is_dir()
 
 
-@pytest.mark.parametrize("content", ["{", "", "\udcff", "[]", "null"])
-def test_a_damaged_manifest_is_told_with_what_to_remove(cache: Cache, content: str) -> None:
-    entry = put(cache, "kernel", "abc")
-    (entry.path / MARKER).write_bytes(content.encode(errors="surrogateescape"))
-    for call in (lambda: cache.get("kernel", "abc"), cache.entries):
-        with pytest.raises(InfrastructureError, match=r"^the cache entry kernel/abc has a damaged") as caught:
-            call()
-        assert caught.value.hint == f"rm -r {entry.path}"
+BAD_MANIFESTS = [
+    "{",
+    "",
+    "\udcff",
+    "[]",
+    "null",
+    "[" * 100_000,
+    '{"format": 1, "needs": 5}',
+    '{"format": 1, "needs": ["x"]}',
+]
+
+
+@pytest.mark.parametrize("content", BAD_MANIFESTS, ids=range(len(BAD_MANIFESTS)))
+def test_one_damaged_manifest_blocks_neither_lists_nor_builds(
+    cache: Cache, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(cache, "kernel", "good")
+    broken = put(cache, "kernel", "abc").path
+    (broken / MARKER).write_bytes(content.encode(errors="surrogateescape"))
+    assert names(cache.entries()) == ["kernel/good"]
+    (damaged,) = cache.damaged()
+    assert (damaged.name, damaged.path) == ("kernel/abc", broken)
+    assert damaged.why.startswith("manifest.json: ")
+    for _ in range(3):
+        assert cache.get("kernel", "abc") is None
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("the cache entry kernel/abc is damaged and not used: manifest.json: ") == 1
+    assert names([put(cache, "kernel", "abc"), *cache.entries()]) == [
+        "kernel/abc", "kernel/good", "kernel/abc",
+    ]  # fmt: skip
+    assert cache.damaged() == []
+
+
+def test_a_file_of_another_size_is_built_again(cache: Cache) -> None:
+    entry = put(cache, "image", "abc", size=5000)
+    with (entry.path / "data").open("r+b") as f:
+        f.truncate(4999)
+    assert cache.entries() == []
+    assert [d.why for d in cache.damaged()] == ["data: it has 4999 bytes, and was built with 5000"]
+    assert cache.get("image", "abc") is None
+    with pytest.raises(InfrastructureError, match="was removed meanwhile"), cache.using(entry):
+        pass
+    assert (put(cache, "image", "abc", size=5000).path / "data").stat().st_size == 5000
+    (entry.path / "data").unlink()
+    assert [d.why for d in cache.damaged()] == ["data: No such file or directory"]
+
+
+def test_another_content_is_found_when_it_is_looked_for(cache: Cache) -> None:
+    entry, good = put(cache, "image", "abc", size=5000), put(cache, "kernel", "good", size=10)
+    (entry.path / "data").write_bytes(b"y" * 5000)
+    assert cache.get("image", "abc") is not None  # nothing was read
+    with cache.using(entry):  # by a machine that did not boot
+        (damaged,) = cache.condemn(entry, good)
+    assert (damaged.name, damaged.why) == ("image/abc", "data: its content is not what was built")
+    assert cache.get("image", "abc") is None
+    assert cache.get("kernel", "good") is not None
+    assert put(cache, "image", "abc", size=5000).manifest["content"] == entry.manifest["content"]
+
+
+def test_what_needs_a_damaged_entry_is_not_used(cache: Cache) -> None:
+    need = put(cache, "image", "base")
+    put(cache, "snapshot", "s", needs=("image/base",))
+    (need.path / MARKER).write_text("{")
+    assert cache.get("snapshot", "s") is None
+
+
+def test_damaged_entries_are_pruned_however_old_but_not_in_use(cache: Cache) -> None:
+    entry = put(cache, "kernel", "abc", size=5000)
+    (entry.path / MARKER).write_text("{")
+    assert cache.prune(kinds=("image",)).removed == []
+    with files.locked(cache._lock("kernel", "abc"), shared=True):
+        assert [e.name for e in cache.prune(older_than_s=1e6).busy] == ["kernel/abc"]
+    done = cache.prune(older_than_s=1e6, dry_run=True)
+    assert ([e.name for e in done.removed], done.freed >= 5000) == (["kernel/abc"], True)
+    assert [e.name for e in cache.prune(older_than_s=1e6).removed] == ["kernel/abc"]
+    assert not entry.path.exists()
+
+
+def test_entries_of_before_contents_were_kept_are_still_good(cache: Cache) -> None:
+    entry = put(cache, "kernel", "old", size=10)
+    manifest = {name: value for name, value in entry.manifest.items() if name != "content"}
+    files.write_json(entry.path / MARKER, manifest)
+    assert cache.get("kernel", "old") is not None
+    assert cache.condemn(entry) == []
 
 
 def test_the_cache_is_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def make_folder(name: str, *, ended: str | None = "destroyed", **order: Any) -> 
         "runtime": str(folder / "runtime"),
         "machine": MACHINE.model_dump(mode="json"),
         "kernel": "/k",
+        "uses": [],
         **order,
     }
     files.write_json(folder / "order.json", full)
@@ -299,6 +300,35 @@ def test_what_a_machine_uses_is_not_pruned_while_it_runs(hypervisor: Hypervisor)
     assert [entry.key for entry in cache.prune().removed] == ["k"]
 
 
+def with_kernel(hypervisor: Hypervisor, size: int = 1000) -> vm.Boot:
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "bzImage").write_bytes(b"k" * size)
+        return {}
+
+    kernel = Cache().build("kernel", "k", make)
+    return vm.Boot(MACHINE, kernel.path / "bzImage", hypervisor.boot.image, "tcg", (kernel,))
+
+
+def test_a_damaged_kernel_is_not_started(hypervisor: Hypervisor) -> None:
+    boot = with_kernel(hypervisor)
+    boot.kernel.write_bytes(b"x" * 1000)
+    with pytest.raises(InfrastructureError, match=r"kernel/k is damaged: bzImage: its content is not") as e:
+        vm.start("a", boot)
+    assert e.value.hint == "try again: it is built anew"
+    assert Cache().get("kernel", "k") is None
+    assert hypervisor.calls == []
+    with_kernel(hypervisor)
+    assert boot.kernel.read_bytes() == b"k" * 1000
+
+
+def test_a_machine_that_libvirt_refuses_for_a_damaged_artefact_says_so(hypervisor: Hypervisor) -> None:
+    boot = with_kernel(hypervisor)
+    boot.kernel.write_bytes(b"k")
+    hypervisor.behave(create="cannot load the kernel")
+    with pytest.raises(InfrastructureError, match="bzImage: it has 1 bytes, and was built with 1000"):
+        vm.start("a", boot)
+
+
 def test_a_preview_starts_and_makes_nothing(hypervisor: Hypervisor) -> None:
     tree = lxml.etree.fromstring(vm.preview("a", hypervisor.boot).encode())
     assert tree.findtext("name") == "sentinel-a"
@@ -352,6 +382,27 @@ def test_a_booting_guest_that_panics_is_told_at_once(booting: Booting) -> None:
         booting.console_path.write_text("Kernel panic - not syncing: VFS: Unable to mount root fs\n")
         with pytest.raises(GuestPanicError, match="Unable to mount root"):
             booting.wait_ready()
+
+
+@pytest.mark.parametrize("size", [900, 1000])
+def test_a_boot_that_fails_for_a_damaged_image_is_no_fault_of_the_guest(size: int) -> None:
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "rootfs.ext4").write_bytes(b"i" * 1000)
+        return {}
+
+    entry = Cache().build("image", "i", make)
+    booting = Booting("a", make_folder("a", cache=str(Cache().root), uses=[["image", "i"]]))
+    with files.locked(booting.folder / "lock"):
+        booting.console_path.write_text("Kernel panic - not syncing: Attempted to kill init!\n")
+        with pytest.raises(GuestPanicError):  # the artefacts are well
+            booting.wait_ready()
+        (entry.path / "rootfs.ext4").write_bytes(b"x" * size)
+        with pytest.raises(
+            InfrastructureError, match=r"image/i is damaged: rootfs.*; with it the guest.*init"
+        ) as e:
+            booting.wait_ready()
+    assert e.value.log == booting.console_path
+    assert Cache().get("image", "i") is None
 
 
 def test_a_booting_guest_that_falls_silent_hangs(booting: Booting) -> None:
