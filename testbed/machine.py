@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from testbed.common import cgroup
 from testbed.common.errors import InfrastructureError
 from testbed.common.schema import Document, Strict, named
 
@@ -136,21 +137,27 @@ def _check(machine: Machine, document: Document) -> None:
 def check_host_memory(machine: Machine, *, available: int | None = None) -> None:
     """Refuse a machine the host cannot hold.
 
-    `available` is the host's free memory in bytes (read from /proc/meminfo if not given).
+    `available` is the host's free memory in bytes (asked of the system if not given).
     """
     free = host_available() if available is None else available
     if machine.memory > free:
+        left = cgroup.memory_left() if available is None else None
+        limited = left is not None and left <= free
+        owner = "the control group of this process" if limited else "this host"
         raise InfrastructureError(
-            f"the machine has {shown_size(machine.memory)} of memory, and this host has "
+            f"the machine has {shown_size(machine.memory)} of memory, and {owner} has "
             f"{free / (1 << 30):.1f} GiB available",
             hint="give its nodes less memory, or stop other machines: sentinel vm status",
         )
 
 
 def host_available() -> int:
-    """MemAvailable in bytes."""
+    """Bytes that this process may still take: MemAvailable, within the limits of its control groups."""
     available = meminfo("MemAvailable")
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if available is None else available
+    if available is None:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    left = cgroup.memory_left()
+    return available if left is None else min(available, left)
 
 
 def meminfo(field: str) -> int | None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed.common import cgroup
 from testbed.common.errors import UsageError
 
 
@@ -77,5 +79,6 @@ def _folder(setting: Setting, name: str) -> Path:
 
 
 def jobs() -> int:
-    """How many compile jobs this process may run at once."""
-    return len(os.sched_getaffinity(0))
+    """How many compile jobs this process may run at once: CPUs it may run on and has the time of."""
+    allowed, quota = len(os.sched_getaffinity(0)), cgroup.cpus()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
