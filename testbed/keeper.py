@@ -57,6 +57,7 @@ class Keeper:
         self.root = Path(self.order["runtime"])
         self.domain: libvirt.virDomain | None = None
         self.ended: str | None = None  # why the domain is gone
+        self._disk_error: str | None = None  # what the host's disk refused; the domain is paused then
         self._antagonist: subprocess.Popen[bytes] | None = None
         self._log = folder / "qemu.log"  # what QEMU and its plugin say
         self._wake_r, self._wake_w = os.pipe()
@@ -74,6 +75,9 @@ class Keeper:
         """Bring the domain up and forward its SSH port; returns the report for the starter."""
         conn = connection.connect(self.order["uri"], root=self.root)
         conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+        conn.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_disk_error, None
+        )
         xml = (self.folder / "domain.xml").read_text()
         # A daemon ends the domain by itself if we are killed; the embedded driver dies with us and cannot.
         flags = 0 if self.order["uri"] == connection.EMBED else libvirt.VIR_DOMAIN_START_AUTODESTROY
@@ -126,6 +130,8 @@ class Keeper:
                             self.destroy("its owner died")
                     else:
                         os.read(self._wake_r, 64)
+                        if self._disk_error is not None:
+                            self.destroy(self._disk_error)
 
     def _answer_one(self, server: socket.socket) -> None:
         """One connection, one request line, one answer line; a peer that misbehaves harms only itself."""
@@ -219,6 +225,23 @@ class Keeper:
             return
         if self.ended is None:
             self.ended = _EVENT_REASONS.get(detail, "stopped")
+        os.write(self._wake_w, b".")
+
+    def _on_disk_error(
+        self,
+        _conn: Any,
+        domain: libvirt.virDomain,
+        source: str,
+        _alias: str,
+        action: int,
+        reason: str,
+        _: Any,
+    ) -> None:
+        paused = action == libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE
+        if not paused or domain.UUIDString() != self.order["uuid"]:
+            return
+        failure = "the disk is full" if reason == "enospc" else "the disk cannot be read or written"
+        self._disk_error = f"{failure} at {Path(source or self.order['disk']).parent} on this host"
         os.write(self._wake_w, b".")
 
 

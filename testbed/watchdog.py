@@ -2,7 +2,7 @@
 """Judges a guest: each way of not getting on has a verdict of its own.
 
 panic            the console says so                                               GuestPanicError
-QEMU is gone     its keeper ended it, or it was killed                             InfrastructureError
+QEMU is gone     its keeper ended it (a full host disk), or it was killed          InfrastructureError
 connection lost  SSH broke or answers no more, and the console tells no reason     LostConnectionError
 no output        a booting guest printed nothing for too long                      GuestHangError
 no progress      the guest answers, but what it was told to do reports nothing     GuestHangError
@@ -96,7 +96,8 @@ class Watchdog:
     def _gone(self, why: str) -> SentinelError:
         if why == "shut down" and not self.console.ready:
             return BootError("the guest shut itself down before it was ready", log=self.log)
-        return InfrastructureError(f"the machine is gone: {why}", log=self.log)
+        hint = "df -h; sentinel cache prune" if why.startswith("the disk is full") else None
+        return InfrastructureError(f"the machine is gone: {why}", hint=hint, log=self.log)
 
     def _explained(self, verdict: SentinelError) -> SentinelError:
         """Add what the console says of the reason; a lockup turns a lost connection into a hang."""

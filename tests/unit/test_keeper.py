@@ -79,6 +79,21 @@ def test_it_goes_with_its_machine_and_says_why(
     assert not Path(machine.order["runtime"]).exists()
 
 
+@pytest.mark.parametrize(
+    ("reason", "what"), [("enospc", "the disk is full"), ("", "the disk cannot be read or written")]
+)
+def test_a_machine_whose_disk_fails_is_ended_and_says_so(
+    hypervisor: Hypervisor, reason: str, what: str
+) -> None:
+    machine = start(hypervisor)
+    machine.ask("monitor", command=f"fail disk {reason}")
+    assert gone(machine)
+    assert machine.ended() == f"{what} at /there on this host"
+    assert not hypervisor.qemu_runs()
+    with pytest.raises(InfrastructureError, match=f"the machine is gone: {what} at /there"):
+        machine.watchdog().check()
+
+
 def test_a_peer_that_misbehaves_harms_only_itself(hypervisor: Hypervisor) -> None:
     requests = (b"", b"\n", b"{\n", b"[]\n", b"null\n", b'{"no": "op"}\n', b'{"op": "save"}\n', b"\xff\n")
     with vm.running("a", hypervisor.boot) as machine:

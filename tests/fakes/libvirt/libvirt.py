@@ -17,12 +17,15 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 VIR_DOMAIN_EVENT_ID_LIFECYCLE = 0
+VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON = 4
+VIR_DOMAIN_EVENT_IO_ERROR_PAUSE = 1
 VIR_DOMAIN_EVENT_STOPPED = 5
 VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN = 0
 VIR_DOMAIN_EVENT_STOPPED_DESTROYED = 1
@@ -86,7 +89,7 @@ class virDomain:  # noqa: N801 -- libvirt's name
         detail = VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN if code == 0 else VIR_DOMAIN_EVENT_STOPPED_FAILED
         if self._detail is not None:
             detail = self._detail
-        for callback, opaque in self._connection.callbacks:
+        for callback, opaque in self._connection.callbacks[VIR_DOMAIN_EVENT_ID_LIFECYCLE]:
             _events.put(
                 lambda callback=callback, opaque=opaque: callback(  # type: ignore[misc]
                     self._connection, self, VIR_DOMAIN_EVENT_STOPPED, detail, opaque
@@ -98,6 +101,11 @@ class virDomain:  # noqa: N801 -- libvirt's name
             raise libvirtError("domain is not running")
         self._detail = detail
         self._qemu.kill()
+
+    def fail_disk(self, reason: str) -> None:
+        """As if QEMU had paused the machine for an error of the host's disk."""
+        for callback, opaque in self._connection.callbacks[VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON]:
+            callback(self._connection, self, "/there/disk.qcow2", "virtio-disk0", 1, reason, opaque)
 
     def UUIDString(self) -> str | None:  # noqa: N802 -- libvirt's name
         return self._uuid
@@ -115,13 +123,13 @@ class virDomain:  # noqa: N801 -- libvirt's name
 
 class virConnect:  # noqa: N801 -- libvirt's name
     def __init__(self) -> None:
-        self.callbacks: list[tuple[Callable[..., None], Any]] = []
+        self.callbacks: dict[int, list[tuple[Callable[..., None], Any]]] = defaultdict(list)
         self._domain: virDomain | None = None
 
     def domainEventRegisterAny(  # noqa: N802 -- libvirt's name
         self, domain: None, event: int, callback: Callable[..., None], opaque: Any
     ) -> int:
-        self.callbacks.append((callback, opaque))
+        self.callbacks[event].append((callback, opaque))
         return 0
 
     def createXML(self, xml: str, flags: int) -> virDomain:  # noqa: N802 -- libvirt's name

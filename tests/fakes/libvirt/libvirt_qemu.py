@@ -12,6 +12,9 @@ def qemuMonitorCommand(domain: libvirt.virDomain, command: str, flags: int) -> s
     libvirt.called(f"monitor {command}")
     if command == "fail":
         raise libvirt.libvirtError("internal error: unable to execute\n  QEMU command")
+    if command.startswith("fail disk "):
+        domain.fail_disk(command.removeprefix("fail disk "))
+        return ""
     if command.startswith("hostfwd_add"):
         port = int(command.rpartition(":")[0].rpartition(":")[2].partition("-")[0])
         if libvirt.behaviour("busy") or port in (libvirt.behaviour("busy_ports") or ()):
