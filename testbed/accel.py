@@ -74,15 +74,25 @@ def probe(kernel: Path | None = None) -> Verdict:
         [platform.release(), qemu_version(qemu), files.sha256_file(kernel) if kernel else "boot sector"]
     )
     memo = settings.cache_root() / "kvm" / f"{key[:32]}.json"
-    if memo.exists():
-        known = Verdict(**files.read_json(memo))
-        if known.works or time.time() - memo.stat().st_mtime < KEEP_FAILURE:
-            return known
+    known = _recall(memo)
+    if known is not None:
+        return known
     with step("Trying KVM") as s:
         verdict = _boot(qemu, kernel)
         s.done("works" if verdict.works else verdict.why)
     files.write_json(memo, asdict(verdict))
     return verdict
+
+
+def _recall(memo: Path) -> Verdict | None:
+    """The verdict that is kept there; None if there is none, or an old bad one, or it cannot be read."""
+    try:
+        known = Verdict(**files.read_json(memo))
+        if known.works or time.time() - memo.stat().st_mtime < KEEP_FAILURE:
+            return known
+    except (OSError, ValueError, TypeError):
+        pass
+    return None
 
 
 def qemu_version(qemu: str) -> str:

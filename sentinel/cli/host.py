@@ -31,8 +31,8 @@ def doctor(uri: str | None, as_json: bool) -> int:
     from testbed import doctor as checks
     from testbed.common.cache import Cache
 
-    kernels = installed(Cache())
-    found = checks.examine(kernel=kernels[0].bzimage if kernels else None, uri=uri)
+    kernels = installed(Cache())  # the last one was used last
+    found = checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)
     if as_json:
         output.show_json([asdict(check) for check in found])
     else:

@@ -123,6 +123,18 @@ def test_the_verdict_is_kept_for_host_qemu_and_kernel(
     assert len(list((settings.cache_root() / "kvm").glob("*.json"))) == 4
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"works": true}', '{"other": 1}'])
+def test_a_verdict_that_cannot_be_read_is_found_out_again(
+    programs: Programs, kvm: Path, kernel: Path, text: str
+) -> None:
+    programs.shell("qemu-system-x86_64", 'echo "QEMU 7.2: Unable to mount root fs"')
+    assert accel.probe(kernel).works
+    (memo,) = (settings.cache_root() / "kvm").glob("*.json")
+    memo.write_text(text)
+    assert accel.probe(kernel).works
+    assert '"proof": "linux"' in memo.read_text()
+
+
 def test_an_interrupted_trial_leaves_no_verdict(
     programs: Programs, kvm: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,24 @@ def test_the_cache_is_listed_and_pruned(sentinel: Run) -> None:
     assert Cache().entries() == []
 
 
+def test_the_doctor_tries_kvm_with_the_kernel_that_was_used_last(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    kernels = [SimpleNamespace(bzimage=Path(name)) for name in ("used-first", "used-last")]
+    monkeypatch.setattr("kernel.build.installed", lambda _: kernels)
+    asked: list[Path] = []
+
+    def examine(*, kernel: Path, uri: None) -> list[Check]:
+        asked.append(kernel)
+        return []
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    assert sentinel("doctor").code == ExitCode.OK
+    assert asked == [Path("used-last")]
+
+
 def test_no_kernels_are_an_empty_list(sentinel: Run) -> None:
     assert parsed(sentinel("kernel", "list", "--json")) == []
 
