@@ -24,6 +24,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,10 @@ from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
 _START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
+_SOCKET_PATH = 107  # bytes of the path of a socket on Linux
+_SOCKET = len(
+    "/lib/qemu/domain-99-12345678901234567890/monitor.sock"
+)  # libvirt's, in a machine's runtime folder
 _CHEAP = 16 << 20  # bytes that are read in no time: a kernel
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # of machines and snapshots
 NAME_HINT = "lower-case letters, digits and dashes, up to 40"
@@ -470,16 +475,31 @@ def _overlay(path: Path, base: Path) -> None:
 
 
 def _runtime_folder() -> Path:
-    """A short path for sockets (their names end at 107 bytes), private to this user."""
+    """A new folder for sockets, private to this user. Raises `UsageError` if there can be none."""
     if os.geteuid() == 0:
-        parent = Path("/run/sentinel")
+        parent, variable = Path("/run/sentinel"), None
     else:
-        parent = (
-            Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"sentinel-{getpass.getuser()}"
-        )
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        variable = "XDG_RUNTIME_DIR" if os.environ.get("XDG_RUNTIME_DIR") else "TMPDIR"
+        root = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()).absolute()
+        parent = root / f"sentinel-{getpass.getuser()}"
     folder = parent / secrets.token_hex(4)
-    folder.mkdir(mode=0o700)
+    hint = f"{variable}=/another/folder" if variable else None
+    excess = len(os.fsencode(folder)) + _SOCKET - _SOCKET_PATH
+    if excess > 0:
+        raise UsageError(
+            f"{parent}: is {excess} bytes too long for the sockets of a machine",
+            hint=f"set {variable} to a shorter path" if variable else None,
+        )
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = parent.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise UsageError(f"{parent}: is not a folder of this user's", hint=hint)
+        if status.st_mode & 0o022:
+            raise UsageError(f"{parent}: others can write there", hint=f"chmod 700 {parent}")
+        folder.mkdir(mode=0o700)
+    except OSError as e:
+        raise UsageError(f"{parent}: no folder can be made there: {e.strerror}", hint=hint) from None
     return folder
 
 

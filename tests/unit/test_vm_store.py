@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,55 @@ def test_what_a_machine_uses_is_not_pruned_while_it_runs(hypervisor: Hypervisor)
         assert vm.load_boot(machine.order) == boot
         assert [entry.key for entry in cache.prune().busy] == ["k"]
     assert [entry.key for entry in cache.prune().removed] == ["k"]
+
+
+def other_owner(parent: Path) -> None:
+    parent.mkdir(mode=0o700)
+    os.chown(parent, 4711, 4711)
+
+
+def link(parent: Path) -> None:
+    parent.symlink_to("/tmp")
+
+
+def open_to_all(parent: Path) -> None:
+    parent.mkdir()
+    parent.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (other_owner, "is not a folder of this user's"),
+        (link, "is not a folder of this user's"),
+        (Path.touch, "no folder can be made there: File exists"),
+        (open_to_all, "others can write there"),
+    ],
+)
+def test_a_runtime_folder_that_is_not_private_is_refused(
+    hypervisor: Hypervisor, prepare: Callable[[Path], None], message: str
+) -> None:
+    if prepare is other_owner and os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    parent = hypervisor.runtime / f"sentinel-{getpass.getuser()}"
+    prepare(parent)
+    with pytest.raises(UsageError, match=f"{parent}: {message}"):
+        vm.start("a", hypervisor.boot)
+    assert hypervisor.calls == []
+
+
+@pytest.mark.parametrize("variable", ["XDG_RUNTIME_DIR", "TMPDIR"])
+def test_a_runtime_folder_too_long_for_sockets_is_refused(
+    hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    deep = hypervisor.runtime / ("d" * 60)
+    deep.mkdir()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv(variable, str(deep))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(UsageError, match=r"is \d+ bytes too long for the sockets") as e:
+        vm.start("a", hypervisor.boot)
+    assert e.value.hint == f"set {variable} to a shorter path"
 
 
 def with_kernel(hypervisor: Hypervisor, size: int = 1000) -> vm.Boot:
