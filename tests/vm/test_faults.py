@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from testbed import processes, vm
+from testbed.common import settings
+from testbed.common.cache import Cache
 from testbed.common.errors import (
     BootError,
     GuestHangError,
@@ -74,6 +78,25 @@ def test_a_panic_is_a_panic_though_it_shows_as_a_broken_connection(up: Up) -> No
 def test_a_kernel_without_its_root_panics_at_boot(up: Up) -> None:
     with pytest.raises(GuestPanicError, match="root"):
         up(cmdline="root=/dev/nowhere")
+
+
+def test_a_damaged_image_is_no_panic_of_the_guest(up: Up, small: Boot, tmp_path: Path) -> None:
+    """The image has the size that it was built with, and another content."""
+    cache = Cache(tmp_path / "cache")
+
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "rootfs.ext4").write_bytes(b"")
+        os.truncate(folder / "rootfs.ext4", 64 << 20)
+        return {}
+
+    entry = cache.build("image", "abc", make)
+    with (entry.path / "rootfs.ext4").open("r+b") as f:
+        f.write(b"something else")
+    damaged = replace(small, image=entry.path / "rootfs.ext4", uses=(entry,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(settings.CACHE.env, str(cache.root))
+        with pytest.raises(InfrastructureError, match=r"image/abc is damaged: rootfs.ext4: its content"):
+            up(what=damaged)
 
 
 def test_a_guest_that_never_gets_ready_is_a_hang_with_no_output(
@@ -202,6 +225,28 @@ def test_a_machine_that_libvirt_refuses_leaves_nothing(small: Boot) -> None:
     with pytest.raises(InfrastructureError, match=r"libvirt could not start the machine: .*bzImage"):
         vm.start("broken", broken)
     assert gone(vm.find("broken"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_a_host_disk_that_fills_is_no_hang(
+    small: Boot, tmp_path: Path, own_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(full)], check=True)
+    try:
+        shutil.copytree(own_state / "keys", full / "keys")
+        monkeypatch.setenv(settings.STATE.env, str(full))
+        with vm.running("full", small) as machine:
+            machine.wait_ready()
+            with machine.shell() as shell, pytest.raises((LostConnectionError, GuestHangError)):
+                shell.run("dd if=/dev/urandom of=/root/large bs=1M count=100; sync", timeout=120)
+            verdict = judged(machine)
+            assert isinstance(verdict, InfrastructureError)
+            assert f"the disk is full at {machine.folder} on this host" in verdict.message
+            assert gone(machine)
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")

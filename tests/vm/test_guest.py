@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments import boot
+from experiments import boot, tools
 from experiments.boot import Made
-from testbed import machine, vm
+from sentinel.planner import files as planner
+from sentinel.planner.check import check
+from testbed import machine, preset, vm
 from testbed.common import files
+from testbed.common.cache import Cache
 from testbed.common.errors import GuestHangError, UsageError, WorkloadError
 from testbed.ssh import Shell
+from testbed.timing import counters
 from testbed.vm import Vm
+from tests.vm.test_runtime import UNTOUCHED
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,37 @@ def test_files_and_folders_travel_both_ways(shell: Shell, tmp_path: Path) -> Non
         shell.get("/nowhere", tmp_path / "nothing")
     with pytest.raises(UsageError, match="does not exist"):
         shell.put(tmp_path / "nothing here", "/root/x")
+
+
+def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tmp_path: Path) -> None:
+    """From any folder, and by the model's clock: the script opens no region of interest."""
+    script = tmp_path / "train.py"
+    script.write_text(UNTOUCHED)
+    wanted = boot.make(machine.load("two-node"), preset=preset.load("optane-6dimm"), kernel=any_kernel).boot
+    with vm.running("tools", wanted) as started:
+        started.wait_ready()
+        with started.shell() as shell:
+            tools.install(shell, tools.collect(cache=Cache()), wanted)
+            shell.put(script, "/root/train.py")
+            wrapped = "cd /root && python2.7 -m guest.wrap --profile step.json.gz --skip 1 train.py 3"
+            assert len(shell.run(wrapped, timeout=900).out.split()) == 3
+            shell.run(
+                "cd /root && python3 -m planner step.json.gz --budget 60% --spill"
+                " --figures /opt/sentinel/figures.json -o plan.json",
+                timeout=300,
+            )
+            shell.get("/root/step.json.gz", tmp_path / "step.json.gz")
+            shell.get("/root/plan.json", tmp_path / "plan.json")
+        markers = [line["marker"] for line in counters.read(started.counters_path)]
+    profile, plan = (
+        planner.read_profile(tmp_path / "step.json.gz"),
+        planner.read_plan(tmp_path / "plan.json"),
+    )
+    assert profile.clock == "model"
+    assert profile.step_ns > 1_000_000
+    assert check(profile, plan) == []
+    assert plan.made["figures"]["helpers"] == 1
+    assert markers == [counters.REGION_BEGIN, counters.REGION_END]
 
 
 def test_a_command_that_fails_or_hangs_says_so(shell: Shell) -> None:
