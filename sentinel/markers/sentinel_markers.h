@@ -62,7 +62,8 @@ struct sentinel_clock_page {
 	double dilation; /* asked for: real ns for a model ns in the next region; 0: not paced */
 	double needed;	 /* found in all regions since the last paced one: what the host sustains */
 	double behind;	 /* found in the last region: for which share of its time it was behind */
-	uint64_t generation; /* the model's own */
+	uint64_t generation;		  /* the model's own */
+	double late[SENTINEL_CLOCK_CPUS]; /* paced: real ns by which each clock lags */
 };
 
 static inline int sentinel_pci_id_(const char *device, const char *file, unsigned int *id)

@@ -44,7 +44,9 @@ struct clock_page {
 	double dilation; /* asked for: real ns for a model ns in the next region; 0: not paced */
 	double needed; /* found in all regions since the last paced one: what this host sustains */
 	double behind; /* found in the last region: for which share of its time it was behind */
-	uint64_t generation; /* the plugin's: a restored machine brings an older one */
+	uint64_t generation;	 /* the plugin's: a restored machine brings an older one */
+	double late[CLOCK_CPUS]; /* paced: real ns by which each vCPU's clock lags, at MARKER_CLOCK
+				  */
 };
 
 #endif

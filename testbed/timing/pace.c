@@ -16,6 +16,11 @@ double pace_ahead(const struct pace *p, double real, double model)
 	return (model - p->model) * p->dilation - (real - p->real - p->slipped);
 }
 
+double pace_late(const struct pace *p, double real, double model)
+{
+	return p->slipped - pace_ahead(p, real, model);
+}
+
 double pace_model(const struct pace *p, double real)
 {
 	return p->model + (real - p->real - p->slipped) / p->dilation;

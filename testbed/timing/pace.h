@@ -23,6 +23,10 @@ void pace_begin(struct pace *p, double dilation, double real, double model);
  */
 double pace_ahead(const struct pace *p, double real, double model);
 
+/* For how long, in real ns, the model stood still or `model` is behind: what the host was too slow
+ * for since the region began. */
+double pace_late(const struct pace *p, double real, double model);
+
 /* The model time that real time `real` stands for. */
 double pace_model(const struct pace *p, double real);
 

@@ -241,6 +241,17 @@ static double ahead_of_time(double clock)
 	return ahead;
 }
 
+/* How late this vCPU is, in real ns. */
+static double lateness(unsigned int cpu)
+{
+	double late;
+
+	pthread_mutex_lock(&pace_lock);
+	late = pace_late(&pace, real_now(), model_clock(model, cpu));
+	pthread_mutex_unlock(&pace_lock);
+	return late;
+}
+
 /* Wait until real time has come as far as the model. Time may stand still: the machine is about to
  * be paused, and waits for us. */
 static void keep_pace(unsigned int cpu)
@@ -731,6 +742,8 @@ static void on_marker(unsigned int cpu, void *data)
 		return;
 	case MARKER_CLOCK:
 		publish(cpu);
+		if (clock_page)
+			clock_page->late[cpu] = v->dilation > 0 ? lateness(cpu) : 0;
 		return;
 	case MARKER_OBSERVE:
 		oracle_clear(oracle);

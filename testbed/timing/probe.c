@@ -16,10 +16,12 @@
  *   cpu        which vCPU was measured, if it was not 0
  *   helper     bytes per model ns that the other vCPU moved meanwhile
  *   pause      lines streamed between two pauses (loaded); 0: the other vCPU is idle
- *   dilation, needed, behind   of the region, as the plugin says
+ *   dilation, needed   of the region, as the plugin says
+ *   behind     paced: for which share of what was measured the host was late, at most
  */
 #include "sentinel_markers.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -31,16 +33,20 @@
 #define MIB	     (1UL << 20)
 #define CHASES	     20000 /* dependent accesses of one measurement */
 #define PACED_CHASES 4000
-#define PAGES	     2048 /* of one migration */
-#define RELIABLE     0.01 /* share of the time for which the host may be behind, paced */
-#define MOST_TRIES   4	  /* each with twice the dilation */
-#define MARGIN	     1.5  /* over the dilation that was sustained: room to catch up */
+#define PAGES	     2048  /* of one migration */
+#define RELIABLE     0.005 /* share of the time for which the host may be behind, paced */
+#define MOST_TRIES   4	   /* each with twice the dilation */
+#define MARGIN	     1.5   /* over the dilation that was sustained: room to catch up */
+#define LARGEST	     5000  /* dilation; beyond it the guest's timer interrupts add more than 1 % */
 #define NODES	     2
 #define MPOL_BIND    2
 #define MPOL_MF_MOVE 2
 
 struct times {
 	uint64_t model, guest;
+	/* Paced: real ns for which the host was late, shortly before and after. Of a difference:
+	 * the most that it may have been late meanwhile. */
+	double late, late_after;
 };
 
 static char *memory[NODES], *more[NODES]; /* two areas on each node, stream bytes each */
@@ -53,21 +59,38 @@ static void fail(const char *what)
 	exit(1);
 }
 
+static double lateness(void)
+{
+	const volatile struct sentinel_clock_page *page = sentinel_clock_page();
+
+	return page ? page->late[sched_getcpu() % SENTINEL_CLOCK_CPUS] : 0;
+}
+
 static struct times now(void)
 {
 	struct timespec t;
 	struct times times = {.model = sentinel_now_ns()};
 
+	times.late = lateness();
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	times.guest = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	(void)sentinel_now_ns(); /* the host may have looked away since */
+	times.late_after = lateness();
 	return times;
+}
+
+static double smaller(double a, double b)
+{
+	return a < b ? a : b;
 }
 
 static struct times since(struct times start)
 {
 	struct times end = now();
+	double most = fabs(end.late_after - start.late), other = fabs(end.late - start.late_after);
 
-	return (struct times){end.model - start.model, end.guest - start.guest};
+	return (struct times){end.model - start.model, end.guest - start.guest,
+			      most > other ? most : other, 0};
 }
 
 static void run_on(int cpu)
@@ -169,7 +192,7 @@ static void copy_lines(char *to, const char *from, size_t size)
 
 static double dilation; /* of all regions; 0: synchronised */
 static double needed;	/* found in the regions so far */
-static double behind;	/* in the last one */
+static double behind;	/* in the last measurement */
 static bool silent;
 
 static void begin(void)
@@ -188,17 +211,16 @@ static void end(const char *what, int node, size_t size, struct times took, doub
 	const volatile struct sentinel_clock_page *page = sentinel_clock_page();
 
 	sentinel_mark(SENTINEL_REGION_END);
-	if (page) {
+	if (page)
 		needed = page->needed;
-		behind = page->behind;
-	}
+	behind = took.guest ? took.late / (double)took.guest : 0;
 	if (silent)
 		return;
 	printf("{\"what\": \"%s\", \"node\": %d, \"size\": %zu, \"model_ns\": %.6g, \"guest_ns\": "
 	       "%.6g%s, "
 	       "\"dilation\": %.6g, \"needed\": %.6g, \"behind\": %.6g}\n",
 	       what, node, size, (double)took.model / per, (double)took.guest / per, further,
-	       page ? dilation : 0, page ? page->needed : 0, page ? page->behind : 0);
+	       page ? dilation : 0, page ? page->needed : 0, behind);
 	fflush(stdout);
 }
 
@@ -292,19 +314,22 @@ struct helper {
 	size_t pause;
 	atomic_bool started, stop;
 	size_t bytes; /* that it moved, */
-	double model; /* in this time */
+	double model; /* in this time, */
+	double guest; /* which is this by the ordinary clock */
 };
 
 static void *helper_main(void *data)
 {
 	struct helper *h = data;
-	struct times start;
+	struct times start, took;
 
 	run_on(1);
 	start = now();
 	h->started = true;
 	h->work(h);
-	h->model = (double)since(start).model;
+	took = since(start);
+	h->guest = (double)took.guest;
+	h->model = (double)took.model;
 	return NULL;
 }
 
@@ -408,8 +433,8 @@ static void measure_loaded(int node, size_t pause)
 	pthread_join(thread, NULL);
 	snprintf(further, sizeof(further), ", \"cpu\": 1, \"pause\": %zu, \"helper\": %.6g", pause,
 		 took.model && waiting ? (double)bytes / (double)took.model : 0);
-	end("loaded", node, CHASES * LINE, (struct times){h.bytes, (uint64_t)h.to * CHASES}, CHASES,
-	    further);
+	end("loaded", node, CHASES * LINE,
+	    (struct times){.model = h.bytes, .guest = (uint64_t)h.to * CHASES}, CHASES, further);
 }
 
 /* ---------------------------------------------------------------- migration */
@@ -452,7 +477,7 @@ static void measure_migrate(int from, int to)
 	begin();
 	thread = start_helper(&h);
 	stop_helper(&h, thread);
-	took = (struct times){(uint64_t)h.model, 0};
+	took = (struct times){.model = (uint64_t)h.model, .guest = (uint64_t)h.guest};
 	snprintf(further, sizeof(further), ", \"to\": %d, \"cpu\": 1, \"moved\": %zu", to,
 		 h.bytes / PAGE);
 	end("migrate", from, h.bytes, took, (double)h.bytes / PAGE, further);
@@ -491,7 +516,7 @@ static void measure_write_latency_paced(int node)
 	measure_write_latency(node, PACED_CHASES);
 }
 
-/* Each figure again as long as the host was behind, but not for ever. */
+/* Each figure again, slower, as long as the host was behind; but not for ever. */
 static void measure_paced(void)
 {
 	static void (*const measurements[])(int node) = {
@@ -502,8 +527,10 @@ static void measure_paced(void)
 			double first = dilation;
 
 			measurements[i](node);
-			for (int tries = 1; behind > RELIABLE && tries < MOST_TRIES; tries++) {
-				dilation *= 2;
+			for (int tries = 1;
+			     behind > RELIABLE && dilation < LARGEST && tries < MOST_TRIES;
+			     tries++) {
+				dilation = smaller(2 * dilation, LARGEST);
 				measurements[i](node);
 			}
 			dilation = first;
@@ -555,7 +582,7 @@ int main(int argc, char **argv)
 	silent = true; /* what this host sustains */
 	measure_figures(PACED_CHASES);
 	silent = false;
-	dilation = MARGIN * needed;
+	dilation = smaller(MARGIN * needed, LARGEST);
 	measure_paced();
 	return 0;
 }

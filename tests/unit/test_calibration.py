@@ -134,6 +134,34 @@ def test_paced_figures_go_by_the_ordinary_clock_and_are_unreliable_if_the_host_w
     ]
     again = {**late, "behind": 0.001}
     assert judged([*rows, again]).good  # it was measured again
+    assert judged([again, *rows]).good  # what counts is not the last, but the least late
+
+
+@pytest.mark.parametrize(("behind", "good"), [((0.006, 0.003), True), ((0.006, 0.006), False)])
+def test_a_ratio_is_as_late_as_both_of_its_figures(behind: tuple[float, float], good: bool) -> None:
+    rows = perfect(dilation=600.0)
+    for one in rows:
+        if one["what"] == "write":
+            one["behind"] = behind[one["node"]]
+    assert judged(rows).good is good
+
+
+@pytest.mark.parametrize(("slowness", "reliable"), [(500, True), (5000, True), (50_000, False)])
+def test_a_wrong_figure_of_a_slow_host_may_be_the_interrupts(
+    slowness: float, reliable: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They come by real time, which is that much longer than the model's."""
+    rows = perfect()
+    for one in rows:
+        one["guest_ns"] = one["model_ns"] * slowness
+        if (one["what"], one["node"]) == ("read", 0):
+            one["model_ns"] *= 1.06
+    found = judged(rows)
+    bad = [figure for figure in found.figures if not figure.good]
+    assert [figure.name for figure in bad] == ["node 0 read", "read, node 1 / node 0"]
+    assert [figure.reliable for figure in bad] == [reliable, reliable]
+    calibration.told(found)
+    assert ("so slow that timer interrupts add" in capsys.readouterr().err) is not reliable
 
 
 def test_nodes_that_measure_alike_are_found_whatever_the_preset_says() -> None:

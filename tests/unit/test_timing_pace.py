@@ -38,7 +38,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(target), use_errno=True)
     loaded.oracle_new.restype = ctypes.c_void_p
     loaded.oracle_write.restype = ctypes.c_bool
-    for name in ("pace_ahead", "pace_model", "pace_needed"):
+    for name in ("pace_ahead", "pace_late", "pace_model", "pace_needed"):
         getattr(loaded, name).restype = ctypes.c_double
     return loaded
 
@@ -67,6 +67,15 @@ def test_who_is_a_little_behind_catches_up_and_who_is_far_behind_stops_the_clock
     assert pace.slipped == 5 * MS
     assert library.pace_ahead(ctypes.byref(pace), *doubles(5 * MS, 0)) == 0
     assert library.pace_model(ctypes.byref(pace), *doubles(6 * MS)) == MS / 100
+
+
+def test_late_is_what_was_given_up_and_what_is_still_to_be_caught_up(library: ctypes.CDLL) -> None:
+    pace = Pace()
+    library.pace_begin(ctypes.byref(pace), *doubles(100, 0, 0))
+    assert library.pace_late(ctypes.byref(pace), *doubles(3000, 20)) == 1000
+    library.pace_behind(ctypes.byref(pace), *doubles(5 * MS, 0))
+    assert library.pace_late(ctypes.byref(pace), *doubles(5 * MS, 0)) == 5 * MS
+    assert library.pace_late(ctypes.byref(pace), *doubles(5 * MS + 700, 7)) == 5 * MS
 
 
 @pytest.mark.parametrize("ratio", [3.0, 480.0, 9000.0])
