@@ -23,7 +23,9 @@ from testbed.vm import Vm
 
 PRESET = "optane-6dimm"
 MIB = 1 << 20
-# Streams through memory of one node inside a region, and prints what they took
+HANGS = 3600.0  # seconds after which nothing will happen any more
+# Streams through memory of one node inside a region, and prints the least that each took, by the model's and
+# the guest's clock: interrupts can only add to it
 STREAMS = """
 import sys, json, numpy
 from guest import memory, model
@@ -33,11 +35,13 @@ model.region_begin()
 times = {}
 for name, work in (("read", lambda: array.sum()), ("write", lambda: array.fill(2))):
     work()
-    model.step_begin()
-    before = model.now_ns()
-    work()
-    times[name] = model.now_ns() - before
-    model.step_end()
+    for _ in range(3):
+        model.step_begin()
+        before, guest_before = model.now_ns(), model.monotonic_ns()
+        work()
+        took = model.now_ns() - before, model.monotonic_ns() - guest_before
+        model.step_end()
+        times[name] = min(took, times.get(name, took))
 model.region_end()
 outside = model.now_ns()
 array.sum()
@@ -62,18 +66,20 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
     with guest.shell() as shell:
         shell.put(script, "/root/streams.py")
         said = shell.run(
-            f"PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/streams.py {placement}", timeout=600
+            f"PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/streams.py {placement}", timeout=HANGS
         ).out
     result = json.loads(said)
     memory = preset.load(PRESET).nodes[node]
     assert result["modelled"] is True
     assert result["outside"] == 0
-    assert 32 * MIB / result["read"] == pytest.approx(memory.read_bandwidth, rel=0.1)
-    assert 32 * MIB / result["write"] == pytest.approx(memory.write_bandwidth, rel=0.1)
+    for what, bandwidth in (("read", memory.read_bandwidth), ("write", memory.write_bandwidth)):
+        took, guest_took = result[what]
+        slack = 0.1 + calibration.INTERRUPTS * guest_took / took
+        assert 32 * MIB / took == pytest.approx(bandwidth, rel=slack)
 
-    assert [line["marker"] for line in lines(guest)[-6:]] == [1, 3, 4, 3, 4, 2]
-    reading = list(counters.steps(guest.counters_path))[-2]
-    assert reading["read"][node] == pytest.approx(32 * MIB, rel=0.05)
+    assert [line["marker"] for line in lines(guest)[-14:]] == [1, *6 * [3, 4], 2]
+    reading = list(counters.steps(guest.counters_path))[-6:-3]
+    assert min(step["read"][node] for step in reading) == pytest.approx(32 * MIB, rel=0.1)
 
 
 def test_the_plugin_in_use_is_not_pruned(guest: Vm) -> None:
@@ -87,10 +93,27 @@ def evaluated(guest: Vm, mode: str) -> Calibration:
     return calibration.evaluate(memory, rows, key="", made="")
 
 
+def unreliable(found: Calibration) -> str:
+    """Why figures that are wrong say nothing of the model; it is empty if all are right.
+
+    Fails for a figure that is wrong though the host was fast enough.
+    """
+    bad = [figure for figure in found.figures if not figure.good]
+    assert [figure for figure in bad if figure.reliable] == []
+    if not bad:
+        return ""
+    share = max(figure.behind + figure.disturbed for figure in bad)
+    right = len(found.figures) - len(bad)
+    return (
+        f"unreliable: {right} of {len(found.figures)} figures are right; this host was {share:.0%} too slow"
+    )
+
+
 def test_every_figure_is_what_the_preset_says(guest: Vm) -> None:
     found = evaluated(guest, "full")
     assert len(found.figures) == 26
-    assert [f for f in found.figures if not f.good] == []
+    if reason := unreliable(found):
+        pytest.skip(reason)
     for node in (0, 1):
         sizes = [size for size, _ in found.latency_by_size(node)]
         assert (min(sizes), max(sizes)) == (MIB // 16, 48 * MIB)
@@ -106,24 +129,19 @@ def found_latency(found: Calibration, node: int) -> float:
 def test_paced_ordinary_clocks_see_it_too(guest: Vm) -> None:
     found = evaluated(guest, "paced")
     assert found.dilation > 1
-    reliable = [f for f in found.figures if f.behind <= calibration.RELIABLE]
-    assert [f for f in reliable if not f.good] == []
-    if len(reliable) < len(found.figures):
-        late = max(f.behind for f in found.figures)
-        pytest.skip(
-            f"{len(reliable)} of {len(found.figures)} figures are right; this host was {late:.0%} behind"
-        )
+    if reason := unreliable(found):
+        pytest.skip(reason)
 
 
 @pytest.mark.parametrize(("dilation", "code"), [("2000", (0, 75)), ("1", (75,))])
 def test_an_ordinary_program_may_be_paced(guest: Vm, dilation: str, code: tuple[int, ...]) -> None:
-    """By a rate that a host can keep up with, or by one that none does."""
+    """By a rate that a host may keep up with, or by one that none does."""
     work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
     with guest.shell() as shell:
         said = shell.run(
             f"PYTHONPATH=/opt/sentinel python3 -m guest.paced --dilation {dilation} sh -c '{work}'",
             check=False,
-            timeout=600,
+            timeout=HANGS,
         )
     assert said.code in code
     assert f"paced: dilation {dilation}, behind for" in said.err
@@ -170,8 +188,7 @@ def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path
         shell.put(compiled("counted", tmp_path), "/root/counted")
         shell.run(
             "for cpu in 0 1; do taskset -c $cpu /root/counted for ever & done;"
-            "sleep 1; taskset -c 0 /root/counted; kill %1 %2",
-            timeout=600,
+            "sleep 1; taskset -c 0 /root/counted; kill %1 %2"
         )
     dump = next(line for line in reversed(lines(guest)) if line["marker"] == 10)
     header, *rows = (guest.folder / dump["pages"]).read_text().splitlines()
@@ -180,6 +197,37 @@ def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path
     first = 0x100000000000
     ours = {page: counts for page, counts in counted.items() if first <= page < first + 256 * 4096}
     assert ours == {first + i * 4096: (100 * (i % 7 + 1), 100 * (i % 3)) for i in range(256)}
+
+
+def test_atomic_instructions_fetch_what_they_change(guest: Vm, tmp_path: Path) -> None:
+    """Interrupts may add a few lines."""
+    with guest.shell() as shell:
+        shell.put(compiled("atomics", tmp_path), "/root/atomics")
+        size, *kinds = shell.run("/root/atomics").out.splitlines()
+    fetched = [step["read"][1] / 64 for step in counters.steps(guest.counters_path)][-len(kinds) :]
+    assert dict(zip(kinds, fetched, strict=True)) == {
+        kind: pytest.approx(int(size), rel=0.05) for kind in kinds
+    }
+
+
+def test_a_region_ends_with_its_process_however_that_ends(guest: Vm, tmp_path: Path) -> None:
+    ways = 6
+    before = len(lines(guest))
+    with guest.shell() as shell:
+        shell.put(compiled("regions", tmp_path), "/root/regions")
+        shell.run("/root/regions")
+    told = lines(guest)[before:]
+    parent = told[-1]["process"]
+    for way in range(ways):
+        outlived = [(0x8100, None)] if way == ways - 1 else []
+        wanted = [(1, None), *outlived, (2, "process"), (0x8000 + way, None), (1, None), (2, "marker")]
+        these, told = told[: len(wanted)], told[len(wanted) :]
+        assert [(line["marker"], line.get("cause")) for line in these] == wanted
+        begun, *_, ended, _, parents, parents_end = these
+        assert begun["process"] == ended["process"] != parent
+        assert parents["process"] == parents_end["process"] == parent
+        assert parents_end["dilation"] == 2000 + way
+    assert told == []
 
 
 def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
@@ -219,11 +267,11 @@ def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
         started.wait_ready()
         with started.shell() as shell:
             shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
-            shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=600)
+            shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=HANGS)
         steps = list(counters.steps(started.counters_path))
     size = 32 * MIB
-    assert steps[0]["read"] == pytest.approx([0, size], rel=0.05, abs=size * 0.05)
-    assert steps[1]["read"] == pytest.approx([size, 0], rel=0.05, abs=size * 0.05)
+    assert steps[0]["read"] == pytest.approx([0, size], rel=0.1, abs=size * 0.1)
+    assert steps[1]["read"] == pytest.approx([size, 0], rel=0.1, abs=size * 0.1)
 
 
 NEAR = """
@@ -244,9 +292,10 @@ def test_who_sleeps_sees_the_time_of_the_one_that_works(guest: Vm, tmp_path: Pat
     """Idle vCPUs go on at the time of whoever woke them: turns add up, however fast the host runs them."""
     with guest.shell() as shell:
         shell.put(compiled("handover", tmp_path), "/root/handover")
-        result = json.loads(shell.run("/root/handover", timeout=300).out)
-    expected = result["reads"] * preset.load(PRESET).nodes[1].read_latency
-    assert result["ns"] == pytest.approx(expected, rel=0.05)
+        results = [json.loads(shell.run("/root/handover").out) for _ in range(3)]
+    least = min(results, key=lambda result: result["ns"])  # interrupts can only add to it
+    expected = least["reads"] * preset.load(PRESET).nodes[1].read_latency
+    assert least["ns"] == pytest.approx(expected, rel=0.05)
 
 
 def compiled(name: str, folder: Path) -> Path:
