@@ -45,7 +45,8 @@ def build(
     """The kernel of that source and flavour, built if the cache does not have it.
 
     `location` is a tree, a tarball or REPOSITORY@COMMIT to use instead of the default of `source`. With
-    `dry_run` nothing is built or downloaded: what would be is told, and the result says where it would be.
+    `dry_run` nothing is built or downloaded: what would be is told, and the result says where it would be. It
+    is the kernel that a build now would come to: a source whose server cannot be reached is none.
     Raises UsageError for wrong input, InfrastructureError if no source can be had, BuildError if the build
     fails.
     """
@@ -62,6 +63,11 @@ def build(
 def installed(cache: Cache) -> list[Kernel]:
     """All kernels in the cache, the one used last at the end."""
     return [_kernel(entry) for entry in cache.entries() if entry.kind == KIND]
+
+
+def source_of(source: str, *, location: str | None, flavour: tuple[str, ...] = DEFAULT, cache: Cache) -> str:
+    """The name of the source that `build` would take now. Raises what it would raise for want of one."""
+    return plan(source, location=location, flavour=flavour, cache=cache, fetch=False).source.name
 
 
 def requested_config(

@@ -46,7 +46,8 @@ class Plan:
 def plan(
     name: str, *, location: str | None, flavour: Sequence[str], cache: Cache, fetch: bool = True
 ) -> Plan:
-    """Decide what to build. With `fetch`, a source that must be downloaded is, unless its kernel is cached.
+    """Decide what to build. With `fetch`, a source that must be downloaded is, unless its kernel is cached;
+    without, its server is only asked whether it has it, so that both come to the same source.
 
     For `auto` the first source that can be had wins, and the user is told why an earlier one cannot.
     """
@@ -78,9 +79,12 @@ def _plan(name: str, *, location: str | None, flavour: tuple[str, ...], cache: C
     located = source.locate(name, location=location, cache=cache)
     version = located.version
     wanted = Plan(located, flavour, series.select(version), config.merged(flavour, version=version))
-    if located.path is None and fetch and cache.get(KIND, wanted.key) is None:
-        return Plan(source.obtain(located, cache=cache), flavour, wanted.patches, wanted.requests)
-    return wanted
+    if located.path is not None or cache.get(KIND, wanted.key) is not None:
+        return wanted
+    if not fetch:
+        source.check_reachable(located)
+        return wanted
+    return Plan(source.obtain(located, cache=cache), flavour, wanted.patches, wanted.requests)
 
 
 def _check_folder(cache: Cache) -> None:

@@ -7,6 +7,7 @@ out about a file or folder is remembered in the cache's scratch folder `kernel-m
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.client
@@ -149,12 +150,23 @@ def obtain(source: Source, *, cache: Cache) -> Source:
     assert tarball is not None  # noqa: S101 -- only a pinned tarball is located without a path
 
     def make(folder: Path) -> dict[str, Any]:
-        hint = f"give a local tree or tarball: {_setting(source.name).env}=/a/tree"
-        _download(tarball, folder / _basename(tarball.url), hint)
+        _download(tarball, folder / _basename(tarball.url), _hint(source.name))
         return {"url": tarball.url, "sha256": tarball.sha256}
 
     entry = cache.build("source", tarball.sha256, make)
     return replace(source, path=entry.path / _basename(tarball.url))
+
+
+def check_reachable(source: Source) -> None:
+    """Make sure that `obtain` could begin: raises what it would raise if the server cannot be reached."""
+    if source.path is None and source.spec.tarball is not None:
+        url = source.spec.tarball.url
+        with _explained(url, _hint(source.name)):
+            _asked(url).close()
+
+
+def _hint(name: str) -> str:
+    return f"give a local tree or tarball: {_setting(name).env}=/a/tree"
 
 
 def _setting(name: str) -> settings.Setting:
@@ -317,15 +329,20 @@ def _asked(url: str) -> http.client.HTTPResponse:
 
 def _pieces(url: str, hint: str) -> Iterator[tuple[bytes, float | None]]:
     """Yield (bytes, share of the whole or None); network errors become one line."""
+    with _explained(url, hint), _asked(url) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        got = 0
+        while piece := answer.read(_CHUNK):
+            got += len(piece)
+            yield piece, (got / size if size else None)
+        if got < size:
+            raise http.client.IncompleteRead(b"", size - got)
+
+
+@contextlib.contextmanager
+def _explained(url: str, hint: str) -> Iterator[None]:
     try:
-        with _asked(url) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
-            got = 0
-            while piece := answer.read(_CHUNK):
-                got += len(piece)
-                yield piece, (got / size if size else None)
-            if got < size:
-                raise http.client.IncompleteRead(b"", size - got)
+        yield
     except (urllib.error.URLError, http.client.HTTPException, OSError) as e:
         reason = getattr(e, "reason", None) or e
         raise InfrastructureError(f"{url} cannot be downloaded: {reason}", hint=hint) from None

@@ -315,8 +315,7 @@ def start(name: str, what: Boot | Saved, *, uri: str | None = None, ssh_port: in
     Returns as soon as libvirt runs it; use `wait_ready`, then `shell`. Raises `UsageError` for a name that is
     taken or impossible, `InfrastructureError` for anything the host refuses.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a machine", hint=NAME_HINT)
+    _check_name(name)
     boot = what.boot if isinstance(what, Saved) else what
     check_host_memory(boot.machine)
     folder = vms_root() / name
@@ -400,8 +399,14 @@ def _damaged(order: dict[str, Any], *, largest: int | None = None) -> list[Damag
 
 def preview(name: str, what: Boot | Saved) -> str:
     """The domain XML that `start` would use; nothing is started or made."""
+    _check_name(name)
     boot = what.boot if isinstance(what, Saved) else what
     return domain.xml(boot.machine, _placed(name, what, vms_root() / name))
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a machine", hint=NAME_HINT)
 
 
 @contextlib.contextmanager

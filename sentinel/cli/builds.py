@@ -108,7 +108,7 @@ def config(source: str, location: str | None, fragments: tuple[str, ...], reques
     places.check_roots(cache=True)
     flavour = fragments or configs.DEFAULT
     if requested:
-        wanted = plan(source, location=location, flavour=flavour, cache=Cache())
+        wanted = plan(source, location=location, flavour=flavour, cache=Cache(), fetch=False)
         click.echo(configs.text(wanted.requests), nl=False)
     else:
         click.echo(resulting_config(source, location=location, flavour=flavour), nl=False)

@@ -29,7 +29,7 @@ Examples:
     "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
 )
 @click.option("--uri", help="The libvirt connection (default: embed).")
-@click.option("--dry-run", is_flag=True, help="List the cells, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="List the cells that a run now would have, and run nothing.")
 @output.json_option
 def run(
     suite: Path, out: Path | None, location: str | None, uri: str | None, dry_run: bool, as_json: bool
@@ -42,6 +42,11 @@ def run(
     plan = suites.load(suite)
     places.check_roots(cache=True)
     if dry_run:
+        from kernel import build as kernels
+        from testbed.common.cache import Cache
+
+        # As the run does: a cell's id names the kernel that `auto` came to
+        plan = suites.on_kernel(plan, kernels.source_of(plan.suite.kernel, location=location, cache=Cache()))
         cells = [{"id": cell.id, **cell.resolved} for cell in plan.cells]
         if as_json:
             output.show_json(cells)

@@ -18,6 +18,7 @@ import click
 import pytest
 
 from experiments import job, runner
+from experiments import suite as suites
 from sentinel.cli import main, streams
 from testbed import doctor, ssh, vm
 from testbed.common import errors, files
@@ -348,10 +349,23 @@ def test_the_doctors_exit_code_tells_whether_something_is_missing(
     assert re.search(rf"{state} +KVM +\[none\] +buy one", said.out)
 
 
-def test_a_suites_cells_are_listed_without_running_them(sentinel: Run) -> None:
+def test_a_suites_cells_are_listed_without_running_them(
+    sentinel: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     suite = str(SUITES / "first.yaml")
+    asked: list[str] = []
+
+    def source_of(name: str, **_: Any) -> str:
+        asked.append(name)
+        return "6.1"
+
+    monkeypatch.setattr("kernel.build.source_of", source_of)
     cells = parsed(sentinel("run", suite, "--dry-run", "--json"))
     assert [cell["placement"] for cell in cells] == ["fast-only", "slow-only"]
+    plan = suites.load(SUITES / "first.yaml")
+    assert [cell["id"] for cell in cells] == [cell.id for cell in suites.on_kernel(plan, "6.1").cells]
+    assert [cell["id"] for cell in cells] != [cell.id for cell in plan.cells]
+    assert asked[0] == plan.suite.kernel == "auto"
     table = sentinel("run", suite, "--dry-run").out
     assert all(cell["id"] in table for cell in cells)
 
@@ -650,6 +664,11 @@ def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
     said = sentinel("vm", "up")
     assert said.code == ExitCode.INFRASTRUCTURE
     assert "the machine has 4 GiB of memory, and this host has 1.0 GiB available" in said.err
+
+
+def test_a_dry_run_refuses_what_a_run_would(sentinel: Run, boots: Hypervisor) -> None:
+    assert sentinel("vm", "up", "--vm", "A B", "--dry-run").code == ExitCode.USAGE
+    assert sentinel("vm", "up", "--from", "../x", "--dry-run").code == ExitCode.USAGE
 
 
 def test_an_unknown_snapshot_is_told_which_there_are(sentinel: Run) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from kernel import compilation, config, make, source
-from kernel.build import Kernel, build, installed, requested_config, resulting_config
+from kernel.build import Kernel, build, installed, requested_config, resulting_config, source_of
 from kernel.plan import plan
 from testbed.common import progress, settings
 from testbed.common.cache import Cache
@@ -462,8 +462,13 @@ sources:
     with pytest.raises(InfrastructureError, match="cannot be downloaded"):
         build("4.9", flavour=("base",), cache=lab.cache)
     capsys.readouterr()
-    assert build(flavour=("base",), cache=lab.cache, dry_run=True).source == "4.9"
-    assert "would be downloaded" in capsys.readouterr().err
+    assert build(flavour=("base",), cache=lab.cache, dry_run=True).source == "6.1"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "linux-4.9.tar.xz cannot be downloaded" in said
+    assert "would be downloaded" not in said
+    assert source_of("auto", location=None, flavour=("base",), cache=lab.cache) == "6.1"
+    with pytest.raises(InfrastructureError, match="cannot be downloaded"):
+        build("4.9", flavour=("base",), cache=lab.cache, dry_run=True)
     package.unlink()
     with pytest.raises(
         InfrastructureError, match=r"no kernel source can be had: .*; the package .* not installed"
