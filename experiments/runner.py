@@ -21,7 +21,7 @@ from experiments.suite import PLANNED, Cell, Plan, on_kernel
 from results import records, runs
 from results.records import FastMemory, Result
 from sentinel.planner import files as planner
-from sentinel.planner.errors import PlannerError
+from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.figures import Figures
 from testbed import calibration, snapshot, vm
 from testbed.calibration import Calibration
@@ -41,6 +41,10 @@ class Outcome:
     done: int
     kept: int
     failures: list[SentinelError]
+
+
+class NoPlanError(UsageError):
+    """A suite asks for a plan that cannot be made: its cell fails, and the others run."""
 
 
 class Estimate:
@@ -270,6 +274,8 @@ class _Session:
                     job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
                 if self._plan.preset is not None:
                     counters.check(machine.counters_path)
+        except NoPlanError as e:
+            failure = e
         except (UsageError, BuildError):
             raise
         except SentinelError as e:
@@ -323,21 +329,33 @@ class _Session:
         size = budget.budget_bytes
         if cell.placement not in PLANNED:
             return {"fast_memory": size}, None
+        profiled = self._profile(entry)
         path = Path(self._plans.name) / f"{cell.id}.json.gz"
         try:
             if not path.exists():  # it is the same for every repeat
                 published = cell.placement == "published"
-                plan = self._profile(entry).plan(size, self._figures(), published=published)
+                plan = profiled.plan(size, self._figures(), published=published)
                 planner.write_plan(path, plan)
+        except BudgetError as e:
+            raise _below_floor(self._axes.label(cell.resolved), size, e.floor, profiled.peak) from None
         except PlannerError as e:
             label = self._axes.label(cell.resolved)
-            raise WorkloadError(f"there is no plan for {label}: {e}") from None
+            raise NoPlanError(f"there is no plan for {label}: {e}") from None
         return {"fast_memory": size, "plan": f"/run/sentinel/{path.name}"}, path
 
     def _figures(self) -> Figures:
         """Of the machine; a helper has a CPU of its own if there is one beside that which computes."""
         assert self._plan.preset is not None  # noqa: S101 -- load() saw to it
         return profiles.figures_of(self._plan.preset, helpers=profiles.helpers_of(self._plan.machine))
+
+
+def _below_floor(label: str, budget: int, floor: int, peak: int) -> NoPlanError:
+    share = -(-100 * floor // peak)
+    least = f"{share}% is the least" if share <= 100 else "no share of the model's peak is enough"
+    return NoPlanError(
+        f"the budget of {label}, {budget / 2**20:.1f} MiB, is below the floor of "
+        f"{floor / 2**20:.1f} MiB: {least}"
+    )
 
 
 def _files(console: Path | None) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status says; docs/failures.md shows the same table."""
+    """What the program's exit status says. docs/failures.md holds the same table."""
 
     doc: str
 
@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
     OK = 0, "everything asked for was done"
     BUG = 1, "a defect of this program: please report the traceback"
-    USAGE = 2, "wrong options, suite, machine or other input; nothing was started"
+    USAGE = 2, "wrong options, suite, machine or other input; nothing was started for it"
     BUILD = 3, "a kernel or guest image could not be built"
     BOOT = 4, "the guest did not come up"
     PANIC = 5, "the guest's kernel panicked or oopsed"

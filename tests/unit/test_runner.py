@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from testbed.common import errors, progress
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import (
     BuildError,
+    ExitCode,
     GuestHangError,
     GuestPanicError,
     InfrastructureError,
@@ -245,7 +247,14 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     monkeypatch.setattr(counters, "check", lambda _: None)
     outcome = lab.run(BUDGETED)
     assert (outcome.done, len(outcome.failures)) == (6, 4)
-    assert "there is no plan for resnet20 b8, sentinel, 5%: the budget of 4" in outcome.failures[0].message
+    least = -(-800 // profiled.peak)
+    assert outcome.failures[0].code == ExitCode.USAGE
+    assert re.fullmatch(
+        rf"the budget of resnet20 b8, sentinel, 5%, .* MiB, is below the floor of 0.0 MiB: {least}% is "
+        "the least",
+        outcome.failures[0].message,
+    )
+    assert {f.result.verdict for cell in lab.stored().cells for f in cell.failures} == {"usage"}
 
 
 def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
