@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -269,14 +270,15 @@ def console(name: str, follow: bool) -> None:
     epilog="""\b
 Examples:
   sentinel vm put train.py /root/train.py
-  sentinel vm put --vm b ./code /opt/code
+  sentinel vm put --vm b ./code /opt/code          joins a folder that is there
+  sentinel vm put ./code /opt/                     becomes /opt/code
 """
 )
 @_vm
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target")
 def put(name: str, source: Path, target: str) -> None:
-    """Copy the file or folder SOURCE to TARGET in the guest."""
+    """Copy the file or folder SOURCE to TARGET in the guest, or into the folder TARGET/."""
     from testbed import vm as machines
 
     with machines.find_running(name).shell() as shell:
@@ -288,17 +290,28 @@ def put(name: str, source: Path, target: str) -> None:
 Examples:
   sentinel vm get /proc/vmstat .
   sentinel vm get --vm b /root/out.json b.json
+  sentinel vm get /root/results .                  a folder, which must be new here
 """
 )
 @_vm
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
 def get(name: str, source: str, target: Path) -> None:
-    """Copy the file SOURCE in the guest to TARGET here."""
+    """Copy the file or folder SOURCE in the guest to TARGET here, or into the folder TARGET."""
     from testbed import vm as machines
+    from testbed.common import places
 
-    with machines.find_running(name).shell() as shell:
-        shell.get(source, target / Path(source).name if target.is_dir() else target)
+    if target.is_dir():
+        own = posixpath.basename(posixpath.normpath(source))
+        if own in ("", ".", ".."):
+            raise UsageError(f"{source} has no name of its own", hint=f"say what it becomes: {target}/NAME")
+        target = target / own
+    machine = machines.find_running(name)
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a folder")
+    places.check_folder(target.parent, "TARGET")
+    with machine.shell() as shell:
+        shell.get(source, target)
 
 
 @vm.command(

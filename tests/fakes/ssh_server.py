@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -34,24 +33,6 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has 
         return True
 
 
-class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko has no types
-    """Reads this host's files."""
-
-    def stat(self, path: str) -> Any:
-        try:
-            return paramiko.SFTPAttributes.from_stat(Path(path).stat())
-        except OSError as e:
-            return paramiko.SFTPServer.convert_errno(e.errno)
-
-    def open(self, path: str, flags: int, attr: Any) -> Any:
-        handle = paramiko.SFTPHandle(flags)
-        try:
-            handle.readfile = Path(path).open("rb")  # noqa: SIM115 -- the handle closes it
-        except OSError as e:
-            return paramiko.SFTPServer.convert_errno(e.errno)
-        return handle
-
-
 class SshServer:
     """Listens on a port of loopback until it is closed."""
 
@@ -71,7 +52,6 @@ class SshServer:
                 peer, _ = self._listener.accept()
                 transport = paramiko.Transport(peer)
                 transport.add_server_key(self._host_key)
-                transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Files)
                 self._transports.append(transport)
                 with contextlib.suppress(paramiko.SSHException, EOFError):
                     transport.start_server(server=_Session(self))

@@ -179,18 +179,140 @@ def test_what_is_not_there_cannot_be_put(shell: Shell, tmp_path: Path) -> None:
         shell.put(tmp_path / "none", "/x")
 
 
-def test_what_cannot_be_written_in_the_guest_is_a_failed_command(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    with pytest.raises(WorkloadError, match="in the guest: exit"):
-        shell.put(tmp_path / "a", f"{tmp_path}/a/b/c")
+def test_a_file_goes_into_a_folder_and_a_folder_joins_one(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "a").chmod(0o751)
+    (tmp_path / "code" / "sub").mkdir(parents=True)
+    (tmp_path / "code" / "sub" / "b").write_text("new")
+    there = tmp_path / "there"
+    there.mkdir(mode=0o700)
+    shell.put(tmp_path / "a", str(there))
+    shell.put(tmp_path / "a", f"{there}/new/folder/")
+    for path in (there / "a", there / "new" / "folder" / "a"):
+        assert (path.read_text(), path.stat().st_mode & 0o777) == ("a", 0o751)
+    shell.put(tmp_path / "code", str(there))
+    assert (there / "sub" / "b").read_text() == "new"
+    assert there.stat().st_mode & 0o777 == 0o700  # /root keeps its mode, or sshd would refuse its keys
+    shell.put(tmp_path / "code", f"{there}/")
+    assert (there / "code" / "sub" / "b").read_text() == "new"
+    (tmp_path / "link").symlink_to("code")
+    shell.put(tmp_path / "link", str(tmp_path / "copy"))
+    assert (tmp_path / "copy" / "sub" / "b").read_text() == "new"
+    assert not (tmp_path / "copy").is_symlink()
+    assert not list(there.rglob("*.part*"))
+
+
+def test_odd_names_are_names(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "here").write_text("text")
+    folder = tmp_path / "in"
+    for name in ("-x", "a b", "it's", "a\nb", "$(id)", "*", "é", "x\\n"):
+        shell.put(tmp_path / "here", str(folder / name))
+        assert (folder / name).read_text() == "text"
+        shell.get(str(folder / name), tmp_path / "back")
+        assert (tmp_path / "back").read_text() == "text"
+    shell.get(str(folder), tmp_path / "all of it")
+    assert {p.name for p in (tmp_path / "all of it").iterdir()} == {p.name for p in folder.iterdir()}
+
+
+def test_what_is_no_file_or_folder_cannot_be_put(shell: Shell, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("nowhere")
+    for source, message in (
+        (tmp_path / "fifo", "fifo: cannot be read: it is a FIFO, not a file"),
+        (Path("/dev/null"), "cannot be read: it is a device, not a file"),
+        (tmp_path / "broken", "broken does not exist"),
+        (tmp_path / "loop", "loop cannot be read: "),
+        (tmp_path / ("x" * 300), "cannot be read: .*too long"),
+        (Path("/"), "is the whole file system"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            shell.put(source, str(tmp_path / "target"))
+    with pytest.raises(UsageError, match="an empty path"):
+        shell.put(Path(__file__), "")
+    assert not (tmp_path / "target").exists()
+
+
+def test_what_cannot_be_written_in_the_guest_is_told_in_its_words(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 5_000_000)  # more than the channel takes before the command ends
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").mkdir()
+    for source, target, words in (
+        (tmp_path / "a", tmp_path / "a" / "b" / "c", "Not a directory"),
+        (tmp_path / "a", tmp_path / "folder", "cannot overwrite directory"),
+        (tmp_path / "folder", tmp_path / "a", "File exists"),
+        (tmp_path / "a", tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "a", Path("/proc/nothing"), "/proc/nothing"),
+    ):
+        with pytest.raises(WorkloadError, match=f"^in the guest: .*{words}.* \\(exit [0-9]+\\)$"):
+            shell.put(source, str(target))
+    assert shell.run("echo still here").out == "still here\n"
 
 
 def test_a_file_is_got(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "there").write_bytes(b"\0data")
+    (tmp_path / "there").write_bytes(b"\0data" * 200_000)
     shell.get(str(tmp_path / "there"), tmp_path / "here")
-    assert (tmp_path / "here").read_bytes() == b"\0data"
+    assert (tmp_path / "here").read_bytes() == b"\0data" * 200_000
+    shell.get("/proc/version", tmp_path / "here")  # of size 0, as its folder says
+    assert (tmp_path / "here").read_text() == Path("/proc/version").read_text()
     with pytest.raises(UsageError, match=r"^there is no /no/such/file in the guest$"):
         shell.get("/no/such/file", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_is_got_with_modes_and_links(shell: Shell, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "sub").mkdir(parents=True)
+    (there / "sub" / "run").write_text("#!/bin/sh\n")
+    (there / "sub" / "run").chmod(0o755)
+    (there / "link").symlink_to("/etc/passwd")
+    shell.get(str(there), tmp_path / "here")
+    assert (tmp_path / "here" / "sub" / "run").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "here" / "link").readlink() == Path("/etc/passwd")
+    with pytest.raises(UsageError, match=r"here: cannot be written: File exists$"):
+        shell.get(str(there), tmp_path / "here")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_no_file_or_folder_cannot_be_got(shell: Shell, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for source, message in (
+        (str(tmp_path / "fifo"), "fifo in the guest is neither a file nor a folder"),
+        ("/dev/zero", "/dev/zero in the guest is neither"),
+        (str(tmp_path), "fifo in the guest is no file, folder or link"),
+        ("/proc/self", "/proc/self in the guest is a folder of its kernel: get single files of it"),
+        ("", "an empty path"),
+        ("/" + "x" * 5000, "there is no /xxx.* in the guest"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            shell.get(source, tmp_path / "here")
+    for target in (tmp_path / "none" / "x", Path("/proc/x"), tmp_path / "fifo" / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match="cannot be written: "):
+            shell.get("/etc/passwd", target)
+    assert shell.run("echo still here").out == "still here\n"
+
+
+def test_a_connection_that_breaks_while_files_are_copied_is_lost(
+    shell: Shell, server: SshServer, tmp_path: Path
+) -> None:
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / "file").open("wb") as f:
+        f.truncate(1 << 30)
+    timer = threading.Timer(0.3, server.hang_up)
+    timer.start()
+    with pytest.raises(LostConnectionError, match="the connection to the guest broke"):
+        shell.get(str(tmp_path / "large"), tmp_path / "here")
+    timer.join()
+    assert not (tmp_path / "here").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_error_in_whoever_listens_is_that_error(shell: Shell) -> None:
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device", "standard output")
+
+    with pytest.raises(OSError, match="No space left"):
+        shell.run("echo one", on_line=full)
 
 
 def test_a_key_that_is_refused_is_this_hosts_fault(server: SshServer) -> None:
