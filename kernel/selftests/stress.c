@@ -139,20 +139,24 @@ static void *discarder(void *unused)
 	return NULL;
 }
 
-/* Moves a mapping of its own, profiled or not, about. */
+/*
+ * Moves a mapping of its own about, each time to a place reserved for that. Where it was there may
+ * be another thread's stack a moment later, so it never goes back by itself.
+ */
 static void *remapper(void *unused)
 {
-	byte *here = pages(32), *there = pages(32);
+	byte *here = pages(32);
 
 	while (going()) {
-		byte *moved = mremap((void *)here, 32 * PAGE, 32 * PAGE,
-				     MREMAP_MAYMOVE | MREMAP_FIXED, there);
+		byte *place = mmap(NULL, 32 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-		if (moved != there)
+		if (place == MAP_FAILED || mremap((void *)here, 32 * PAGE, 32 * PAGE,
+						  MREMAP_MAYMOVE | MREMAP_FIXED, place) != place) {
 			failure("mremap");
-		wrong += !intact(there, 32);
-		there = here;
-		here = moved;
+			break;
+		}
+		here = place;
+		wrong += !intact(here, 32);
 		remaps++;
 		usleep(500);
 	}
