@@ -40,13 +40,10 @@ def cost(shell: Shell) -> None:
 
 
 def accuracy(shell: Shell, seed: int) -> None:
-    """Window counts against exact ones: rank correlation and how much of the hottest fifth is found, by K."""
+    """Window counts against the trace: rank correlation and how much of the hottest fifth is found, by K."""
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for r in records(shell, f"./accuracy {seed}"):
-        if r["mode"] == "exact":
-            print(f"{r['pattern']:10} exact mode, error over {r['accesses']} accesses: {r['error']:.4f}")
-        else:
-            rows[r["pattern"]][r["window"]] = r
+        rows[r["pattern"]][r["window"]] = r
     for name in ("error", "rank_correlation", "hottest_overlap"):
         windows = sorted(next(iter(rows.values())))
         print(f"\n{name:18}" + "".join(f"{f'K={k}':>9}" for k in windows))

@@ -161,21 +161,6 @@ def windows():
     counted.close()
 
 
-def exact():
-    memory = Memory()
-    with page_profile.Profile(mode="exact") as profile:
-        counted = profile.add(memory.address, memory.length)
-        profile.start()
-        for _ in range(10):
-            memory.read(0)
-        profile.stop()
-        # How many instructions read a byte is the interpreter's business.
-        reads = counted.reads()
-        ok(reads[0] >= 10 and sum(reads) == reads[0], "exact: every read of a page counts")
-        same(profile.stats().lost, 0, "exact: nothing is lost")
-    counted.close()
-
-
 def removing():
     memory = Memory()
     profile = page_profile.Profile()
@@ -326,7 +311,7 @@ def heirs():
 
 def main():
     try:
-        for test in epochs, windows, exact, removing, mistakes, privilege, another_process, heirs:
+        for test in epochs, windows, removing, mistakes, privilege, another_process, heirs:
             test()
     except page_profile.Unavailable as e:
         print("Bail out! " + str(e))

@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 	size_t mib = argc > 1 ? strtoul(argv[1], NULL, 0) : 400, n = mib * 256, few = 4096;
 	byte *memory = pages(n);
 	struct profile p;
-	double t[REPEATS], fresh[REPEATS], call[REPEATS], first, start;
+	double t[REPEATS], fresh[REPEATS], call[REPEATS], start;
 	double idle, epoch, window;
 
 	pin(0);
@@ -133,10 +133,6 @@ int main(int argc, char **argv)
 		       k, window / epoch);
 		finish(&p);
 	}
-	p = profile(PAGE_PROFILE_EXACT, 0, memory, few);
-	first = sweep(memory, few) / (double)few;
-	show("access caught, exact mode : epoch mode", first / epoch, "ratio");
-	finish(&p);
 	show("memory armed", (double)mib, "MiB");
 	return intact(memory, 1) ? 0 : 1;
 }

@@ -129,34 +129,133 @@ static void crowded(void)
 	finish(&p);
 }
 
-static void exact(void)
+/* The most pages that an instruction can need of data and of itself: all stay open until it ends.
+ */
+static void crowded_code(void)
 {
-	byte *memory = pages(8);
-	struct profile p = profile(PAGE_PROFILE_EXACT, 0, memory, 8);
-	void *source = (void *)(memory + PAGE), *target = (void *)(memory + 2 * PAGE);
-	unsigned long count = 500;
+	byte *memory = pages(8), *code = memory + 2 * PAGE - 1;
+	byte *source = memory + 4 * PAGE - 4, *target = memory + 6 * PAGE - 4;
+	struct profile p;
 
-	for (int i = 0; i < 100; i++)
-		(void)memory[i];
-	for (int i = 0; i < 50; i++)
-		memory[i] = 1;
-	ok(p.counts[0].reads == 100 && p.counts[0].writes == 50,
-	   "exact: 100 reads, 50 writes (got %u, %u)", p.counts[0].reads, p.counts[0].writes);
-	asm volatile("rep movsb" : "+S"(source), "+D"(target), "+c"(count) : : "memory");
-	ok(p.counts[1].reads == 500 && p.counts[2].writes == 500,
-	   "exact: rep movsb counts each byte (got %u, %u)", p.counts[1].reads, p.counts[2].writes);
-	(void)*(volatile uint64_t *)(memory + 5 * PAGE - 4);
-	ok(p.counts[4].reads == 1 && p.counts[5].reads == 1,
-	   "exact: an access across a border counts on both sides (%u, %u)", p.counts[4].reads,
-	   p.counts[5].reads);
-	(void)memory[7 * PAGE];
-	for (int i = 0; i < 10; i++)
-		(void)memory[6 * PAGE];
-	ok(p.counts[6].reads == 10 && p.counts[7].reads == 1, "exact: alternating pages");
-	ok(stats(&p).steps > 0, "exact: steps are counted");
-	is((long long)stats(&p).lost, 0, "exact: nothing is lost");
+	memcpy((void *)code, "\x48\xa5\xc3", 3); /* movsq; ret */
+	mprotect((void *)memory, 8 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
+	p = profile(PAGE_PROFILE_WINDOW, 1, memory, 8);
+	((void (*)(byte *, byte *))(uintptr_t)code)(target, source);
+	ok(target[3] == 4 && target[4] == 5, "crowded: an instruction across a border copies");
+	ok(p.counts[3].reads == 1 && p.counts[4].reads == 1 && p.counts[5].writes == 1 &&
+		   p.counts[6].writes == 1,
+	   "crowded: each of its four pages of data counts once");
+	/* The ret is another instruction, in the second page of code. */
+	ok(p.counts[1].reads == 1 && p.counts[2].reads == 1,
+	   "crowded: each of its two pages of code counts once (got %u, %u)", p.counts[1].reads,
+	   p.counts[2].reads);
+	adds_up(&p, "crowded code");
 	finish(&p);
-	ok(true, "exact: no stray trap after the end");
+	munmap((void *)memory, 8 * PAGE);
+}
+
+/* How many pages were caught exactly `times` times, whether reading or writing. */
+static size_t caught(const struct profile *p, uint32_t times)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->pages; i++)
+		n += p->counts[i].reads + p->counts[i].writes == times;
+	return n;
+}
+
+/* A loop in which only the stack pointer changes, as -fstack-clash-protection makes them. */
+static void probe_stack(byte *memory, size_t n)
+{
+	asm volatile("mov %%rsp, %%r12\n\t"
+		     "mov %[top], %%rsp\n"
+		     "1:\n\t"
+		     "sub $4096, %%rsp\n\t"
+		     "orq $0, (%%rsp)\n\t"
+		     "cmp %[bottom], %%rsp\n\t"
+		     "jne 1b\n\t"
+		     "mov %%r12, %%rsp"
+		     :
+		     : [top] "r"(memory + n * PAGE), [bottom] "r"(memory)
+		     : "r12", "memory", "cc");
+}
+
+/* A loop in which no general register changes: addresses are in vector registers. */
+static void gather(byte *memory, size_t n)
+{
+	static const uint64_t first[4] = {0, 8, 16, 24}, step[4] = {PAGE, PAGE, PAGE, PAGE};
+	static volatile uint64_t left;
+
+	left = n;
+	asm volatile("vmovdqu %[first], %%ymm0\n\t"
+		     "vmovdqu %[step], %%ymm1\n"
+		     "1:\n\t"
+		     "vpcmpeqd %%ymm2, %%ymm2, %%ymm2\n\t"
+		     "vpgatherqq %%ymm2, (%[memory], %%ymm0), %%ymm3\n\t"
+		     "vpaddq %%ymm1, %%ymm0, %%ymm0\n\t"
+		     "decq %[left]\n\t"
+		     "jnz 1b\n\t"
+		     "vzeroupper"
+		     : [left] "+m"(left)
+		     : [memory] "r"(memory), [first] "m"(first), [step] "m"(step)
+		     : "xmm0", "xmm1", "xmm2", "xmm3", "memory", "cc");
+}
+
+/* A loop in which nothing but memory and one general register changes. */
+static void read_by_memory(byte *memory, size_t n)
+{
+	static byte *volatile at;
+
+	at = memory;
+	asm volatile("1:\n\t"
+		     "mov %[at], %%rax\n\t"
+		     "mov (%%rax), %%al\n\t"
+		     "addq $4096, %[at]\n\t"
+		     "cmp %[end], %[at]\n\t"
+		     "jne 1b"
+		     : [at] "+m"(at)
+		     : [end] "r"(memory + n * PAGE)
+		     : "rax", "memory", "cc");
+}
+
+/* A window keeps what it should, whatever else changes from access to access, or does not. */
+static void progress(void)
+{
+	static const struct {
+		const char *name;
+		void (*run)(byte *memory, size_t n);
+		bool vector;
+	} loops[] = {{"the stack pointer", probe_stack, false},
+		     {"a vector register", gather, true},
+		     {"memory", read_by_memory, false}};
+	static const struct {
+		unsigned int window;
+		size_t n;
+	} sizes[] = {{1, 9}, {4, 9}, {4, 200}, {8, 9}, {64, 65}};
+	byte *memory = pages(200);
+
+	for (size_t i = 0; i < sizeof(loops) / sizeof(*loops); i++)
+		for (size_t j = 0; j < sizeof(sizes) / sizeof(*sizes); j++) {
+			unsigned int k = sizes[j].window;
+			size_t n = sizes[j].n;
+			struct profile p;
+			char what[100];
+
+			snprintf(what, sizeof(what),
+				 "progress: by %s alone, window %u, %zu pages, five times",
+				 loops[i].name, k, n);
+			if (loops[i].vector && !__builtin_cpu_supports("avx2")) {
+				skip(what, "this processor has no gathers");
+				continue;
+			}
+			p = profile(PAGE_PROFILE_WINDOW, k, memory, n);
+			for (int pass = 0; pass < 5; pass++)
+				loops[i].run(memory, n);
+			is((long long)caught(&p, 5), (long long)n, what);
+			adds_up(&p, what);
+			finish(&p);
+		}
+	munmap((void *)memory, 200 * PAGE);
 }
 
 /* The kernel's accesses on behalf of the process. */
@@ -241,6 +340,47 @@ static void forbidden(void)
 	is(p.counts[0].reads, 1, "forbidden: a read of the read-only page counts");
 	is(read(-1, (void *)memory, 1), -1, "forbidden: the process goes on");
 	finish(&p);
+}
+
+/* The same for what a protection key forbids. */
+static void forbidden_by_key(void)
+{
+	byte *memory = pages(2);
+	int key = pkey_alloc(0, 0), null = open("/dev/zero", O_RDONLY | O_CLOEXEC), caught;
+	struct profile p;
+
+	if (key < 0) {
+		skip("forbidden: by a protection key", "this processor has none");
+		return;
+	}
+	pkey_mprotect((void *)memory, 2 * PAGE, PROT_READ | PROT_WRITE, key);
+	p = profile(PAGE_PROFILE_WINDOW, 4, memory, 2);
+	signal(SIGSEGV, on_fault);
+	pkey_set(key, PKEY_DISABLE_ACCESS);
+	caught = sigsetjmp(escape, 1);
+	if (!caught)
+		(void)memory[0];
+	is(caught, SIGSEGV, "forbidden: a read that the page's key does not allow");
+	pkey_set(key, PKEY_DISABLE_ACCESS); /* a signal handler has its own */
+	fails(read(null, (void *)memory, 1), EFAULT, "forbidden: nor is the kernel allowed");
+	pkey_set(key, PKEY_DISABLE_WRITE);
+	caught = sigsetjmp(escape, 1);
+	if (!caught)
+		memory[0] = 9;
+	is(caught, SIGSEGV, "forbidden: a write that the page's key does not allow");
+	signal(SIGSEGV, SIG_DFL);
+	all_have(&p, 0, 0, "forbidden: none of these counts");
+	pkey_set(key, PKEY_DISABLE_WRITE);
+	(void)memory[0];
+	is(p.counts[0].reads, 1, "forbidden: a read that the key allows counts");
+	pkey_set(key, 0);
+	memory[PAGE] = 9;
+	is(p.counts[1].writes, 1, "forbidden: and a write");
+	ok(memory[0] == 1, "forbidden: the page is what it was");
+	finish(&p);
+	pkey_free(key);
+	close(null);
+	munmap((void *)memory, 2 * PAGE);
 }
 
 /* Pages that are not there yet. */
@@ -358,19 +498,106 @@ static void stale(void)
 	finish(&p);
 }
 
+struct sleeper {
+	pthread_t thread;
+	byte *memory;
+	int go[2], done[2];
+};
+
+/* The same access again and again, down to the registers, each when told. */
+static void *touch_when_told(void *argument)
+{
+	struct sleeper *s = argument;
+	char word;
+
+	while (read(s->go[0], &word, 1) == 1) {
+		touch(s->memory);
+		if (write(s->done[1], &word, 1) != 1)
+			die("write");
+	}
+	return NULL;
+}
+
+/* A thread that sleeps between its accesses got on, though its registers are always the same. */
+static void sleeping(void)
+{
+	byte *memory = pages(2 * N);
+	struct sleeper s = {.memory = memory};
+	struct profile p;
+	char word = 0;
+
+	if (pipe(s.go) || pipe(s.done) || pthread_create(&s.thread, NULL, touch_when_told, &s))
+		die("pthread_create");
+	p = profile(PAGE_PROFILE_WINDOW, 4, memory, 2 * N);
+	for (int i = 0; i < 5; i++) {
+		if (write(s.go[1], &word, 1) != 1 || read(s.done[0], &word, 1) != 1)
+			die("pipe");
+		for (int j = 0; j < 50; j++)
+			read_each(memory + N * PAGE, N);
+	}
+	is(p.counts[0].reads, 5, "stale: a thread's next access, much later, counts again");
+	close(s.go[1]);
+	pthread_join(s.thread, NULL);
+	close(s.go[0]);
+	close(s.done[0]);
+	close(s.done[1]);
+	adds_up(&p, "stale");
+	finish(&p);
+	munmap((void *)memory, 2 * N * PAGE);
+}
+
+static volatile bool enough;
+
+static void *busy(void *argument)
+{
+	byte *memory = argument;
+
+	while (!enough)
+		read_each(memory, 4);
+	return NULL;
+}
+
+/* The window of a thread at work is its own, however many accesses others make. */
+static void working(void)
+{
+	byte *memory = pages(2 * N);
+	struct profile p = profile(PAGE_PROFILE_WINDOW, 4, memory, 2 * N);
+	pthread_t thread;
+
+	enough = false;
+	if (pthread_create(&thread, NULL, busy, (void *)memory))
+		die("pthread_create");
+	while (!p.counts[3].reads)
+		usleep(1000);
+	for (int i = 0; i < 100; i++)
+		read_each(memory + N * PAGE, N);
+	enough = true;
+	pthread_join(thread, NULL);
+	ok(p.counts[0].reads == 1 && p.counts[3].reads == 1,
+	   "stale: not the window of a thread at work (got %u, %u)", p.counts[0].reads,
+	   p.counts[3].reads);
+	adds_up(&p, "working");
+	finish(&p);
+	munmap((void *)memory, 2 * N * PAGE);
+}
+
 int main(void)
 {
 	epochs();
 	windows();
 	same_again();
 	crowded();
-	exact();
+	crowded_code();
+	progress();
 	kernel_mode(PAGE_PROFILE_EPOCH, 0, "epoch");
 	kernel_mode(PAGE_PROFILE_WINDOW, 1, "window of one");
 	kernel_mode(PAGE_PROFILE_WINDOW, 8, "window of eight");
 	forbidden();
+	forbidden_by_key();
 	fresh();
 	threads();
 	stale();
+	sleeping();
+	working();
 	return done();
 }

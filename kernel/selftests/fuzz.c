@@ -121,7 +121,7 @@ static void *caller(void *argument)
 
 		calls++;
 		if (below(&r, 50) == 0) { /* another descriptor, under the feet of the others */
-			int fresh = page_profile_open(PAGE_PROFILE_CLOEXEC);
+			int fresh = page_profile_open(O_CLOEXEC);
 
 			if (fresh >= 0 && dup3(fresh, descriptors[slot], O_CLOEXEC) >= 0)
 				successes++;
@@ -159,7 +159,7 @@ int main(int argc, char **argv)
 	until = seconds() + (argc > 1 ? atof(argv[1]) : 10);
 	memory = pages(N);
 	for (int i = 0; i < FDS; i++)
-		descriptors[i] = page_profile_open(PAGE_PROFILE_CLOEXEC);
+		descriptors[i] = page_profile_open(O_CLOEXEC);
 	for (uintptr_t i = 0; i < 2; i++)
 		pthread_create(&users[i], NULL, user, (void *)(i * 100 + 17));
 	for (uintptr_t i = 0; i < THREADS; i++)

@@ -4,8 +4,10 @@
 #define GUEST_H
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -131,6 +133,14 @@ UNUSED static void pin(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Give up root for good. */
+UNUSED static void become(unsigned int user)
+{
+	if (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))
+		die("setresuid");
+	prctl(PR_SET_DUMPABLE, 1);
 }
 
 /* Run `what` in a child process; returns its wait status. */

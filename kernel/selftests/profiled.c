@@ -116,7 +116,7 @@ static struct tracked *find(pid_t pid)
 	}
 	if (!free_slot || !below_us(pid))
 		return NULL;
-	free_slot->fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	free_slot->fd = page_profile_open(O_CLOEXEC);
 	if (free_slot->fd < 0)
 		return NULL;
 	if (page_profile_target(free_slot->fd, pid) ||

@@ -180,11 +180,10 @@ static void *profiler(void *argument)
 	unsigned int turn = (unsigned int)(uintptr_t)argument;
 
 	for (; going(); turn++) {
-		enum page_profile_mode mode =
-			turn % 8 == 7 ? PAGE_PROFILE_EXACT : (enum page_profile_mode)(turn % 2);
-		double stop = seconds() + (mode == PAGE_PROFILE_EXACT ? 0.1 : 0.5);
+		enum page_profile_mode mode = (enum page_profile_mode)(turn % 2);
+		double stop = seconds() + 0.5;
 		struct page_profile_stats s;
-		int fd = page_profile_open(PAGE_PROFILE_CLOEXEC);
+		int fd = page_profile_open(O_CLOEXEC);
 
 		if (fd < 0 ||
 		    page_profile_configure(fd, mode,

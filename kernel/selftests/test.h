@@ -4,6 +4,7 @@
 #define TEST_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -128,7 +129,7 @@ struct profile {
 UNUSED static struct profile profile(enum page_profile_mode mode, unsigned int window, byte *memory,
 				     size_t n)
 {
-	struct profile p = {page_profile_open(PAGE_PROFILE_CLOEXEC), memory, n, NULL};
+	struct profile p = {page_profile_open(O_CLOEXEC), memory, n, NULL};
 	uint64_t offset;
 
 	if (p.fd < 0)

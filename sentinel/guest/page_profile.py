@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Page-access profiles of a process: a client of page_profile(2). Linux, x86-64; python2.7 and 3.
+"""Page-access profiles of a process: a client of page_profile(4). Linux, x86-64; python2.7 and 3.
 
     with page_profile.Profile(mode="window", window=8) as profile:
         arena = profile.add(address, length)
@@ -22,15 +22,14 @@ import ctypes
 import errno
 import mmap
 import os
-import re
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ONLY_THE_PROFILER_HAS = "/proc/sys/vm/page_profile_restrict"
-_CLOEXEC = 0o2000000
+_CLOEXEC = 0o2000000  # python2.7's os has no O_CLOEXEC
 
 # What linux/page_profile.h defines
 
-MODES = {"epoch": 0, "window": 1, "exact": 2}
+DEVICE = "/dev/page_profile"
+MODES = {"epoch": 0, "window": 1}
 
 
 class _Config(ctypes.Structure):
@@ -46,7 +45,7 @@ class _Count(ctypes.Structure):
 
 
 Stats = collections.namedtuple(
-    "Stats", "user_faults kernel_faults uncounted passed armed epochs rearmed evictions steps lost"
+    "Stats", "user_faults kernel_faults uncounted passed armed epochs rearmed evictions lost"
 )
 
 
@@ -77,11 +76,12 @@ IOCTLS = {
 }
 
 _HINTS = {
-    ("page_profile", errno.ENOSYS): "this kernel has no page-access profiler: boot one built with it"
-    " (sentinel kernel build)",
-    ("page_profile", errno.ENODEV): "this processor cannot do it: that takes one with at most 51 physical"
+    (DEVICE, errno.ENOENT): "no %s: boot a kernel built with the page-access profiler (sentinel kernel build)"
+    % DEVICE,
+    (DEVICE, errno.ENODEV): "this processor cannot do it: that takes one with at most 51 physical"
     " address bits (dmesg | grep page_profile says more)",
-    ("page_profile", errno.EPERM): "only root may profile here: vm.page_profile_restrict is 1",
+    (DEVICE, errno.EPERM): "only root may profile here: vm.page_profile_restrict is 1",
+    (DEVICE, errno.EACCES): "no right to open %s: its mode is for the administrator to choose" % DEVICE,
     ("PAGE_PROFILE_TARGET", errno.EPERM): "no right to profile that process: it takes the right to trace it"
     " (the same user, or root)",
 }
@@ -95,17 +95,6 @@ def _error(call, code):
     if (call, code) in _HINTS:
         return Unavailable(code, _HINTS[call, code])
     return OSError(code, "%s: %s" % (call, os.strerror(code)))
-
-
-def _system_call():
-    """The number of page_profile(2): the next free one of its kernel.
-
-    On a kernel without the profiler that is another call, so ask for something only the profiler has first.
-    """
-    if not os.path.exists(_ONLY_THE_PROFILER_HAS):
-        raise _error("page_profile", errno.ENOSYS)
-    version = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname()[2]).groups())
-    return 332 if version < (4, 11) else 451
 
 
 class Range(object):
@@ -153,9 +142,10 @@ class Profile(object):
         if mode not in MODES:
             raise ValueError("no mode %r: it is one of %s" % (mode, ", ".join(sorted(MODES))))
         self._owner = os.getpid()
-        self._fd = _libc.syscall(ctypes.c_long(_system_call()), ctypes.c_uint(_CLOEXEC))
-        if self._fd < 0:
-            raise _error("page_profile", ctypes.get_errno())
+        try:
+            self._fd = os.open(DEVICE, os.O_RDWR | _CLOEXEC)
+        except OSError as e:
+            raise _error(DEVICE, e.errno)
         try:
             if pid is not None:
                 self._control("PAGE_PROFILE_TARGET", ctypes.c_int32(pid))

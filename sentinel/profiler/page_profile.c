@@ -2,40 +2,14 @@
 #define _GNU_SOURCE
 #include "page_profile.h"
 
-#include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
-#define SYSCALL_4_9 332
-#define SYSCALL_6_1 451
-
-/*
- * The system call has the next free number of its kernel, which is another call on kernels without
- * the profiler. So ask for something only the profiler has first.
- */
-static long syscall_number(void)
+int page_profile_open(int flags)
 {
-	unsigned int major, minor;
-	struct utsname name;
-
-	if (access("/proc/sys/vm/page_profile_restrict", F_OK) || uname(&name) ||
-	    sscanf(name.release, "%u.%u", &major, &minor) != 2)
-		return -1;
-	return major == 4 && minor < 11 ? SYSCALL_4_9 : SYSCALL_6_1;
-}
-
-int page_profile_open(unsigned int flags)
-{
-	long number = syscall_number();
-
-	if (number < 0) {
-		errno = ENOSYS;
-		return -1;
-	}
-	return (int)syscall(number, flags);
+	return open(PAGE_PROFILE_DEVICE, O_RDWR | flags);
 }
 
 int page_profile_target(int fd, pid_t pid)

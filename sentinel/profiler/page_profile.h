@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Page-access profiles of a process: a thin layer over page_profile(2), which docs/page_profile.md
+ * Page-access profiles of a process: a thin layer over page_profile(4), which docs/page_profile.md
  * describes.
  *
  * All functions return -1 (or NULL) with errno set on failure. None keeps state; all are
@@ -20,11 +20,11 @@ extern "C" {
 #endif
 
 /*
- * A descriptor of a profile of the calling process; `flags` is 0 or PAGE_PROFILE_CLOEXEC. errno is
- * ENOSYS if the kernel has no profiler, ENODEV if it has one and the processor cannot do it, EPERM
- * if only root may.
+ * A descriptor of a profile of the calling process; `flags` is 0 or O_CLOEXEC. errno is ENOENT if
+ * the kernel has no profiler (or /dev is not the kernel's), ENODEV if it has one and the processor
+ * cannot do it, EPERM if only root may.
  */
-int page_profile_open(unsigned int flags);
+int page_profile_open(int flags);
 
 /* Profile process `pid` instead; before the first range is added. Needs the right to trace it. */
 int page_profile_target(int fd, pid_t pid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "page_counts.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,7 +33,7 @@ void PageCounts::add(const char *start, size_t size)
 bool PageCounts::failed(const char *call)
 {
 	error_ = std::string(call) + ": " + strerror(errno);
-	if (errno == ENOSYS)
+	if (errno == ENOENT)
 		error_ += " (this kernel has no page-access profiler)";
 	if (fd_ >= 0) {
 		page_profile_clear(fd_);
@@ -44,9 +45,9 @@ bool PageCounts::failed(const char *call)
 
 bool PageCounts::start()
 {
-	fd_ = page_profile_open(PAGE_PROFILE_CLOEXEC);
+	fd_ = page_profile_open(O_CLOEXEC);
 	if (fd_ < 0)
-		return failed("page_profile");
+		return failed(PAGE_PROFILE_DEVICE);
 	if (page_profile_configure(fd_, PAGE_PROFILE_WINDOW, kWindow))
 		return failed("PAGE_PROFILE_CONFIGURE");
 	for (Range &range : ranges_) {

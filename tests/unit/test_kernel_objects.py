@@ -44,7 +44,7 @@ def test_nothing_changes_with_the_option_off(
     except InfrastructureError as e:
         pytest.skip(f"no kernel source: {e.message}")
     without = tuple(p for p in wanted.patches if "profile" not in p.name and "mark" not in p.name)
-    assert len(wanted.patches) - len(without) == 8
+    assert len(wanted.patches) - len(without) == 9
     before = code(Plan(wanted.source, wanted.flavour, without, wanted.requests), cache)
     after = code(wanted, cache)
     assert "page_profile_fault" not in "".join(after.values())

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
  * Page-access profiler: how often a process accesses each page of its memory.
- * See page_profile(2).
+ * See page_profile(4).
  */
 #ifndef _UAPI_LINUX_PAGE_PROFILE_H
 #define _UAPI_LINUX_PAGE_PROFILE_H
@@ -9,8 +9,8 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* The flag of page_profile(); it is O_CLOEXEC. */
-#define PAGE_PROFILE_CLOEXEC 02000000
+/* Each open() of it makes a profile of the calling process. */
+#define PAGE_PROFILE_DEVICE "/dev/page_profile"
 
 /* What one count is. */
 enum page_profile_mode {
@@ -18,8 +18,6 @@ enum page_profile_mode {
 	PAGE_PROFILE_EPOCH = 0,
 	/* A page was accessed that was not among the thread's last `window` pages. */
 	PAGE_PROFILE_WINDOW = 1,
-	/* An instruction accessed a page (single-stepped: for tests). */
-	PAGE_PROFILE_EXACT = 2,
 };
 
 #define PAGE_PROFILE_MAX_WINDOW 64
@@ -41,7 +39,7 @@ struct page_profile_count {
 	__u32 writes;
 };
 
-/* Events since the descriptor was made, or since PAGE_PROFILE_RESET. */
+/* Events since the descriptor was opened, or since PAGE_PROFILE_RESET. */
 struct page_profile_stats {
 	__u64 user_faults;   /* accesses caught in user mode */
 	__u64 kernel_faults; /* accesses caught in the kernel (copy_to_user() and the like) */
@@ -51,7 +49,6 @@ struct page_profile_stats {
 	__u64 epochs;	 /* re-armings */
 	__u64 rearmed;	 /* entries marked by them */
 	__u64 evictions; /* pages that left a window, to be marked again */
-	__u64 steps;	 /* single steps */
 	__u64 lost;	 /* caught outside the ranges, or for want of room in a window */
 };
 
