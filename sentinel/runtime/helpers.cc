@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <iterator>
 
 namespace sentinel
 {
@@ -37,51 +38,83 @@ bool overlap(const char *a, size_t a_size, const char *b, size_t b_size)
 
 Helpers::Helpers(MoveFunction move) : move_(std::move(move))
 {
-	for (int node : {kFast, kSlow})
-		threads_[node] = std::thread([this, node] { run(node); });
+	try {
+		for (int node : {kFast, kSlow})
+			threads_[node] = std::thread([this, node] { run(node); });
+	} catch (...) {
+		stop(); /* the first one, if only the second could not be had */
+		throw;
+	}
 }
 
 Helpers::~Helpers()
 {
+	stop();
+}
+
+void Helpers::stop()
+{
 	{
-		std::lock_guard<std::mutex> lock(mutex_);
+		MutexLock lock(mutex_);
 		stop_ = true;
-		for (Order &order : orders_)
-			order.cancelled = true;
+		for (auto order = orders_.begin(); order != orders_.end();)
+			order = call_off(order);
+		changed_.notify_all();
 	}
-	changed_.notify_all();
 	for (std::thread &thread : threads_)
-		thread.join();
+		if (thread.joinable())
+			thread.join();
+}
+
+/* A running one ends with its piece, and is taken off the list by its thread. */
+Helpers::Orders::iterator Helpers::call_off(Orders::iterator order)
+{
+	if (order->running) {
+		order->cancelled = true;
+		return std::next(order);
+	}
+	statistics_.cancelled += order->size - order->done;
+	return orders_.erase(order);
 }
 
 void Helpers::order(char *start, size_t size, int node, int before)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
+	if (stop_)
+		return;
 	for (auto other = orders_.begin(); other != orders_.end();) {
 		bool opposite = other->node != node && other->start == start && other->size == size;
-		if (opposite && !other->running) {
-			statistics_.cancelled += other->size;
-			other = orders_.erase(other);
-		} else {
+		if (opposite && !other->running)
+			other = call_off(other);
+		else
 			++other;
-		}
 	}
-	orders_.push_back({start, size, node, before});
+	orders_.push_back(Order{start, size, node, before});
 	changed_.notify_all();
 }
 
-/* The first order of this thread that does not wait for an older one at the same pages. */
+/*
+ * The first order of this thread that may be carried out now. It waits for older orders only: for
+ * those of the same pages, and for older demotions if it found no room. Promotions behind one that
+ * waits for room wait with it, older ones do not. So the oldest order of all never waits, and
+ * there is always one that goes on.
+ */
 Helpers::Orders::iterator Helpers::next(int node)
 {
+	bool demotions = false;
+
 	for (auto order = orders_.begin(); order != orders_.end(); ++order) {
-		if (order->node != node || order->running)
-			continue;
-		bool free = std::none_of(orders_.begin(), order, [&](const Order &older) {
-			return overlap(older.start, older.size, order->start, order->size);
-		});
-		if (free)
-			return order;
+		if (order->node == node && !order->running) {
+			if (order->waits_for_room && demotions)
+				return orders_.end();
+			bool free = std::none_of(orders_.begin(), order, [&](const Order &older) {
+				return overlap(older.start, older.size, order->start, order->size);
+			});
+			if (free)
+				return order;
+		}
+		demotions |= order->node == kSlow;
 	}
 	return orders_.end();
 }
@@ -90,32 +123,23 @@ void Helpers::run(int node)
 {
 	stay_off_cpu_0();
 	pthread_setname_np(pthread_self(), node == kFast ? "promote" : "demote");
-	std::unique_lock<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
-	for (;;) {
-		auto order = orders_.end();
-		changed_.wait(lock, [&] {
-			order = next(node);
-			return stop_ || order != orders_.end();
-		});
-		if (stop_)
-			return;
+	while (!stop_) {
+		auto order = next(node);
+		if (order == orders_.end()) {
+			changed_.wait(mutex_);
+			continue;
+		}
 		order->running = true;
-		carry_out(order, lock);
-		orders_.erase(order);
+		carry_out(*order);
+		order->running = false;
+		if (order->cancelled)
+			call_off(order);
+		else if (order->done == order->size)
+			orders_.erase(order);
 		changed_.notify_all();
 	}
-}
-
-bool Helpers::demoting(const Order *before) const
-{
-	for (const Order &order : orders_) {
-		if (&order == before)
-			break;
-		if (order.node == kSlow)
-			return true;
-	}
-	return false;
 }
 
 void Helpers::add(const Moved &moved, int node)
@@ -125,33 +149,35 @@ void Helpers::add(const Moved &moved, int node)
 	statistics_.failed += moved.failed;
 }
 
-/* Called, and returns, with the lock held. */
-void Helpers::carry_out(Orders::iterator order, std::unique_lock<std::mutex> &lock)
+Moved Helpers::move_unlocked(char *start, size_t size, int node)
 {
-	for (size_t done = 0; done < order->size; done += kPiece) {
-		char *start = order->start + done;
-		size_t size = std::min(kPiece, order->size - done);
-		int node = order->node;
+	mutex_.unlock();
+	Moved moved = move_(start, size, node);
+	mutex_.lock();
+	return moved;
+}
 
-		if (order->cancelled) {
-			statistics_.cancelled += order->size - done;
-			return;
-		}
-		lock.unlock();
-		Moved moved = move_(start, size, node);
-		lock.lock();
-		if (moved.failed && !order->cancelled) {
-			/* There may be no room until what was ordered to leave has left. */
-			if (node == kFast)
-				changed_.wait(lock, [&] {
-					return stop_ || order->cancelled || !demoting(&*order);
-				});
+/* Piece by piece, until it is done, is called off, or has to wait for room. */
+void Helpers::carry_out(Order &order)
+{
+	while (order.done < order.size && !order.cancelled) {
+		char *start = order.start + order.done;
+		size_t size = std::min(kPiece, order.size - order.done);
+
+		bool second_try = order.waits_for_room;
+		Moved moved = move_unlocked(start, size, order.node);
+		if (moved.failed && !second_try && !order.cancelled) {
 			statistics_.retried++;
-			lock.unlock();
-			moved = move_(start, size, node);
-			lock.lock();
+			if (order.node == kFast) {
+				/* There may be room once what was ordered to leave has left. */
+				order.waits_for_room = true;
+				return;
+			}
+			moved = move_unlocked(start, size, order.node);
 		}
-		add(moved, node);
+		order.waits_for_room = false;
+		add(moved, order.node);
+		order.done += size;
 	}
 }
 
@@ -164,7 +190,7 @@ bool Helpers::pending(int position) const
 
 size_t Helpers::late(int position)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	size_t size = 0;
 
 	for (const Order &order : orders_)
@@ -175,39 +201,36 @@ size_t Helpers::late(int position)
 
 void Helpers::wait(int position)
 {
-	std::unique_lock<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
-	changed_.wait(lock, [&] { return !pending(position); });
+	while (pending(position))
+		changed_.wait(mutex_);
 }
 
 void Helpers::leave(int position)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
 	for (auto order = orders_.begin(); order != orders_.end();) {
-		bool late = order->node == kFast && order->before <= position;
-		if (late && !order->running) {
-			statistics_.cancelled += order->size;
-			order = orders_.erase(order);
-			continue;
-		}
-		if (late)
-			order->cancelled = true;
-		++order;
+		if (order->node == kFast && order->before <= position)
+			order = call_off(order);
+		else
+			++order;
 	}
 	changed_.notify_all();
 }
 
 void Helpers::drain()
 {
-	std::unique_lock<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
-	changed_.wait(lock, [&] { return orders_.empty(); });
+	while (!orders_.empty())
+		changed_.wait(mutex_);
 }
 
 MoveStatistics Helpers::take_statistics()
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	MoveStatistics taken = statistics_;
 
 	statistics_ = MoveStatistics();

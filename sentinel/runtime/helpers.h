@@ -6,14 +6,13 @@
 #ifndef SENTINEL_RUNTIME_HELPERS_H
 #define SENTINEL_RUNTIME_HELPERS_H
 
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <list>
-#include <mutex>
 #include <thread>
 
 #include "memory.h"
+#include "mutex.h"
 
 namespace sentinel
 {
@@ -32,8 +31,8 @@ struct MoveStatistics {
 class Helpers
 {
       public:
+	/* Throws std::system_error if the system gives no threads. */
 	explicit Helpers(MoveFunction move);
-	/* Calls off what has not begun, and joins the threads. */
 	~Helpers();
 	Helpers(const Helpers &) = delete;
 	Helpers &operator=(const Helpers &) = delete;
@@ -57,6 +56,9 @@ class Helpers
 	/* Wait until nothing is left to do. */
 	void drain();
 
+	/* Call off what has not begun, and join the threads. Nothing moves afterwards. */
+	void stop();
+
 	/* Since the last call. */
 	MoveStatistics take_statistics();
 
@@ -65,23 +67,26 @@ class Helpers
 		char *start;
 		size_t size;
 		int node, before;
+		size_t done = 0; /* bytes from the start that were tried, twice if need be */
 		bool running = false, cancelled = false;
+		bool waits_for_room = false; /* for demotions ordered before it */
 	};
 	using Orders = std::list<Order>;
 
 	void run(int node);
-	Orders::iterator next(int node);
-	bool pending(int position) const;
-	bool demoting(const Order *before) const;
-	void carry_out(Orders::iterator order, std::unique_lock<std::mutex> &lock);
-	void add(const Moved &moved, int node);
+	Orders::iterator next(int node) SENTINEL_REQUIRES(mutex_);
+	bool pending(int position) const SENTINEL_REQUIRES(mutex_);
+	Orders::iterator call_off(Orders::iterator order) SENTINEL_REQUIRES(mutex_);
+	Moved move_unlocked(char *start, size_t size, int node) SENTINEL_REQUIRES(mutex_);
+	void carry_out(Order &order) SENTINEL_REQUIRES(mutex_);
+	void add(const Moved &moved, int node) SENTINEL_REQUIRES(mutex_);
 
 	MoveFunction move_;
-	std::mutex mutex_;
-	std::condition_variable changed_;
-	Orders orders_; /* oldest first */
-	MoveStatistics statistics_;
-	bool stop_ = false;
+	Mutex mutex_;
+	Condition changed_;
+	Orders orders_ SENTINEL_GUARDED_BY(mutex_); /* oldest first */
+	MoveStatistics statistics_ SENTINEL_GUARDED_BY(mutex_);
+	bool stop_ SENTINEL_GUARDED_BY(mutex_) = false;
 	std::thread threads_[2]; /* by node */
 };
 

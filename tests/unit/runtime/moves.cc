@@ -2,8 +2,11 @@
 /* Helpers, trial and executor, with a move function that only pretends. */
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "../../../sentinel/runtime/executor.h"
@@ -189,6 +192,61 @@ void helpers_under_load()
 	CHECK(s.failed == 0 && s.promoted && s.demoted);
 }
 
+/*
+ * A promotion that waits for room waits for a demotion, which waits for an older promotion of some
+ * of its pages, which began to wait before.
+ */
+void helpers_wait_in_a_chain()
+{
+	World world;
+	Helpers helpers(world.function());
+
+	world.gate(false);
+	world.refusals[100] = 1;
+	helpers.order(at(0), 4 * kPage, kSlow, 1);
+	world.wait_running(1);
+	helpers.order(at(0), 2 * kPage, kFast, 1);
+	helpers.order(at(1), 3 * kPage, kSlow, 1);
+	helpers.order(at(100), kPage, kFast, 1);
+	world.wait_running(2);
+	world.gate(true);
+	helpers.drain();
+	MoveStatistics s = helpers.take_statistics();
+	CHECK(s.failed == 0 && s.retried == 1 && s.cancelled == 0);
+	CHECK(world.node[0] == kFast && world.node[1] == kSlow && world.node[100] == kFast);
+	/* The refused one came again last, when all demotions before it were done. */
+	CHECK(world.log.back() == std::make_pair(size_t(100), kFast));
+}
+
+/* Whatever overlaps, and whatever is refused once, ends, and each page is where it went last. */
+void helpers_overlap_at_random()
+{
+	for (unsigned seed = 0; seed < 20; seed++) {
+		World world;
+		Helpers helpers(world.function());
+		std::mt19937 random(seed);
+		std::map<size_t, int> last;
+		std::set<std::pair<size_t, size_t>> ranges;
+
+		for (size_t page = 0; page < 52; page++)
+			world.refusals[page] = random() % 4 == 0;
+		for (int i = 0; i < 300; i++) {
+			size_t start = random() % 40, pages = 1 + random() % 12;
+			int node = int(random() % 2);
+			/* Of the same pages again, it might call off the one before. */
+			if (!ranges.insert({start, pages}).second)
+				continue;
+			helpers.order(at(start), pages * kPage, node, i);
+			for (size_t page = start; page < start + pages; page++)
+				last[page] = node;
+		}
+		helpers.drain();
+		for (auto &page : last)
+			CHECK(world.node[page.first] == page.second);
+		CHECK(helpers.take_statistics().failed == 0);
+	}
+}
+
 void trial()
 {
 	Trial better, worse, idle;
@@ -303,6 +361,8 @@ void moves()
 	helpers_make_room_first();
 	helpers_stop_in_the_middle();
 	helpers_under_load();
+	helpers_wait_in_a_chain();
+	helpers_overlap_at_random();
 	trial();
 	executor_orders_when_due();
 	executor_tries_both();
