@@ -39,7 +39,7 @@ def make(profile: Json) -> Json:
             short = [block for block in short if block[2] > t["birth"]]
             offset = _first_fit(short, t["size"])
             short.append((offset, offset + t["size"], t["death"]))
-            reserved = max(reserved, offset + t["size"])
+            reserved = max(reserved, -(-(offset + t["size"]) // PAGE) * PAGE)
             tensors.append({**key, "pool": "short", "offset": offset})
             continue
         size = -(-t["size"] // PAGE) * PAGE

@@ -32,6 +32,8 @@ import io
 import json
 import os
 import sys
+import threading
+import weakref
 import zlib
 
 from guest import profiles
@@ -66,6 +68,8 @@ _loaded = None
 def _open(path):
     """ctypes' view of the library."""
     library = ctypes.CDLL(path)
+    library.sentinel_step_begin.restype = ctypes.c_uint64
+    library.sentinel_step_end.argtypes = [ctypes.c_uint64, ctypes.c_int]
     library.sentinel_profile_end.restype = ctypes.c_void_p
     library.sentinel_statistics.restype = ctypes.c_void_p
     library.sentinel_limit.argtypes = [ctypes.c_int, ctypes.c_size_t]
@@ -142,13 +146,18 @@ def add_layer(tensor):
 
 @contextlib.contextmanager
 def step():
-    """Around what is one step of training: one session.run()."""
+    """Around what is one step of training: one session.run(), in this thread.
+
+    Steps of other threads that are open meanwhile are served, but neither profiled nor planned.
+    """
     library = _need().library
-    library.sentinel_step_begin()
+    number = library.sentinel_step_begin()
+    completed = False
     try:
         yield
+        completed = True
     finally:
-        library.sentinel_step_end()
+        library.sentinel_step_end(number, completed)
 
 
 def _check_writable(path):
@@ -161,8 +170,9 @@ def start_profile(path):
     """Record the next two steps. `path` is where end_profile() writes to; gzipped if it ends in .gz."""
     _check_writable(path)
     state = _need()
+    if state.library.sentinel_profile_begin():
+        raise RuntimeUnavailable("no profile can be made in this process (see above)")
     state.profile = path
-    state.library.sentinel_profile_begin()
 
 
 def end_profile():
@@ -259,13 +269,15 @@ class Trainer(object):
     `skip` steps go by before the profile. With `plan` and no `profile`, the plan is carried out from the
     first step on. With both, `planner` is called with the two paths in between, to make one from the other
     (without it, `plan` is loaded if it is there by then). Whatever fails is said in one line, and training
-    goes on unmanaged.
+    goes on unmanaged. Several threads may have steps at once.
     """
 
     def __init__(self, profile=None, plan=None, skip=SKIPPED, planner=None):
         self.profile, self.plan, self.skip, self.planner = profile, plan, skip, planner
-        self._steps = 0
-        self._profiling = 0  # steps still to record
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._steps = 0  # that were completed
+        self._profiling = False
         self._safely(load)
         if loaded() and plan and not profile:
             self._safely(load_plan, plan)
@@ -277,37 +289,56 @@ class Trainer(object):
             say("%s; training goes on unmanaged" % e)
             return None
 
-    def before(self):
-        """A step is about to run."""
-        if not loaded():
-            return
-        if self.profile and self._steps == self.skip and not self._profiling:
-            self._safely(start_profile, self.profile)
-            if _loaded.profile is None:
-                self.profile = None
-            else:
-                self._profiling = 2
-        _loaded.library.sentinel_step_begin()
+    def at_home(self):
+        """Whether this is the process that the trainer was made in, and no fork of it."""
+        return os.getpid() == self._pid
 
-    def after(self):
-        """It has run."""
-        if not loaded():
+    @contextlib.contextmanager
+    def step(self):
+        """Around one run that trains."""
+        if not loaded() or not self.at_home():
+            yield
             return
-        _loaded.library.sentinel_step_end()
-        self._steps += 1
-        if self._profiling:
-            self._profiling -= 1
+        self._before()
+        with step():
+            yield
+        self._after()  # not if the run has failed: it is no step then
+
+    def _before(self):
+        with self._lock:
+            if not self.profile or self._profiling or self._steps < self.skip:
+                return
+            self._safely(start_profile, self.profile)
+            self._profiling = _loaded.profile is not None
             if not self._profiling:
-                self._finish()
+                self.profile = None
+
+    def _after(self):
+        with self._lock:
+            self._steps += 1
+            if not self._profiling or _loaded.library.sentinel_profile_left():
+                return
+            path = self._end_profiling()
+        self._finish(path)
+
+    def _end_profiling(self):
+        """With the lock held."""
+        path, self.profile, self._profiling = self.profile, None, False
+        return path
 
     def end(self):
         """There will be no more steps."""
-        if loaded() and self._profiling:
-            self._profiling = 0
-            self._finish()
+        if not loaded() or not self.at_home():
+            return
+        with self._lock:
+            if not self._profiling:
+                if self.profile:
+                    say("no profile: it begins after %d steps, and %d were seen" % (self.skip, self._steps))
+                return
+            path = self._end_profiling()
+        self._finish(path)
 
-    def _finish(self):
-        path, self.profile = self.profile, None
+    def _finish(self, path):
         if self._safely(end_profile) is None or not self.plan:
             return
         if self.planner is not None:
@@ -319,19 +350,33 @@ class Trainer(object):
 def SentinelHook(profile=None, plan=None, skip=SKIPPED, planner=None):  # noqa: N802 (a class, made late)
     """A SessionRunHook for MonitoredSession and estimators: see Trainer for the arguments.
 
-    Make it after the graph, or before, but before the session.
+    Every run of the monitored session is a step; what other hooks run by themselves is none. Make it after
+    the graph, or before, but before the session.
     """
     import tensorflow as tf
 
     class Hook(tf.train.SessionRunHook):
         def __init__(self):
             self._trainer = Trainer(profile, plan, skip, planner)
+            self._asked = threading.local()  # what this thread's run of the monitored session fetches
 
-        def before_run(self, _):
-            self._trainer.before()
+        def after_create_session(self, session, coord):
+            # No hook is told of a run that fails, so the step is around the run itself. By a weak reference,
+            # for python2.7 never frees a session that is part of a cycle.
+            plain_run, this = type(session).run, weakref.ref(session)
 
-        def after_run(self, *_):
-            self._trainer.after()
+            def run(fetches, *arguments, **named):
+                # What the monitored session's caller fetches comes together with what its hooks want.
+                asked = getattr(self._asked, "fetches", None)
+                if not isinstance(fetches, dict) or asked is None or fetches.get("caller") is not asked:
+                    return plain_run(this(), fetches, *arguments, **named)
+                with self._trainer.step():
+                    return plain_run(this(), fetches, *arguments, **named)
+
+            session.run = run
+
+        def before_run(self, context):
+            self._asked.fetches = context.original_args.fetches
 
         def end(self, _):
             self._trainer.end()

@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import sys
+import weakref
 
 from guest import model, runtime
 
@@ -24,7 +25,7 @@ from guest import model, runtime
 def watch(session_class, trainer, prepare=lambda: None):
     """Tell `trainer` of every run of the class's sessions that trains; `prepare` is called before each."""
     plain_run = session_class.run
-    known = {}  # what is fetched -> whether it trains
+    known = weakref.WeakKeyDictionary()  # graph -> what is fetched -> whether it trains
 
     def operations(session, fetches):
         import tensorflow as tf
@@ -41,20 +42,18 @@ def watch(session_class, trainer, prepare=lambda: None):
             ops = operations(session, fetches)
         except (TypeError, ValueError, KeyError):
             return False  # something rare, or wrong: session.run() will say
-        key = (session.graph,) + tuple(op.name for op in ops)
-        if key not in known:
-            known[key] = runtime.trains(ops)
-        return known[key]
+        names = tuple(op.name for op in ops)
+        of_graph = known.setdefault(session.graph, {})
+        if names not in of_graph:
+            of_graph[names] = runtime.trains(ops)
+        return of_graph[names]
 
     def run(self, fetches, *arguments, **named):
         if not trains(self, fetches):
             return plain_run(self, fetches, *arguments, **named)
         prepare()
-        trainer.before()
-        try:
+        with trainer.step():
             return plain_run(self, fetches, *arguments, **named)
-        finally:
-            trainer.after()
 
     session_class.run = run
 
@@ -84,7 +83,7 @@ def main(arguments):
     finally:
         region.end()
         trainer.end()
-        if options.stats and runtime.loaded():
+        if options.stats and runtime.loaded() and trainer.at_home():
             with open(options.stats, "w") as f:
                 json.dump(runtime.stats(), f, indent=1, sort_keys=True)
 

@@ -5,11 +5,28 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <string>
 
 #include "registration.h"
 #include "runtime.h"
 
 using sentinel::Runtime;
+
+namespace
+{
+
+/* What `function` returns; `failed`, and a line, if the system has no memory for it. */
+template <typename T, typename F> T guarded(T failed, F function)
+{
+	try {
+		return function();
+	} catch (const std::exception &e) {
+		Runtime::say(std::string("training goes on unmanaged: ") + e.what());
+		return failed;
+	}
+}
+
+} // namespace
 
 int sentinel_registered(void)
 {
@@ -21,26 +38,35 @@ int sentinel_devices(void)
 	return sentinel::devices();
 }
 
-void sentinel_step_begin(void)
+uint64_t sentinel_step_begin(void)
 {
-	Runtime::instance().step_begin();
+	return guarded<uint64_t>(0, [] { return Runtime::instance().step_begin(); });
 }
 
-void sentinel_step_end(void)
+void sentinel_step_end(uint64_t step, int completed)
 {
-	Runtime::instance().step_end();
+	guarded(0, [=] {
+		Runtime::instance().step_end(step, completed);
+		return 0;
+	});
 }
 
-void sentinel_profile_begin(void)
+int sentinel_profile_begin(void)
 {
-	Runtime::instance().profile_begin();
+	return guarded(-1, [] { return Runtime::instance().profile_begin() ? 0 : -1; });
+}
+
+int sentinel_profile_left(void)
+{
+	return Runtime::instance().profile_left();
 }
 
 char *sentinel_profile_end(void)
 {
-	auto profile = Runtime::instance().profile_end();
-
-	return profile ? strdup(to_json(*profile).c_str()) : nullptr;
+	return guarded<char *>(nullptr, [] {
+		auto profile = Runtime::instance().profile_end();
+		return profile ? strdup(to_json(*profile).c_str()) : nullptr;
+	});
 }
 
 int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size)
@@ -56,7 +82,10 @@ int sentinel_plan_begin(const char *text, size_t length, char *error, size_t siz
 
 void sentinel_plan_end(void)
 {
-	Runtime::instance().plan_end();
+	guarded(0, [] {
+		Runtime::instance().plan_end();
+		return 0;
+	});
 }
 
 int sentinel_limit(int interleave, size_t budget)
@@ -71,7 +100,8 @@ int sentinel_reprofile(void)
 
 char *sentinel_statistics(void)
 {
-	return strdup(Runtime::instance().statistics().c_str());
+	return guarded<char *>(nullptr,
+			       [] { return strdup(Runtime::instance().statistics().c_str()); });
 }
 
 void sentinel_free(char *text)

@@ -4,6 +4,7 @@
 #define SENTINEL_RUNTIME_C_API_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,12 +21,18 @@ int sentinel_registered(void);
 /* How many devices TensorFlow has made of ours: 0 means that it has not made a session yet. */
 int sentinel_devices(void);
 
-/* Around what is one step of training. */
-void sentinel_step_begin(void);
-void sentinel_step_end(void);
+/*
+ * Around what is one step of training: its operations are those of the first session run that this
+ * thread starts in between. Returns the step's number; 0 if it is only served, for another one is
+ * open. `completed`: the run has not failed.
+ */
+uint64_t sentinel_step_begin(void);
+void sentinel_step_end(uint64_t step, int completed);
 
-/* Record the next two steps. */
-void sentinel_profile_begin(void);
+/* Record the next two steps. 0, or -1 if that cannot be; a line on stderr says why. */
+int sentinel_profile_begin(void);
+/* How many of them are still to come. */
+int sentinel_profile_left(void);
 /* The profile as JSON, to be freed by sentinel_free(), or NULL if no step ran since. */
 char *sentinel_profile_end(void);
 
@@ -34,7 +41,7 @@ char *sentinel_profile_end(void);
  * of `size` bytes; then nothing has changed.
  */
 int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size);
-/* Go on without a plan. Not within a step. */
+/* Go on without a plan, within its budget; from the end of the step if one is open. */
 void sentinel_plan_end(void);
 
 /*

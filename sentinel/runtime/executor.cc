@@ -57,12 +57,13 @@ void Executor::wait(int position)
 	step_.exposed_ns += clock_() - start;
 }
 
-StepStatistics Executor::step_end()
+StepStatistics Executor::step_end(bool typical)
 {
 	act(plan_.ops);
 	step_.step_ns = clock_() - begun_;
 	step_.moves = helpers_.take_statistics();
-	trial_.step(step_.step_ns, step_.exposed_ns);
+	if (typical)
+		trial_.step(step_.step_ns, step_.exposed_ns);
 	return step_;
 }
 

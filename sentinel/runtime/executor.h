@@ -15,10 +15,6 @@ namespace sentinel
 {
 
 /* Where a move's pages are now. Size 0: nowhere (a named tensor that was not seen yet). */
-struct Pages {
-	char *start = nullptr;
-	size_t size = 0;
-};
 using Resolve = std::function<Pages(const Move &)>;
 using Clock = std::function<uint64_t()>; /* ns */
 
@@ -37,7 +33,7 @@ struct StepStatistics {
 class Executor
 {
       public:
-	/* `plan` outlives the executor. */
+	/* `plan` outlives the executor. Throws std::system_error if there are no threads. */
 	Executor(const Plan &plan, Resolve resolve, MoveFunction move, Clock clock);
 
 	void step_begin();
@@ -49,12 +45,20 @@ class Executor
 			act(position);
 	}
 
-	StepStatistics step_end();
+	/* `typical`: the step is one that the plan was made for, and took as long as such steps do.
+	 */
+	StepStatistics step_end(bool typical = true);
 
 	/* Wait until all moves that were ordered are done. */
 	void drain()
 	{
 		helpers_.drain();
+	}
+
+	/* Call off all moves; nothing moves afterwards. */
+	void stop()
+	{
+		helpers_.stop();
 	}
 
       private:

@@ -123,10 +123,13 @@ size_t beginning_with(const char *start, size_t size, size_t resident)
 	return end;
 }
 
-Mapping::Mapping(size_t size) : size_(round_up(size))
+/* At least so much is opened at once. */
+constexpr size_t kOpenAtOnce = size_t(16) << 20;
+
+Mapping::Mapping(size_t size, bool closed) : size_(round_up(size)), open_(closed ? 0 : size_)
 {
 	/* Not of size 0, which mmap refuses: an empty pool is one that nothing fits into. */
-	void *p = mmap(nullptr, std::max(size_, kPage), PROT_READ | PROT_WRITE,
+	void *p = mmap(nullptr, std::max(size_, kPage), closed ? PROT_NONE : PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -140,15 +143,29 @@ Mapping::~Mapping()
 	munmap(base_, std::max(size_, kPage));
 }
 
+bool Mapping::open(size_t end)
+{
+	if (end <= open_)
+		return true;
+	/* A little at a time where that is all there is. */
+	for (size_t to :
+	     {std::min(size_, std::max(round_up(end), open_ + kOpenAtOnce)), round_up(end)})
+		if (mprotect(base_, to, PROT_READ | PROT_WRITE) == 0) {
+			open_ = to;
+			return true;
+		}
+	return false;
+}
+
 static bool bind(char *start, size_t size, int policy, unsigned long mask)
 {
 	/* The kernel takes one off the number of bits. */
 	return syscall(SYS_mbind, start, size, policy, &mask, 8 * sizeof(mask) + 1, 0) == 0;
 }
 
-bool Mapping::prefer(size_t offset, size_t size, int node)
+bool prefer_node(char *start, size_t size, int node)
 {
-	return bind(base_ + offset, size, MPOL_PREFERRED, 1ul << node);
+	return bind(start, size, MPOL_PREFERRED, 1ul << node);
 }
 
 bool Mapping::interleave(size_t offset, size_t size)

@@ -29,6 +29,20 @@ constexpr size_t round_up(size_t n)
 	return round_down(n + kPage - 1);
 }
 
+struct Pages {
+	char *start = nullptr;
+	size_t size = 0;
+};
+
+/* The whole pages that [start, start + size) touches. */
+inline Pages pages_of(const char *start, size_t size)
+{
+	uintptr_t begin = reinterpret_cast<uintptr_t>(start);
+	size_t first = round_down(begin), last = round_up(begin + size);
+
+	return {reinterpret_cast<char *>(first), last - first};
+}
+
 /* Whether the machine has memory node `node`. */
 bool node_exists(int node);
 
@@ -54,11 +68,19 @@ std::vector<size_t> residency(const char *start, size_t size, int nodes = 2);
  * `size`. */
 size_t beginning_with(const char *start, size_t size, size_t resident);
 
+/* Pages born in [start, start + size), whole pages, go to `node` while it has room. False (errno)
+ * if the system refuses. */
+bool prefer_node(char *start, size_t size, int node);
+
 /* A reserved range of private anonymous memory, in small pages: takes memory once it is touched. */
 class Mapping
 {
       public:
-	explicit Mapping(size_t size);
+	/*
+	 * With `closed` it is addresses only, until open(): where the system does not overcommit
+	 * memory, addresses cost nothing but memory does.
+	 */
+	explicit Mapping(size_t size, bool closed = false);
 	~Mapping();
 	Mapping(const Mapping &) = delete;
 	Mapping &operator=(const Mapping &) = delete;
@@ -76,9 +98,15 @@ class Mapping
 		return p >= base_ && p < base_ + size_;
 	}
 
+	/* Let [0, end) be used. False if the system has no memory for it. */
+	bool open(size_t end);
+
 	/* Pages born in this part go to `node` while it has room. False if there is no such node.
 	 */
-	bool prefer(size_t offset, size_t size, int node);
+	bool prefer(size_t offset, size_t size, int node)
+	{
+		return prefer_node(base_ + offset, size, node);
+	}
 
 	/* Pages born in this part go to either node in turn. False if there is no node 1. */
 	bool interleave(size_t offset, size_t size);
@@ -89,6 +117,7 @@ class Mapping
       private:
 	char *base_;
 	size_t size_;
+	size_t open_; /* bytes from the base that may be used */
 };
 
 } // namespace sentinel

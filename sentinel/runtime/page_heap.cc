@@ -8,17 +8,19 @@ namespace sentinel
 {
 
 PageHeap::PageHeap(size_t capacity, size_t keep, bool rotate)
-    : mapping_(capacity), keep_(keep), rotate_(rotate)
+    : mapping_(capacity, true), keep_(keep), rotate_(rotate)
 {
 	if (mapping_.size())
 		free_[0] = mapping_.size();
 }
 
-/* `size` bytes at `offset`, which are in `range`. */
+/* `size` bytes at `offset`, which are in `range`; nullptr if the system has no memory for them. */
 char *PageHeap::take(Free::iterator range, size_t offset, size_t size)
 {
 	size_t start = range->first, end = start + range->second;
 
+	if (!mapping_.open(offset + size))
+		return nullptr;
 	free_.erase(range);
 	if (start < offset)
 		free_[start] = offset - start;

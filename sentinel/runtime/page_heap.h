@@ -22,7 +22,7 @@ class PageHeap
 	 */
 	PageHeap(size_t capacity, size_t keep, bool rotate = false);
 
-	/* `size` bytes, rounded up to pages; nullptr if there is no such room. */
+	/* `size` bytes, rounded up to pages; nullptr if there is no such room, or no memory. */
 	char *allocate(size_t size);
 
 	/* What `allocate` gave, with its size. */

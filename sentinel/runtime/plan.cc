@@ -15,6 +15,13 @@ using json::Value;
 
 constexpr int64_t kMost = int64_t(1) << 46; /* bytes: what addresses there are, about */
 constexpr int64_t kMostOps = 1 << 30;
+constexpr size_t kMostTimesMemory = 4; /* in a pool: not everything in it lives at once */
+constexpr size_t kAlignment = 64;      /* that TensorFlow asks for */
+/*
+ * Each may need a mapping of its own in the kernel, which allows a process 65,530
+ * (vm.max_map_count): beyond that nothing can be mapped at all any more.
+ */
+constexpr size_t kMostPlaces = 30000;
 
 /* Whether [offset, offset + size) ends within `end`, without wrapping around. */
 void within(const Value &v, size_t offset, size_t size, size_t end, const char *what)
@@ -51,6 +58,8 @@ PlannedTensor tensor(const Value &v, const Plan &plan)
 	if (!v["position"].null())
 		t.position = int(v["position"].integer(0, plan.ops - 1));
 	t.offset = size_t(v["offset"].integer(0, kMost));
+	if (t.offset % kAlignment)
+		v["offset"].fail("must be a multiple of " + std::to_string(kAlignment));
 	if (t.short_lived && t.node != kFast)
 		v["node"].fail("must be 0 for what is short-lived");
 	within(v, t.offset, t.size, t.short_lived ? plan.reserved : plan.arena,
@@ -63,6 +72,20 @@ void pages(const Value &v, size_t offset, size_t size)
 	if (offset % kPage || size % kPage)
 		v.fail("must be whole pages: offset and size are to be multiples of " +
 		       std::to_string(kPage));
+}
+
+/* The size of a pool: whole pages, and no more than could ever be used. */
+size_t pool(const Value &v)
+{
+	size_t size = size_t(v.integer(0, kMost));
+	size_t most = round_down(kMostTimesMemory * machine_memory());
+
+	if (size % kPage)
+		v.fail("must be whole pages: a multiple of " + std::to_string(kPage));
+	if (size > most)
+		v.fail("is more than " + std::to_string(kMostTimesMemory) +
+		       " times this machine's memory");
+	return size;
 }
 
 Group group(const Value &v, const Plan &plan)
@@ -180,14 +203,17 @@ Plan parse_plan(const std::string &text)
 	plan.ops = int(document["ops"].integer(1, kMostOps));
 	plan.budget = size_t(document["budget"].integer(0, kMost));
 	plan.room = size_t(document["room"].integer(0, kMost));
-	plan.reserved = size_t(document["reserved"].integer(0, kMost));
-	plan.arena = size_t(document["arena"].integer(0, kMost));
+	plan.reserved = pool(document["reserved"]);
+	plan.arena = pool(document["arena"]);
 	for (const Value &v : document["tensors"].items())
 		plan.tensors.push_back(tensor(v, plan));
 	for (const Value &v : document["groups"].items())
 		plan.groups.push_back(group(v, plan));
 	check_groups(document, plan);
 	index(document, plan);
+	if (plan.groups.size() + plan.by_name.size() > kMostPlaces)
+		document.fail("has more than " + std::to_string(kMostPlaces) +
+			      " groups and named tensors, each of which may be a mapping");
 	for (const Value &v : document["moves"].items()) {
 		plan.moves.push_back(move(v, plan));
 		if (plan.moves.back().tensor >= 0)

@@ -12,12 +12,23 @@ namespace
 {
 
 constexpr int kAlive = -2; /* a death that has not happened */
+/*
+ * Threads that run no operation have no key that comes again; their allocations are numbered where
+ * no operation's are, so that profiles have no key twice.
+ */
+constexpr int kKeyless = 1000000;
 
-}
+} // namespace
 
-int Recorder::here()
+/* The newest operation of any thread. */
+int Recorder::here() const
 {
 	return int(profile_.ops.size()) - 1;
+}
+
+bool Recorder::known(int number, int position) const
+{
+	return number >= 0 && number < int(tracked_.size()) && position >= -1 && position <= here();
 }
 
 int Recorder::op_begin(const std::string &name, const std::string &type, int occurrence,
@@ -26,12 +37,13 @@ int Recorder::op_begin(const std::string &name, const std::string &type, int occ
 	if (profile_.ops.empty())
 		begun_ = now;
 	profile_.ops.push_back({name, type, 0, occurrence, now - begun_, now - begun_});
-	keyless_ = kKeyless;
 	return here();
 }
 
 void Recorder::op_end(int position, uint64_t now)
 {
+	if (position < 0 || position > here())
+		return;
 	profile_.ops[position].end_ns = now - begun_;
 	profile_.profiled_step_ns = now - begun_;
 	auto mine = using_.find(position);
@@ -81,9 +93,9 @@ int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages
 	int number = add(start, size, own_pages);
 	ProfiledTensor &t = profile_.tensors[number];
 
-	t.op = op >= 0 ? op : here();
-	t.k = op >= 0 ? k : here() >= 0 ? keyless_++ : 0;
-	t.birth = here();
+	/* With several threads another operation may be the newest one. */
+	t.op = t.birth = op >= 0 && op <= here() ? op : here();
+	t.k = op >= 0 ? k : 0;
 	if (op < 0 && here() >= 0)
 		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
 				   .first->second;
@@ -120,32 +132,44 @@ void Recorder::close(int number)
 
 void Recorder::dead(int number, int op)
 {
+	if (!known(number, op))
+		return;
 	ProfiledTensor &t = profile_.tensors[number];
 
 	close(number);
-	t.death = here() + 1;
 	t.variable = false;
 	/* Threads of an operation do not know which it is. */
-	t.scratch = t.op >= 0 && t.op == here() && (op == t.op || t.thread > 0);
+	t.scratch = t.op >= 0 && (op == t.op || (op < 0 && t.thread > 0 && t.op == here()));
+	for (const Use &use : t.uses)
+		t.scratch &= use.position <= t.op;
+	/* Others that began meanwhile had nothing to do with scratch; what else it was for, who
+	 * knows. */
+	t.death = (t.scratch ? t.op : here()) + 1;
 }
 
 void Recorder::used(int number, int position, uint64_t reads, uint64_t writes)
 {
+	if (!known(number, position) || position < 0)
+		return;
 	std::vector<Use> &uses = profile_.tensors[number].uses;
 
 	if (profile_.tensors[number].counted)
 		using_[position].push_back(number);
 	/* Of several uses by one operation, the most of each: it reads a buffer once, mostly. */
-	if (!uses.empty() && uses.back().position == position) {
-		uses.back().reads = std::max(uses.back().reads, reads);
-		uses.back().writes = std::max(uses.back().writes, writes);
+	auto use = std::find_if(uses.rbegin(), uses.rend(),
+				[position](const Use &each) { return each.position <= position; });
+	if (use != uses.rend() && use->position == position) {
+		use->reads = std::max(use->reads, reads);
+		use->writes = std::max(use->writes, writes);
 	} else {
-		uses.push_back({position, reads, writes});
+		uses.insert(use.base(), {position, reads, writes});
 	}
 }
 
 void Recorder::named(int number, const std::string &name)
 {
+	if (!known(number, -1))
+		return;
 	ProfiledTensor &t = profile_.tensors[number];
 
 	if (t.birth < 0 && t.name.empty())
@@ -174,6 +198,42 @@ void Recorder::name_all()
 	}
 }
 
+/*
+ * A tensor is not used before its birth. One that another thread made for an operation was born
+ * with that operation, whatever began meanwhile; an operation that takes over, while it runs, what
+ * a later one makes (as one that waits for a queue does) uses it from its birth on.
+ */
+void Recorder::settle(ProfiledTensor &t)
+{
+	if (t.birth < 0 || t.uses.empty() || t.uses[0].position >= t.birth)
+		return;
+	if (t.thread > 0) {
+		t.op = t.birth = t.uses[0].position;
+		t.scratch &= t.uses.back().position == t.op;
+		if (t.scratch)
+			t.death = t.op + 1;
+		return;
+	}
+	auto later = std::find_if(t.uses.begin(), t.uses.end(),
+				  [&t](const Use &use) { return use.position > t.birth; });
+	Use at_birth{t.birth, 0, 0};
+	for (auto use = t.uses.begin(); use != later; ++use) {
+		at_birth.reads = std::max(at_birth.reads, use->reads);
+		at_birth.writes = std::max(at_birth.writes, use->writes);
+	}
+	t.uses.erase(t.uses.begin(), later);
+	t.uses.insert(t.uses.begin(), at_birth);
+}
+
+void Recorder::number_keyless()
+{
+	std::map<int, int> count;
+
+	for (ProfiledTensor &t : profile_.tensors)
+		if (t.thread > 0)
+			t.k = kKeyless + count[t.op]++;
+}
+
 Profile Recorder::finish(bool model_clock)
 {
 	Profile &p = profile_;
@@ -191,10 +251,9 @@ Profile Recorder::finish(bool model_clock)
 			t.reads += use.reads * pages;
 			t.writes += use.writes * pages;
 		}
-		std::stable_sort(t.uses.begin(), t.uses.end(), [](const Use &a, const Use &b) {
-			return a.position < b.position;
-		});
+		settle(t);
 	}
+	number_keyless();
 	name_all();
 	p.kernel_counts = counts_.running();
 	p.model_clock = model_clock;

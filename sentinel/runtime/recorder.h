@@ -29,6 +29,7 @@ class Recorder
 	/* An operation begins; returns its position. Times are of any clock. */
 	int op_begin(const std::string &name, const std::string &type, int occurrence,
 		     uint64_t now);
+	/* Here and below, a position or number that this recorder did not give is ignored. */
 	void op_end(int position, uint64_t now);
 
 	/*
@@ -41,7 +42,7 @@ class Recorder
 	/* A block that was there already, seen for the first time. */
 	int found(const char *start, size_t size, bool own_pages);
 
-	/* It is given back, by operation `op` (-1: by none). */
+	/* It is given back, by operation `op` (-1: by none, or between operations). */
 	void dead(int number, int op);
 
 	/* The operation at `position` takes or makes it. */
@@ -65,7 +66,10 @@ class Recorder
 	int add(const char *start, size_t size, bool own_pages);
 	void close(int number);
 	void count_use(int number, int position);
-	int here();
+	int here() const;
+	bool known(int number, int position) const;
+	void settle(ProfiledTensor &t);
+	void number_keyless();
 	void name_all();
 
 	struct Tracked {
@@ -79,12 +83,6 @@ class Recorder
 	std::vector<Tracked> tracked_;		 /* beside profile_.tensors */
 	std::map<int, std::vector<int>> using_;	 /* position of what runs -> tensors it uses */
 	std::map<std::thread::id, int> threads_; /* those that ran no operation, from 1 */
-	/*
-	 * Threads that run no operation have no key that comes again; their allocations are
-	 * numbered where no operation's are, so that profiles have no key twice.
-	 */
-	static const int kKeyless = 1000000;
-	int keyless_ = kKeyless;
 	uint64_t begun_ = 0;
 	uint64_t foreign_ = 0, foreign_bytes_ = 0;
 };

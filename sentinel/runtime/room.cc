@@ -29,14 +29,14 @@ void Room::set(Held &held, size_t fast)
 
 void Room::add(char *start, size_t size, int node)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
 	ranges_[start] = Held{size, node};
 }
 
 void Room::add_living(char *start, size_t size, int node)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	auto added = ranges_.emplace(start, Held{size, node});
 
 	if (!added.second)
@@ -48,7 +48,7 @@ void Room::add_living(char *start, size_t size, int node)
 
 size_t Room::born(const char *start, size_t size)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	size_t crowded = 0;
 
 	for (auto range = find(start); range != ranges_.end() && range->first < start + size;
@@ -71,7 +71,7 @@ size_t Room::born(const char *start, size_t size)
 
 void Room::dead(const char *start, size_t size)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
 	for (auto range = find(start); range != ranges_.end() && range->first < start + size;
 	     ++range)
@@ -81,7 +81,7 @@ void Room::dead(const char *start, size_t size)
 
 bool Room::take(const char *start, size_t size)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	auto range = find(start);
 
 	if (range == ranges_.end() || range->first > start)
@@ -97,7 +97,7 @@ bool Room::take(const char *start, size_t size)
 /* What nobody had touched is in neither memory. */
 void Room::moved(const char *start, size_t size, int node, const Moved &what)
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 	auto range = find(start);
 
 	if (range == ranges_.end() || range->first > start)
@@ -109,7 +109,7 @@ void Room::moved(const char *start, size_t size, int node, const Moved &what)
 
 size_t Room::peak() const
 {
-	std::lock_guard<std::mutex> lock(mutex_);
+	MutexLock lock(mutex_);
 
 	return peak_;
 }

@@ -10,9 +10,9 @@
 #include <cstddef>
 #include <functional>
 #include <map>
-#include <mutex>
 
 #include "memory.h"
+#include "mutex.h"
 
 namespace sentinel
 {
@@ -59,14 +59,15 @@ class Room
 	};
 	using Ranges = std::map<const char *, Held>;
 
-	Ranges::iterator find(const char *p);
-	void set(Held &held, size_t fast);
+	Ranges::iterator find(const char *p) SENTINEL_REQUIRES(mutex_);
+	void set(Held &held, size_t fast) SENTINEL_REQUIRES(mutex_);
 
 	const size_t limit_;
 	const PlaceFunction place_;
-	mutable std::mutex mutex_;
-	Ranges ranges_; /* by start */
-	size_t used_ = 0, peak_ = 0;
+	mutable Mutex mutex_;
+	Ranges ranges_ SENTINEL_GUARDED_BY(mutex_); /* by start */
+	size_t used_ SENTINEL_GUARDED_BY(mutex_) = 0;
+	size_t peak_ SENTINEL_GUARDED_BY(mutex_) = 0;
 };
 
 } // namespace sentinel

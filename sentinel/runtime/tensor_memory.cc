@@ -2,15 +2,17 @@
 #include "tensor_memory.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
+#include <new>
 
 namespace sentinel
 {
 
 const char *name_of(Pool pool)
 {
-	static const char *const names[kPools] = {"ordinary", "profile", "reserved", "arena",
-						  "unplanned"};
+	static const char *const names[kPools] = {"ordinary", "profile",   "reserved",
+						  "arena",    "unplanned", "system"};
 	return names[int(pool)];
 }
 
@@ -19,15 +21,32 @@ const char *name_of(Pool pool)
  * pages again and again. The profile's pages always go back: the next tensor there starts afresh.
  */
 TensorMemory::TensorMemory(size_t capacity)
-    : ordinary_(new Heap(capacity, capacity / 4, false)), profile_(new Heap(capacity, 0, true)),
-      unplanned_(new Heap(capacity, capacity / 4, false))
+    : ordinary_(make_heap(capacity, capacity / 4, false)), profile_(make_heap(capacity, 0, true)),
+      unplanned_(make_heap(capacity, capacity / 4, false))
 {
 	/* Without node 1 there is nothing to prefer, and all is on node 0. */
 	for (Heap *heap : {profile_.get(), unplanned_.get()})
-		heap->pages.mapping().prefer(0, heap->pages.mapping().size(), kSlow);
+		if (heap)
+			heap->pages.mapping().prefer(0, heap->pages.mapping().size(), kSlow);
 }
 
-TensorMemory::Heap *TensorMemory::heap(Pool pool)
+/* As large as the system's limit on addresses allows; nullptr if that is next to nothing. */
+std::unique_ptr<TensorMemory::Heap> TensorMemory::make_heap(size_t capacity, size_t keep,
+							    bool rotate)
+{
+	constexpr size_t kLeast = size_t(16) << 20;
+
+	for (;; capacity /= 4) {
+		try {
+			return std::unique_ptr<Heap>(new Heap(capacity, keep, rotate));
+		} catch (const std::bad_alloc &) {
+			if (capacity / 4 < kLeast)
+				return nullptr;
+		}
+	}
+}
+
+TensorMemory::Heap *TensorMemory::heap(Pool pool) const
 {
 	switch (pool) {
 	case Pool::ordinary:
@@ -43,26 +62,48 @@ TensorMemory::Heap *TensorMemory::heap(Pool pool)
 
 TensorMemory::Found TensorMemory::insert(char *p, size_t size, size_t capacity, Pool pool)
 {
+	auto block = blocks_.emplace(p, Block{size, capacity, pool, -1, 0, {}, false}).first;
+
 	for (PoolStatistics *s : {&statistics_[int(pool)], &total_}) {
 		s->allocations++;
 		s->live += size;
 		s->peak = std::max(s->peak, s->live);
 	}
-	return blocks_.emplace(p, Block{size, capacity, pool, -1, 0, {}}).first;
+	return block;
 }
 
 TensorMemory::Found TensorMemory::allocate(Pool pool, size_t alignment, size_t size)
 {
-	Heap &from = *heap(pool);
+	size = std::max<size_t>(size, 1);
+	if (pool == Pool::system) {
+		void *p;
+		if (posix_memalign(&p, std::max(alignment, size_t(Slabs::kAlignment)), size))
+			return end();
+		try {
+			return insert(static_cast<char *>(p), size, size, pool);
+		} catch (...) {
+			free(p);
+			throw;
+		}
+	}
+	Heap *from = heap(pool);
+	if (!from || alignment > kPage || size > from->pages.mapping().size())
+		return end();
 	bool small =
 		pool != Pool::profile && size <= Slabs::kLargest && alignment <= Slabs::kAlignment;
-
-	if (alignment > kPage || size > from.pages.mapping().size())
+	char *p = small ? from->small.allocate(size) : from->pages.allocate(size);
+	if (!p)
 		return end();
-	size = std::max<size_t>(size, 1);
-	char *p = small ? from.small.allocate(size) : from.pages.allocate(size);
-	/* `capacity` tells the two apart when the block is released. */
-	return p ? insert(p, size, small ? 0 : round_up(size), pool) : end();
+	try {
+		/* `capacity` tells the two apart when the block is released. */
+		return insert(p, size, small ? 0 : round_up(size), pool);
+	} catch (...) {
+		if (small)
+			from->small.release(p);
+		else
+			from->pages.release(p, size);
+		throw;
+	}
 }
 
 TensorMemory::Found TensorMemory::claim(Pool pool, size_t offset, size_t size)
@@ -70,7 +111,36 @@ TensorMemory::Found TensorMemory::claim(Pool pool, size_t offset, size_t size)
 	Arena *arena = pool == Pool::reserved ? reserved_.get() : arena_.get();
 	char *p = arena ? arena->claim(offset, size) : nullptr;
 
-	return p ? insert(p, size, size, pool) : end();
+	if (!p)
+		return end();
+	try {
+		return insert(p, size, size, pool);
+	} catch (...) {
+		arena->release(p);
+		throw;
+	}
+}
+
+void TensorMemory::give_back(char *p, const Block &block)
+{
+	if (Heap *from = heap(block.pool)) {
+		if (block.capacity)
+			from->pages.release(p, block.capacity);
+		else
+			from->small.release(p);
+		return;
+	}
+	if (block.pool == Pool::system) {
+		free(p);
+		return;
+	}
+	auto former = former_.find(p);
+	if (former != former_.end()) {
+		former->second->release(p);
+		former_.erase(former);
+	} else {
+		(block.pool == Pool::reserved ? reserved_ : arena_)->release(p);
+	}
 }
 
 void TensorMemory::release(Found found)
@@ -78,23 +148,16 @@ void TensorMemory::release(Found found)
 	char *p = const_cast<char *>(found->first);
 	const Block &block = found->second;
 
+	if (block.placed)
+		prefer_node(p, block.capacity, kSlow);
 	for (PoolStatistics *s : {&statistics_[int(block.pool)], &total_}) {
 		s->releases++;
 		s->live -= block.size;
 	}
-	if (Heap *from = heap(block.pool)) {
-		if (block.capacity)
-			from->pages.release(p, block.capacity);
-		else
-			from->small.release(p);
-	} else {
-		auto former = former_.find(p);
-		if (former != former_.end()) {
-			former->second->release(p);
-			former_.erase(former);
-		} else {
-			(block.pool == Pool::reserved ? reserved_ : arena_)->release(p);
-		}
+	try {
+		give_back(p, block);
+	} catch (const std::bad_alloc &) {
+		/* No memory to note down that this is free: it is lost. */
 	}
 	blocks_.erase(found);
 }
@@ -109,43 +172,75 @@ TensorMemory::Found TensorMemory::find(const void *p)
 	return p < block->first + block->second.size ? block : end();
 }
 
-void TensorMemory::plan(size_t reserved, size_t arena)
+void TensorMemory::plan(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena)
 {
 	for (auto &block : blocks_) {
-		if (heap(block.second.pool) || former_.count(block.first))
+		Pool pool = block.second.pool;
+		if ((pool != Pool::reserved && pool != Pool::arena) || former_.count(block.first))
 			continue;
-		former_[block.first] = block.second.pool == Pool::reserved ? reserved_ : arena_;
+		former_[block.first] = pool == Pool::reserved ? reserved_ : arena_;
 	}
-	reserved_ = std::make_shared<Arena>(reserved, false);
-	arena_ = std::make_shared<Arena>(arena, true);
+	reserved_ = std::move(reserved);
+	arena_ = std::move(arena);
+}
+
+bool TensorMemory::move_to_slow()
+{
+	if (!node_exists(kSlow))
+		return true; /* everything is on node 0, and the plan's caller says so */
+	bool possible = true;
+	for (auto &block : blocks_) {
+		block.second.placed = false;
+		Pages pages = pages_of(block.first, block.second.size);
+		if (block.second.pool == Pool::system && block.second.size >= kPage)
+			move_pages(pages.start, pages.size, kSlow);
+	}
+	for (Heap *each : {ordinary_.get(), profile_.get(), unplanned_.get()}) {
+		if (!each)
+			continue;
+		Mapping &mapping = each->pages.mapping();
+		possible &= mapping.prefer(0, mapping.size(), kSlow);
+		move_pages(mapping.base(), each->pages.top(), kSlow);
+	}
+	return possible;
+}
+
+void TensorMemory::place(Found block, int node)
+{
+	Pages pages = pages_of(block->first, block->second.size);
+
+	prefer_node(pages.start, pages.size, node);
+	block->second.placed = heap(block->second.pool) && block->second.capacity;
+	move_pages(pages.start, pages.size, node);
 }
 
 Mapping *TensorMemory::mapping(Pool pool)
 {
 	if (Heap *of = heap(pool))
 		return &of->pages.mapping();
-	Arena *arena = pool == Pool::reserved ? reserved_.get() : arena_.get();
+	Arena *arena = pool == Pool::reserved ? reserved_.get()
+		       : pool == Pool::arena  ? arena_.get()
+					      : nullptr;
 	return arena ? &arena->mapping() : nullptr;
 }
 
 size_t TensorMemory::extent(Pool pool) const
 {
 	switch (pool) {
-	case Pool::ordinary:
-		return ordinary_->pages.top();
-	case Pool::profile:
-		return profile_->pages.top();
-	case Pool::unplanned:
-		return unplanned_->pages.top();
 	case Pool::reserved:
 		return reserved_ ? reserved_->mapping().size() : 0;
-	default:
+	case Pool::arena:
 		return arena_ ? arena_->mapping().size() : 0;
+	default:
+		Heap *of = heap(pool);
+		return of ? of->pages.top() : 0;
 	}
 }
 
 bool TensorMemory::limit(bool interleave, size_t budget)
 {
+	if (!ordinary_)
+		return false;
 	PageHeap &heap = ordinary_->pages;
 	Mapping &mapping = heap.mapping();
 	size_t top = heap.top();
@@ -168,7 +263,8 @@ bool TensorMemory::limit(bool interleave, size_t budget)
 void TensorMemory::trim()
 {
 	for (Heap *each : {ordinary_.get(), profile_.get(), unplanned_.get()})
-		each->pages.trim();
+		if (each)
+			each->pages.trim();
 }
 
 } // namespace sentinel

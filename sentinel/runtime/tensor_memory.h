@@ -19,22 +19,24 @@ namespace sentinel
 {
 
 enum class Pool : uint8_t {
-	ordinary, /* unmanaged: size classes and whole pages, wherever the system puts them */
-	profile,  /* each block on pages of its own, on node 1 */
-	reserved, /* the plan's short-lived tensors, on node 0 */
-	arena,	  /* the plan's long-lived tensors */
-	unplanned /* like ordinary, on node 1 */
+	ordinary,  /* unmanaged: size classes and whole pages, wherever the system puts them */
+	profile,   /* each block on pages of its own, on node 1 */
+	reserved,  /* the plan's short-lived tensors, on node 0 */
+	arena,	   /* the plan's long-lived tensors */
+	unplanned, /* like ordinary, on node 1 */
+	system	   /* the C library's, for what the others have no room for */
 };
-constexpr int kPools = 5;
+constexpr int kPools = 6;
 const char *name_of(Pool pool);
 
 struct Block {
 	size_t size;	 /* as asked for */
 	size_t capacity; /* as taken from the pool */
 	Pool pool;
-	int record = -1;   /* the recorder's number */
-	uint64_t step = 0; /* in which an operation allocated it; 0: in none */
-	std::string name;  /* of what lives from before the step; else empty */
+	int record = -1;     /* the recorder's number */
+	uint64_t step = 0;   /* in which an operation allocated it; 0: in none */
+	std::string name;    /* of what lives from before the step; else empty */
+	bool placed = false; /* its pages have a node that is not their pool's */
 };
 
 struct PoolStatistics {
@@ -48,13 +50,23 @@ class TensorMemory
 	using Blocks = std::map<const char *, Block>;
 	using Found = Blocks::iterator;
 
-	/* `capacity`: bytes of addresses that each pool without a plan may use at most. */
+	/*
+	 * `capacity`: bytes of addresses that each pool without a plan may use at most. Where the
+	 * system gives less it is less, or nothing: then there is no pool but the system's.
+	 */
 	explicit TensorMemory(size_t capacity);
 
+	/* Whether all pools are there. */
+	bool complete() const
+	{
+		return ordinary_ && profile_ && unplanned_;
+	}
+
 	/*
-	 * A block in `pool` (ordinary, profile or unplanned), aligned to `alignment` (a power of
-	 * two, up to a page). At least a byte; of a page or more, on pages of its own. end() if
-	 * there is no room.
+	 * A block in `pool` (ordinary, profile, unplanned or system), aligned to `alignment` (a
+	 * power of two; up to a page, but for the system's). At least a byte; of a page or more, on
+	 * pages of its own. end() if there is no room. Throws std::bad_alloc, and nothing has
+	 * changed.
 	 */
 	Found allocate(Pool pool, size_t alignment, size_t size);
 
@@ -74,16 +86,22 @@ class TensorMemory
 		return blocks_;
 	}
 
-	/* Make the plan's pools; whoever lives in the old ones keeps them. */
-	void plan(size_t reserved, size_t arena);
+	/* Set the plan's pools, or none; whoever lives in the old ones keeps them. */
+	void plan(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena);
 
-	/* This part of the plan's arena keeps its pages. */
-	void keep(size_t offset, size_t size)
-	{
-		arena_->keep(offset, size);
-	}
+	/*
+	 * Without the plan's pools everything goes to node 1, now and when it is born. False
+	 * (errno) if the system refuses.
+	 */
+	bool move_to_slow();
 
-	/* The plan's pool, or nullptr without a plan. */
+	/*
+	 * The pages that the block touches go to `node`, now and when they are born again (as all
+	 * are that are written while a forked child has them too), until it is released.
+	 */
+	void place(Found block, int node);
+
+	/* The pool's addresses; nullptr if it has none: without a plan, or the system's. */
 	Mapping *mapping(Pool pool);
 	/* Bytes of addresses in use from the start of the pool. */
 	size_t extent(Pool pool) const;
@@ -116,7 +134,9 @@ class TensorMemory
 		{
 		}
 	};
-	Heap *heap(Pool pool);
+	static std::unique_ptr<Heap> make_heap(size_t capacity, size_t keep, bool rotate);
+	Heap *heap(Pool pool) const;
+	void give_back(char *p, const Block &block);
 	Found insert(char *p, size_t size, size_t capacity, Pool pool);
 
 	std::unique_ptr<Heap> ordinary_, profile_, unplanned_;

@@ -10,6 +10,7 @@
 #include "tensorflow/core/common_runtime/threadpool_device.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/graph/graph.h"
 #include "tensorflow/core/platform/cpu_info.h"
 #include "tensorflow/core/public/session_options.h"
 
@@ -26,8 +27,8 @@ std::atomic<int> device_count{0};
 class Tensors
 {
       public:
-	Tensors(Runtime &runtime, const Op &op, int position)
-	    : runtime_(runtime), op_(op), position_(position), recording_(runtime.recording())
+	Tensors(Runtime &runtime, const OpRun &run)
+	    : runtime_(runtime), run_(run), recording_(runtime.recording())
 	{
 	}
 
@@ -59,8 +60,8 @@ class Tensors
 			bool reference = tf::IsRefType(c->expected_output_dtype(i));
 			if (recording_)
 				use(*t, false, !reference);
-			if (op_.effect.source && t->IsInitialized())
-				runtime_.named(tf::DMAHelper::base(t), op_.name);
+			if (run_.op->effect.source && t->IsInitialized())
+				runtime_.named(run_, tf::DMAHelper::base(t), run_.op->name);
 		}
 	}
 
@@ -69,15 +70,15 @@ class Tensors
 	{
 		if (!t.IsInitialized() || !t.NumElements())
 			return;
-		bool computes = op_.effect.computes;
-		runtime_.used(tf::DMAHelper::base(&t), t.TotalBytes(), position_, reads && computes,
+		bool computes = run_.op->effect.computes;
+		runtime_.used(run_, tf::DMAHelper::base(&t), t.TotalBytes(), reads && computes,
 			      writes && computes);
 	}
 
 	void variable(const tf::Tensor &t) const
 	{
 		if (recording_)
-			use(t, op_.effect.reads_variables, op_.effect.writes_variables);
+			use(t, run_.op->effect.reads_variables, run_.op->effect.writes_variables);
 	}
 
 	void resource(tf::OpKernelContext *c, int i) const
@@ -93,16 +94,34 @@ class Tensors
 			tf::Tensor *t = v->tensor();
 			if (t->IsInitialized() && t->NumElements()) {
 				variable(*t);
-				runtime_.named(tf::DMAHelper::base(t), handle.name());
+				runtime_.named(run_, tf::DMAHelper::base(t), handle.name());
 			}
 		}
 		v->Unref();
 	}
 
 	Runtime &runtime_;
-	const Op &op_;
-	int position_;
+	OpRun run_;
 	bool recording_;
+};
+
+/*
+ * Handed to every operation of an execution that a thread with an open step starts: TensorFlow asks
+ * the device for it in that thread, before the first operation begins.
+ */
+class Starter : public tf::DeviceContext
+{
+      public:
+	explicit Starter(uint64_t step) : step_(step)
+	{
+	}
+	uint64_t step() const
+	{
+		return step_;
+	}
+
+      private:
+	const uint64_t step_;
 };
 
 class TfDevice : public tf::ThreadPoolDevice
@@ -110,57 +129,79 @@ class TfDevice : public tf::ThreadPoolDevice
       public:
 	using tf::ThreadPoolDevice::ThreadPoolDevice;
 
+	tf::Status FillContextMap(const tf::Graph *graph, tf::DeviceContextMap *map) override
+	{
+		uint64_t step = Runtime::step_here();
+
+		if (!step || !Runtime::instance().watching())
+			return tf::Status::OK();
+		Starter *starter = new Starter(step);
+		map->assign(size_t(graph->num_node_ids()), starter);
+		/* The execution gives each back. */
+		for (size_t i = 0; i < map->size(); i++)
+			starter->Ref();
+		starter->Unref();
+		return tf::Status::OK();
+	}
+
 	void Compute(tf::OpKernel *kernel, tf::OpKernelContext *c) override
 	{
 		Runtime &runtime = Runtime::instance();
-		OpContext before;
-		Op *op = begin(runtime, kernel, c, before);
 
-		if (!op) {
+		if (!runtime.watching()) {
 			kernel->Compute(c);
 			return;
 		}
-		int position = Runtime::position();
-		Tensors tensors(runtime, *op, position);
-		tensors.inputs(c);
-		kernel->Compute(c);
-		if (runtime.recording() || op->effect.source)
-			tensors.outputs(c);
-		runtime.op_leave(before);
-		runtime.op_end(position);
+		OpRun run;
+		{
+			OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(),
+				      execution(c));
+			run = scope.run();
+			if (!run.step) {
+				kernel->Compute(c);
+				return;
+			}
+			Tensors tensors(runtime, run);
+			tensors.inputs(c);
+			kernel->Compute(c);
+			if (runtime.recording() || run.op->effect.source)
+				tensors.outputs(c);
+		}
+		runtime.op_end(run);
 	}
 
 	void ComputeAsync(tf::AsyncOpKernel *kernel, tf::OpKernelContext *c,
 			  tf::AsyncOpKernel::DoneCallback done) override
 	{
 		Runtime &runtime = Runtime::instance();
-		OpContext before;
-		Op *op = begin(runtime, kernel, c, before);
 
-		if (!op) {
+		if (!runtime.watching()) {
 			kernel->ComputeAsync(c, std::move(done));
 			return;
 		}
-		int position = Runtime::position();
-		Tensors tensors(runtime, *op, position);
+		OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(), execution(c));
+		OpRun run = scope.run();
+		if (!run.step) {
+			kernel->ComputeAsync(c, std::move(done));
+			return;
+		}
+		Tensors tensors(runtime, run);
 		tensors.inputs(c);
-		kernel->ComputeAsync(c, [&runtime, tensors, position, c, done] {
+		/* `c` may be gone when this returns. */
+		kernel->ComputeAsync(c, [&runtime, tensors, run, c, done] {
 			tensors.outputs(c);
-			runtime.op_end(position);
+			runtime.op_end(run);
 			done();
 		});
-		/* Not touching `c`: it may be gone. */
-		runtime.op_leave(before);
 	}
 
       private:
-	static Op *begin(Runtime &runtime, tf::OpKernel *kernel, tf::OpKernelContext *c,
-			 OpContext &before)
+	static Execution execution(tf::OpKernelContext *c)
 	{
-		if (!runtime.watching())
-			return nullptr;
-		return runtime.op_begin(kernel, kernel->name(), kernel->type_string(), c->step_id(),
-					before);
+		/* No other device contexts come to this device than its own. */
+		auto *starter = static_cast<Starter *>(c->op_device_context());
+
+		return {starter ? starter->step() : 0, c->step_id()};
 	}
 };
 

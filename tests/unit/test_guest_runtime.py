@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import gzip
 import json
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,10 +36,30 @@ class Library:
         self.profile: str | None = json.dumps(PROFILE, ensure_ascii=False)
         self.refusal = b""
         self.plan = b""
+        self.left = 0  # steps still to record
+        self.step = 0
         self._texts: dict[int, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: self.calls.append(name.removeprefix("sentinel_"))
+
+    def sentinel_step_begin(self) -> int:
+        self.calls.append("step_begin")
+        self.step += 1
+        return self.step
+
+    def sentinel_step_end(self, step: int, completed: bool) -> None:
+        assert step == self.step
+        self.calls.append("step_end" if completed else "step_failed")
+        self.left -= bool(self.left and completed)
+
+    def sentinel_profile_begin(self) -> int:
+        self.calls.append("profile_begin")
+        self.left = 2
+        return 0
+
+    def sentinel_profile_left(self) -> int:
+        return self.left
 
     def _lent(self, text: str | None) -> int | None:
         if text is None:
@@ -134,7 +159,7 @@ def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, t
 def test_a_step_ends_when_its_run_fails(runtime: Any, library: Library) -> None:
     with pytest.raises(KeyError), runtime.step():
         raise KeyError
-    assert library.calls == ["step_begin", "step_end"]
+    assert library.calls == ["step_begin", "step_failed"]
 
 
 def test_plans_are_read_zipped_or_not(runtime: Any, library: Library, tmp_path: Path) -> None:
@@ -168,8 +193,8 @@ def test_statistics_are_parsed_and_freed(runtime: Any, library: Library) -> None
 
 def steps(trainer: Any, count: int) -> None:
     for _ in range(count):
-        trainer.before()
-        trainer.after()
+        with trainer.step():
+            pass
 
 
 def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tmp_path: Path) -> None:
@@ -216,6 +241,53 @@ def test_training_that_ends_early_leaves_what_there_is(
     assert (tmp_path / "p.json").exists()
 
 
+def test_runs_that_fail_are_no_steps(runtime: Any, library: Library, tmp_path: Path) -> None:
+    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=1)
+    for failing in (True, False, True, False, True, False):
+        with contextlib.suppress(KeyError), trainer.step():
+            if failing:
+                raise KeyError
+    failed, done = ["step_begin", "step_failed"], ["step_begin", "step_end"]
+    profiled = ["profile_begin", *failed, *done, *failed, *done, "profile_end"]
+    assert library.calls == [*failed, *done, *profiled]
+
+
+def test_training_that_never_gets_to_its_profile_says_so(
+    runtime: Any, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=4)
+    steps(trainer, 3)
+    trainer.end()
+    assert capsys.readouterr().err == "sentinel: no profile: it begins after 4 steps, and 3 were seen\n"
+
+
+def test_threads_share_a_trainer(runtime: Any, library: Library, tmp_path: Path) -> None:
+    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    library.sentinel_step_end = lambda *_: library.calls.append("step_end")  # type: ignore[method-assign]
+    threads = [threading.Thread(target=steps, args=(trainer, 20)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    library.left = 0
+    steps(trainer, 2)
+    assert library.calls.count("step_end") == 82
+    assert library.calls.count("profile_begin") == library.calls.count("profile_end") == 1
+
+
+def test_a_forked_child_is_no_part_of_the_training(
+    runtime: Any, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    steps(trainer, 1)
+    calls = list(library.calls)
+    monkeypatch.setattr(runtime.os, "getpid", lambda: -1)
+    steps(trainer, 3)
+    trainer.end()
+    assert library.calls == calls
+    assert not trainer.at_home()
+
+
 class Op:
     """An operation of a graph, as Python sees it."""
 
@@ -244,12 +316,12 @@ def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatc
         def as_graph_element(self, name: str) -> Op:
             return {"train": Op("ApplyAdam"), "loss": Op("Mean")}[name]
 
-    graph = Graph()
+    graphs = [Graph()]
     said: list[str] = []
 
     class Session:
         def __init__(self) -> None:
-            self.graph = graph
+            self.graph = graphs[0]
 
         def run(self, fetches: Any, feed: Any = None) -> Any:
             said.append(f"run {fetches}")
@@ -257,8 +329,15 @@ def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatc
                 raise ValueError(feed)
             return fetches
 
-    trainer = SimpleNamespace(before=lambda: said.append("before"), after=lambda: said.append("after"))
-    wrap.watch(Session, trainer)
+    @contextlib.contextmanager
+    def step() -> Iterator[None]:
+        said.append("before")
+        try:
+            yield
+        finally:
+            said.append("after")
+
+    wrap.watch(Session, SimpleNamespace(step=step))
     session = Session()
     assert session.run("loss") == "loss"
     assert session.run({"a": ["loss"], "b": "train"}, feed=1) == {"a": ["loss"], "b": "train"}
@@ -266,6 +345,46 @@ def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatc
         session.run("train", "bad")
     session.run("unknown")
     assert [line.split()[0] for line in said] == ["run", *["before", "run", "after"] * 2, "run"]
+    alive = weakref.ref(graphs.pop())
+    del session
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_hooked_session_has_a_step_for_each_of_its_runs(
+    runtime: Any, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = SimpleNamespace(SessionRunHook=object)
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(train=train))
+
+    class Session:
+        def run(self, fetches: Any, feed: Any = None) -> Any:
+            library.calls.append("run")
+            if feed == "end of data":
+                raise StopIteration(feed)
+            return fetches
+
+    def monitored(fetches: Any, feed: Any = None) -> Any:
+        hook.before_run(SimpleNamespace(original_args=SimpleNamespace(fetches=fetches)))
+        sessions[0].run("another hook's")
+        return sessions[0].run(fetches={"caller": fetches, "hook": "loss"}, feed=feed)
+
+    hook = runtime.SentinelHook()
+    sessions = [Session()]
+    hook.after_create_session(sessions[0], None)
+    assert monitored(["train"])["caller"] == ["train"]
+    with pytest.raises(StopIteration):
+        monitored(["train"], "end of data")
+    monitored(["train"])
+    whole = ["run", "step_begin", "run", "step_end"]
+    assert library.calls == [*whole, "run", "step_begin", "run", "step_failed", *whole]
+    sessions.append(Session())
+    hook.after_create_session(sessions[1], None)
+    gc.disable()  # python2.7 would not free a session in a cycle
+    try:
+        assert weakref.ref(sessions.pop())() is None
+    finally:
+        gc.enable()
 
 
 def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +399,13 @@ def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.Monkey
         def run(self, fetches: Any) -> None:
             said.append(fetches)
 
-    trainer = SimpleNamespace(before=lambda: said.append("before"), after=lambda: said.append("after"))
+    @contextlib.contextmanager
+    def step() -> Iterator[None]:
+        said.append("before")
+        yield
+        said.append("after")
+
+    trainer = SimpleNamespace(step=step)
     wrap.watch(Session, trainer, lambda: said.append("prepare"))
     Session().run("Mean")
     Session().run("ApplyAdam")

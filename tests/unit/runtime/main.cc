@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* usage: runtime pools | moves | plan <PLAN | layers NAME=TYPE... | steps [PLAN STEPS [loops |
- * extra]] */
+/* usage: runtime pools | moves | plan <PLAN | layers NAME=TYPE... | identity [CASE] | steps [PLAN
+ * STEPS [loops | extra | first]] */
 #include <string>
 #include <vector>
 
@@ -10,6 +10,7 @@ void pools();
 void moves();
 void plan();
 void layers(const std::vector<std::string> &arguments);
+void identity(const std::vector<std::string> &arguments);
 void steps(const std::vector<std::string> &arguments);
 
 int main(int argc, char **argv)
@@ -25,6 +26,8 @@ int main(int argc, char **argv)
 		plan();
 	else if (what == "layers")
 		layers(rest);
+	else if (what == "identity")
+		identity(rest);
 	else if (what == "steps")
 		steps(rest);
 	else

@@ -196,8 +196,12 @@ void tensor_memory()
 	std::mt19937 random(2);
 	std::vector<TensorMemory::Found> live;
 	const Pool pools[] = {Pool::ordinary, Pool::profile, Pool::unplanned};
+	auto plan = [&memory] {
+		memory.plan(std::make_shared<Arena>(kMiB, false),
+			    std::make_shared<Arena>(4 * kMiB, true));
+	};
 
-	memory.plan(kMiB, 4 * kMiB);
+	plan();
 	for (int i = 0; i < 20000; i++) {
 		if (live.empty() || random() % 9 < 5) {
 			size_t size = random() % (random() % 4 ? 3000 : 300000);
@@ -223,7 +227,7 @@ void tensor_memory()
 			memory.release(block);
 		}
 		if (i % 5000 == 0)
-			memory.plan(kMiB, 4 * kMiB); /* while things live in the former pools */
+			plan(); /* while things live in the former pools */
 	}
 	const PoolStatistics &total = memory.total();
 	CHECK(total.allocations - total.releases == live.size());

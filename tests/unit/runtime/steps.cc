@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -16,51 +17,51 @@ using namespace sentinel;
 namespace
 {
 
-Runtime &runtime = Runtime::instance();
+Runtime &runtime()
+{
+	return Runtime::instance();
+}
+
 constexpr size_t kSmall = 400, kLarge = 5 * kPage + 12;
 
 /* What an operation does between its begin and its end. */
 class Running
 {
       public:
-	Running(const char *name, const char *type, int64_t id)
+	Running(const char *name, const char *type, const Execution &execution)
 	{
-		op_ = runtime.watching() ? runtime.op_begin(name, name, type, id, before_)
-					 : nullptr;
-		position_ = Runtime::position();
+		if (runtime().watching())
+			scope_.reset(new OpScope(runtime(), name, name, type, execution));
+		if (scope_)
+			run_ = scope_->run();
 	}
 	~Running()
 	{
-		if (!op_)
-			return;
-		runtime.op_leave(before_);
-		runtime.op_end(position_);
+		scope_.reset();
+		runtime().op_end(run_);
 	}
 	char *make(size_t size)
 	{
-		char *p = static_cast<char *>(runtime.allocate(64, size));
+		char *p = static_cast<char *>(runtime().allocate(64, size));
 		memset(p, 1, size);
-		if (op_)
-			runtime.used(p, size, position_, false, true);
+		runtime().used(run_, p, size, false, true);
 		return p;
 	}
 	void take(char *p, size_t size)
 	{
-		if (op_)
-			runtime.used(p, size, position_, true, false);
+		runtime().used(run_, p, size, true, false);
 	}
 	void hand_out(char *p, size_t size)
 	{
-		if (!op_)
+		if (!run_.step)
 			return;
-		runtime.used(p, size, position_, false, false);
-		runtime.named(p, op_->name);
+		runtime().used(run_, p, size, false, false);
+		runtime().named(run_, p, run_.op->name);
 	}
 
       private:
-	Op *op_;
-	OpContext before_;
-	int position_;
+	std::unique_ptr<OpScope> scope_;
+	OpRun run_;
 };
 
 struct Network {
@@ -69,24 +70,24 @@ struct Network {
 	bool extra = false;
 	int64_t id = 1;
 
-	Network() : weights(static_cast<char *>(runtime.allocate(64, kLarge)))
+	Network() : weights(static_cast<char *>(runtime().allocate(64, kLarge)))
 	{
 	}
 	~Network()
 	{
-		runtime.release(weights);
+		runtime().release(weights);
 	}
 
 	void step()
 	{
-		runtime.step_begin();
-		char *fed = static_cast<char *>(runtime.allocate(64, kSmall));
-		run(++id, fed);
-		runtime.release(fed);
-		runtime.step_end();
+		uint64_t number = runtime().step_begin();
+		char *fed = static_cast<char *>(runtime().allocate(64, kSmall));
+		run(Execution{Runtime::step_here(), ++id}, fed);
+		runtime().release(fed);
+		runtime().step_end(number);
 	}
 
-	void run(int64_t step, char *fed)
+	void run(const Execution &step, char *fed)
 	{
 		char foreign[8], *a, *b = nullptr, *c;
 		{
@@ -98,16 +99,18 @@ struct Network {
 			op.hand_out(fed, kSmall);
 		}
 		{
-			Running side("fold", "Add", -7); /* an execution of TensorFlow's own */
-			runtime.release(side.make(kSmall));
+			Running side(
+				"fold", "Add",
+				Execution{step.step, -7}); /* an execution of TensorFlow's own */
+			runtime().release(side.make(kSmall));
 		}
 		{
 			Running op("one/MatMul", "MatMul", step);
 			op.take(weights, kLarge);
 			op.take(fed, kSmall);
 			op.take(foreign, sizeof(foreign));
-			runtime.release(op.make(kLarge)); /* scratch */
-			std::thread([&op] { runtime.release(op.make(kSmall)); }).join();
+			runtime().release(op.make(kLarge)); /* scratch */
+			std::thread([&op] { runtime().release(op.make(kSmall)); }).join();
 			a = op.make(kLarge);
 		}
 		for (int i = 0; i < loops; i++) {
@@ -116,41 +119,44 @@ struct Network {
 			b = op.make(kSmall);
 			op.take(b + 8, kSmall - 8); /* part of a buffer */
 			if (i + 1 < loops)
-				runtime.release(b);
+				runtime().release(b);
 		}
 		if (extra) {
 			Running op("more/Mul", "Mul", step);
-			runtime.release(op.make(kLarge));
+			runtime().release(op.make(kLarge));
 		}
 		{
 			Running op("gradients/two/Mul_grad/Mul", "Mul", step);
 			op.take(b, kSmall);
 			c = op.make(kSmall);
 		}
-		runtime.release(b); /* between operations, as the executor does */
+		runtime().release(b); /* between operations, as the executor does */
 		{
 			Running op("gradients/one/MatMul_grad/MatMul", "MatMul", step);
 			op.take(a, kLarge);
 			op.take(c, kSmall);
 			op.take(weights, kLarge);
 		}
-		runtime.release(a);
-		runtime.release(c);
+		runtime().release(a);
+		runtime().release(c);
 	}
 };
 
 std::string profile(Network &network, int count)
 {
-	runtime.profile_begin();
+	runtime().profile_begin();
 	for (int i = 0; i < count; i++)
 		network.step();
-	auto profile = runtime.profile_end();
+	auto profile = runtime().profile_end();
 	return profile ? to_json(*profile) : "none";
 }
 
 } // namespace
 
-/* steps [PLAN STEPS [loops | extra]]: print a profile; or carry the plan out, and print statistics.
+/*
+ * steps [PLAN STEPS [loops | extra | first]]: print a profile; or carry the plan out, and print
+ * statistics. Steps after the first one have more loops, or another operation; or only the first
+ * has.
  */
 void steps(const std::vector<std::string> &arguments)
 {
@@ -160,21 +166,22 @@ void steps(const std::vector<std::string> &arguments)
 	if (arguments.empty()) {
 		CHECK(profile(network, 0) == "none");
 		std::cout << profile(network, 2);
-		CHECK(!runtime.recording() && !runtime.watching());
+		CHECK(!runtime().recording() && !runtime().watching());
 		return;
 	}
 	std::ifstream file(arguments[0]);
 	std::string text{std::istreambuf_iterator<char>(file), {}};
-	runtime.plan_begin(text);
+	runtime().plan_begin(text);
+	std::string change = arguments.size() > 2 ? arguments[2] : "";
+	network.extra = change == "first";
 	for (int i = 0; i < std::stoi(arguments[1]); i++) {
 		network.step();
-		if (arguments.size() > 2 && arguments[2] == "loops")
+		if (change == "loops")
 			network.loops = 9;
-		if (arguments.size() > 2 && arguments[2] == "extra")
-			network.extra = true;
+		network.extra = change == "extra";
 	}
-	std::cout << runtime.statistics();
-	runtime.plan_end();
+	std::cout << runtime().statistics();
+	runtime().plan_end();
 	network.step();
 }
 
