@@ -382,7 +382,8 @@ def test_a_hooked_session_has_a_step_for_each_of_its_runs(
     hook.after_create_session(sessions[1], None)
     gc.disable()  # python2.7 would not free a session in a cycle
     try:
-        assert weakref.ref(sessions.pop())() is None
+        last = weakref.ref(sessions.pop())
+        assert last() is None
     finally:
         gc.enable()
 
