@@ -119,7 +119,8 @@ def test_every_figure_is_what_the_preset_says(guest: Vm) -> None:
         assert (min(sizes), max(sizes)) == (MIB // 16, 48 * MIB)
         idle, *_, loaded = (latency for _, latency in found.latency_by_load(node))
         assert idle == pytest.approx(found_latency(found, node), rel=0.03)
-        assert loaded > 1.02 * idle
+        if all(figure.reliable for figure in found.figures):  # else vCPUs seldom run at once
+            assert loaded > 1.02 * idle
 
 
 def found_latency(found: Calibration, node: int) -> float:
