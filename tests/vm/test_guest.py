@@ -166,7 +166,7 @@ def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tm
         planner.read_plan(tmp_path / "plan.json"),
     )
     assert profile.clock == "model"
-    assert profile.step_ns > 1_000_000
+    assert profile.step_ns > 100_000
     assert check(profile, plan) == []
     assert plan.made["figures"]["helpers"] == 1
     assert markers == [counters.REGION_BEGIN, counters.REGION_END]
