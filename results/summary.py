@@ -162,25 +162,19 @@ def _references(run: Run, clock: Clock) -> dict[str, Cell]:
     It is the first of the run that differs in nothing but the placement. Its budget is the same, or it has
     none: times are never held against those within another budget.
     """
-    measured = [cell for cell in run.cells if samples(cell.repeats, clock)]
+    groups: dict[str, list[Cell]] = {}  # cells that differ in placement and budget alone
+    for cell in run.cells:
+        if samples(cell.repeats, clock):
+            rest = {k: v for k, v in cell.resolved.items() if k not in ("id", "placement", "fast_memory")}
+            groups.setdefault(cells.canonical(rest), []).append(cell)
     references: dict[str, Cell] = {}
-    for cell in measured:
-        alike = [
-            other
-            for other in measured
-            if _rest(other) == _rest(cell)
-            and cells.budget(other.resolved) in ("", cells.budget(cell.resolved))
-        ]
-        if alike[0] is not cell:
-            references[cell.id] = alike[0]
+    for group in groups.values():
+        for cell in group:
+            budgets = ("", cells.budget(cell.resolved))
+            first = next(other for other in group if cells.budget(other.resolved) in budgets)
+            if first is not cell:
+                references[cell.id] = first
     return references
-
-
-def _rest(cell: Cell) -> str:
-    """All of a cell but its placement and budget."""
-    return cells.canonical(
-        {k: v for k, v in cell.resolved.items() if k not in ("id", "placement", "fast_memory")}
-    )
 
 
 def _failures(run: Run, axes: Axes) -> list[Failure]:
