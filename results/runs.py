@@ -21,6 +21,7 @@ from results.records import (
     ascending,
     failed_try,
 )
+from testbed.common import files
 from testbed.common.errors import UsageError
 
 _NUMBER = re.compile("[0-9]{3}")
@@ -170,7 +171,7 @@ def _validate(place: Path | str, text: str, model: type[_Model]) -> _Model:
 def _decode(path: Path, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise _DamagedError(f"{path}: damaged: not JSON: {e}") from None
     if not isinstance(value, dict):
         raise _DamagedError(f"{path}: damaged: not a mapping")
@@ -179,13 +180,13 @@ def _decode(path: Path, text: str) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_input(path).decode()
     except FileNotFoundError:
         raise _DamagedError(f"{path}: missing") from None
     except UnicodeDecodeError:
         raise _DamagedError(f"{path}: damaged: not text") from None
-    except OSError as e:
-        raise _DamagedError(f"{path}: cannot be read: {e.strerror}") from None
+    except UsageError as e:
+        raise _DamagedError(e.message) from None
 
 
 def _names(folder: Path) -> list[str]:

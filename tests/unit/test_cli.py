@@ -469,6 +469,23 @@ def test_files_that_are_no_files_are_refused_without_waiting_for_them(sentinel: 
             assert said.err.endswith(f": {reason}\n")
 
 
+def test_a_run_whose_record_is_no_record_is_told(sentinel: Run, tmp_path: Path) -> None:
+    for name in ("fifo", "folder", "deep"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "fifo" / "run.json")
+    (tmp_path / "folder" / "run.json").mkdir()
+    (tmp_path / "deep" / "run.json").write_text("[" * 100_000)
+    for name, reason in (
+        ("fifo", "cannot be read: it is a FIFO, not a file"),
+        ("folder", "cannot be read: it is a folder, not a file"),
+        ("deep", "damaged: not JSON: "),
+    ):
+        for words in (("report", str(tmp_path / name)), ("compare", *[str(tmp_path / name)] * 2)):
+            said = sentinel(*words)
+            assert (said.code, len(said.err.splitlines())) == (ExitCode.USAGE, 2), said.err
+            assert said.err.startswith(f"error: {tmp_path}/{name}/run.json: {reason}")
+
+
 def test_an_error_of_the_hosts_files_is_one_line(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, code in (
         (errno.ENOSPC, ExitCode.INFRASTRUCTURE),
