@@ -142,7 +142,7 @@ def down(name: str, everything: bool, force: bool) -> None:
 
     if force and not everything:
         raise UsageError("--force goes with --all: a machine that is named is ended in any case")
-    places.check_roots(state=True)
+    places.check_roots(state=True, room=False)
     machines.reap()
     for machine in machines.all_vms() if everything else [machines.find(name)]:
         owner = machine.owner() if everything and not force else None
@@ -165,7 +165,7 @@ def status(as_json: bool) -> None:
     from testbed import vm as machines
     from testbed.common import places
 
-    places.check_roots(state=True)
+    places.check_roots(state=True, room=False)
     machines.reap()
     found = [_state(machine) for machine in machines.all_vms()]
     if as_json:

@@ -38,12 +38,19 @@ def check_file(path: Path, name: str) -> None:
         raise _refused(e, path, name) from None
 
 
-def check_roots(*, cache: bool = False, state: bool = False) -> None:
-    """Make sure that the cache and the folder of running machines can be written."""
-    if cache:
-        check_folder(settings.cache_root(), settings.CACHE.env)
-    if state:
-        check_folder(settings.state_root(), settings.STATE.env)
+def check_roots(*, cache: bool = False, state: bool = False, room: bool = True) -> None:
+    """Make sure that the cache and the folder of running machines can be written.
+
+    Without `room` the disk may be full: ending a machine frees some of it.
+    """
+    roots = [(settings.cache_root, settings.CACHE)] if cache else []
+    roots += [(settings.state_root, settings.STATE)] if state else []
+    for root, setting in roots:
+        try:
+            check_folder(root(), setting.env)
+        except InfrastructureError:
+            if room:
+                raise
 
 
 def _probe(folder: Path) -> None:

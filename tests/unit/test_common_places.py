@@ -55,6 +55,9 @@ def test_a_full_disk_is_the_hosts_fault(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(InfrastructureError, match=r"--out .*: cannot be written: No space left on device"):
         places.check_folder(tmp_path, "--out")
+    with pytest.raises(InfrastructureError, match=r"SENTINEL_STATE=.*: No space left on device"):
+        places.check_roots(state=True)
+    places.check_roots(state=True, room=False)
 
 
 @pytest.mark.parametrize("setting", [settings.CACHE, settings.STATE], ids=lambda s: s.env)

@@ -134,6 +134,16 @@ def test_files_and_folders_travel_both_ways(shell: Shell, tmp_path: Path) -> Non
     shell.put(folder, "/root/deep/copied")
     assert shell.run("/root/deep/copied/script").out == "ran\n"
     shell.get("/root/deep/copied/noise", tmp_path / "back")
+    shell.get("/root/deep", tmp_path / "deep")
+    assert (tmp_path / "deep" / "copied" / "noise").read_bytes() == (tmp_path / "back").read_bytes()
+    shell.get("/sys/devices/system/node/online", tmp_path / "online")
+    assert (tmp_path / "online").read_text() == "0-1\n"
+    with pytest.raises(UsageError, match="/proc/self in the guest is a folder of its kernel"):
+        shell.get("/proc/self", tmp_path / "nothing")
+    mode = shell.run("stat -c %a /root").out
+    folder.chmod(0o777)
+    shell.put(folder, "/root")
+    assert shell.run("stat -c %a /root").out == mode  # or sshd would let nobody in
     assert files.sha256_file(tmp_path / "back") == files.sha256_file(folder / "noise")
     with pytest.raises(UsageError, match="there is no /nowhere in the guest"):
         shell.get("/nowhere", tmp_path / "nothing")
