@@ -20,11 +20,14 @@ def unplannable(profile):
     ops = profile["ops"]
     if not ops["name"]:
         return "there is no operation"
+    clocks = ""
+    if profile["clock"] == "model":
+        clocks = ", as the clocks of vCPUs differ: call model.compute() before the first session"
     for p in range(len(ops["name"])):
         if p and ops["begin_ns"][p] < ops["begin_ns"][p - 1]:
-            return "operation %d (%s) begins before the one before it" % (p, ops["name"][p])
+            return "operation %d (%s) begins before the one before it%s" % (p, ops["name"][p], clocks)
         if ops["end_ns"][p] < ops["begin_ns"][p]:
-            return "operation %d (%s) ends before it begins" % (p, ops["name"][p])
+            return "operation %d (%s) ends before it begins%s" % (p, ops["name"][p], clocks)
     keys = set()
     for number, tensor in enumerate(profile["tensors"]):
         reason = _wrong_life(tensor, len(ops["name"]))

@@ -71,6 +71,16 @@ def test_the_harm_above_is_harm() -> None:
     assert not agree(value)
 
 
+def test_clocks_of_several_processors_are_told() -> None:
+    value = profiles.value([0, 0], [10, 10], [])
+    value["ops"]["begin_ns"] = [10, 0]
+    assert not agree(value)
+    reason = "operation 1 (op1) begins before the one before it"
+    clocks = ", as the clocks of vCPUs differ: call model.compute() before the first session"
+    assert unplannable(value) == reason + clocks
+    assert unplannable({**value, "clock": "guest"}) == reason
+
+
 @pytest.mark.parametrize(
     ("clock", "reason"),
     [("model", "call model.region_begin() before the first step"), ("guest", "took 0 ns")],
