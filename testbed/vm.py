@@ -188,15 +188,18 @@ class Vm:
 
     @contextlib.contextmanager
     def shell(self) -> Iterator[ssh.Shell]:
-        """A connection to the guest's root account. Raises the watchdog's verdict if there is none."""
+        """A connection to the guest's root account. Raises the watchdog's verdict if there is none, or an
+        `InfrastructureError` if what was booted or restored is damaged.
+        """
         watchdog = self.watchdog()
         with contextlib.ExitStack() as stack:
-            try:
-                connecting = ssh.shell(self.port, within=self.limits.connect, alive=watchdog.check)
-                shell = stack.enter_context(connecting)
-            except GuestHangError as e:
-                e.log = self.console_path
-                raise
+            with _damage_explained(self.order):
+                try:
+                    connecting = ssh.shell(self.port, within=self.limits.connect, alive=watchdog.check)
+                    shell = stack.enter_context(connecting)
+                except GuestHangError as e:
+                    e.log = self.console_path
+                    raise
             yield shell
 
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:

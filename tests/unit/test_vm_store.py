@@ -456,6 +456,18 @@ def test_a_boot_that_fails_for_a_damaged_image_is_no_fault_of_the_guest(size: in
     assert Cache().get("image", "i") is None
 
 
+def test_a_restored_machine_that_cannot_be_reached_may_be_a_damaged_snapshot() -> None:
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "memory").write_bytes(b"m" * 1000)
+        return {}
+
+    entry = Cache().build("snapshot", "s", make)
+    restored = Booting("a", make_folder("a", cache=str(Cache().root), uses=[["snapshot", "s"]]))
+    (entry.path / "memory").write_bytes(b"x" * 1000)
+    with pytest.raises(InfrastructureError, match="snapshot/s is damaged: memory: its"), restored.shell():
+        pytest.fail("there is nobody to talk to")
+
+
 def test_a_booting_guest_that_falls_silent_hangs(booting: Booting) -> None:
     with files.locked(booting.folder / "lock"):
         booting.console_path.write_text("[1.0] booting\n")
