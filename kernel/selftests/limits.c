@@ -48,8 +48,12 @@ static void mapped(void)
 	const volatile struct page_profile_count *counts;
 	uint64_t offset = 0;
 
+	if (fd < 0)
+		die("page_profile_open");
 	is(page_profile_add(fd, (void *)memory, length, &offset), 0, "total: most of it");
 	counts = page_profile_map(fd, offset, length);
+	if (!counts)
+		die("page_profile_map");
 	is(page_profile_remove(fd, (void *)memory, length), 0, "total: removed, but mapped");
 	fails(page_profile_add(fd, (void *)memory, length, NULL), ENOSPC, "total: is not free");
 	page_profile_unmap(counts, length);
