@@ -7,10 +7,12 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -405,6 +407,45 @@ def test_bad_plans_are_refused_in_one_line(program: Program, plan: Json) -> None
         assert said.startswith("error: "), (path, value)
         assert message in said, (path, value)
         assert said.count("\n") == 1
+
+
+HOSTILE = (
+    *(None, True, "", "x", [], {}, [[]], -1, 0, 1, 2, 63, 64, 65, 400, 4095, 4096, 4097, 1.5, 1e308),
+    *(1 << 31, (1 << 32) - 64, 1 << 40, 1 << 46, (1 << 46) - 64, (1 << 63) - 1, 1 << 63, -(1 << 63)),
+)
+
+
+def hostile(plan: Json, random: Random) -> Json:
+    """The plan with one to three values, somewhere in it, that are others, removed, or there twice."""
+    changed: Json = json.loads(json.dumps(plan))
+    for _ in range(random.randint(1, 3)):
+        at: Any = changed
+        while True:
+            key: Any = random.choice(list(at) if isinstance(at, dict) else range(len(at)))
+            if not isinstance(at[key], (dict, list)) or not at[key] or random.random() < 0.1:
+                break
+            at = at[key]
+        what = random.random()
+        if what < 0.1:
+            del at[key]
+        elif what < 0.2 and isinstance(at, list):
+            at.insert(key, json.loads(json.dumps(at[key])))
+        elif what < 0.5 and type(at[key]) is int:
+            at[key] += random.choice((-4096, -64, -1, 1, 4, 64, 4096, 1 << 20))
+        else:
+            at[key] = random.choice(HOSTILE)
+    return changed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_plan_harms_the_process(program: Program, plan: Json, seed: int) -> None:
+    """Each is refused in a line, or carried out with tensors where they may be (the sanitizers look on)."""
+    random = Random(seed)  # noqa: S311 (no secret)
+    said = program("plans", stdin="".join(json.dumps(hostile(plan, random)) + "\n" for _ in range(200)))
+    lines = said.splitlines()
+    assert len(lines) == 200
+    assert all(line == "steps" or re.match("error: .", line) for line in lines)
+    assert min(lines.count("steps"), len(lines) - lines.count("steps")) >= 10
 
 
 @pytest.mark.parametrize(

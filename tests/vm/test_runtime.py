@@ -91,6 +91,9 @@ with tf.Session(config=config) as session:
     for plan in asked.get("plans", []):
         tried(runtime.load_plan, plan)
     for step in range(asked["steps"]):
+        if asked.get("tell"):
+            print("step %d" % step)
+            sys.stdout.flush()
         for path in asked.get("profiles", {}).get(str(step), []):
             runtime.start_profile(path)
         with runtime.step() if runtime.loaded() else open(os.devnull):
@@ -320,9 +323,10 @@ def test_pages_that_are_given_back_while_they_move_are_no_failures(guest: Vm, tm
     subprocess.run(["g++", *flags, *sources, "-o", program], check=True)
     with guest.shell() as shell:
         shell.put(program, "/root/given-back")
-        moved, absent, failed = map(int, shell.run("/root/given-back", timeout=300).out.split())
+        moved, absent, failed = map(int, shell.run("/root/given-back", timeout=1800).out.split())
     assert min(moved, absent) > 100  # both do happen
-    assert failed <= 64  # of 19,200: the kernel may stop at such a page, and leave those after it
+    # The kernel may stop at such a page, and leave those after it
+    assert failed <= (moved + absent + failed) / 300
 
 
 def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: str) -> None:
@@ -469,7 +473,7 @@ def test_an_untouched_script_is_profiled_and_planned(trainer: Trainer) -> None:
         ("summary_in_first_step.py", 10, True),
         ("queue_runners.py", 20, True),
         ("worker_processes.py", 30, False),
-        ("monitored.py", 9, False),  # every fourth step has a summary too
+        ("monitored.py", 8, False),  # every fourth step has a summary too
         ("conditional.py", 14, False),
         ("accumulated_gradients.py", 14, False),
         ("varying_lengths.py", 1, False),
@@ -549,9 +553,16 @@ def test_a_hook_profiles_and_markers_are_layers(trainer: Trainer) -> None:
 
 
 def test_a_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
+    arguments = json.dumps({"steps": 10000, "plans": [plan], "tell": True})
+    # In the midst of its steps, however long it takes to get there
+    trainer.put(
+        "/root/kill.sh",
+        f"exec 3< <(exec python2.7 train.py '{arguments}' 2>&1)\npid=$!\n"
+        'while read -r -u 3 line; do [ "$line" = "step 5" ] && break; done\n'
+        "kill -KILL $pid && while [ -e /proc/$pid ]; do sleep 0.1; done\n",
+    )
     before = trainer.run("ls -A /root /tmp /dev/shm /opt/sentinel; ipcs -a")
-    arguments = json.dumps({"steps": 10000, "plans": [plan]})
-    trainer.run(f"sh -c \"timeout -s KILL 25 python2.7 train.py '\\$0'\" '{arguments}'", check=False)
+    trainer.run("bash kill.sh")
     assert trainer.run("ls -A /root /tmp /dev/shm /opt/sentinel; ipcs -a") == before
 
 

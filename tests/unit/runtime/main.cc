@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* usage: runtime pools | moves | plan <PLAN | layers NAME=TYPE... | identity [CASE] | steps [PLAN
- * STEPS [loops | extra | first]] */
+/* usage: runtime pools | moves | plan <PLAN | plans <PLANS | layers NAME=TYPE... | identity [CASE]
+ * | steps [PLAN STEPS [loops | extra | first]] */
 #include <string>
 #include <vector>
 
@@ -9,6 +9,7 @@
 void pools();
 void moves();
 void plan();
+void plans();
 void layers(const std::vector<std::string> &arguments);
 void identity(const std::vector<std::string> &arguments);
 void steps(const std::vector<std::string> &arguments);
@@ -24,6 +25,8 @@ int main(int argc, char **argv)
 		moves();
 	else if (what == "plan")
 		plan();
+	else if (what == "plans")
+		plans();
 	else if (what == "layers")
 		layers(rest);
 	else if (what == "identity")

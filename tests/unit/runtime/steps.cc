@@ -43,6 +43,7 @@ class Running
 	char *make(size_t size)
 	{
 		char *p = static_cast<char *>(runtime().allocate(64, size));
+		CHECK(p && reinterpret_cast<uintptr_t>(p) % 64 == 0);
 		memset(p, 1, size);
 		runtime().used(run_, p, size, false, true);
 		return p;
@@ -183,6 +184,24 @@ void steps(const std::vector<std::string> &arguments)
 	std::cout << runtime().statistics();
 	runtime().plan_end();
 	network.step();
+}
+
+/* Each line is a plan: carries it out for three steps, or says what is wrong with it. */
+void plans()
+{
+	Network network;
+	std::string line;
+
+	while (std::getline(std::cin, line)) {
+		try {
+			runtime().plan_begin(line);
+			for (int i = 0; i < 3; i++)
+				network.step();
+			std::cout << "steps\n";
+		} catch (const std::exception &error) {
+			std::cout << "error: " << error.what() << "\n";
+		}
+	}
 }
 
 /* Reads a plan, and says what is wrong with it. */
