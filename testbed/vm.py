@@ -54,7 +54,9 @@ from testbed.remote import Remote
 from testbed.timing import plugin
 from testbed.watchdog import Watchdog
 
-_START_WITHIN = 60.0  # seconds for libvirt to start or restore a domain; a cold capability probe takes five
+# Seconds for libvirt to start or restore a domain: five with a cold capability probe, many times as long on a
+# busy host. A supervisor that ends is noticed at once.
+_START_WITHIN = 600.0
 _SOCKET_PATH = 107  # bytes of the path of a socket on Linux
 _SOCKET = len(
     "/lib/qemu/domain-99-12345678901234567890/monitor.sock"
@@ -529,10 +531,11 @@ def _report(vm: Vm) -> dict[str, Any]:
     keeper = vm._keeper
     assert keeper is not None and keeper.stdout is not None  # noqa: S101 -- _launch_keeper made both
     log = vm.folder / "keeper.log"
-    ready, _, _ = select.select([keeper.stdout], [], [], _START_WITHIN)
+    limit = _START_WITHIN * settings.TIMEOUT_SCALE.get_float()
+    ready, _, _ = select.select([keeper.stdout], [], [], limit)
     line = keeper.stdout.readline() if ready else b""
     if not line:
-        what = "stopped without a word" if ready else f"said nothing for {_START_WITHIN:.0f} s"
+        what = "stopped without a word" if ready else f"said nothing for {limit:.0f} s"
         raise InfrastructureError(f"the keeper of the machine {vm.name} {what}", log=log)
     report: dict[str, Any] = json.loads(line)
     if "error" in report:

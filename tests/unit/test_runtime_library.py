@@ -409,7 +409,7 @@ def test_bad_plans_are_refused_in_one_line(program: Program, plan: Json) -> None
         assert said.count("\n") == 1
 
 
-HOSTILE = (
+HOSTILE: tuple[Any, ...] = (
     *(None, True, "", "x", [], {}, [[]], -1, 0, 1, 2, 63, 64, 65, 400, 4095, 4096, 4097, 1.5, 1e308),
     *(1 << 31, (1 << 32) - 64, 1 << 40, 1 << 46, (1 << 46) - 64, (1 << 63) - 1, 1 << 63, -(1 << 63)),
 )

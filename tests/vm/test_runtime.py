@@ -196,19 +196,10 @@ class Trainer:
         """The planner's plan of a profile in the guest, which is put beside it."""
         local = self._scratch / "script.json"
         self._shell.get(profile, local)
-        command = [
-            sys.executable,
-            "-m",
-            "sentinel.cli.main",
-            "plan",
-            local,
-            "--budget",
-            budget,
-            "--preset",
-            "optane-6dimm",
-        ]
         target = local.with_suffix(".plan.json")
-        subprocess.run([*command, "--preset", "optane-6dimm", "-o", target], check=True, capture_output=True)
+        options = ["--budget", budget, "--preset", "optane-6dimm", "-o", str(target)]
+        command = [sys.executable, "-m", "sentinel.cli.main", "plan", str(local), *options]
+        subprocess.run(command, check=True, capture_output=True)
         self._shell.put(target, profile.replace(".json", ".plan.json"))
         plan: Json = json.loads(target.read_text())
         return plan
