@@ -35,6 +35,7 @@ def test_the_exit_codes_are_the_promised_ones() -> None:
         "LOST": 8,
         "INFRASTRUCTURE": 9,
         "INTERRUPTED": 130,
+        "UNREAD": 141,
     }
     assert all(code.doc for code in ExitCode)
     assert len({code.doc for code in ExitCode}) == len(ExitCode)
