@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console
@@ -35,13 +37,24 @@ class _StandardError(io.TextIOBase):
         return str(getattr(self._stream, "encoding", None) or "utf-8")
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with self._tolerant():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with self._tolerant():
             self._stream.flush()
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Discard standard error once it fails: Python flushes it at exit, and would exit with 120."""
+        try:
+            yield
+        except OSError:
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as discarded:
+                os.dup2(discarded.fileno(), self.fileno())
+        except (ValueError, AttributeError):
+            pass  # closed, or never there
 
     def isatty(self) -> bool:
         return bool(self._stream is not None and self._stream.isatty())
