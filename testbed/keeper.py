@@ -31,7 +31,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from testbed import connection, ports, processes, remote
+from testbed import connection, ending, ports, processes, remote
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, SentinelError
@@ -73,6 +73,7 @@ class Keeper:
 
     def start(self) -> dict[str, Any]:
         """Bring the domain up and forward its SSH port; returns the report for the starter."""
+        ending.reserve(self.folder)
         conn = connection.connect(self.order["uri"], root=self.root)
         conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
         conn.domainEventRegisterAny(
@@ -186,7 +187,7 @@ class Keeper:
                 os.killpg(self._antagonist.pid, signal.SIGKILL)
             self._antagonist.wait()
         self._wait_for_qemu_to_go()
-        files.write_json(self.folder / "ended.json", {"why": self.ended, "at": time.time()})
+        ending.write(self.folder, str(self.ended))
         if self._log.is_symlink():  # to where it will be gone
             with contextlib.suppress(OSError):
                 text = self._log.read_bytes()

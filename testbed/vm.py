@@ -6,7 +6,7 @@
     lock                   held by the living keeper      console.log  from the first byte
     owner.json             the process it ends with; not there once the machine stands alone
     guest.json             how to reach the guest         keeper.log   libvirt's and the keeper's own words
-    disk.qcow2             the overlay                    ended.json   why it is gone
+    disk.qcow2             the overlay                    ended.json   why it is gone (see `ending`)
     qemu.log               QEMU's own words, and its plugin's
     timing.conf, clock, counters.jsonl: what the timing model is told, shows the guest, and counts
 """
@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from testbed import accel, domain, keys, processes, remote, ssh
+from testbed import accel, domain, ending, keys, processes, remote, ssh
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Damaged, Entry, disk_full, explained_disk_errors
 from testbed.common.errors import (
@@ -57,6 +57,7 @@ from testbed.watchdog import Watchdog
 # Seconds for libvirt to start or restore a domain: five with a cold capability probe, many times as long on a
 # busy host. A supervisor that ends is noticed at once.
 _START_WITHIN = 600.0
+_KEEPER_KILLED = "its keeper was killed"
 _SOCKET_PATH = 107  # bytes of the path of a socket on Linux
 _SOCKET = len(
     "/lib/qemu/domain-99-12345678901234567890/monitor.sock"
@@ -149,10 +150,7 @@ class Vm:
         """Why the machine is gone; None while it runs."""
         if self.alive():
             return None
-        try:
-            return str(files.read_json(self.folder / "ended.json")["why"])
-        except FileNotFoundError:
-            return "its keeper was killed"
+        return ending.read(self.folder) or _KEEPER_KILLED
 
     def owner(self) -> str | None:
         """The process that the running machine belongs to, and ends with; None if it stands alone."""
@@ -563,11 +561,11 @@ def _bury(vm: Vm) -> bool:
         order = vm.order
     except (FileNotFoundError, ValueError):
         return False
-    left_behind = not (vm.folder / "ended.json").exists()
+    left_behind = ending.read(vm.folder) is None
     processes.kill_of_disk(order["disk"])
     if left_behind:
         shutil.rmtree(order["runtime"], ignore_errors=True)
-        files.write_json(vm.folder / "ended.json", {"why": "its keeper was killed", "at": time.time()})
+        ending.write(vm.folder, _KEEPER_KILLED)
     return left_behind
 
 
