@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
+
+# The same examples in every run, so that a failure is of the change at hand; "explore" draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("explore", derandomize=False)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:

@@ -211,7 +211,8 @@ def candidates(problem: Problem, *, variants: bool = True) -> list[Candidate]:
         for rule in _variants(problem, tables.visits, Rule(best.layers, headroom=roomy.order < best.order)):
             one, guess = _by_interval(problem, tables, rule, guess)
             found.append(one)
-    return found
+    # A promotion that was given up can leave a shorter wait than the schedule counts on for a demotion
+    return [one for one in found if not one.timeline.late]
 
 
 def _tried(problem: Problem) -> int:
