@@ -425,8 +425,9 @@ def test_steps_of_another_graph_keep_to_the_plans_budget(trainer: Trainer, plan:
     assert said["losses"] == trainer.stock
     stats = said["stats"]
     assert (stats["planned_steps"], stats["other_steps"], stats["reprofile"]) == (0, STEPS, True)
-    # What is not in the plan is not in fast memory: variables are, where it says so
-    assert stats["pools"]["unplanned"]["resident"][0] == 0
+    # Tensors outside the plan are in slow memory; constants of the plan are where it says, by the page
+    small = sum("name" in t and t["size"] < 4096 for t in json.loads(trainer.run(f"cat {plan}"))["tensors"])
+    assert stats["pools"]["unplanned"]["resident"][0] <= 4096 * small
 
 
 def test_loading_too_late_is_explained(trainer: Trainer) -> None:
