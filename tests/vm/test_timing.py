@@ -247,6 +247,7 @@ def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: 
         started.wait_ready()
         with started.shell() as shell:
             shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            shell.run("mount -o remount,ro /")  # the machine's disk is a file that must not grow either
             qemu = processes.of_disk(str(started.folder / "disk.qcow2"))[0]
             size = started.counters_path.stat().st_size
             # What a full disk does: no file of QEMU's may grow any more
