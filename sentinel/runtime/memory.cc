@@ -44,6 +44,23 @@ static bool is_absent(int status)
 	return status == -ENOENT || status == -EFAULT;
 }
 
+/*
+ * Pages that a forked child has too are not moved. A write that changes nothing, whoever else
+ * writes there, gives this process pages of its own. False if there are none.
+ */
+static bool unshare(const std::vector<void *> &pages, const std::vector<int> &status)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < pages.size(); i++) {
+		if (status[i] != -EACCES)
+			continue;
+		asm volatile("lock orb $0, %0" : "+m"(*static_cast<char *>(pages[i])));
+		any = true;
+	}
+	return any;
+}
+
 Moved move_pages(char *start, size_t size, int node, size_t batch)
 {
 	std::vector<void *> pages;
@@ -55,6 +72,8 @@ Moved move_pages(char *start, size_t size, int node, size_t batch)
 		for (size_t i = 0; i < pages.size(); i++)
 			pages[i] = start + done + i * kPage;
 		int error = ask(pages, node, status);
+		if (!error && unshare(pages, status))
+			error = ask(pages, node, status);
 		auto settled = [node](int s) { return s == node || is_absent(s); };
 		/*
 		 * The kernel stops at the first page that cannot be moved, such as one that another
