@@ -351,7 +351,7 @@ def SentinelHook(profile=None, plan=None, skip=SKIPPED, planner=None):  # noqa: 
     """A SessionRunHook for MonitoredSession and estimators: see Trainer for the arguments.
 
     Every run of the monitored session is a step; what other hooks run by themselves is none. Make it after
-    the graph, or before, but before the session.
+    the graph, or before, but before the session, and before tf.data, which allocates at once.
     """
     import tensorflow as tf
 
