@@ -31,7 +31,7 @@ def digits(value: float) -> str:
 
 
 def size_of(number: int) -> tuple[int, str]:
-    """The unit in which to show so many bytes: its size in bytes and its name."""
+    """The unit for a number of bytes: its size in bytes and its name."""
     return next((size, unit) for size, unit in _SIZES if number >= size or size == 1)
 
 

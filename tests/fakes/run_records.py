@@ -105,7 +105,7 @@ def steps_of(
 
 
 def runtime_of(on_node_0: int) -> dict[str, Any]:
-    """The runtime's statistics, with so many bytes of tensors on node 0, a quarter in another pool."""
+    """Statistics of the runtime; a quarter of the tensor bytes on node 0 is in another pool."""
     rest = TENSORS - on_node_0
     quarter = on_node_0 // 4
     return {
