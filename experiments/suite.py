@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from results.cells import Axes
+from results.labels import Axes
 from testbed import machine as machines
 from testbed import preset as presets
 from testbed.common import files

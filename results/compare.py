@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two runs side by side: time ratios with their spread, losses, and a verdict where one can be had.
 
-Cells are matched by id, and those left over by all that varies within either run (`cells.Axes`); the keys in
+Cells are matched by id, and those left over by all that varies within either run (`labels.Axes`); the keys in
 which such a pair differs are told. No verdict on speed is given where times could not mean it: both nodes
 alike, different clocks (then there is no ratio either), or different accelerators.
 """
@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from rich.text import Text
 
-from results import cells, losses
-from results.cells import Axes
+from results import labels, losses
+from results.labels import Axes
 from results.runs import Cell, Run
 from results.stats import CONFIDENCE, Clock, Ratio, Summary, clock_of, ratio, samples, summarise
 from results.summary import off_clock, throttled
@@ -180,10 +180,10 @@ def _doubts(axes: Axes, pairs: list[Pair]) -> list[str]:
 
 
 def _pair(axes: Axes, a: Cell, b: Cell, how: Literal["id", "axes"]) -> Pair:
-    resolved = a.resolved if cells.known(a.resolved) else b.resolved
-    both = cells.known(a.resolved) and cells.known(b.resolved)
-    flat_a, flat_b = cells.flat(a.resolved), cells.flat(b.resolved)
-    keys = cells.differing([a.resolved, b.resolved]) if both else []
+    resolved = a.resolved if labels.known(a.resolved) else b.resolved
+    both = labels.known(a.resolved) and labels.known(b.resolved)
+    flat_a, flat_b = labels.flat(a.resolved), labels.flat(b.resolved)
+    keys = labels.differing([a.resolved, b.resolved]) if both else []
     clocks = clock_of(a.repeats), clock_of(b.repeats)
     clock = clocks[0] if clocks[0] == clocks[1] else None
     times_a, times_b = samples(a.repeats, clocks[0]), samples(b.repeats, clocks[1])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from results import cells
-from results.cells import Axes
+from results import labels
+from results.labels import Axes
 from results.runs import Cell, Run
 from results.stats import clock_of, columns_of, has_clock, measured, per_step, samples, shares, summarise
 from results.tensors import by_node, tensors
@@ -86,8 +86,8 @@ def _names(axes: Axes, cell: Cell) -> dict[str, Any]:
     values = (
         cell.id,
         axes.model(cell.resolved),
-        cells.placement(cell.resolved),
-        cells.budget(cell.resolved),
+        labels.placement(cell.resolved),
+        labels.budget(cell.resolved),
         axes.also(cell.resolved),
     )
     return dict(zip(_NAMES, values, strict=True))

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from results import cells
-from results.cells import Axes
+from results import labels
+from results.labels import Axes
 from results.runs import Cell, Repeat
 
 Outcome = Literal["OK", "DIFFERENT", "NOTHING TO COMPARE"]
@@ -43,7 +43,9 @@ def sequence(axes: Axes, cell: Cell, repeat: Repeat, *, side: str = "") -> Seque
 
 def key(cell: Cell) -> str:
     """Cells with equal keys must have equal losses."""
-    return cells.canonical(cell.resolved.get("model"), cells.batch(cell.resolved), cell.resolved.get("seed"))
+    return labels.canonical(
+        cell.resolved.get("model"), labels.batch(cell.resolved), cell.resolved.get("seed")
+    )
 
 
 def check(title: str, sequences: list[Sequence]) -> Check:

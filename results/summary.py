@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from results import cells, losses
-from results.cells import Axes
+from results import labels, losses
+from results.labels import Axes
 from results.runs import Cell, Repeat, Run
 from results.stats import (
     CONFIDENCE,
@@ -137,10 +137,10 @@ def _rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
                 label=axes.label(cell.resolved),
                 model=axes.model(cell.resolved),
                 setting=axes.setting(cell.resolved),
-                placement=cells.placement(cell.resolved),
-                placement_name=cells.placement_name(cell.resolved),
-                budget=cells.budget(cell.resolved),
-                also=axes.also(cell.resolved) if cells.known(cell.resolved) else f"cell {cell.id}",
+                placement=labels.placement(cell.resolved),
+                placement_name=labels.placement_name(cell.resolved),
+                budget=labels.budget(cell.resolved),
+                also=axes.also(cell.resolved) if labels.known(cell.resolved) else f"cell {cell.id}",
                 repeats=len(cell.repeats),
                 off_clock=sum(not has_clock(repeat, clock) for repeat in cell.repeats),
                 failures=len(cell.failures),
@@ -166,12 +166,12 @@ def _references(run: Run, clock: Clock) -> dict[str, Cell]:
     for cell in run.cells:
         if samples(cell.repeats, clock):
             rest = {k: v for k, v in cell.resolved.items() if k not in ("id", "placement", "fast_memory")}
-            groups.setdefault(cells.canonical(rest), []).append(cell)
+            groups.setdefault(labels.canonical(rest), []).append(cell)
     references: dict[str, Cell] = {}
     for group in groups.values():
         for cell in group:
-            budgets = ("", cells.budget(cell.resolved))
-            first = next(other for other in group if cells.budget(other.resolved) in budgets)
+            budgets = ("", labels.budget(cell.resolved))
+            first = next(other for other in group if labels.budget(other.resolved) in budgets)
             if first is not cell:
                 references[cell.id] = first
     return references
@@ -263,12 +263,12 @@ def _doubts(run: Run, axes: Axes, rows: list[Row], clock: Clock) -> list[str]:
 def _provenance(repeats: list[Repeat]) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for repeat in repeats:
-        for key, value in cells.flat(
+        for key, value in labels.flat(
             repeat.provenance.model_dump(mode="json", exclude={"command", "fast_memory"})
         ).items():
             if value not in (None, {}, []):
                 found.setdefault(key, {})[
-                    value if isinstance(value, str) else cells.canonical(value)[1:-1]
+                    value if isinstance(value, str) else labels.canonical(value)[1:-1]
                 ] = None
     first = ["git_commit", "accelerator", "throttle.method", "throttle.nodes_alike", "qemu"]
     ordered = [key for key in first if key in found] + [key for key in found if key not in first]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from results import cells
-from results.cells import Axes
+from results import labels
+from results.labels import Axes
 from tests.fakes.run_records import cells_of
 
 BUDGETS = ("20%", "40%")
@@ -99,10 +99,10 @@ def test_names_of_free_form_cells() -> None:
     c = {**b, "machine": {"name": "tcg", "nodes": 4}}
     d = {**c, "machine": {"name": "tcg", "nodes": 5}}
     assert Axes().label(a) == "dcgan b4, nimble, fast 20%"
-    assert cells.placement_name(a) == "nimble"
-    assert cells.differing([b, c]) == ["machine.name"]  # the name stands for the rest
-    assert cells.differing([b, c, d]) == ["machine.name", "machine.nodes"]  # here it does not
-    assert cells.differing([a, b]) == ["machine.name", "seed"]
+    assert labels.placement_name(a) == "nimble"
+    assert labels.differing([b, c]) == ["machine.name"]  # the name stands for the rest
+    assert labels.differing([b, c, d]) == ["machine.name", "machine.nodes"]  # here it does not
+    assert labels.differing([a, b]) == ["machine.name", "seed"]
     assert Axes.of([b, c, d]).label(d) == "dcgan b4, nimble, fast 20%, machine tcg, machine.nodes 5"
 
 
