@@ -12,7 +12,8 @@ import jinja2
 from markupsafe import Markup
 from rich.text import Text
 
-from results import colours, summary
+from results import summary
+from results.plots import colours
 from results.runs import Run
 from results.stats import columns_of
 from results.summary import MIGRATED, Report, Row
@@ -59,7 +60,7 @@ def to_dict(run: Run) -> dict[str, Any]:
 
 def write_html(run: Run, path: Path | str) -> Path:
     """Write the page: one file with no script and nothing fetched. Returns its path."""
-    from results import plots  # matplotlib takes a second to import, and only pages need it
+    from results.plots import charts  # matplotlib takes a second to import, and only pages need it
 
     target = Path(path)
     if target.is_dir():
@@ -67,8 +68,8 @@ def write_html(run: Run, path: Path | str) -> Path:
     data = summary.build(run)
     columns, lines = _grid(data.rows)
     lines = [[value.replace(BREAK, " ") for value in line] for line in lines]
-    times, tensors = plots.step_times(data.rows), plots.tensors(data.rows)
-    residency = None if tensors else plots.residency(data.rows)
+    times, tensors = charts.step_times(data.rows), charts.tensors(data.rows)
+    residency = None if tensors else charts.residency(data.rows)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("results", "templates"),
         autoescape=True,

@@ -66,9 +66,9 @@ def calibrate(
     else:
         _show(found)
     if plots is not None:
-        from results import memory_plots
+        from results.plots import calibration as calibration_plots
 
-        memory_plots.write(found, plots)
+        calibration_plots.write(found, plots)
     return ExitCode.OK if found.good else ExitCode.INFRASTRUCTURE
 
 

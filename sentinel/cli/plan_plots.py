@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from results import colours
+from results.plots import colours
 from results.units import scale_of
 from sentinel.planner import explain
 from sentinel.planner.classify import CLASSES, classes

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments import boot, provenance
-from results import memory_plots
+from results.plots import calibration as calibration_plots
 from sentinel.cli import main
 from testbed import calibration, machine, preset, vm
 from testbed.calibration import Calibration
@@ -292,7 +292,7 @@ def test_the_verb(
 
 def test_a_paced_calibration_has_no_curves(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no curves"):
-        memory_plots.write(judged(perfect(dilation=600.0)), tmp_path)
+        calibration_plots.write(judged(perfect(dilation=600.0)), tmp_path)
 
 
 # ---------------------------------------------------------------- counters

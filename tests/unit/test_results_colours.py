@@ -13,14 +13,15 @@ import pytest
 import results
 import sentinel.cli
 from experiments.suite import Placement
-from results import colours, plots, summary
-from results.colours import Colour
+from results import summary
+from results.plots import charts, colours
+from results.plots.colours import Colour
 from results.report import write_html
 from sentinel.cli import plan_plots
 from tests.fakes.run_records import make_run
 
 MODULES = sorted(
-    path for package in (results, sentinel.cli) for path in Path(package.__file__ or "").parent.glob("*.py")
+    path for package in (results, sentinel.cli) for path in Path(package.__file__ or "").parent.rglob("*.py")
 )
 MEANINGS: dict[str, Colour] = {
     **colours.slots(),
@@ -67,7 +68,7 @@ def test_a_placement_has_its_colour_in_every_chart_of_every_page(
 ) -> None:
     run = make_run(tmp_path / "run", models=("lstm",), placements=placements)
     data = summary.build(run)
-    for chart in (plots.step_times(data.rows), plots.tensors(data.rows), plots.residency(data.rows)):
+    for chart in (charts.step_times(data.rows), charts.tensors(data.rows), charts.residency(data.rows)):
         used = set(re.findall(r"var\(--([a-z-]+)\)", chart or "")) - {"ink", "faint", "paper"}
         assert used == set(placements)
     page = write_html(run, tmp_path / "page.html").read_text()

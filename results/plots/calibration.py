@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from results.colours import NODES
+from results.plots.colours import NODES
 from testbed.calibration import Calibration
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError

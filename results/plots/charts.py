@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots as SVG to stand inside a page.
 
-Colours (`results.colours`) are written as CSS variables, so that the page's light and dark themes apply; text
-stays text, in the page's font.
+Colours (`results.plots.colours`) are written as CSS variables, so that both themes of the page apply;
+text stays text, in the font of the page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from results import colours
+from results.plots import colours
 from results.summary import Row
 from results.units import digits, percent, scale_of, size_of
 
