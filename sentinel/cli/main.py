@@ -28,7 +28,7 @@ _VERBS = {
         "calibrate",
         "Measure a machine's memory beside what its preset says.",
     ),
-    "compare": ("sentinel.cli.runs", "compare", "Compare two runs, cell by cell."),
+    "compare": ("sentinel.cli.results", "compare", "Compare two runs, cell by cell."),
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
     "doctor": ("sentinel.cli.host", "doctor", "Say what this host can do, and what mends what it cannot."),
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
@@ -36,7 +36,7 @@ _VERBS = {
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
     "plan": ("sentinel.cli.plans", "plan", "Make a plan of a profile: what is where, and what moves when."),
     "preset": ("sentinel.cli.presets", "preset", "Show the memories that the timing model knows."),
-    "report": ("sentinel.cli.runs", "report", "Show a run as a table and write its HTML page."),
+    "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }
