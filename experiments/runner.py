@@ -18,7 +18,7 @@ from experiments import boot, folder, job, prepared, profiles, provenance
 from experiments.boot import Made
 from experiments.profiles import Profiled
 from experiments.suite import PLANNED, Cell, Plan, on_kernel
-from results import records, runs
+from results import records, runs, writer
 from results.records import FastMemory, Result
 from sentinel.planner import files as planner
 from sentinel.planner.errors import BudgetError, PlannerError
@@ -183,7 +183,7 @@ def _open(plan: Plan, out: Path) -> None:
         cells=[cell.id for cell in plan.cells],
     )
     if not (out / "run.json").exists():
-        records.write_run(out, info)
+        writer.write_run(out, info)
         return
     there = runs.read_info(out)
     if set(there.cells) != set(info.cells):
@@ -281,7 +281,7 @@ class _Session:
         except SentinelError as e:
             failure = e
             log = e.log or log
-        records.write_repeat(
+        writer.write_repeat(
             self._out,
             cell.id,
             number,

@@ -17,10 +17,9 @@ from results.records import (
     RunInfo,
     Step,
     Throttle,
-    write_repeat,
-    write_run,
 )
 from results.runs import Run
+from results.writer import write_repeat, write_run
 from testbed import machine as machines
 from testbed import preset as presets
 

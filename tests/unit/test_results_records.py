@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from results import records
-from results.records import VERDICTS, Result, Step, Throttle, verdict_of, write_repeat, write_run
+from results import writer
+from results.records import VERDICTS, Result, Step, Throttle, verdict_of
 from results.runs import Run, finished, read_info
+from results.writer import write_repeat, write_run
 from testbed.common import errors
 from tests.fakes.run_records import add, begin, cell_of, fail, make_run, ok, provenance_of, steps_of
 
@@ -66,7 +67,7 @@ def test_failed_tries_are_kept_and_leave_the_place_free(run_dir: Path) -> None:
 def test_stopped_between_files_nothing_is_visible(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException
 ) -> None:
-    put, calls = records._put, 0
+    put, calls = writer._put, 0
 
     def stop(path: Path, value: str | bytes | Path) -> None:
         nonlocal calls
@@ -75,7 +76,7 @@ def test_stopped_between_files_nothing_is_visible(
         calls += 1
         put(path, value)
 
-    monkeypatch.setattr(records, "_put", stop)
+    monkeypatch.setattr(writer, "_put", stop)
     with pytest.raises(type(error)):
         add(run_dir, CELL, 0, steps_of(CELL))
     folder = run_dir / "cells" / CELL["id"]
@@ -88,14 +89,14 @@ def test_killed_between_files_nothing_is_visible_and_the_next_writer_cleans_up(r
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from results import records
+from results import writer
 from tests.fakes.run_records import add, cell_of, steps_of
-put = records._put
+put = writer._put
 def die(path, value):
     put(path, value)
     if path.name == "steps.jsonl":
         os.kill(os.getpid(), 9)
-records._put = die
+writer._put = die
 cell = cell_of("resnet20", "fast-only")
 add(Path({str(run_dir)!r}), cell, 0, steps_of(cell))
 """
