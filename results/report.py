@@ -4,41 +4,33 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from rich.text import Text
 
 from results import summary
-from results.plots import colours
 from results.runs import Run
 from results.stats import columns_of
 from results.summary import MIGRATED, Report, Row
 from results.tables import BREAK, Column, Grid, Section
-from results.units import digits, duration, parts, percent, plain
-from testbed.common import files
-from testbed.common.cache import explained_disk_errors
-from testbed.common.errors import UsageError
+from results.units import digits, duration, parts, percent
 
 FORMAT = 2
 _ALWAYS = ("Model", "Placement", "Step time")
 _COUNTS = ("Repeats", "Steps")  # steps of a repeat; shown where they differ, else a note says them
-_TEXT = ("Model", "Placement", "Also")  # columns; all others are figures
+TEXT_COLUMNS = ("Model", "Placement", "Also")  # columns; all others are figures
 _STYLES = {"OK": "green", "DIFFERENT": "bold red", "NOTHING TO COMPARE": "yellow"}
 
 
 def report(run: Run) -> Grid:
     """The table of a run; losses, failures, notes and warnings stand below it."""
     data = summary.build(run)
-    columns, lines = _grid(data.rows)
+    columns, lines = grid(data.rows)
     models: dict[str, list[list[Text]]] = {}
     for model, *values in lines:
         models.setdefault(model, []).append([Text(value) for value in values])
     return Grid(
-        [Column(title, figures=title not in _TEXT) for title in columns[1:]],
+        [Column(title, figures=title not in TEXT_COLUMNS) for title in columns[1:]],
         [Section(model, cells) for model, cells in models.items()],
         title=Text(f"{data.suite}, {data.created}", style="italic"),
         caption=_below(data),
@@ -58,55 +50,7 @@ def to_dict(run: Run) -> dict[str, Any]:
     return {"format": FORMAT, **result, "rows": [_row(row, data.clock) for row in data.rows]}
 
 
-def write_html(run: Run, path: Path | str) -> Path:
-    """Write the page: one file with no script and nothing fetched. Returns its path."""
-    from results.plots import charts  # matplotlib takes a second to import, and only pages need it
-
-    target = Path(path)
-    if target.is_dir():
-        raise UsageError(f"{target}: is a folder", hint=f"name a file, for instance {target / 'report.html'}")
-    data = summary.build(run)
-    columns, lines = _grid(data.rows)
-    lines = [[value.replace(BREAK, " ") for value in line] for line in lines]
-    times, tensors = charts.step_times(data.rows), charts.tensors(data.rows)
-    residency = None if tensors else charts.residency(data.rows)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("results", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
-        data=data,
-        columns=columns,
-        lines=lines,
-        text=_TEXT,
-        # the plots' text was escaped by matplotlib, and jinja2 escapes everything else
-        times=Markup(times) if times else None,  # noqa: S704
-        tensors=Markup(tensors) if tensors else None,  # noqa: S704
-        residency=Markup(residency) if residency else None,  # noqa: S704
-        slots=colours.slots(),
-        no_performance=summary.NO_PERFORMANCE,
-        resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
-    )
-    try:
-        with explained_disk_errors(target):
-            files.write_atomic(target, page)
-    except OSError as e:
-        raise UsageError(f"{target}: cannot be written: {e.strerror}") from None
-    return target
-
-
-def _printable(value: Any) -> Any:
-    """XML has no control characters but the white ones; the plots' markup is left as it is."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "".join(c for c in value if c in "\n\t" or plain(c) or c == " ")
-
-
-def _grid(data: list[Row]) -> tuple[list[str], list[list[str]]]:
+def grid(data: list[Row]) -> tuple[list[str], list[list[str]]]:
     """Column names and text, the model first. Columns are left out that would be empty, or count the same."""
     references = {row.reference for row in data}
     told = any(row.tensors for row in data)

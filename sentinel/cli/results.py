@@ -24,6 +24,7 @@ Examples:
 @output.json_option
 def report(folder: Path, html: Path | None, as_json: bool) -> None:
     """Show the run in the folder RUN as a table, and write its HTML page."""
+    from results import page as pages
     from results import report as reports
     from results.runs import Run
     from testbed.common import places
@@ -32,7 +33,7 @@ def report(folder: Path, html: Path | None, as_json: bool) -> None:
     loaded = Run.load(folder)
     html = html or folder / "report.html"
     places.check_file(html, "--html")
-    page = reports.write_html(loaded, html)
+    page = pages.write(loaded, html)
     if as_json:
         output.show_json(reports.to_dict(loaded))
     else:

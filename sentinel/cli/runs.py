@@ -57,6 +57,7 @@ def run(
             output.show(output.rows(("cell", "what", "repeats"), lines))
         return ExitCode.OK
     from experiments import runner
+    from results import page as pages
     from results import report as reports
     from results.runs import Run
 
@@ -68,7 +69,7 @@ def run(
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
     outcome = runner.run(plan, out, command=shlex.join(words), location=location, uri=uri)
     loaded = Run.load(out)
-    page = reports.write_html(loaded, out / "report.html")
+    page = pages.write(loaded, out / "report.html")
     with streams.unread():  # what went wrong is told by the exit code all the same
         if as_json:
             output.show_json(reports.to_dict(loaded))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernel import snapshot
-from results.report import write_html
+from results import page as pages
 from sentinel.planner import files as planner
 from testbed import keys, vm
 from testbed.common import files
@@ -40,7 +40,7 @@ def wrong(root: Path, umask: int) -> dict[str, str]:
 def test_results_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umask: int) -> None:
     run = make_run(tmp_path / "a" / "run", models=("lstm",), placements=("fast-only",), repeats=1)
     fail(run.path, run.cells[0].resolved, 1)
-    write_html(run, run.path / "report.html")
+    pages.write(run, run.path / "report.html")
     planner.write_profile(tmp_path / "profile.json.gz", profiles.resnet(seed=7))
     assert wrong(tmp_path, umask) == {}
 

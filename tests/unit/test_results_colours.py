@@ -13,10 +13,10 @@ import pytest
 import results
 import sentinel.cli
 from experiments.suite import Placement
+from results import page as pages
 from results import summary
 from results.plots import charts, colours
 from results.plots.colours import Colour
-from results.report import write_html
 from sentinel.cli import plan_plots
 from tests.fakes.run_records import make_run
 
@@ -71,6 +71,6 @@ def test_a_placement_has_its_colour_in_every_chart_of_every_page(
     for chart in (charts.step_times(data.rows), charts.tensors(data.rows), charts.residency(data.rows)):
         used = set(re.findall(r"var\(--([a-z-]+)\)", chart or "")) - {"ink", "faint", "paper"}
         assert used == set(placements)
-    page = write_html(run, tmp_path / "page.html").read_text()
+    page = pages.write(run, tmp_path / "page.html").read_text()
     for name, colour in colours.slots().items():
         assert re.findall(rf"--{name}: (#[0-9a-f]{{6}});", page) == [colour.light, colour.dark]

@@ -13,9 +13,10 @@ import lxml.html
 import pytest
 from rich.console import Console, RenderableType
 
+from results import page as pages
 from results.frames import cell_frame
 from results.records import Step
-from results.report import report, rows, to_dict, write_html
+from results.report import report, rows, to_dict
 from results.runs import Run
 from results.summary import NO_PERFORMANCE
 from results.tensors import by_node
@@ -158,7 +159,7 @@ def test_a_repeat_by_another_clock_is_flagged_and_the_rest_stays_on_the_model_cl
     assert list(frame["clock"].fillna("-")) == ["model", "model", "-"]
     assert frame["centre_ns"].isna().tolist() == [False, False, True]
     assert "by another clock" in shown(report(Run.load(root)))
-    page = text_of(write_html(Run.load(root), tmp_path / "page.html"))
+    page = text_of(pages.write(Run.load(root), tmp_path / "page.html"))
     assert "repeat 2: no model clock" in page
 
 
@@ -199,7 +200,7 @@ def test_records_without_figures_for_tensors_say_so(tmp_path: Path) -> None:
     assert "Process on node 0" in text and "Tensors on node 0" not in text
     assert "these records do not tell tensors from the rest of the process" in text
     assert all(row["tensor_bytes"] is None for row in rows(run))
-    page = text_of(write_html(run, tmp_path / "page.html"))
+    page = text_of(pages.write(run, tmp_path / "page.html"))
     assert "Where the process's memory was" in page and "Where the tensors were" not in page
 
 
@@ -219,7 +220,7 @@ def test_a_cell_without_a_figure_among_others_says_so(tmp_path: Path) -> None:
     text = " ".join(shown(report(Run.load(root))).split())
     assert "not recorded" in text
     assert "no figure for tensors: resnet20 b8, sentinel, 40%" in text
-    write_html(Run.load(root), tmp_path / "page.html")
+    pages.write(Run.load(root), tmp_path / "page.html")
 
 
 def test_more_tensors_on_node_0_than_the_budget_are_told(tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_statistics_of_another_form_are_no_figure(pools: Any) -> None:
 def test_the_page_is_well_formed_and_self_contained(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    page = write_html(request.getfixturevalue(kind), tmp_path / "out" / "report.html")
+    page = pages.write(request.getfixturevalue(kind), tmp_path / "out" / "report.html")
     source = page.read_text()
     tree = lxml.etree.fromstring(source.encode(), lxml.etree.XMLParser(recover=False, resolve_entities=False))
     assert len(list(tree.iter(f"{SVG}svg"))) == 2
@@ -269,7 +270,7 @@ def test_the_page_is_well_formed_and_self_contained(
 
 
 def test_the_page_says_what_it_must(whole: Run, tmp_path: Path) -> None:
-    page = write_html(whole, tmp_path / "report.html")
+    page = pages.write(whole, tmp_path / "report.html")
     text = text_of(page)
     for needed in (
         "times by the model clock",
@@ -285,11 +286,11 @@ def test_the_page_says_what_it_must(whole: Run, tmp_path: Path) -> None:
         assert needed in text
     assert NO_PERFORMANCE not in text.lower()
     first = page.read_bytes()
-    assert write_html(whole, page).read_bytes() == first  # the same records give the same page
+    assert pages.write(whole, page).read_bytes() == first  # the same records give the same page
 
 
 def test_the_page_of_a_troubled_run(troubled: Run, tmp_path: Path) -> None:
-    page = write_html(troubled, tmp_path / "report.html")
+    page = pages.write(troubled, tmp_path / "report.html")
     text = text_of(page)
     assert "Times show function, not performance: both nodes have the same speed here." in text
     assert "DIFFERENT resnet20 b8: at step 4" in text
@@ -301,16 +302,16 @@ def test_the_page_of_a_troubled_run(troubled: Run, tmp_path: Path) -> None:
 
 def test_the_page_of_a_run_just_begun(tmp_path: Path) -> None:
     begin(tmp_path / "run", [cell_of("lstm", "fast-only")])
-    page = write_html(Run.load(tmp_path / "run"), tmp_path / "report.html")
+    page = pages.write(Run.load(tmp_path / "run"), tmp_path / "report.html")
     assert "No repeat is finished yet." in text_of(page)
 
 
 def test_a_page_that_cannot_be_written(whole: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
-        write_html(whole, tmp_path)
+        pages.write(whole, tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
-        write_html(whole, tmp_path / "file" / "report.html")
+        pages.write(whole, tmp_path / "file" / "report.html")
 
 
 @pytest.mark.parametrize(
