@@ -17,8 +17,9 @@ from typing import Any
 
 from experiments import boot, job, prepared
 from experiments.suite import MODELS
-from testbed import machine, snapshot, vm
+from testbed import machine, vm
 from testbed.common.cache import Cache
+from testbed.vm import snapshot
 
 ORDER = {"placement": "fast-only", "steps": 1, "warmup": 0}
 NAME = "bench-barrier"

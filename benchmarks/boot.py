@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from kernel.build import build
 from testbed.common.cache import Cache
-from testbed.snapshot import named
+from testbed.vm.snapshot import named
 
 NAME, SNAPSHOT = "bench-boot", "bench-boot"
 SENTINEL = [sys.executable, "-m", "sentinel.cli.main"]

@@ -24,10 +24,12 @@ import pandas
 
 from experiments import boot, job, prepared, profiles
 from experiments.suite import MODELS
-from sentinel.planner import files
-from sentinel.planner.cost import traffic
-from testbed import machine, preset, snapshot, vm
+from sentinel.planner.formats import files
+from sentinel.planner.timing.cost import traffic
+from testbed import machine, vm
 from testbed.common.cache import Cache
+from testbed.timing import preset
+from testbed.vm import snapshot
 
 Floats = npt.NDArray[np.float64]
 NAME = "bench-counts"

@@ -21,7 +21,7 @@ from typing import Any
 from experiments import boot, job
 from experiments.suite import MODELS
 from testbed import machine, vm
-from testbed.ssh import Shell
+from testbed.guestlink.ssh import Shell
 
 HERE = Path(__file__).parent
 SELFTESTS = HERE.parent / "kernel" / "selftests"

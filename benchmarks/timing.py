@@ -25,8 +25,10 @@ from typing import Any
 
 from experiments import boot, job, prepared
 from experiments.suite import MODELS
-from testbed import machine, preset, snapshot, vm
+from testbed import machine, vm
 from testbed.common.cache import Cache
+from testbed.timing import preset
+from testbed.vm import snapshot
 
 NAME = "bench-timing"
 STEPS = 12  # of cost

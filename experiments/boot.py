@@ -10,12 +10,12 @@ from images.build import build as build_image
 from kernel.build import Kernel
 from kernel.build import build as build_kernel
 from kernel.config import DEFAULT
-from testbed import accel, remote
 from testbed.common import settings
 from testbed.common.cache import Cache
 from testbed.common.progress import warn
+from testbed.host import accel, remote_memory
 from testbed.machine import Machine
-from testbed.preset import Preset
+from testbed.timing.preset import Preset
 from testbed.vm import Boot
 
 
@@ -45,7 +45,9 @@ def make(
     accelerator = accel.choose(machine.accelerator, built.bzimage if built.bzimage.exists() else None)
     far = None
     if accelerator == "kvm":
-        far = remote.choose(machine, remote.host(), antagonist=int(settings.ANTAGONIST.get_float()))
+        far = remote_memory.choose(
+            machine, remote_memory.host(), antagonist=int(settings.ANTAGONIST.get_float())
+        )
         if far is None and len(machine.nodes) > 1:
             warn("this host has no far memory for node 1: both are as fast, so results are functional only")
     boot = Boot(

@@ -14,8 +14,8 @@ from typing import Any
 
 from testbed.common import files
 from testbed.common.errors import LostConnectionError, SentinelError, WorkloadError
-from testbed.ssh import Shell
-from testbed.watchdog import Watchdog
+from testbed.guestlink.ssh import Shell
+from testbed.guestlink.watchdog import Watchdog
 
 GUEST_CODE = Path(__file__).parent.parent / "sentinel" / "guest"
 _FOLDER = "/run/sentinel/job"

@@ -12,11 +12,13 @@ from typing import Any
 
 from experiments import job
 from sentinel.runtime import build as runtime
-from testbed import accel, keys, snapshot, vm
+from testbed import vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.progress import step
-from testbed.vm import Boot, Saved
+from testbed.guestlink import keys
+from testbed.host import accel
+from testbed.vm import Boot, Saved, snapshot
 
 FORMAT = 3  # raise it when what happens before the barrier changes
 

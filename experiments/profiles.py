@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job
-from sentinel.planner import check, classify, files, make
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.plan import Plan
-from sentinel.planner.profile import Profile
-from testbed import snapshot, vm
+from sentinel.planner import check
+from sentinel.planner import search as make
+from sentinel.planner.formats import files
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.formats.plan import Plan
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory import classify
+from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
 from testbed.machine import Machine
-from testbed.preset import Preset
-from testbed.vm import Saved, Vm
+from testbed.timing.preset import Preset
+from testbed.vm import Saved, Vm, snapshot
 
 KIND = "profile"
 FORMAT = 3

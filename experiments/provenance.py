@@ -9,14 +9,14 @@ from typing import Any
 
 from experiments.boot import Made
 from results.records import Provenance, Throttle
-from testbed import accel
-from testbed.calibration import Calibration
 from testbed.common import settings
 from testbed.common.run import run
-from testbed.doctor import host_nodes
+from testbed.host import accel
+from testbed.host.doctor import host_nodes
+from testbed.host.remote_memory import Remote
 from testbed.machine import meminfo
-from testbed.preset import Preset
-from testbed.remote import Remote
+from testbed.timing.calibration import Calibration
+from testbed.timing.preset import Preset
 
 _ROOT = Path(__file__).parent.parent
 

@@ -20,16 +20,17 @@ from experiments.profiles import Profiled
 from experiments.suite import PLANNED, Cell, Plan, on_kernel
 from results import records, runs, writer
 from results.records import FastMemory, Result
-from sentinel.planner import files as planner
 from sentinel.planner.errors import BudgetError, PlannerError
-from sentinel.planner.figures import Figures
-from testbed import calibration, snapshot, vm
-from testbed.calibration import Calibration
+from sentinel.planner.formats import files as planner
+from sentinel.planner.formats.figures import Figures
+from testbed import vm
 from testbed.common import files
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
 from testbed.common.progress import Step, note, step, warn
-from testbed.timing import counters
+from testbed.timing import calibration, counters
+from testbed.timing.calibration import Calibration
+from testbed.vm import snapshot
 
 _GIVE_UP_AFTER = 3  # failures of one cell; the host may be to blame for one
 

@@ -27,11 +27,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from results.labels import Axes
 from testbed import machine as machines
-from testbed import preset as presets
 from testbed.common import files
 from testbed.common.schema import Document, MissingFileError, Strict
 from testbed.machine import Machine
-from testbed.preset import Preset
+from testbed.timing import preset as presets
+from testbed.timing.preset import Preset
 
 # Bounds come from the guest's memory and from what one step costs under emulation, not from TensorFlow.
 MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentinel/guest/models.py builds them

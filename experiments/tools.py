@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import job, profiles
-from sentinel.planner import figures
+from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
-from testbed import calibration
 from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError
 from testbed.common.progress import warn
-from testbed.ssh import Shell
+from testbed.guestlink.ssh import Shell
+from testbed.timing import calibration
 from testbed.vm import Boot
 
 FOLDER = "/opt/sentinel"

@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from results.plots.colours import NODES
-from testbed.calibration import Calibration
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError
 from testbed.common.progress import note
+from testbed.timing.calibration import Calibration
 
 _MARKS = ("o", "s")  # by node, so that colour never stands alone
 

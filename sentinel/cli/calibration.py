@@ -12,7 +12,7 @@ from sentinel.cli import output, streams
 from testbed.common.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from testbed.calibration import Calibration
+    from testbed.timing.calibration import Calibration
 
 
 @click.command(
@@ -47,10 +47,10 @@ def calibrate(
 ) -> int:
     """Measure a machine's memory in the guest, beside what the preset says; exit 9 if they differ."""
     from experiments import boot
-    from testbed import calibration
     from testbed import machine as machines
-    from testbed import preset as presets
     from testbed.common import places
+    from testbed.timing import calibration
+    from testbed.timing import preset as presets
 
     spec, costs = machines.load(machine), presets.load(preset)
     places.check_roots(cache=True, state=True)

@@ -28,8 +28,8 @@ def doctor(uri: str | None, as_json: bool) -> int:
     from rich.markup import escape
 
     from kernel.build import installed
-    from testbed import doctor as checks
     from testbed.common.cache import Cache
+    from testbed.host import doctor as checks
 
     kernels = installed(Cache())  # the last one was used last
     found = checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)

@@ -105,7 +105,7 @@ def _what(
     from testbed.common.cache import Cache
 
     if snapshot is not None:
-        from testbed import snapshot as snapshots
+        from testbed.vm import snapshot as snapshots
 
         if preset is not None:
             raise UsageError(
@@ -114,7 +114,7 @@ def _what(
         return snapshots.find(snapshot, cache=Cache())
     from experiments import boot
     from testbed import machine as specs
-    from testbed import preset as presets
+    from testbed.timing import preset as presets
 
     spec = specs.load(machine)
     specs.check_host_memory(spec)
@@ -204,8 +204,8 @@ Examples:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...]) -> None:
     """Open a session in the guest with OpenSSH, or run COMMAND with its exit status."""
-    from testbed import ssh as shells
     from testbed import vm as machines
+    from testbed.guestlink import ssh as shells
 
     machine = machines.find_running(name)
     words = shells.command_line(machine.port, command)
@@ -258,8 +258,8 @@ Examples:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the machine ends.")
 def console(name: str, follow: bool) -> None:
     """Print the guest's console from its first byte."""
-    from testbed import console as consoles
     from testbed import vm as machines
+    from testbed.guestlink import console as consoles
 
     machine = machines.find(name)
     for line in consoles.follow(machine.console_path, going_on=lambda: follow and machine.alive()):
@@ -327,11 +327,11 @@ Examples:
 @_uri
 def snapshot(name: str, snapshot: str, stop: bool, uri: str | None) -> None:
     """Save a running machine, memory and disk, as SNAPSHOT."""
-    from testbed import snapshot as snapshots
     from testbed import vm as machines
     from testbed.common import places
     from testbed.common.cache import Cache
     from testbed.common.progress import note, step
+    from testbed.vm import snapshot as snapshots
 
     places.check_roots(cache=True, state=True)
     cache = Cache()

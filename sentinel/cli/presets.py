@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from sentinel.cli import output
-from testbed import preset as presets
+from testbed.timing import preset as presets
 
 
 @click.group()

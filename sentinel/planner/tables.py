@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .problem import Problem
-from .visits import Visits
+from .schedule.visits import Visits
 
 if TYPE_CHECKING:
-    from .fields import Bools, Ints
+    from .formats.fields import Bools, Ints
 
 
 class Coming(NamedTuple):

@@ -7,7 +7,7 @@ of the instructions around an access, which is a hundredth of the fastest one's.
 
 from __future__ import annotations
 
-from testbed.preset import Cpu, Memory, Preset
+from testbed.timing.preset import Cpu, Memory, Preset
 
 PAGE = 4096
 

@@ -6,15 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from testbed import accel
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, InfrastructureError, UsageError
 from testbed.common.progress import step
 from testbed.common.run import run, stream, version_of, which
+from testbed.host import accel
 from testbed.machine import Machine
-from testbed.preset import Preset
 from testbed.timing import layout
+from testbed.timing.preset import Preset
 
 KIND = "plugin"
 SOURCES = Path(__file__).parent

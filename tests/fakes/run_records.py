@@ -21,7 +21,7 @@ from results.records import (
 from results.runs import Run
 from results.writer import write_repeat, write_run
 from testbed import machine as machines
-from testbed import preset as presets
+from testbed.timing import preset as presets
 
 SLOW = Throttle.model_validate(
     {"method": "timing-plugin", "nodes_alike": False, "latency_ns": {"0": 82.0, "1": 300.0}}

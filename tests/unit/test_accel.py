@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import accel
-from testbed.accel import Verdict
 from testbed.common import settings
 from testbed.common.errors import InfrastructureError
+from testbed.host import accel
+from testbed.host.accel import Verdict
 from tests.fakes.programs import Programs
 
 VERSION = 'if [ "$1" = --version ]; then echo "QEMU emulator version 7.2.11"; exit; fi\n'

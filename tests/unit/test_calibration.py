@@ -12,12 +12,12 @@ import pytest
 from experiments import boot, provenance
 from results.plots import calibration as calibration_plots
 from sentinel.cli import main
-from testbed import calibration, machine, preset, vm
-from testbed.calibration import Calibration
+from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, UsageError
-from testbed.remote import Remote
-from testbed.timing import counters, expected
+from testbed.host.remote_memory import Remote
+from testbed.timing import calibration, counters, expected, preset
+from testbed.timing.calibration import Calibration
 from testbed.vm import Boot
 
 OPTANE = preset.load("optane-6dimm")

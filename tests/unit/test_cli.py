@@ -20,12 +20,14 @@ import pytest
 from experiments import job, runner
 from experiments import suite as suites
 from sentinel.cli import main, streams
-from testbed import doctor, ssh, vm
+from testbed import vm
 from testbed.common import errors, files
 from testbed.common.cache import Cache
 from testbed.common.errors import ExitCode, SentinelError
-from testbed.doctor import Check
-from testbed.ssh import Result
+from testbed.guestlink import ssh
+from testbed.guestlink.ssh import Result
+from testbed.host import doctor
+from testbed.host.doctor import Check
 from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.run_records import make_run
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import console
-from testbed.console import READY, Console, Finding, recognise
+from testbed.guestlink import console
+from testbed.guestlink.console import READY, Console, Finding, recognise
 
 CONSOLES = Path(__file__).parent / "consoles"
 RULES = [rule.name for rule, _ in console.rules()]

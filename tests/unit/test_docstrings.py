@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from experiments import provenance
 from results.records import Throttle
-from testbed import preset
+from testbed.timing import preset
 
 ROOT = Path(__file__).parent.parent.parent
 ROOMS = "docs|benchmarks|experiments|images|kernel|results|sentinel|testbed|tests"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed import accel, doctor
-from testbed.accel import Verdict
 from testbed.common import settings
 from testbed.common.errors import InfrastructureError
-from testbed.doctor import Check
+from testbed.host import accel, doctor
+from testbed.host.accel import Verdict
+from testbed.host.doctor import Check
 from tests.fakes.programs import Programs
 
 QEMU = """
@@ -35,10 +35,10 @@ class Connection:
 
 @pytest.fixture(autouse=True)
 def fake_libvirt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """`testbed.connection` without a libvirt behind it."""
+    """`testbed.vm.libvirt_connection` without a libvirt behind it."""
     module = types.SimpleNamespace(EMBED="embed", connect=lambda uri, *, root: Connection())
-    monkeypatch.setitem(sys.modules, "testbed.connection", module)
-    monkeypatch.setattr("testbed.connection", module, raising=False)
+    monkeypatch.setitem(sys.modules, "testbed.vm.libvirt_connection", module)
+    monkeypatch.setattr("testbed.vm.libvirt_connection", module, raising=False)
     return module
 
 
@@ -240,8 +240,10 @@ def test_a_libvirt_that_does_not_open_is_a_line_with_its_hint(
 def test_a_python_without_libvirts_module_is_a_line_too(
     well: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("testbed.connection")
-    monkeypatch.setitem(sys.modules, "testbed.connection", None)  # what importing it would raise: ImportError
+    monkeypatch.delattr("testbed.vm.libvirt_connection")
+    monkeypatch.setitem(
+        sys.modules, "testbed.vm.libvirt_connection", None
+    )  # what importing it would raise: ImportError
     (failed,) = [check for check in doctor.examine() if check.state == "fail"]
     assert failed.name == "libvirt"
     assert failed.mend

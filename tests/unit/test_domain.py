@@ -14,9 +14,10 @@ from typing import Literal
 import lxml.etree
 import pytest
 
-from testbed import domain, machine
-from testbed.domain import Placed, Timing
+from testbed import machine
 from testbed.machine import Hmat, Machine, Node
+from testbed.vm import domain
+from testbed.vm.domain import Placed, Timing
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")

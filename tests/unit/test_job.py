@@ -18,10 +18,10 @@ from testbed.common.errors import (
     SentinelError,
     WorkloadError,
 )
-from testbed.console import Console
+from testbed.guestlink.console import Console
+from testbed.guestlink.ssh import Result
+from testbed.guestlink.watchdog import Watchdog
 from testbed.limits import Limits
-from testbed.ssh import Result
-from testbed.watchdog import Watchdog
 
 ORDER = {"placement": "slow-only", "steps": 2, "warmup": 0}
 JOB = {"model": {"name": "cnn", "batch": 8}, "seed": 7, "threads": 1}

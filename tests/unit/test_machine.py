@@ -13,10 +13,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed import domain, machine
+from testbed import machine
 from testbed.common.errors import InfrastructureError, UsageError
-from testbed.domain import Placed
 from testbed.machine import GRANULE, MIN_NODE, Machine, parse_size, shown_size
+from testbed.vm import domain
+from testbed.vm.domain import Placed
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -11,10 +11,11 @@ import pytest
 
 from kernel import snapshot
 from results import page as pages
-from sentinel.planner import files as planner
-from testbed import keys, vm
+from sentinel.planner.formats import files as planner
+from testbed import vm
 from testbed.common import files
 from testbed.common.cache import Cache
+from testbed.guestlink import keys
 from tests.fakes import profiles
 from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.run_records import fail, make_run

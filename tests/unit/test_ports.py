@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import keys, ports, processes
-from testbed.common import settings
+from testbed.common import processes, settings
 from testbed.common.errors import InfrastructureError
+from testbed.guestlink import keys
+from testbed.vm import ports
 from tests.fakes.programs import Programs
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import preset
 from testbed.common.errors import UsageError
-from testbed.preset import Preset
+from testbed.timing import preset
+from testbed.timing.preset import Preset
 
 NODES = """\
 nodes:

@@ -21,9 +21,9 @@ from experiments.suite import Plan
 from results import records
 from results.records import FastMemory
 from results.runs import Run
-from sentinel.planner import files
 from sentinel.planner.errors import BudgetError
-from testbed import accel, calibration, snapshot, vm
+from sentinel.planner.formats import files
+from testbed import vm
 from testbed.common import errors, progress
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import (
@@ -37,7 +37,9 @@ from testbed.common.errors import (
     UsageError,
     WorkloadError,
 )
-from testbed.timing import counters
+from testbed.host import accel
+from testbed.timing import calibration, counters
+from testbed.vm import snapshot
 from tests.fakes import profiles as fake_profiles
 
 SUITE = """\

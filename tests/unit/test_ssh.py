@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from testbed import keys, ports, ssh
 from testbed.common import settings
 from testbed.common.errors import (
     GuestHangError,
@@ -23,7 +22,9 @@ from testbed.common.errors import (
     UsageError,
     WorkloadError,
 )
-from testbed.ssh import Result, Shell
+from testbed.guestlink import keys, ssh
+from testbed.guestlink.ssh import Result, Shell
+from testbed.vm import ports
 from tests.fakes.ssh_server import SshServer
 
 

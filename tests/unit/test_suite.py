@@ -10,8 +10,8 @@ import pytest
 
 from experiments import provenance, suite
 from experiments.suite import MODELS, Plan, Suite
-from testbed import preset
 from testbed.common.errors import UsageError
+from testbed.timing import preset
 
 SUITES = Path(suite.__file__).parent / "suites"
 MACHINE = "vcpus: 2\nnodes:\n  - {memory: 1 GiB, cpus: [0, 1]}\n  - {memory: 1 GiB}\n"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from experiments.job import GUEST_CODE
-from testbed import machine, preset
+from testbed import machine
 from testbed.common.errors import InfrastructureError, UsageError
 from testbed.machine import Machine
-from testbed.timing import layout, plugin
+from testbed.timing import layout, plugin, preset
 from testbed.timing.layout import Layout
 from tests.unit import test_guest_memory as guest
 

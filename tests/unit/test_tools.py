@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from experiments import tools
-from sentinel.planner import figures
+from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
-from testbed import calibration, preset
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError
+from testbed.timing import calibration, preset
 from testbed.vm import Boot
 from tests.fakes.hypervisor import MACHINE
 

@@ -178,7 +178,7 @@ def test_a_keeper_that_dies_silently_is_told_with_its_log(
         vm.start("a", hypervisor.boot)
     assert caught.value.log is not None
     assert caught.value.log.read_text() == "Traceback\n"
-    assert programs.calls[-1] == f"keeper -m testbed.keeper {vm.vms_root() / 'a'}"
+    assert programs.calls[-1] == f"keeper -m testbed.vm.supervisor {vm.vms_root() / 'a'}"
 
 
 def test_a_keeper_that_says_nothing_is_given_up(

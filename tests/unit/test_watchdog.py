@@ -15,9 +15,9 @@ from testbed.common.errors import (
     InfrastructureError,
     LostConnectionError,
 )
-from testbed.console import Console
+from testbed.guestlink.console import Console
+from testbed.guestlink.watchdog import Watchdog
 from testbed.limits import Limits
-from testbed.watchdog import Watchdog
 
 LIMITS = replace(Limits(), lost=10.0)
 PANIC = "[ 9.0] Kernel panic - not syncing: Fatal exception\n"

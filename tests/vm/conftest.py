@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from experiments import boot, job
-from testbed import keys, machine, vm
+from testbed import machine, vm
 from testbed.common import settings
+from testbed.guestlink import keys
 from testbed.vm import Boot, Vm
 
 KERNELS = ["6.1", "4.9"]

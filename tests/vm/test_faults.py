@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from testbed import processes, vm
-from testbed.common import settings
+from testbed import vm
+from testbed.common import processes, settings
 from testbed.common.cache import Cache
 from testbed.common.errors import (
     BootError,

@@ -13,14 +13,14 @@ import pytest
 
 from experiments import boot, tools
 from experiments.boot import Made
-from sentinel.planner import files as planner
 from sentinel.planner.check import check
-from testbed import machine, preset, vm
+from sentinel.planner.formats import files as planner
+from testbed import machine, vm
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import GuestHangError, UsageError, WorkloadError
-from testbed.ssh import Shell
-from testbed.timing import counters
+from testbed.guestlink.ssh import Shell
+from testbed.timing import counters, preset
 from testbed.vm import Vm
 from tests.vm.test_runtime import UNTOUCHED
 

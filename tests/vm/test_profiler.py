@@ -17,7 +17,7 @@ import pytest
 from experiments import boot
 from kernel.config import DEFAULT
 from testbed import machine, vm
-from testbed.ssh import Shell
+from testbed.guestlink.ssh import Shell
 from testbed.vm import Vm
 
 TAP = re.compile(r"(?P<not>not )?ok \d+ - (?P<what>.*?)(?: # SKIP (?P<why>.*))?")

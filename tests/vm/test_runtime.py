@@ -16,7 +16,7 @@ import pytest
 from experiments import boot, job
 from sentinel.runtime import build
 from testbed import machine, vm
-from testbed.ssh import Shell
+from testbed.guestlink.ssh import Shell
 from testbed.vm import Vm
 from tests import hand_plan
 

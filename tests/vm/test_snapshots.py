@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import snapshot
 from testbed.common.cache import Cache
 from testbed.common.errors import UsageError
+from testbed.vm import snapshot
 from tests.vm.conftest import Up
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from experiments import boot, job
-from testbed import calibration, machine, preset, processes, vm
-from testbed.calibration import Calibration
-from testbed.common import files
+from testbed import machine, vm
+from testbed.common import files, processes
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError
-from testbed.timing import counters, plugin
+from testbed.timing import calibration, counters, plugin, preset
+from testbed.timing.calibration import Calibration
 from testbed.vm import Vm
 
 PRESET = "optane-6dimm"

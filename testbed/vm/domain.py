@@ -9,8 +9,8 @@ from typing import Literal
 
 import jinja2
 
+from testbed.host.remote_memory import Remote
 from testbed.machine import Hmat, Machine
-from testbed.remote import Remote
 
 _environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

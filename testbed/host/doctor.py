@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from testbed import accel
 from testbed.common import settings
 from testbed.common.errors import SentinelError
 from testbed.common.run import find
+from testbed.host import accel
 from testbed.machine import host_available
 from testbed.timing import plugin
 
@@ -120,16 +120,16 @@ def kvm(kernel: Path | None) -> Check:
 
 
 def libvirt_connection(uri: str) -> Check:
-    from testbed import connection
+    from testbed.vm import libvirt_connection
 
     with tempfile.TemporaryDirectory(prefix="sentinel-doctor-") as folder:
-        conn = connection.connect(uri, root=Path(folder))
+        conn = libvirt_connection.connect(uri, root=Path(folder))
         try:
             number = conn.getLibVersion()
         finally:
             conn.close()
     version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-    shown = "driver inside the process, no daemon (qemu:///embed)" if uri == connection.EMBED else uri
+    shown = "driver inside the process, no daemon (qemu:///embed)" if uri == libvirt_connection.EMBED else uri
     return Check("libvirt", "ok", f"{version}, {shown}")
 
 

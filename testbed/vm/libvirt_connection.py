@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connecting to libvirt: a driver inside this process by default, any libvirt URI by option.
 
-Only `testbed.keeper` and `testbed.doctor` import this module, so that no other command pays for libvirt.
+Only `testbed.vm.supervisor` and `testbed.host.doctor` import this module: no other command pays for libvirt.
 """
 
 from __future__ import annotations

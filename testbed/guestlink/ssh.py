@@ -24,7 +24,6 @@ import fabric
 import invoke
 import paramiko
 
-from testbed import keys
 from testbed.common import files
 from testbed.common.errors import (
     GuestHangError,
@@ -34,6 +33,7 @@ from testbed.common.errors import (
     WorkloadError,
 )
 from testbed.common.run import spawn
+from testbed.guestlink import keys
 
 HOST = "127.0.0.1"
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what goes wrong reaches us as exceptions

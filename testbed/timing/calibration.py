@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed import accel, vm
+from testbed import vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, UsageError
 from testbed.common.progress import note, step, warn
 from testbed.common.run import stream, version_of, which
+from testbed.host import accel
 from testbed.machine import Machine, shown_size
-from testbed.preset import Preset
 from testbed.timing import expected, plugin
+from testbed.timing.preset import Preset
 from testbed.vm import Boot, Vm
 
 KIND = "calibration"
@@ -30,8 +31,8 @@ PROBE_KIND = "probe"
 FORMAT = 1
 RELIABLE = 0.01  # share of the time for which the host may be behind when paced
 BOUNDS = {"latency": 0.03, "bandwidth": 0.05, "ratio": 0.02, "other": 0.05}
-_SOURCE = Path(__file__).parent / "timing" / "probe.c"
-_MARKERS = Path(__file__).parent.parent / "sentinel" / "markers"
+_SOURCE = Path(__file__).parent / "probe.c"
+_MARKERS = Path(__file__).parent.parent.parent / "sentinel" / "markers"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and done in a second under emulation
 _HOST_CACHE = 64 << 20  # bytes: no less than the last-level cache of a KVM host; a machine has its share

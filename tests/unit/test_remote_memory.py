@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from testbed import domain, machine, remote
-from testbed.domain import Placed
+from testbed import machine
+from testbed.host import remote_memory
+from testbed.host.remote_memory import HostNode, Remote
 from testbed.machine import Machine
-from testbed.remote import HostNode, Remote
+from testbed.vm import domain
+from testbed.vm.domain import Placed
 
 GIB = 1 << 30
 
@@ -34,39 +36,39 @@ def two_nodes(first: str = "2 GiB", second: str = "2 GiB", vcpus: int = 2) -> Ma
 
 
 def test_the_farthest_memory_is_the_slow_one() -> None:
-    assert remote.choose(two_nodes(), HOST) == Remote((0, 1), (0, 2))
-    assert remote.choose(two_nodes(), HOST[:2], antagonist=3) == Remote((0, 1), (0, 1), (8, 9, 10))
+    assert remote_memory.choose(two_nodes(), HOST) == Remote((0, 1), (0, 2))
+    assert remote_memory.choose(two_nodes(), HOST[:2], antagonist=3) == Remote((0, 1), (0, 1), (8, 9, 10))
 
 
 def test_the_antagonist_takes_spare_cpus_if_the_far_node_has_none() -> None:
-    assert remote.choose(two_nodes(), HOST, antagonist=2) == Remote((0, 1), (0, 2), (2, 3))
+    assert remote_memory.choose(two_nodes(), HOST, antagonist=2) == Remote((0, 1), (0, 2), (2, 3))
 
 
 def test_what_does_not_fit_goes_elsewhere() -> None:
-    assert remote.choose(two_nodes(second="48 GiB"), HOST) == Remote((0, 1), (0, 2))
+    assert remote_memory.choose(two_nodes(second="48 GiB"), HOST) == Remote((0, 1), (0, 2))
     full = [node(0, range(8), GIB, 10, 21, 28), *HOST[1:]]
-    assert remote.choose(two_nodes(), full) == Remote((8, 9), (1, 2))
-    assert remote.choose(two_nodes(vcpus=9), HOST) is None
-    assert remote.choose(two_nodes(second="100 GiB"), HOST) is None
+    assert remote_memory.choose(two_nodes(), full) == Remote((8, 9), (1, 2))
+    assert remote_memory.choose(two_nodes(vcpus=9), HOST) is None
+    assert remote_memory.choose(two_nodes(second="100 GiB"), HOST) is None
 
 
 def test_one_node_is_functional_only() -> None:
-    assert remote.choose(two_nodes(), HOST[:1]) is None
-    assert remote.choose(two_nodes(), []) is None
+    assert remote_memory.choose(two_nodes(), HOST[:1]) is None
+    assert remote_memory.choose(two_nodes(), []) is None
     one = Machine.model_validate({"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}]})
-    assert remote.choose(one, HOST) is None
+    assert remote_memory.choose(one, HOST) is None
 
 
 def test_the_antagonists_command() -> None:
-    assert remote.antagonist_command(Remote((0, 1), (0, 2))) is None
-    assert remote.antagonist_command(Remote((0, 1), (0, 2), (2, 3))) == [
+    assert remote_memory.antagonist_command(Remote((0, 1), (0, 2))) is None
+    assert remote_memory.antagonist_command(Remote((0, 1), (0, 2), (2, 3))) == [
         *["numactl", "--physcpubind=2,3", "--membind=2", "stress-ng", "--quiet", "--stream", "2"]
     ]
 
 
 def test_it_is_described_and_loaded() -> None:
     one = Remote((0, 1), (0, 2), (5,))
-    assert remote.load(one.described()) == one
+    assert remote_memory.load(one.described()) == one
 
 
 def test_what_sysfs_says(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_what_sysfs_says(tmp_path: Path) -> None:
         (folder / "cpulist").write_text(cpus)
         (folder / "distance").write_text(distance)
         (folder / "meminfo").write_text(f"\nNode {number} MemTotal: 99 kB\nNode {number} MemFree: 1024 kB\n")
-    assert remote.host(tmp_path) == [
+    assert remote_memory.host(tmp_path) == [
         HostNode(0, (0, 1, 4), 1 << 20, {0: 10, 1: 20}),
         HostNode(1, (), 1 << 20, {0: 20, 1: 10}),
     ]

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from testbed.common.schema import Document, Strict, named
 from testbed.machine import Size, shown_size
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parent.parent / "presets"
 _SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model divides and multiplies them
 _MAX_CACHE = 1 << 30  # bytes; the model keeps a tag for each line
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from testbed import keys, vm
+from testbed import vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import UsageError
+from testbed.guestlink import keys
 from testbed.vm import Saved, Vm
 
 KIND = "snapshot"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that owns one machine: `python -m testbed.keeper FOLDER`.
+"""The process that owns one machine: `python -m testbed.vm.supervisor FOLDER`.
 
 libvirt's embedded driver lives inside one process, and a machine must not outlive whoever wanted it. So each
 machine has a keeper. It holds the exclusive lock FOLDER/lock as long as it lives; it starts or restores the
@@ -31,12 +31,13 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from testbed import connection, ending, ports, processes, remote
-from testbed.common import files
+from testbed.common import files, processes
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, SentinelError
 from testbed.common.run import which
+from testbed.host import remote_memory
 from testbed.timing import plugin
+from testbed.vm import ending, libvirt_connection, ports
 
 _NIC = "hostnet0"  # libvirt's name for the first network interface
 _EVENT_REASONS = {  # libvirt's VIR_DOMAIN_EVENT_STOPPED_* -> our word
@@ -74,14 +75,14 @@ class Keeper:
     def start(self) -> dict[str, Any]:
         """Bring the domain up and forward its SSH port; returns the report for the starter."""
         ending.reserve(self.folder)
-        conn = connection.connect(self.order["uri"], root=self.root)
+        conn = libvirt_connection.connect(self.order["uri"], root=self.root)
         conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
         conn.domainEventRegisterAny(
             None, libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_disk_error, None
         )
         xml = (self.folder / "domain.xml").read_text()
         # A daemon ends the domain by itself if we are killed; the embedded driver dies with us and cannot.
-        flags = 0 if self.order["uri"] == connection.EMBED else libvirt.VIR_DOMAIN_START_AUTODESTROY
+        flags = 0 if self.order["uri"] == libvirt_connection.EMBED else libvirt.VIR_DOMAIN_START_AUTODESTROY
         try:
             if self.order.get("restore"):
                 conn.restoreFlags(self.order["restore"], xml, libvirt.VIR_DOMAIN_SAVE_RUNNING)
@@ -94,7 +95,7 @@ class Keeper:
                 hint="its log tells more; does QEMU itself start? sentinel doctor",
             ) from None
         self._start_antagonist()
-        if self.order["uri"] == connection.EMBED:
+        if self.order["uri"] == libvirt_connection.EMBED:
             self._log.symlink_to(self.root / "log" / "qemu" / f"{self.order['name']}.log")
         port = self._forward(self.order.get("ssh_port"))
         return {"ok": True, "port": port, "pid": os.getpid()}
@@ -103,7 +104,7 @@ class Keeper:
         """Keep the slow node's bandwidth busy, if the order says so; `close` ends it."""
         if "remote" not in self.order:
             return
-        command = remote.antagonist_command(remote.load(self.order["remote"]))
+        command = remote_memory.antagonist_command(remote_memory.load(self.order["remote"]))
         if command is None:
             return
         for program in ("numactl", "stress-ng"):

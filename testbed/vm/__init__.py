@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A virtual machine: started, found again, asked, ended. Every machine has a keeper (`testbed.keeper`).
+"""Virtual machines: start, find, control, end. Each has a supervisor process (`testbed.vm.supervisor`).
 
 <state>/vms/<name>/        one folder a machine; what is in it outlives the machine, for whoever asks why
     order.json             what the keeper was told       domain.xml   the libvirt domain
@@ -35,8 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from testbed import accel, domain, ending, keys, processes, remote, ssh
-from testbed.common import files, settings
+from testbed.common import files, processes, settings
 from testbed.common.cache import Cache, Damaged, Entry, disk_full, explained_disk_errors
 from testbed.common.errors import (
     BootError,
@@ -46,13 +45,16 @@ from testbed.common.errors import (
     UsageError,
 )
 from testbed.common.run import run, which
-from testbed.console import Console
+from testbed.guestlink import keys, ssh
+from testbed.guestlink.console import Console
+from testbed.guestlink.watchdog import Watchdog
+from testbed.host import accel, remote_memory
+from testbed.host.remote_memory import Remote
 from testbed.limits import Limits, scaled
 from testbed.machine import Machine, check_host_memory
-from testbed.preset import Preset
-from testbed.remote import Remote
 from testbed.timing import plugin
-from testbed.watchdog import Watchdog
+from testbed.timing.preset import Preset
+from testbed.vm import domain, ending
 
 # Seconds for libvirt to start or restore a domain: five with a cold capability probe, many times as long on a
 # busy host. A supervisor that ends is noticed at once.
@@ -435,7 +437,7 @@ def load_boot(order: dict[str, Any]) -> Boot:
         accelerator=order["accelerator"],
         uses=tuple(e for e in entries if e is not None),
         preset=Preset.model_validate(order["preset"]) if "preset" in order else None,
-        remote=remote.load(order["remote"]) if "remote" in order else None,
+        remote=remote_memory.load(order["remote"]) if "remote" in order else None,
     )
 
 
@@ -515,7 +517,7 @@ def _launch_keeper(folder: Path) -> subprocess.Popen[bytes]:
     log: IO[bytes]
     with (folder / "keeper.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "testbed.keeper", str(folder)],
+            [sys.executable, "-m", "testbed.vm.supervisor", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -24,7 +24,7 @@ from testbed.common.errors import (
     LostConnectionError,
     SentinelError,
 )
-from testbed.console import Console
+from testbed.guestlink.console import Console
 from testbed.limits import Limits
 
 

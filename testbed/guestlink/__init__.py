@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link to a running guest: SSH, console, watchdog."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of this host: accelerator, memory, tools, NUMA nodes."""
