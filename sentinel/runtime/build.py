@@ -6,7 +6,7 @@ what is linked against is what it will run with. Two things stand between Debian
 
 - The wheel was built by gcc 4.8. Its hash tables have 48 bytes where newer ones have 56 (a bucket within),
   so every class with one in it would be shifted: `old_hashtable` makes the older layout of the host's header.
-- Debian 11's glibc and libstdc++ are older: see glibc231.cc.
+- Debian 11's glibc and libstdc++ are older: see tensorflow/guest_abi.cc.
 
 `libsentinel.so` is copied to /opt/sentinel in the guest.
 """
@@ -89,8 +89,8 @@ def build(*, cache: Cache | None = None) -> Path:
 def _sources() -> list[Path]:
     return sorted(
         [
-            *SOURCES.glob("*.cc"),
-            *SOURCES.glob("*.h"),
+            *SOURCES.rglob("*.cc"),
+            *SOURCES.rglob("*.h"),
             *_PROFILER.rglob("*.[ch]"),
             *_MARKERS.glob("*.h"),
         ]
@@ -100,11 +100,11 @@ def _sources() -> list[Path]:
 def _compile(compiler: str, folder: Path, scratch: Path, tensorflow: Path, libraries: list[Path]) -> None:
     log = folder / "build.log"
     objects = []
-    for source in (*sorted(SOURCES.glob("*.cc")), *_PROFILER.glob("*.c")):
+    for source in (*sorted(SOURCES.rglob("*.cc")), *_PROFILER.glob("*.c")):
         target = scratch / f"{source.stem}.o"
         language = [*_CXX_FLAGS, "-isystem", scratch / "old", "-isystem", tensorflow / "include"]
         command = [compiler, *(language if source.suffix == ".cc" else ["-xc", "-std=gnu11"]), *_FLAGS]
-        command += [f"-I{_PROFILER / 'include'}", "-c", source, "-o", target]
+        command += [f"-I{SOURCES}", f"-I{_PROFILER / 'include'}", "-c", source, "-o", target]
         stream([str(word) for word in command], log=log, error=BuildError, what=f"compiling {source.name}")
         objects.append(target)
     # -nodefaultlibs: not the host's libraries, for their symbols have versions that the guest's do not know

@@ -310,7 +310,7 @@ def test_two_profiles_have_the_same_tensors(profiles: tuple[Json, Json]) -> None
 def test_pages_that_are_given_back_while_they_move_are_no_failures(guest: Vm, tmp_path: Path) -> None:
     program, here = tmp_path / "given-back", Path(__file__).parent
     flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", f"-I{build.SOURCES}"]
-    sources = [here / "given_back.cc", build.SOURCES / "memory.cc"]
+    sources = [here / "release_while_moving.cc", build.SOURCES / "core" / "memory.cc"]
     subprocess.run(["g++", *flags, *sources, "-o", program], check=True)
     with guest.shell() as shell:
         shell.put(program, "/root/given-back")

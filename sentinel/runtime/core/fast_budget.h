@@ -4,8 +4,8 @@
  * moves. However late a move is, there is never more in it than it holds: what is born then is born
  * in slow memory, and promotions wait for what is to leave. Thread-safe.
  */
-#ifndef SENTINEL_RUNTIME_ROOM_H
-#define SENTINEL_RUNTIME_ROOM_H
+#ifndef SENTINEL_RUNTIME_FAST_BUDGET_H
+#define SENTINEL_RUNTIME_FAST_BUDGET_H
 
 #include <cstddef>
 #include <functional>

@@ -7,7 +7,7 @@
 #include <exception>
 #include <string>
 
-#include "registration.h"
+#include "framework.h"
 #include "runtime.h"
 
 using sentinel::Runtime;

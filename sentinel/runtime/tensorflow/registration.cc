@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "registration.h"
+#include "core/framework.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "tf_allocator.h"
-#include "tf_device.h"
+#include "allocator.h"
+#include "device.h"
 
 namespace tf = tensorflow;
 

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../../sentinel/runtime/runtime.h"
+#include "core/runtime.h"
 #include "check.h"
 
 using namespace sentinel;

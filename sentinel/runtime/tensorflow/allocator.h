@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TensorFlow's view of the runtime's memory. */
-#ifndef SENTINEL_RUNTIME_TF_ALLOCATOR_H
-#define SENTINEL_RUNTIME_TF_ALLOCATOR_H
+#ifndef SENTINEL_RUNTIME_TENSORFLOW_ALLOCATOR_H
+#define SENTINEL_RUNTIME_TENSORFLOW_ALLOCATOR_H
 
 #include "tensorflow/core/framework/allocator_registry.h"
 

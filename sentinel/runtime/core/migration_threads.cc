@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "helpers.h"
+#include "migration_threads.h"
 
 #include <pthread.h>
 #include <sched.h>

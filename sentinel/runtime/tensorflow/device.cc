@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tf_device.h"
+#include "device.h"
 
 #include <atomic>
 
-#include "registration.h"
-#include "runtime.h"
+#include "core/framework.h"
+#include "core/runtime.h"
 #include "tensorflow/core/common_runtime/dma_helper.h"
 #include "tensorflow/core/common_runtime/process_state.h"
 #include "tensorflow/core/common_runtime/threadpool_device.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tf_allocator.h"
+#include "allocator.h"
 
-#include "runtime.h"
+#include "core/runtime.h"
 
 /* TensorFlow's wheel was built by gcc 4.8, whose hash tables are laid out differently: build.py. */
 static_assert(sizeof(std::unordered_map<int, int>) == 48, "gcc 4.8's layout is needed");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "room.h"
+#include "fast_budget.h"
 
 #include <algorithm>
 #include <iterator>

@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "../../../sentinel/runtime/executor.h"
+#include "core/executor.h"
 #include "check.h"
 
 using namespace sentinel;

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "layers.h"
+#include "framework.h"
 #include "memory.h"
 
 namespace sentinel
@@ -262,7 +262,7 @@ Profile Recorder::finish(bool model_clock)
 	for (const ProfiledOp &op : p.ops)
 		names.push_back(op.name);
 	p.graph = graph_of(std::move(names));
-	set_layers(p.ops);
+	assign_layers(p.ops);
 	if (foreign_)
 		warn(std::to_string(foreign_) + " uses of " + std::to_string(foreign_bytes_) +
 		     " bytes that TensorFlow did not allocate here (numpy arrays that are fed)");

@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "../../../sentinel/runtime/layers.h"
-#include "../../../sentinel/runtime/runtime.h"
+#include "core/framework.h"
+#include "core/runtime.h"
 #include "check.h"
 
 using namespace sentinel;
@@ -228,7 +228,7 @@ void layers(const std::vector<std::string> &arguments)
 		ops.push_back(
 			{argument.substr(0, equals), argument.substr(equals + 1), 0, 0, 0, 0});
 	}
-	set_layers(ops);
+	assign_layers(ops);
 	for (const ProfiledOp &op : ops)
 		std::cout << op.layer << " ";
 }

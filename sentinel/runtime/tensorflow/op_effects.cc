@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op_effects.h"
+#include "core/framework.h"
 
 #include <algorithm>
 #include <cstring>

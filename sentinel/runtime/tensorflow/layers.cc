@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "layers.h"
-
 #include <algorithm>
 #include <set>
 #include <string>
 
-#include "op_effects.h"
+#include "core/framework.h"
+#include "core/profile.h"
 
 namespace sentinel
 {
@@ -73,7 +72,7 @@ int by_scope(std::vector<ProfiledOp> &ops, int depth)
 
 } // namespace
 
-void set_layers(std::vector<ProfiledOp> &ops)
+void assign_layers(std::vector<ProfiledOp> &ops)
 {
 	int layer = 0;
 

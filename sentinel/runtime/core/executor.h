@@ -7,9 +7,9 @@
 #include <functional>
 #include <vector>
 
-#include "helpers.h"
+#include "migration_threads.h"
 #include "plan.h"
-#include "trial.h"
+#include "wait_trial.h"
 
 namespace sentinel
 {

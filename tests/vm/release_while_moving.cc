@@ -3,7 +3,7 @@
  * One thread gives pages back while another moves them, sooner or later in the move. Prints how
  * many pages moved, were absent, and failed.
  */
-#include "memory.h"
+#include "core/memory.h"
 
 #include <sched.h>
 

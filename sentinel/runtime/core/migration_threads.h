@@ -3,8 +3,8 @@
  * The threads that move pages: one promotes, one demotes (section 5 of the paper), each in the
  * order of its orders. They stay off CPU 0, which computes, where there are others.
  */
-#ifndef SENTINEL_RUNTIME_HELPERS_H
-#define SENTINEL_RUNTIME_HELPERS_H
+#ifndef SENTINEL_RUNTIME_MIGRATION_THREADS_H
+#define SENTINEL_RUNTIME_MIGRATION_THREADS_H
 
 #include <cstdint>
 #include <functional>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU device that tells the runtime of every operation. */
-#ifndef SENTINEL_RUNTIME_TF_DEVICE_H
-#define SENTINEL_RUNTIME_TF_DEVICE_H
+#ifndef SENTINEL_RUNTIME_TENSORFLOW_DEVICE_H
+#define SENTINEL_RUNTIME_TENSORFLOW_DEVICE_H
 
 #define EIGEN_USE_THREADS
 

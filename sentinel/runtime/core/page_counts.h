@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../profiler/page_profile.h"
+#include "../../profiler/page_profile.h"
 
 namespace sentinel
 {

@@ -22,12 +22,12 @@
 
 #include "executor.h"
 #include "mutex.h"
-#include "op_effects.h"
+#include "framework.h"
 #include "page_counts.h"
 #include "plan.h"
 #include "profile.h"
 #include "recorder.h"
-#include "room.h"
+#include "fast_budget.h"
 #include "tensor_memory.h"
 
 namespace sentinel

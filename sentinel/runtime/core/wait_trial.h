@@ -3,8 +3,8 @@
  * Test and trial (section 4.4 of the paper): whether to wait at the end of an interval for
  * promotions that are not done, or to leave those tensors in slow memory. One step tries each.
  */
-#ifndef SENTINEL_RUNTIME_TRIAL_H
-#define SENTINEL_RUNTIME_TRIAL_H
+#ifndef SENTINEL_RUNTIME_WAIT_TRIAL_H
+#define SENTINEL_RUNTIME_WAIT_TRIAL_H
 
 #include <cstdint>
 

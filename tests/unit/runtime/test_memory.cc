@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "../../../sentinel/runtime/room.h"
-#include "../../../sentinel/runtime/tensor_memory.h"
+#include "core/fast_budget.h"
+#include "core/tensor_memory.h"
 #include "check.h"
 
 using namespace sentinel;
