@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job
-from sentinel.planner import check
-from sentinel.planner import search as make
-from sentinel.planner.formats import files
-from sentinel.planner.formats.figures import Figures, Memory
-from sentinel.planner.formats.plan import Plan
-from sentinel.planner.formats.profile import Profile
-from sentinel.planner.memory import classify
+from sentinel.planner import check, classify, files, make
+from sentinel.planner.figures import Figures, Memory
+from sentinel.planner.plan import Plan
+from sentinel.planner.profile import Profile
 from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache, Entry

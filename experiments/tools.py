@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import job, profiles
-from sentinel.planner.formats import figures
+from sentinel.planner import figures
 from sentinel.runtime import build as runtime
 from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError

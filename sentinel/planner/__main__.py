@@ -11,12 +11,11 @@ import gc
 import sys
 from pathlib import Path
 
-from . import budget
+from . import budget, files
 from .check import assured
+from .classify import peak
 from .errors import PlannerError
-from .formats import files
-from .memory.classify import peak
-from .search import make
+from .make import make
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formats.profile import SCRATCH, VARIABLE, Profile
+from .profile import SCRATCH, VARIABLE, Profile
 
 if TYPE_CHECKING:
-    from .formats.fields import Ints
+    from .fields import Ints
 
 CLASSES = ("short", "long", "variable", "outside")
 SHORT, LONG, VARIABLES, OUTSIDE = range(4)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .formats.fields import Fields, header
+from .fields import Fields, header
 
 FORMAT, VERSION = "sentinel-figures", 1
 

@@ -15,13 +15,13 @@ import zlib
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from . import figures as figures_format
+from . import plan as plan_format
+from . import profile as profile_format
 from .errors import FormatError
-from .formats import figures as figures_format
-from .formats import plan as plan_format
-from .formats import profile as profile_format
-from .formats.figures import Figures
-from .formats.plan import Plan
-from .formats.profile import Profile
+from .figures import Figures
+from .plan import Plan
+from .profile import Profile
 
 _T = TypeVar("_T")
 _GZIP = b"\x1f\x8b"

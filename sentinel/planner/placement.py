@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .memory.classify import LONG, VARIABLES
-from .placement.layout import HEAT, Layout, Order, layout
+from .classify import LONG, VARIABLES
+from .layout import HEAT, Layout, Order, layout
 from .problem import Problem
-from .schedule.scheduler import Schedule
-from .timing.replay import Timeline, contention, in_fast_memory, replay
+from .replay import Timeline, contention, in_fast_memory, replay
+from .schedule import Schedule
 
 if TYPE_CHECKING:
-    from .formats.fields import Bools, Floats, Ints
-    from .formats.figures import Figures
+    from .fields import Bools, Floats, Ints
+    from .figures import Figures
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .errors import FormatError
-from .formats.fields import Fields, header
+from .fields import Fields, header
 
 FORMAT, VERSION = "sentinel-plan", 1
 POOLS = ("short", "long")

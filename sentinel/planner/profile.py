@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import FormatError
-from .formats.fields import LARGEST, Fields, first, header, integers, shown
+from .fields import LARGEST, Fields, first, header, integers, shown
 
 if TYPE_CHECKING:
-    from .formats.fields import Bools, Ints
+    from .fields import Bools, Ints
 
 FORMAT, VERSION = "sentinel-profile", 1
 COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest")

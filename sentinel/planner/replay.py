@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formats.figures import Figures
-from .schedule.scheduler import UnitMove
+from .figures import Figures
+from .schedule import UnitMove
 
 if TYPE_CHECKING:
-    from .formats.fields import Bools, Floats, Ints
+    from .fields import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)

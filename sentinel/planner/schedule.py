@@ -17,7 +17,7 @@ import heapq
 from collections import deque
 from typing import NamedTuple
 
-from .schedule.tables import Positions, Tables
+from .tables import Positions, Tables
 
 _MISFITS = 8  # candidates that are passed over at a position, for smaller ones that fit
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .problem import Problem
-from .schedule.scheduler import Schedule
+from .schedule import Schedule
 
 
 def static(problem: Problem, share: float = 1.0) -> Schedule:

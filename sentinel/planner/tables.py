@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .problem import Problem
-from .schedule.visits import Visits
+from .visits import Visits
 
 if TYPE_CHECKING:
-    from .formats.fields import Bools, Ints
+    from .fields import Bools, Ints
 
 
 class Coming(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from .formats.fields import Floats, Ints
+    from .fields import Floats, Ints
 
 
 @dataclass(frozen=True)

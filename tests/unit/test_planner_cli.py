@@ -16,11 +16,8 @@ import pytest
 import sentinel.planner
 from experiments.profiles import figures_of
 from sentinel.cli import main
-from sentinel.planner import explain
-from sentinel.planner import search as make
+from sentinel.planner import classify, explain, figures, files, make
 from sentinel.planner.check import check
-from sentinel.planner.formats import figures, files
-from sentinel.planner.memory import classify
 from testbed.common.errors import ExitCode
 from testbed.timing import preset as presets
 from tests.fakes import profiles

@@ -17,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentinel.planner
+from sentinel.planner import classify, files
+from sentinel.planner import figures as figures_format
+from sentinel.planner import plan as plan_format
+from sentinel.planner import profile as profile_format
 from sentinel.planner.errors import FormatError
-from sentinel.planner.formats import figures as figures_format
-from sentinel.planner.formats import files
-from sentinel.planner.formats import plan as plan_format
-from sentinel.planner.formats import profile as profile_format
-from sentinel.planner.formats.figures import Figures, Memory
-from sentinel.planner.memory import classify
-from sentinel.planner.search import make
+from sentinel.planner.figures import Figures, Memory
+from sentinel.planner.make import make
 from tests.fakes import profiles
 
 FIGURES = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
