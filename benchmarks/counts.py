@@ -24,8 +24,8 @@ import pandas
 
 from experiments import boot, job, prepared, profiles
 from experiments.suite import MODELS
-from sentinel.planner import files
-from sentinel.planner.cost import traffic
+from sentinel.planner.formats import files
+from sentinel.planner.timing.cost import traffic
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import preset

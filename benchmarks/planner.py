@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.profiles import figures_of
-from sentinel.planner import classify, files
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError
-from sentinel.planner.figures import Figures
-from sentinel.planner.make import make
-from sentinel.planner.profile import Profile
+from sentinel.planner.formats import files
+from sentinel.planner.formats.figures import Figures
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory import classify
+from sentinel.planner.search import make
 from testbed.timing import preset
 from tests.fakes import profiles
 

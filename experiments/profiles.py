@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job
-from sentinel.planner import check, classify, files, make
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.plan import Plan
-from sentinel.planner.profile import Profile
+from sentinel.planner import check, search
+from sentinel.planner.formats import files
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.formats.plan import Plan
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory import classify
 from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache, Entry
@@ -54,7 +56,7 @@ class Profiled:
         Short-lived tensors spill if that is better: these models are small beside the scratch of their
         convolutions, and would not fit into a fifth of their peak otherwise.
         """
-        made = make.make(
+        made = search.make(
             self.profile,
             budget,
             figures,

@@ -20,9 +20,9 @@ from experiments.profiles import Profiled
 from experiments.suite import PLANNED, Cell, Plan, on_kernel
 from results import records, runs, writer
 from results.records import FastMemory, Result
-from sentinel.planner import files as planner
 from sentinel.planner.errors import BudgetError, PlannerError
-from sentinel.planner.figures import Figures
+from sentinel.planner.formats import files as planner
+from sentinel.planner.formats.figures import Figures
 from testbed import vm
 from testbed.common import files
 from testbed.common.cache import Cache, Entry

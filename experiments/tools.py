@@ -19,8 +19,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import sentinel.planner
 from experiments import job, profiles
-from sentinel.planner import figures
+from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
 from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError
@@ -30,7 +31,7 @@ from testbed.timing import calibration
 from testbed.vm import Boot
 
 FOLDER = "/opt/sentinel"
-PLANNER = Path(figures.__file__).parent
+PLANNER = Path(sentinel.planner.__file__).parent
 _ON_THE_PATH = f"""
 for folder in /usr/local/lib/python*/dist-packages; do
   [ -d "$folder" ] && echo {FOLDER} >"$folder/sentinel.pth"

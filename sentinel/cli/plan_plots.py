@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from results.plots import colours
 from results.units import scale_of
 from sentinel.planner import explain
-from sentinel.planner.classify import CLASSES, classes
-from sentinel.planner.plan import Plan
-from sentinel.planner.profile import Profile
+from sentinel.planner.formats.plan import Plan
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory.classify import CLASSES, classes
 
 _COLOURS = {name: colour.light for name, colour in colours.LIFETIMES.items()}
 _FAST, _SLOW = (colour.light for colour in colours.NODES)

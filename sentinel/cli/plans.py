@@ -14,8 +14,8 @@ from sentinel.cli import output
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from sentinel.planner.plan import Plan
-    from sentinel.planner.profile import Profile
+    from sentinel.planner.formats.plan import Plan
+    from sentinel.planner.formats.profile import Profile
 
 _FILE = click.Path(path_type=Path)
 
@@ -51,7 +51,9 @@ def plan(
     """Make a plan of the step in the file PROFILE: what is where, and what moves when."""
     from experiments import profiles
     from sentinel.planner import budget as budgets
-    from sentinel.planner import check, classify, files, make
+    from sentinel.planner import check, search
+    from sentinel.planner.formats import files
+    from sentinel.planner.memory import classify
     from testbed.common import places
     from testbed.common.files import check_input
     from testbed.common.progress import note
@@ -63,7 +65,7 @@ def plan(
     places.check_file(out, "--output")
     with _explained():
         loaded = files.read_profile(profile)
-        made = make.make(
+        made = search.make(
             loaded,
             budgets.parse(budget, classify.peak(loaded)),
             figures,
@@ -95,8 +97,9 @@ Examples:
 @output.json_option
 def explain(file: Path, of: Path | None, plots: Path | None, as_json: bool) -> None:
     """Explain a profile or a plan: tables and plots."""
-    from sentinel.planner import check, files
-    from sentinel.planner.plan import Plan
+    from sentinel.planner import check
+    from sentinel.planner.formats import files
+    from sentinel.planner.formats.plan import Plan
     from testbed.common import places
     from testbed.common.files import check_input
 

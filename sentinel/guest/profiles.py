@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a profile can be planned: the planner's rules for profiles, where profiles are made. python2.7 and 3.
 
-The planner (`planner/profile.py`) refuses what these rules refuse; here the reason is told before the training
+The planner (`planner/formats/profile.py`) refuses what these rules refuse; here the reason is told before the training
 that was profiled is over.
 """
 

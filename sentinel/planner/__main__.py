@@ -11,11 +11,12 @@ import gc
 import sys
 from pathlib import Path
 
-from . import budget, files
+from . import budget
 from .check import assured
-from .classify import peak
 from .errors import PlannerError
-from .make import make
+from .formats import files
+from .memory.classify import peak
+from .search import make
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .plan import Move, Placed, Plan
-from .profile import SCRATCH, VARIABLE, Profile
+from .formats.plan import Move, Placed, Plan
+from .formats.profile import SCRATCH, VARIABLE, Profile
 
 _ALIGNMENT = 64
 

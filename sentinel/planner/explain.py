@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import figures as figures_format
-from .arena import spread
-from .classify import CLASSES, OUTSIDE, classes, live_bytes, peak
-from .cost import costs
 from .errors import FormatError
-from .figures import Figures
-from .intervals import layer_starts
-from .placement import new_pages
-from .plan import Placed, Plan
-from .profile import Profile
-from .replay import Timeline, contention, in_fast_memory, replay
-from .schedule import UnitMove
+from .formats import figures as figures_format
+from .formats.figures import Figures
+from .formats.plan import Placed, Plan
+from .formats.profile import Profile
+from .memory.arena import spread
+from .memory.classify import CLASSES, OUTSIDE, classes, live_bytes, peak
+from .placement.place import new_pages
+from .schedule.intervals import layer_starts
+from .schedule.scheduler import UnitMove
+from .timing.cost import costs
+from .timing.replay import Timeline, contention, in_fast_memory, replay
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
+    from .formats.fields import Bools, Floats, Ints
 
 SIZES = (("below a page", 0), ("to 64 KiB", 4096), ("to 1 MiB", 1 << 16), ("1 MiB and more", 1 << 20))
 HOTTEST = (0.05, 0.1, 0.2, 0.5)  # shares of the bytes

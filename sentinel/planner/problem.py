@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import arena, pool
-from .classify import LONG, SHORT, VARIABLES, classes
-from .cost import Costs, costs
 from .errors import BudgetError
-from .figures import Figures
-from .profile import Profile
+from .formats.figures import Figures
+from .formats.profile import Profile
+from .memory import arena, pool
+from .memory.classify import LONG, SHORT, VARIABLES, classes
+from .timing.cost import Costs, costs
 
 if TYPE_CHECKING:
-    from .fields import Floats, Ints
+    from .formats.fields import Floats, Ints
 
 
 @dataclass(frozen=True)

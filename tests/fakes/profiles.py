@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentinel.planner import profile as profile_format
-from sentinel.planner.profile import Profile
+from sentinel.planner.formats import profile as profile_format
+from sentinel.planner.formats.profile import Profile
 
 SLOW_READ, SLOW_WRITE = 1 / 39.4, 1 / 13.9  # ns a byte, as of optane-6dimm
 PAGE = 4096

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import profile
 from sentinel.planner.errors import FormatError
+from sentinel.planner.formats import profile
 from tests.fakes import profiles
 from tests.unit.test_guest_memory import load
 

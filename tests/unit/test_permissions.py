@@ -11,7 +11,7 @@ import pytest
 
 from kernel import snapshot
 from results import page as pages
-from sentinel.planner import files as planner
+from sentinel.planner.formats import files as planner
 from testbed import vm
 from testbed.common import files
 from testbed.common.cache import Cache

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge of plans: sound ones pass (test_planner_make.py), and each broken rule is found."""
+"""The judge of plans: sound ones pass (test_planner_search.py), and each broken rule is found."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.planner.check import check
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.make import make
-from sentinel.planner.plan import Group, Move, Plan
-from sentinel.planner.profile import Profile
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.formats.plan import Group, Move, Plan
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.search import make
 from tests.fakes import profiles
-from tests.unit.test_planner_make import BIG, MEGA, SIMPLE, variable, written_then_read
+from tests.unit.test_planner_search import BIG, MEGA, SIMPLE, variable, written_then_read
 
 PAGE = profiles.PAGE
 LAYERS = [0, 0, 1, 2, 2, 3, 3]

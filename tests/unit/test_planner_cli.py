@@ -16,8 +16,10 @@ import pytest
 import sentinel.planner
 from experiments.profiles import figures_of
 from sentinel.cli import main
-from sentinel.planner import classify, explain, figures, files, make
+from sentinel.planner import explain, search
 from sentinel.planner.check import check
+from sentinel.planner.formats import figures, files
+from sentinel.planner.memory import classify
 from testbed.common.errors import ExitCode
 from testbed.timing import preset as presets
 from tests.fakes import profiles
@@ -194,7 +196,7 @@ def test_what_is_no_profile_is_a_usage_error(tmp_path: Path, profile: Path, sent
 def test_the_course_of_a_plan_is_what_was_predicted() -> None:
     """Told again from the plan's file alone, the step takes as long, and is never over its budget."""
     for made, share in ((profiles.resnet(), 0.2), (profiles.resnet(), 0.6), (profiles.lstm(), 0.5)):
-        planned = make.make(
+        planned = search.make(
             made,
             int(share * classify.peak(made)),
             figures_of(presets.load("optane-6dimm")),
@@ -225,7 +227,7 @@ def test_the_guests_program_makes_the_same_plan(tmp_path: Path, profile: Path) -
     done = run(*words, "20%")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     loaded = files.read_profile(profile)
-    assert files.read_plan(tmp_path / "plan.json") == make.make(
+    assert files.read_plan(tmp_path / "plan.json") == search.make(
         loaded,
         classify.peak(loaded) // 5,
         files.read_figures(tmp_path / "figures.json"),

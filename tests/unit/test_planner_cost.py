@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import profile
-from sentinel.planner.cost import costs
 from sentinel.planner.errors import PlannerError
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.replay import contention, replay
-from sentinel.planner.schedule import UnitMove
+from sentinel.planner.formats import profile
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.schedule.scheduler import UnitMove
+from sentinel.planner.timing.cost import costs
+from sentinel.planner.timing.replay import contention, replay
 from tests.fakes import profiles
 
 # a byte read takes 1 and 4 ns, a byte written 2 and 10; nothing is bound by latency, and there is no cache

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentinel.planner
-from sentinel.planner import classify, files
-from sentinel.planner import figures as figures_format
-from sentinel.planner import plan as plan_format
-from sentinel.planner import profile as profile_format
 from sentinel.planner.errors import FormatError
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.make import make
+from sentinel.planner.formats import figures as figures_format
+from sentinel.planner.formats import files
+from sentinel.planner.formats import plan as plan_format
+from sentinel.planner.formats import profile as profile_format
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.memory import classify
+from sentinel.planner.search import make
 from tests.fakes import profiles
 
 FIGURES = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
@@ -282,7 +283,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         files.write_profile(tmp_path / "none" / "p.json", profile_format.parse(GOOD))
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: str(path.relative_to(FOLDER)))
 def test_the_package_is_for_python_3_9_and_numpy_alone(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     foreign = set()

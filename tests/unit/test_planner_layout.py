@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import arena, classify, pool, profile
-from sentinel.planner.classify import LONG, OUTSIDE, SHORT, VARIABLES
+from sentinel.planner.formats import profile
+from sentinel.planner.memory import arena, classify, pool
+from sentinel.planner.memory.classify import LONG, OUTSIDE, SHORT, VARIABLES
 from tests.fakes import profiles
 
 PAGE = profiles.PAGE

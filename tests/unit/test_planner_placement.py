@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import profile
-from sentinel.planner.classify import LONG, VARIABLES
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.layout import ORDERS, Layout, in_time, layout
-from sentinel.planner.make import make
-from sentinel.planner.placement import place
+from sentinel.planner.formats import profile
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.memory.classify import LONG, VARIABLES
+from sentinel.planner.placement.layout import ORDERS, Layout, in_time, layout
+from sentinel.planner.placement.place import place
 from sentinel.planner.problem import Problem, prepare
-from sentinel.planner.schedule import Schedule, UnitMove
+from sentinel.planner.schedule.scheduler import Schedule, UnitMove
+from sentinel.planner.search import make
 from tests.fakes import profiles
 
 PAGE = profiles.PAGE

@@ -21,8 +21,8 @@ from experiments.suite import Plan
 from results import records
 from results.records import FastMemory
 from results.runs import Run
-from sentinel.planner import files
 from sentinel.planner.errors import BudgetError
+from sentinel.planner.formats import files
 from testbed import vm
 from testbed.common import errors, progress
 from testbed.common.cache import Cache, Entry

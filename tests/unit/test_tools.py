@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import tools
-from sentinel.planner import figures
+from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError

@@ -13,8 +13,8 @@ import pytest
 
 from experiments import boot, tools
 from experiments.boot import Made
-from sentinel.planner import files as planner
 from sentinel.planner.check import check
+from sentinel.planner.formats import files as planner
 from testbed import machine, vm
 from testbed.common import files
 from testbed.common.cache import Cache

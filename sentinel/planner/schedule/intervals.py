@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .profile import Profile
+from ..formats.profile import Profile
 
 if TYPE_CHECKING:
-    from .fields import Ints
+    from ..formats.fields import Ints
 
 
 def layer_starts(profile: Profile) -> Ints:

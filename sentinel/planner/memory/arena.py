@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..formats.profile import Profile
 from .classify import LONG, VARIABLES, layer_sets
 from .pool import aligned
-from .profile import Profile
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
+    from ..formats.fields import Bools, Floats, Ints
 
 ALONE = 16  # pages: what page alignment wastes is at most a sixteenth of a tensor
 _PIECES = 64  # of the budget; finer ones would save little, and cost system calls

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .classify import VARIABLES
-from .pool import aligned, covered
-from .problem import Problem
+from ..memory.classify import VARIABLES
+from ..memory.pool import aligned, covered
+from ..problem import Problem
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
+    from ..formats.fields import Bools, Floats, Ints
 
 
 class Order(NamedTuple):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .problem import Problem
+from ..problem import Problem
 from .visits import Visits
 
 if TYPE_CHECKING:
-    from .fields import Bools, Ints
+    from ..formats.fields import Bools, Ints
 
 
 class Coming(NamedTuple):

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .classify import LONG, VARIABLES
+from ..memory.classify import LONG, VARIABLES
+from ..problem import Problem
+from ..schedule.scheduler import Schedule
+from ..timing.replay import Timeline, contention, in_fast_memory, replay
 from .layout import HEAT, Layout, Order, layout
-from .problem import Problem
-from .replay import Timeline, contention, in_fast_memory, replay
-from .schedule import Schedule
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
-    from .figures import Figures
+    from ..formats.fields import Bools, Floats, Ints
+    from ..formats.figures import Figures
 
 
 @dataclass(frozen=True)

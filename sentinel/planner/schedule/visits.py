@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .problem import Problem
+from ..problem import Problem
 
 if TYPE_CHECKING:
-    from .fields import Floats, Ints
+    from ..formats.fields import Floats, Ints
 
 
 @dataclass(frozen=True)

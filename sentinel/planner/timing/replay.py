@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import Figures
-from .schedule import UnitMove
+from ..formats.figures import Figures
+from ..schedule.scheduler import UnitMove
 
 if TYPE_CHECKING:
-    from .fields import Bools, Floats, Ints
+    from ..formats.fields import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FormatError
+from ..errors import FormatError
 from .fields import LARGEST, Fields, first, header, integers, shown
 
 if TYPE_CHECKING:

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import figures as figures_format
-from . import intervals
-from .classify import LONG, OUTSIDE, SHORT, VARIABLES
 from .errors import BudgetError
-from .figures import Figures
-from .layout import HEAT, ORDERS
-from .placement import Placement, moved_bytes, order, place, predict
-from .plan import Group, Move, Placed, Plan
+from .formats import figures as figures_format
+from .formats.figures import Figures
+from .formats.plan import Group, Move, Placed, Plan
+from .formats.profile import Profile
+from .memory.classify import LONG, OUTSIDE, SHORT, VARIABLES
+from .placement.layout import HEAT, ORDERS
+from .placement.place import Placement, moved_bytes, order, place, predict
 from .problem import Problem, prepare
-from .profile import Profile
-from .replay import Timeline
-from .schedule import Rule, Schedule, schedule
-from .static import static
-from .tables import Positions, Tables
-from .visits import Visits, visits
+from .schedule import intervals
+from .schedule.scheduler import Rule, Schedule, schedule
+from .schedule.static import static
+from .schedule.tables import Positions, Tables
+from .schedule.visits import Visits, visits
+from .timing.replay import Timeline
 
 if TYPE_CHECKING:
-    from .fields import Bools, Ints
+    from .formats.fields import Bools, Ints
 
 BY = "sentinel planner 1"
 # So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time

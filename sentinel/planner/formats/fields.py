@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FormatError
+from ..errors import FormatError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .problem import Problem
-from .schedule import Schedule
+from ..problem import Problem
+from .scheduler import Schedule
 
 
 def static(problem: Problem, share: float = 1.0) -> Schedule:

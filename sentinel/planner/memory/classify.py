@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .profile import SCRATCH, VARIABLE, Profile
+from ..formats.profile import SCRATCH, VARIABLE, Profile
 
 if TYPE_CHECKING:
-    from .fields import Ints
+    from ..formats.fields import Ints
 
 CLASSES = ("short", "long", "variable", "outside")
 SHORT, LONG, VARIABLES, OUTSIDE = range(4)

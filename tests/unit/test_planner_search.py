@@ -14,17 +14,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import budget, classify, explain, intervals, plan, profile
+from sentinel.planner import budget, explain
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
-from sentinel.planner.figures import Figures, Memory
-from sentinel.planner.make import Candidate, assemble, candidate, candidates, make
-from sentinel.planner.placement import Placement, place
-from sentinel.planner.plan import Group, Move
+from sentinel.planner.formats import plan, profile
+from sentinel.planner.formats.figures import Figures, Memory
+from sentinel.planner.formats.plan import Group, Move
+from sentinel.planner.memory import classify
+from sentinel.planner.placement.place import Placement, place
 from sentinel.planner.problem import Problem, prepare
-from sentinel.planner.schedule import Rule, Schedule, schedule
-from sentinel.planner.tables import Positions, Tables
-from sentinel.planner.visits import visits
+from sentinel.planner.schedule import intervals
+from sentinel.planner.schedule.scheduler import Rule, Schedule, schedule
+from sentinel.planner.schedule.tables import Positions, Tables
+from sentinel.planner.schedule.visits import visits
+from sentinel.planner.search import Candidate, assemble, candidate, candidates, make
 from tests.fakes import profiles
 
 OPTANE = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
@@ -47,7 +50,7 @@ def variable(*reads: int, n: int, size: int = BIG) -> dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def moves_are_worth_it_whatever_they_save() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sentinel.planner.make._WORTH", 0.0)
+        patch.setattr("sentinel.planner.search._WORTH", 0.0)
         yield
 
 
@@ -286,7 +289,7 @@ def test_any_plan_by_the_published_rule_alone_is_sound(seed: int, share: float) 
 
 def test_the_published_rule_migrates_whether_or_not_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is room for one of two; each interval's tensors fit."""
-    monkeypatch.setattr("sentinel.planner.make._WORTH", 0.99)
+    monkeypatch.setattr("sentinel.planner.search._WORTH", 0.99)
     profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), written_then_read(2, 3)])
     assert make(profile_, BIG + 4096, SIMPLE).moves == []
     made = make(profile_, BIG + 4096, SIMPLE, published=True)

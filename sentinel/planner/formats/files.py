@@ -15,10 +15,10 @@ import zlib
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from ..errors import FormatError
 from . import figures as figures_format
 from . import plan as plan_format
 from . import profile as profile_format
-from .errors import FormatError
 from .figures import Figures
 from .plan import Plan
 from .profile import Profile

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .errors import FormatError
+from ..errors import FormatError
 from .fields import Fields, header
 
 FORMAT, VERSION = "sentinel-plan", 1

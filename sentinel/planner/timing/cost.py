@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import PlannerError
-from .fields import LARGEST
-from .figures import Figures
-from .profile import Profile, Uses
+from ..errors import PlannerError
+from ..formats.fields import LARGEST
+from ..formats.figures import Figures
+from ..formats.profile import Profile, Uses
 
 if TYPE_CHECKING:
-    from .fields import Floats, Ints
+    from ..formats.fields import Floats, Ints
 
 
 _LOOKED_THROUGH = 8  # times the cache: what was touched so long ago, tensors counted twice, is gone
