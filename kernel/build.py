@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels: a source, the patches its version needs and config fragments become a bzImage in the cache.
+"""Build a bzImage from a source, the patches its version needs, and config fragments.
 
 kernel = build("4.9")
 kernel.bzimage, kernel.release
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernel import compilation, config, make, tree
+from kernel import compilation, config, kbuild, tree
+from kernel.build_spec import KIND, BuildSpec, resolve
 from kernel.config import DEFAULT, Request
-from kernel.plan import KIND, Plan, plan
 from testbed.common import files
 from testbed.common.cache import Cache, Entry, explained_disk_errors
 from testbed.common.errors import BuildError
@@ -25,7 +25,7 @@ from testbed.common.progress import note
 
 @dataclass(frozen=True)
 class Kernel:
-    """A built kernel; `release` is what its `uname -r` says, `source` its name in sources.yaml."""
+    """A built kernel. `release` is its `uname -r`, `source` its name in sources.yaml."""
 
     bzimage: Path
     config: Path
@@ -42,32 +42,31 @@ def build(
     cache: Cache | None = None,
     dry_run: bool = False,
 ) -> Kernel:
-    """The kernel of that source and flavour, built if the cache does not have it.
+    """Return the kernel of a source and flavour, and build it if it is not cached.
 
-    `location` is a tree, a tarball or REPOSITORY@COMMIT to use instead of the default of `source`. With
-    `dry_run` nothing is built or downloaded: what would be is told, and the result says where it would be. It
-    is the kernel that a build now would come to: a source whose server cannot be reached is none.
-    Raises UsageError for wrong input, InfrastructureError if no source can be had, BuildError if the build
+    `location` is a tree, a tarball or REPOSITORY@COMMIT that replaces the default of `source`. `dry_run`
+    builds and downloads nothing: it prints the inputs, and returns the kernel with its future path.
+    Raises UsageError for wrong input, InfrastructureError if no source is available, BuildError if the build
     fails.
     """
     cache = cache or Cache()
     with explained_disk_errors(cache.root / KIND):
-        wanted = plan(source, location=location, flavour=flavour, cache=cache, fetch=not dry_run)
-        entry = cache.get(KIND, wanted.key)
+        spec = resolve(source, location=location, flavour=flavour, cache=cache, fetch=not dry_run)
+        entry = cache.get(KIND, spec.key)
         if dry_run:
-            _tell(wanted, entry)
-            return _kernel(entry or _predicted(wanted, cache))
-        return _kernel(entry or cache.build(KIND, wanted.key, lambda folder: _make(wanted, folder, cache)))
+            _print_inputs(spec, entry)
+            return _kernel(entry or _future_entry(spec, cache))
+        return _kernel(entry or cache.build(KIND, spec.key, lambda folder: _build(spec, folder, cache)))
 
 
 def installed(cache: Cache) -> list[Kernel]:
-    """All kernels in the cache, the one used last at the end."""
+    """Return all cached kernels, the most recently used last."""
     return [_kernel(entry) for entry in cache.entries() if entry.kind == KIND]
 
 
 def source_of(source: str, *, location: str | None, flavour: tuple[str, ...] = DEFAULT, cache: Cache) -> str:
-    """The name of the source that `build` would take now. Raises what it would raise for want of one."""
-    return plan(source, location=location, flavour=flavour, cache=cache, fetch=False).source.name
+    """Return the name of the source that `build` would use now. Raises the same errors."""
+    return resolve(source, location=location, flavour=flavour, cache=cache, fetch=False).source.name
 
 
 def requested_config(
@@ -77,8 +76,8 @@ def requested_config(
     flavour: tuple[str, ...] = DEFAULT,
     cache: Cache | None = None,
 ) -> dict[str, Request]:
-    """What the fragments request of that source's version, by symbol, each with its place."""
-    return plan(source, location=location, flavour=flavour, cache=cache or Cache(), fetch=False).requests
+    """Return the fragments' requests for a source's version, by symbol."""
+    return resolve(source, location=location, flavour=flavour, cache=cache or Cache(), fetch=False).requests
 
 
 def resulting_config(
@@ -88,15 +87,15 @@ def resulting_config(
     flavour: tuple[str, ...] = DEFAULT,
     cache: Cache | None = None,
 ) -> str:
-    """The text of the .config that `build` would use, without building."""
+    """Return the text of the .config that `build` would use, without building."""
     cache = cache or Cache()
     with explained_disk_errors(cache.root / KIND):
-        wanted = plan(source, location=location, flavour=flavour, cache=cache)
-        entry = cache.get(KIND, wanted.key)
+        spec = resolve(source, location=location, flavour=flavour, cache=cache)
+        entry = cache.get(KIND, spec.key)
         if entry is not None:
             return (entry.path / "config").read_text()
-        with tree.opened(wanted.source, wanted.patches, cache=cache) as work:
-            return compilation.configure(wanted, work).read_text()
+        with tree.opened(spec.source, spec.patches, cache=cache) as work:
+            return compilation.configure(spec, work).read_text()
 
 
 def _kernel(entry: Entry) -> Kernel:
@@ -109,41 +108,41 @@ def _kernel(entry: Entry) -> Kernel:
     )
 
 
-def _predicted(wanted: Plan, cache: Cache) -> Entry:
-    manifest = {"release": str(wanted.source.version), "source": {"name": wanted.source.name}}
-    return Entry(KIND, wanted.key, cache.path(KIND, wanted.key), manifest)
+def _future_entry(spec: BuildSpec, cache: Cache) -> Entry:
+    manifest = {"release": str(spec.source.version), "source": {"name": spec.source.name}}
+    return Entry(KIND, spec.key, cache.path(KIND, spec.key), manifest)
 
 
-def _tell(wanted: Plan, entry: Entry | None) -> None:
-    source = wanted.source
+def _print_inputs(spec: BuildSpec, entry: Entry | None) -> None:
+    source = spec.source
     note(f"source   Linux {source.version} from {source.origin} ({source.digest[:20]})")
     if source.path is None and entry is None:
         note("         would be downloaded")
-    note(f"patches  {', '.join(p.name for p in wanted.patches) or 'none'}")
-    note(f"config   {'+'.join(wanted.flavour)}: {len(wanted.requests)} symbols")
-    note(f"kernel   {f'in the cache: {entry.path}' if entry else f'would be built as {KIND}/{wanted.key}'}")
+    note(f"patches  {', '.join(p.name for p in spec.patches) or 'none'}")
+    note(f"config   {'+'.join(spec.flavour)}: {len(spec.requests)} symbols")
+    note(f"kernel   {f'cached: {entry.path}' if entry else f'would be built as {KIND}/{spec.key}'}")
 
 
-def _make(wanted: Plan, folder: Path, cache: Cache) -> dict[str, Any]:
-    """Fill a cache entry's folder; returns its manifest."""
+def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
+    """Fill the folder of a cache entry, and return its manifest."""
     started = time.monotonic()
-    source = wanted.source
-    with tree.opened(source, wanted.patches, cache=cache) as work:
-        dot_config = compilation.configure(wanted, work)
-        image = compilation.compile_image(wanted, work)
-        # make may still have changed the .config, had kconfig questions left
-        config.check(wanted.requests, dot_config.read_text(), version=source.version)
-        maker = work.make(wanted.flavour)
-        release = maker.output_of("kernelrelease")
-        log = compilation.log_of(maker.output)
-        for made, name in (
+    source = spec.source
+    with tree.opened(source, spec.patches, cache=cache) as work:
+        dot_config = compilation.configure(spec, work)
+        image = compilation.compile_image(spec, work)
+        # make runs kconfig again and may have changed the .config.
+        config.check(spec.requests, dot_config.read_text(), version=source.version)
+        make = work.kbuild(spec.flavour)
+        release = make.output_of("kernelrelease")
+        log = compilation.log_of(make.output)
+        for product, name in (
             (image, "bzImage"),
             (dot_config, "config"),
-            (maker.output / "System.map", "System.map"),
+            (make.output / "System.map", "System.map"),
         ):
-            if not made.is_file() or made.stat().st_size == 0:
-                raise BuildError(f"make said it was done, but there is no {made}", log=log)
-            shutil.copyfile(made, folder / name)
+            if not product.is_file() or product.stat().st_size == 0:
+                raise BuildError(f"make succeeded but did not write {product}", log=log)
+            shutil.copyfile(product, folder / name)
         _compress(log, folder / "build.log.gz")
     return {
         "release": release,
@@ -154,11 +153,11 @@ def _make(wanted: Plan, folder: Path, cache: Cache) -> dict[str, Any]:
             "origin": source.origin,
             "digest": source.digest,
         },
-        "patches": [{"name": p.name, "sha256": p.sha256} for p in wanted.patches],
-        "flavour": list(wanted.flavour),
-        "fragments": config.hashes(wanted.flavour),
-        "toolchain": make.toolchain(),
-        "flags": make.flags(source.spec.cflags),
+        "patches": [{"name": p.name, "sha256": p.sha256} for p in spec.patches],
+        "flavour": list(spec.flavour),
+        "fragments": config.hashes(spec.flavour),
+        "toolchain": kbuild.toolchain(),
+        "flags": kbuild.portable_flags(source.spec.cflags),
         "bzimage_sha256": files.sha256_file(folder / "bzImage"),
         "config_sha256": files.sha256_file(folder / "config"),
         "seconds": round(time.monotonic() - started, 1),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuring and compiling in a work tree: incremental, with progress, and safe to interrupt."""
+"""Configure and compile a kernel in its work tree: incrementally, with progress, and safe to interrupt."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kernel import config, make
-from kernel.plan import Plan
+from kernel import config, kbuild
+from kernel.build_spec import BuildSpec
 from kernel.tree import WorkTree
 from testbed.common import files, settings
 from testbed.common.errors import BuildError
 from testbed.common.processes import command_lines
 from testbed.common.progress import Step, step
 
-# A killed compiler leaves an object that is half there and newer than its source. Whatever was written this
-# shortly before the end of an interrupted build is made again.
+# A killed compiler leaves a truncated object that is newer than its source. The next build deletes and
+# rebuilds every file written in the last seconds of an interrupted build.
 _SUSPECT_S = 10.0
-_PATIENCE_S = 20.0  # for the make of a killed build to end
+_MAKE_EXIT_S = 20.0  # time for the make of a killed build to exit
 
 
 @dataclass
 class _State:
-    """What is remembered of an output folder."""
+    """Persistent state of an output folder."""
 
     path: Path
-    objects: int | None = None  # made by the last build that made most of them
-    running: bool = False  # make has not ended by itself
-    finished: bool = False  # the log is that of a finished build
+    objects: int | None = None  # count in the last build that compiled most of them
+    running: bool = False  # make has not exited by itself
+    finished: bool = False  # the log belongs to a finished build
 
     @staticmethod
-    def of(output: Path) -> _State:
+    def load(output: Path) -> _State:
         path = output.with_name(output.name + ".json")
         try:
             return _State(path, **files.read_json(path))
@@ -42,18 +42,18 @@ class _State:
             return _State(path)
 
     def save(self) -> None:
-        known = asdict(self)
-        del known["path"]
-        files.write_json(self.path, known)
+        fields = asdict(self)
+        del fields["path"]
+        files.write_json(self.path, fields)
 
 
 @contextlib.contextmanager
 def _attempt(output: Path) -> Iterator[_State]:
-    """Around any use of make: if it did not end by itself the last time, do not trust what it wrote last."""
-    state = _State.of(output)
+    """Wrap a run of make. If the previous run was killed, first delete the files it wrote last."""
+    state = _State.load(output)
     if state.running:
-        _wait_for_end(output)
-        _distrust(output)
+        _wait_for_exit(output)
+        _delete_suspects(output)
     state.running = True
     state.save()
     try:
@@ -67,47 +67,47 @@ def _attempt(output: Path) -> Iterator[_State]:
     state.save()
 
 
-def configure(plan: Plan, work: WorkTree) -> Path:
-    """Write the .config that `plan` requests into the output folder, if it is not there already.
+def configure(spec: BuildSpec, work: WorkTree) -> Path:
+    """Write the requested .config into the output folder unless it is there already.
 
-    Raises BuildError if kconfig did not grant a symbol.
+    Raises BuildError if kconfig refused a symbol.
     """
-    maker = work.make(plan.flavour)
-    output = maker.output
+    make = work.kbuild(spec.flavour)
+    output = make.output
     log = output.with_name(output.name + ".config.log")
     requested, fresh, final = output / "requested.config", output / "new.config", output / ".config"
-    with step(f"Configuring Linux {plan.source.version} ({'+'.join(plan.flavour)})"), _attempt(output):
+    with step(f"Configuring Linux {spec.source.version} ({'+'.join(spec.flavour)})"), _attempt(output):
         log.unlink(missing_ok=True)
         fresh.unlink(missing_ok=True)
-        requested.write_text(config.text(plan.requests))
+        requested.write_text(config.text(spec.requests))
         for target, environment in (
             ("allnoconfig", {"KCONFIG_ALLCONFIG": str(requested)}),
             ("olddefconfig", {}),
         ):
-            argv = maker.argv(target, variables={"KCONFIG_CONFIG": str(fresh)})
-            maker.stream(argv, log=log, variables=environment)
-        config.check(plan.requests, fresh.read_text(), version=plan.source.version)
+            argv = make.argv(target, variables={"KCONFIG_CONFIG": str(fresh)})
+            make.stream(argv, log=log, variables=environment)
+        config.check(spec.requests, fresh.read_text(), version=spec.source.version)
         if not final.exists() or final.read_bytes() != fresh.read_bytes():
-            fresh.replace(final)  # only then: a new time makes make look at everything again
+            fresh.replace(final)  # a new mtime makes make check every file
     return final
 
 
-def compile_image(plan: Plan, work: WorkTree) -> Path:
-    """Make bzImage in a configured output folder; `log_of` names its log.
+def compile_image(spec: BuildSpec, work: WorkTree) -> Path:
+    """Build bzImage in a configured output folder; `log_of` names the log.
 
-    Raises BuildError with the first compiler error. Interrupted, it goes on where it was the next time.
+    Raises BuildError with the first compiler error. The next call resumes an interrupted build.
     """
-    maker = work.make(plan.flavour)
-    output, log = maker.output, log_of(maker.output)
-    title = f"Building Linux {plan.source.version} ({'+'.join(plan.flavour)})"
+    make = work.kbuild(spec.flavour)
+    output, log = make.output, log_of(make.output)
+    title = f"Building Linux {spec.source.version} ({'+'.join(spec.flavour)})"
     with step(title) as s, _attempt(output) as state:
         if state.finished:
             log.unlink(missing_ok=True)
             state.finished = False
             state.save()
-        count = _Counter(s, done=_made(log), expected=state.objects or plan.source.spec.objects)
-        argv = maker.argv("bzImage", jobs=settings.jobs())
-        maker.stream(argv, log=log, on_line=count.see)
+        count = _Counter(s, done=_count_objects(log), expected=state.objects or spec.source.spec.objects)
+        argv = make.argv("bzImage", jobs=settings.jobs())
+        make.stream(argv, log=log, on_line=count.see)
         if count.done * 2 > (state.objects or 0):
             state.objects = count.done
         state.finished = True
@@ -116,12 +116,12 @@ def compile_image(plan: Plan, work: WorkTree) -> Path:
 
 
 def log_of(output: Path) -> Path:
-    """The log of all attempts since the last finished build."""
+    """Return the log of all attempts since the last finished build."""
     return output.with_name(output.name + ".log")
 
 
 class _Counter:
-    """Counts objects in make's output and shows how far that is."""
+    """Counts the objects in make's output and shows progress."""
 
     def __init__(self, shown: Step, *, done: int, expected: int) -> None:
         self.done = done
@@ -129,31 +129,31 @@ class _Counter:
         self._expected = expected
 
     def see(self, line: str) -> None:
-        found = make.OBJECT.match(line)
-        if not found:
+        match = kbuild.OBJECT.match(line)
+        if not match:
             return
         self.done += 1
         share = min(self.done / self._expected, 0.99)
-        self._shown.update(share, f"{self.done} {found[1]}")
+        self._shown.update(share, f"{self.done} {match[1]}")
 
 
-def _made(log: Path) -> int:
+def _count_objects(log: Path) -> int:
     try:
         with log.open(errors="replace") as lines:
-            return sum(1 for line in lines if make.OBJECT.match(line))
+            return sum(1 for line in lines if kbuild.OBJECT.match(line))
     except FileNotFoundError:
         return 0
 
 
-def _wait_for_end(output: Path) -> None:
-    """Wait until a make whose parent was killed has stopped its compilers and ended."""
+def _wait_for_exit(output: Path) -> None:
+    """Wait until a make whose parent was killed has exited."""
     word = os.fsencode(f"O={output}")
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _MAKE_EXIT_S
     while time.monotonic() < until and any(word in words for _, words in command_lines()):
         time.sleep(0.1)
 
 
-def _distrust(output: Path) -> None:
+def _delete_suspects(output: Path) -> None:
     times: dict[Path, float] = {}
     for folder, _, names in os.walk(output):
         for name in names:

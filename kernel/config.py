@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel configuration: fragments merged into requests, and whether kconfig granted them.
+"""Kernel configuration: merge fragments into requests, and verify that kconfig granted them.
 
-Kconfig drops a symbol whose dependencies are not met without a word. So what was requested is compared with
-the .config that results, and a difference that nobody expected is an error.
+Kconfig silently drops a symbol whose dependencies are not met. So the requests are compared with the
+resulting .config, and an unexpected difference is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RANGE = re.compile(r"(?:since (?P<since>\S+))?\s*(?:until (?P<until>\S+))?")
 
 @dataclass(frozen=True)
 class Request:
-    """A symbol, the value requested (`n`: not set), and the place of the request."""
+    """A symbol, its requested value (`n`: not set), and the place of the request."""
 
     symbol: str
     value: str
@@ -43,41 +43,41 @@ class Request:
 
 
 class Expectation(versions.Ranged):
-    """A refusal that is known and does not matter."""
+    """A known refusal that does not matter."""
 
     symbol: str
     reason: str
 
 
 class Expected(schema.Strict):
-    """expected.yaml."""
+    """The content of expected.yaml."""
 
     expected: tuple[Expectation, ...]
 
 
 def fragments(*, folder: Path | None = None) -> tuple[str, ...]:
-    """The names of all fragments."""
+    """Return the names of all fragments."""
     return tuple(sorted(path.stem for path in (folder or FOLDER).glob("*.config")))
 
 
 def path_of(fragment: str, *, folder: Path | None = None) -> Path:
-    """The file of a fragment; an unknown one is an error that lists the known."""
+    """Return the file of a fragment. Raises UsageError with the known names for an unknown one."""
     folder = folder or FOLDER
     if fragment not in fragments(folder=folder):
         raise UsageError(
-            f"there is no config fragment {fragment!r}",
+            f"unknown config fragment {fragment!r}",
             hint=f"in {folder}: {', '.join(fragments(folder=folder))}",
         )
     return folder / f"{fragment}.config"
 
 
 def hashes(flavour: Sequence[str], *, folder: Path | None = None) -> dict[str, str]:
-    """The sha256 of each fragment's file."""
+    """Return the sha256 of each fragment's file."""
     return {name: files.sha256_file(path_of(name, folder=folder)) for name in flavour}
 
 
 def merged(flavour: Sequence[str], *, version: Version, folder: Path | None = None) -> dict[str, Request]:
-    """What the fragments request of Linux `version`, by symbol; a later fragment overrides an earlier one."""
+    """Return the fragments' requests for `version`, by symbol. Later fragments override earlier ones."""
     requests: dict[str, Request] = {}
     for fragment in flavour:
         for request in _read(path_of(fragment, folder=folder), version):
@@ -86,14 +86,14 @@ def merged(flavour: Sequence[str], *, version: Version, folder: Path | None = No
 
 
 def text(requests: Mapping[str, Request]) -> str:
-    """The requests as kconfig reads them (KCONFIG_ALLCONFIG)."""
+    """Return the requests in kconfig's format (KCONFIG_ALLCONFIG)."""
     return "".join(
         f"# {r.symbol} is not set\n" if r.value == "n" else f"{r}\n" for _, r in sorted(requests.items())
     )
 
 
 def parse(dot_config: str) -> dict[str, str]:
-    """The values in a .config; what is not set is `n`."""
+    """Return the values in a .config. Symbols that are not set have the value `n`."""
     values: dict[str, str] = {}
     for line in dot_config.splitlines():
         if m := re.fullmatch(r"# (CONFIG_\w+) is not set", line):
@@ -107,20 +107,20 @@ def check(
     requests: Mapping[str, Request], dot_config: str, *, version: Version, folder: Path | None = None
 ) -> None:
     """Raise BuildError if kconfig did not grant a request and expected.yaml does not excuse it."""
-    got = parse(dot_config)
-    refused = [r for r in requests.values() if got.get(r.symbol, "n") != r.value]
+    granted = parse(dot_config)
+    refused = [r for r in requests.values() if granted.get(r.symbol, "n") != r.value]
     path = (folder or FOLDER) / "expected.yaml"
-    known = {e.symbol: e for e in schema.load(path, Expected).expected if e.concerns(version)}
-    lost = [r for r in refused if r.symbol not in known]
-    if lost:
-        listed = [f"{r} (requested at {r.place}, got {got.get(r.symbol, 'nothing')})" for r in lost]
+    expected = {e.symbol: e for e in schema.load(path, Expected).expected if e.concerns(version)}
+    unexpected = [r for r in refused if r.symbol not in expected]
+    if unexpected:
+        lines = [f"{r} (requested at {r.place}, got {granted.get(r.symbol, 'nothing')})" for r in unexpected]
         raise BuildError(
-            f"Linux {version} did not grant {len(lost)} of {len(requests)} config symbols:\n  "
-            + "\n  ".join(listed),
-            hint=f"request what it depends on, give it a range (# since X until Y), or excuse it in {path}",
+            f"Linux {version} did not grant {len(unexpected)} of {len(requests)} config symbols:\n  "
+            + "\n  ".join(lines),
+            hint=f"request its dependencies, limit its versions (# since X until Y), or list it in {path}",
         )
-    for symbol in known.keys() & requests.keys() - {r.symbol for r in refused}:
-        warn(f"{symbol} is excused in {path}, but Linux {version} granted it")
+    for symbol in expected.keys() & requests.keys() - {r.symbol for r in refused}:
+        warn(f"{path} lists {symbol} as refused, but Linux {version} granted it")
 
 
 def _read(path: Path, version: Version) -> list[Request]:
@@ -128,20 +128,20 @@ def _read(path: Path, version: Version) -> list[Request]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line)
-        if not found:
-            raise UsageError(f"{path}:{number}: must be CONFIG_X=value, or a comment (n means: not set)")
-        symbol, value, remark = found.groups()
-        if _concerns(remark or "", version, f"{path}:{number}"):
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise UsageError(f"{path}:{number}: must be CONFIG_X=value (n: not set) or a comment")
+        symbol, value, comment = match.groups()
+        if _concerns(comment or "", version, f"{path}:{number}"):
             requests.append(Request(symbol, value, path, number))
     return requests
 
 
-def _concerns(remark: str, version: Version, place: str) -> bool:
-    bounds = _RANGE.fullmatch(remark)
+def _concerns(comment: str, version: Version, place: str) -> bool:
+    bounds = _RANGE.fullmatch(comment)
     if not bounds:
-        raise UsageError(f"{place}: {remark!r} must be a range of versions: # since 4.10 until 5.2")
+        raise UsageError(f"{place}: {comment!r} must be a range of versions: # since 4.10 until 5.2")
     try:
         return versions.Ranged(**bounds.groupdict()).concerns(version)
     except ValueError:
-        raise UsageError(f"{place}: {remark!r} must name versions such as 4.10") from None
+        raise UsageError(f"{place}: {comment!r} must name versions such as 4.10") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The patch series: which patches a version needs, what they touch, and applying them to a copy."""
+"""The patch series: select the patches of a version, and apply them to a copy."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ FOLDER = Path(__file__).parent / "patches"
 
 
 class Member(versions.Ranged):
-    """One line of series.yaml."""
+    """An entry of series.yaml."""
 
     patch: str
 
 
 class Series(schema.Strict):
-    """series.yaml: patches in the order in which they are applied."""
+    """The content of series.yaml: patches in the order of application."""
 
     series: tuple[Member, ...]
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch file; `touches` are all files it names, `makes` those of them that it creates."""
+    """A patch file. `touches` lists all files it names, `creates` the new ones."""
 
     path: Path
     sha256: str
     touches: frozenset[str]
-    makes: frozenset[str]
+    creates: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -45,19 +45,19 @@ class Patch:
 
 
 def select(version: Version, *, folder: Path | None = None) -> tuple[Patch, ...]:
-    """The patches that Linux `version` needs, in order."""
+    """Return the patches for Linux `version`, in order."""
     folder = folder or FOLDER
     series = schema.load(folder / "series.yaml", Series)
     return tuple(_read(folder / m.patch) for m in series.series if m.concerns(version))
 
 
 def apply(patch: Patch, *, folder: Path, version: Version) -> None:
-    """Apply to the files in `folder`, which holds at least those the patch touches, if they exist at all.
+    """Apply a patch in `folder`, which holds all existing files that it touches.
 
-    Lines may have moved, but the context must match. Raises BuildError naming file and hunk otherwise.
+    Hunks may be offset, but their context must match. Raises BuildError with file and hunk otherwise.
     """
     run.which("patch")
-    missing = [f for f in sorted(patch.touches - patch.makes) if not (folder / f).exists()]
+    missing = [f for f in sorted(patch.touches - patch.creates) if not (folder / f).exists()]
     if missing:
         raise BuildError(f"{patch.name} does not apply to Linux {version}: {missing[0]} does not exist")
     result = run.run(
@@ -70,17 +70,17 @@ def apply(patch: Patch, *, folder: Path, version: Version) -> None:
         check=False,
     )
     if result.returncode != 0:
-        where = "; ".join(_failures(result.stdout, patch.path.read_text(errors="replace")))
+        hunks = "; ".join(_failures(result.stdout, patch.path.read_text(errors="replace")))
         raise BuildError(
-            f"{patch.name} does not apply to Linux {version}: {where or result.stdout.strip()}",
-            hint=f"is the range of {patch.name} in {patch.path.parent / 'series.yaml'} right?",
+            f"{patch.name} does not apply to Linux {version}: {hunks or result.stdout.strip()}",
+            hint=f"check the version range of {patch.name} in {patch.path.parent / 'series.yaml'}",
         )
 
 
 @functools.lru_cache
 def _parsed(path: Path, sha256: str) -> Patch:
     touches: set[str] = set()
-    makes: set[str] = set()
+    creates: set[str] = set()
     lines = path.read_text(errors="replace").splitlines()
     for line, following in itertools.pairwise(lines):
         if not (line.startswith("--- ") and following.startswith("+++ ")):
@@ -88,10 +88,10 @@ def _parsed(path: Path, sha256: str) -> Patch:
         old, new = _name(line), _name(following)
         touches |= {name for name in (old, new) if name is not None}
         if old is None and new is not None:
-            makes.add(new)
+            creates.add(new)
     if not touches:
-        raise UsageError(f"{path} changes no file: it must be a git-style patch (a/... b/...)")
-    return Patch(path, sha256, frozenset(touches), frozenset(makes))
+        raise UsageError(f"{path} changes no files: it must be a git-style patch (a/... b/...)")
+    return Patch(path, sha256, frozenset(touches), frozenset(creates))
 
 
 def _read(path: Path) -> Patch:
@@ -102,18 +102,18 @@ def _read(path: Path) -> Patch:
 
 
 def _name(line: str) -> str | None:
-    """The path in a `---` or `+++` line, None for /dev/null."""
+    """Return the path in a `---` or `+++` line, None for /dev/null."""
     name = line[4:].partition("\t")[0].strip()
     if name == "/dev/null":
         return None
     relative = name.partition("/")[2]
     if not relative or ".." in Path(relative).parts or relative.startswith("/"):
-        raise UsageError(f"a patch may not touch {name!r}")
+        raise UsageError(f"a patch must not touch {name!r}")
     return relative
 
 
 def _failures(output: str, patch: str) -> Iterable[str]:
-    """What `patch` could not do, each as `file: hunk #n (@@ ... @@)`."""
+    """Yield each failure of the patch program as `file: hunk #n (@@ ... @@)`."""
     hunks = _hunks(patch)
     current = ""
     for line in output.splitlines():
@@ -125,7 +125,7 @@ def _failures(output: str, patch: str) -> Iterable[str]:
             header = f" ({headers[number - 1]})" if number <= len(headers) else ""
             yield f"{current}: hunk #{number}{header}"
         elif re.match(r"Reversed \(or previously applied\)|The next patch would create", line):
-            yield f"{current}: it is in there already"
+            yield f"{current}: already applied"
 
 
 def _hunks(patch: str) -> dict[str, list[str]]:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private, patched copy of a kernel source that stays between builds, so that the next one is incremental.
+"""Work trees: patched copies of kernel sources, kept between builds so that builds are incremental.
 
     scratch/kernel-<name>-<id>/
         tree/                the source with the series applied
-        tree.json            marker: `tree/` is complete, and what the source was; written last
-        orig/                pristine copies of the files that a series touched
+        tree.json            marks `tree/` as complete, with the digest of its source; written last
+        orig/                pristine copies of the patched files
         touched.json         their names
-        stage/               where a series is applied before anything in `tree/` changes
+        stage/               the series is applied here before `tree/` changes
         build/<flavour>/     make's output (O=)
 
-Files are written only if their content changes, so make rebuilds what an edited patch or source affects and
-no more. The user's own tree is only read.
+Files are written only if their content changes, so make rebuilds only what an edited patch or source affects.
+The user's own tree is never written.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernel import series, snapshot
-from kernel.make import Make
+from kernel import series, tree_digest
+from kernel.kbuild import Kbuild
 from kernel.series import Patch
-from kernel.snapshot import Content
 from kernel.source import Source
+from kernel.tree_digest import FileDigest
 from testbed.common import files, run
 from testbed.common.cache import Cache, work_lock
 from testbed.common.errors import InfrastructureError
@@ -38,7 +38,7 @@ from testbed.common.progress import Step, note, step
 
 @dataclass(frozen=True)
 class WorkTree:
-    """A work tree whose lock is held."""
+    """A locked work tree."""
 
     source: Source
     folder: Path
@@ -48,24 +48,24 @@ class WorkTree:
         return self.folder / "tree"
 
     def output(self, flavour: Sequence[str]) -> Path:
-        """Make's output folder for a set of fragments."""
+        """Return make's output folder for a set of fragments."""
         path = self.folder / "build" / "+".join(flavour)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def make(self, flavour: Sequence[str]) -> Make:
-        return Make(self.tree, self.output(flavour), self.source.spec.cflags)
+    def kbuild(self, flavour: Sequence[str]) -> Kbuild:
+        return Kbuild(self.tree, self.output(flavour), self.source.spec.cflags)
 
 
 @contextlib.contextmanager
 def opened(source: Source, patches: Sequence[Patch], *, cache: Cache) -> Iterator[WorkTree]:
-    """The work tree of `source` with exactly `patches` applied, to this process alone.
+    """Lock the work tree of `source`, with exactly `patches` applied.
 
-    Raises BuildError if a patch does not apply; the tree is then as it was before.
+    Raises BuildError if a patch does not apply; the tree is then unchanged.
     """
     folder = cache.root / "scratch" / folder_name(source)
-    busy = f"waiting for another build of Linux {source.name} in {folder}"
-    with files.locked(work_lock(folder), on_wait=lambda: note(busy)):
+    message = f"waiting for another build of Linux {source.name} in {folder}"
+    with files.locked(work_lock(folder), on_wait=lambda: note(message)):
         cache.work(folder.name)
         work = WorkTree(source, folder)
         _fill(work)
@@ -74,16 +74,16 @@ def opened(source: Source, patches: Sequence[Patch], *, cache: Cache) -> Iterato
 
 
 def folder_name(source: Source) -> str:
-    """One folder per archive and commit; a local tree keeps its folder while it changes."""
+    """Return the folder of a source: one per archive, commit, and path of a local tree."""
     identity = str(source.path) if source.kind == "tree" else source.digest
     return f"kernel-{source.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 def _fill(work: WorkTree) -> None:
-    """Bring `tree/` (but for patched files) and `orig/` to the state of the source."""
+    """Bring `tree/` (except patched files) and `orig/` to the state of the source."""
     marker = work.folder / "tree.json"
-    known = _read(marker)
-    if known.get("digest") == work.source.digest:
+    state = _read(marker)
+    if state.get("digest") == work.source.digest:
         return
     marker.unlink(missing_ok=True)
     if work.source.files is None:
@@ -92,8 +92,8 @@ def _fill(work: WorkTree) -> None:
         contents = {}
     else:
         with step(f"Copying Linux {work.source.version}") as s:
-            contents = _copy(work, known.get("contents"), s)
-    os.sync()  # the marker must not outlive, in a power failure, what it vouches for
+            contents = _copy(work, state.get("contents"), s)
+    os.sync()  # after a power failure there must be no marker without its tree
     files.write_json(marker, {"digest": work.source.digest, "contents": contents})
 
 
@@ -104,14 +104,14 @@ def _unpack(work: WorkTree) -> None:
     (work.folder / "touched.json").unlink(missing_ok=True)
     fresh.mkdir()
     source = work.source
-    assert source.path is not None  # noqa: S101 -- obtain() came first
+    assert source.path is not None  # noqa: S101 -- obtained before
     if source.kind == "git":
         _unpack_commit(source.path, source.digest.removeprefix("git:"), fresh)
     else:
-        # Times as in the archive: older than anything built from them.
+        # Keeps the archive's times, which are older than any object built from it.
         run.run(["tar", "--extract", "--no-same-owner", f"--file={source.path}", f"--directory={fresh}"])
-    inside = list(fresh.iterdir())
-    top = inside[0] if len(inside) == 1 and inside[0].is_dir() else fresh
+    entries = list(fresh.iterdir())
+    top = entries[0] if len(entries) == 1 and entries[0].is_dir() else fresh
     top.rename(work.tree)
     shutil.rmtree(fresh, ignore_errors=True)
 
@@ -126,64 +126,64 @@ def _unpack_commit(repository: Path, commit: str, into: Path) -> None:
             stdin=git.stdout.fileno() if git.stdout else None,
         ) as tar,
     ):
-        said = tar.communicate()[0].decode(errors="replace").strip()
+        output = tar.communicate()[0].decode(errors="replace").strip()
         if tar.returncode != 0 or git.wait() != 0:
-            why = said.rpartition("\n")[2] or "git archive failed"
-            raise InfrastructureError(f"the commit {commit} of {repository} cannot be unpacked: {why}")
+            reason = output.rpartition("\n")[2] or "git archive failed"
+            raise InfrastructureError(f"cannot unpack commit {commit} of {repository}: {reason}")
 
 
-def _copy(work: WorkTree, known: dict[str, list[str]] | None, progress: Step) -> dict[str, list[str]]:
-    wanted = work.source.files
-    assert wanted is not None  # noqa: S101 -- a local tree
+def _copy(work: WorkTree, copied: dict[str, list[str]] | None, progress: Step) -> dict[str, list[str]]:
+    content = work.source.files
+    assert content is not None  # noqa: S101 -- a local tree
     touched = set(_touched(work))
     work.tree.mkdir(exist_ok=True)
-    snapshot.mirror(
-        wanted,
+    tree_digest.mirror(
+        content,
         into=work.tree,
-        known=None if known is None else {path: Content(*content) for path, content in known.items()},
+        copied=None if copied is None else {path: FileDigest(*file) for path, file in copied.items()},
         place=lambda path: (work.folder / "orig" if path in touched else work.tree) / path,
         progress=progress,
     )
     if (work.tree / ".config").exists() or (work.tree / "include" / "config").exists():
-        progress.update(None, "it was built in place: make mrproper in the copy")
-        make = Make(work.tree, work.tree)
+        progress.update(None, "built in place: cleaning the copy with make mrproper")
+        make = Kbuild(work.tree, work.tree)
         make.stream(make.clean_argv(), log=work.folder / "mrproper.log")
-    return {path: [content.mode, content.sha256] for path, content in wanted.contents.items()}
+    return {path: [file.mode, file.sha256] for path, file in content.files.items()}
 
 
 def _patch(work: WorkTree, patches: Sequence[Patch]) -> None:
-    """Make the touched files in `tree/` what the series makes of their originals."""
+    """Apply the series: write the patched files into `tree/`, and restore those no longer patched."""
     orig, stage = work.folder / "orig", work.folder / "stage"
-    wanted = {path for patch in patches for path in patch.touches}
+    touched = {path for patch in patches for path in patch.touches}
     before = set(_touched(work))
-    for path in sorted(wanted - before):
+    for path in sorted(touched - before):
         (orig / path).unlink(missing_ok=True)
-        _transfer(work.tree / path, orig / path)
+        _copy_file(work.tree / path, orig / path)
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir()
-    for path in sorted(wanted):
-        _transfer(orig / path, stage / path)
+    for path in sorted(touched):
+        _copy_file(orig / path, stage / path)
     for patch in patches:
         series.apply(patch, folder=stage, version=work.source.version)
-    _record(work, before | wanted)
-    for path in sorted(before | wanted):
-        result = (stage if path in wanted else orig) / path
-        if not _transfer(result, work.tree / path):
+    _record(work, before | touched)
+    for path in sorted(before | touched):
+        result = (stage if path in touched else orig) / path
+        if not _copy_file(result, work.tree / path):
             (work.tree / path).unlink(missing_ok=True)
-    _record(work, wanted)
-    for path in before - wanted:
+    _record(work, touched)
+    for path in before - touched:
         (orig / path).unlink(missing_ok=True)
     shutil.rmtree(stage)
 
 
-def _transfer(source: Path, target: Path) -> bool:
-    """Make `target` equal to `source`; False if there is no `source`."""
+def _copy_file(source: Path, target: Path) -> bool:
+    """Make `target` equal to `source`. Returns False if `source` does not exist."""
     try:
-        mode = snapshot.mode_of(source.lstat())
+        mode = tree_digest.mode_of(source.lstat())
     except FileNotFoundError:
         return False
     data = os.fsencode(source.readlink()) if mode == "l" else source.read_bytes()
-    snapshot.put(target, data, mode)
+    tree_digest.write_if_changed(target, data, mode)
     return True
 
 

@@ -28,18 +28,18 @@ class Version(NamedTuple):
 
 
 def parse(text: str) -> Version:
-    """`4.9` or `4.9.337`; ValueError if it is neither."""
+    """Parse `4.9` or `4.9.337`. Raises ValueError for anything else."""
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}", text):
         raise ValueError(f"must be a kernel version such as 4.9 or 4.9.337, not {text!r}")
     return Version(*(int(part) for part in text.split(".")))
 
 
 def of_makefile(text: str) -> Version | None:
-    """The version that a top Makefile declares, or None if it is not a kernel's."""
-    found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL)\s*=\s*(\d+)\s*$", text, re.MULTILINE))
-    if not {"VERSION", "PATCHLEVEL"} <= found.keys():
+    """Return the version declared in a kernel's top Makefile, None if it declares none."""
+    fields = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL)\s*=\s*(\d+)\s*$", text, re.MULTILINE))
+    if not {"VERSION", "PATCHLEVEL"} <= fields.keys():
         return None
-    return Version(int(found["VERSION"]), int(found["PATCHLEVEL"]), int(found.get("SUBLEVEL", 0)))
+    return Version(int(fields["VERSION"]), int(fields["PATCHLEVEL"]), int(fields.get("SUBLEVEL", 0)))
 
 
 def _checked(text: str) -> str:
@@ -52,7 +52,7 @@ Text = Annotated[str, AfterValidator(_checked)]
 
 
 class Ranged(Strict):
-    """Something that concerns only versions in `[since, until)`; an end left out is open."""
+    """An entry for the versions in `[since, until)`. A missing end is open."""
 
     since: Text | None = None
     until: Text | None = None

@@ -101,15 +101,15 @@ def config(source: str, location: str | None, fragments: tuple[str, ...], reques
     """Print the configuration of the kernel SOURCE."""
     from kernel import config as configs
     from kernel.build import resulting_config
-    from kernel.plan import plan
+    from kernel.build_spec import resolve
     from testbed.common import places
     from testbed.common.cache import Cache
 
     places.check_roots(cache=True)
     flavour = fragments or configs.DEFAULT
     if requested:
-        wanted = plan(source, location=location, flavour=flavour, cache=Cache(), fetch=False)
-        click.echo(configs.text(wanted.requests), nl=False)
+        spec = resolve(source, location=location, flavour=flavour, cache=Cache(), fetch=False)
+        click.echo(configs.text(spec.requests), nl=False)
     else:
         click.echo(resulting_config(source, location=location, flavour=flavour), nl=False)
 

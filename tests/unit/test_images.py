@@ -112,7 +112,7 @@ def lab(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> 
     return Lab(tmp_path, programs, monkeypatch)
 
 
-def test_an_image_is_built_once_with_all_that_is_known_of_it(lab: Lab) -> None:
+def test_an_image_is_built_once_with_its_manifest(lab: Lab) -> None:
     image = lab.build()
     assert image.disk == image.entry.path / "rootfs.ext4"
     assert image.disk.read_bytes()[1080:1082] == b"\x53\xef"  # ext4's magic number
@@ -131,7 +131,7 @@ def test_an_image_is_built_once_with_all_that_is_known_of_it(lab: Lab) -> None:
     assert len(lab.programs.calls) == before
 
 
-def test_the_same_tree_is_in_the_image(lab: Lab, tmp_path: Path) -> None:
+def test_the_image_contains_the_tree(lab: Lab, tmp_path: Path) -> None:
     if not shutil.which("debugfs"):
         pytest.skip("debugfs is not installed: apt-get install e2fsprogs")
     disk = lab.build().disk
@@ -139,7 +139,7 @@ def test_the_same_tree_is_in_the_image(lab: Lab, tmp_path: Path) -> None:
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "sentinel"
 
 
-def test_the_tools_are_told_what_the_definition_says(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tools_get_the_definitions_values(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRROR", "http://mirror.example/debian")
     lab.build()
     (call,) = lab.calls("mmdebstrap")
@@ -160,12 +160,12 @@ def test_the_tools_are_told_what_the_definition_says(lab: Lab, monkeypatch: pyte
     assert "--abi" not in sdists
 
 
-def test_without_a_mirror_mmdebstrap_takes_its_own(lab: Lab) -> None:
+def test_without_a_mirror_mmdebstrap_uses_its_default(lab: Lab) -> None:
     lab.build()
     assert lab.calls("mmdebstrap")[0].endswith("/rootfs.tar")
 
 
-def test_a_failed_build_shows_the_telling_line_and_leaves_nothing(lab: Lab) -> None:
+def test_a_failed_build_shows_the_error_and_leaves_nothing(lab: Lab) -> None:
     lab.trouble("fail")
     with pytest.raises(BuildError) as caught:
         lab.build()
@@ -181,7 +181,7 @@ def test_a_failed_build_shows_the_telling_line_and_leaves_nothing(lab: Lab) -> N
     assert len(lab.calls("pip-python")) == 2  # the packages were kept
 
 
-def test_a_download_whose_hash_differs_is_refused(lab: Lab) -> None:
+def test_a_download_with_a_wrong_hash_is_refused(lab: Lab) -> None:
     lab.trouble("hash")
     with pytest.raises(BuildError, match=r"Python packages failed .* DO NOT MATCH THE HASHES"):
         lab.build()
@@ -189,7 +189,7 @@ def test_a_download_whose_hash_differs_is_refused(lab: Lab) -> None:
     assert lab.calls("mmdebstrap") == []
 
 
-def test_an_image_that_is_too_fat_is_an_error(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversized_image_is_an_error(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "_MAX_INSTALLED", 1000)
     with pytest.raises(BuildError, match="more than the 0 MiB allowed") as caught:
         lab.build()
@@ -199,7 +199,7 @@ def test_an_image_that_is_too_fat_is_an_error(lab: Lab, monkeypatch: pytest.Monk
     assert lab.cache.get("image", lab.definition.key) is None
 
 
-def test_a_killed_build_leaves_no_image_and_the_next_one_makes_it(lab: Lab) -> None:
+def test_a_build_after_a_killed_build_succeeds(lab: Lab) -> None:
     lab.trouble("linger")
     process = fork.Process(target=lab.build)
     process.start()
@@ -219,7 +219,7 @@ def test_a_killed_build_leaves_no_image_and_the_next_one_makes_it(lab: Lab) -> N
     assert list((lab.cache.root / "image").glob(".*.tmp-*")) == []
 
 
-def test_a_dry_run_says_what_would_be_and_does_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_builds_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     image = builder.build(cache=lab.cache, of=lab.definition, dry_run=True)
     assert not image.disk.exists()
     assert image.disk == lab.cache.path("image", lab.definition.key) / "rootfs.ext4"
@@ -251,16 +251,14 @@ def test_a_missing_tool_names_its_package(
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
-def test_owners_are_kept_and_mounts_are_ended_as_root_and_as_a_user(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, uid: int
-) -> None:
+def test_builds_keep_owners_and_end_mounts(lab: Lab, monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     lab.build()
     assert len(lab.calls("fakeroot")) == (uid != 0)
     assert len(lab.calls("unshare")) == (uid == 0)  # what root mounts must end with the build
 
 
-def test_each_file_of_the_guest_decides_the_key(tmp_path: Path) -> None:
+def test_every_guest_file_changes_the_key(tmp_path: Path) -> None:
     guest = tmp_path / "guest"
     shutil.copytree(GUEST, guest)
     of = replace(
@@ -289,13 +287,13 @@ def test_each_file_of_the_guest_decides_the_key(tmp_path: Path) -> None:
     assert of.key in keys
 
 
-def test_what_another_builder_would_make_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_builder_format_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = definition.default().key
     monkeypatch.setattr(definition, "FORMAT", definition.FORMAT + 1)
     assert definition.default().key != before
 
 
-def test_the_default_guest_has_what_the_testbed_needs() -> None:
+def test_the_default_guest_contains_the_testbeds_needs() -> None:
     default = definition.default()
     assert {"openssh-server", "numactl", "python3-numpy"} <= set(default.packages)
     assert any(package.startswith("libpython2.7") or package == "python2.7" for package in default.packages)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernel import compilation, tree
-from kernel.plan import Plan, plan
+from kernel.build_spec import BuildSpec, resolve
 from testbed.common import settings
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError
@@ -33,20 +33,20 @@ HOOKED = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LINUX)
-def test_nothing_changes_with_the_option_off(
+def test_the_patches_change_no_object_with_the_option_off(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     if not request.config.getoption("--slow"):
         pytest.skip("compiles parts of a kernel twice; run with --slow")
     cache = Cache(tmp_path / "cache")
     try:
-        wanted = plan(name, location=LINUX[name], flavour=("base", "numa", "guest"), cache=cache)
+        spec = resolve(name, location=LINUX[name], flavour=("base", "numa", "guest"), cache=cache)
     except InfrastructureError as e:
         pytest.skip(f"no kernel source: {e.message}")
-    without = tuple(p for p in wanted.patches if "profile" not in p.name and "mark" not in p.name)
-    assert len(wanted.patches) - len(without) == 9
-    before = code(Plan(wanted.source, wanted.flavour, without, wanted.requests), cache)
-    after = code(wanted, cache)
+    without = tuple(p for p in spec.patches if "profile" not in p.name and "mark" not in p.name)
+    assert len(spec.patches) - len(without) == 9
+    before = code(BuildSpec(spec.source, spec.flavour, without, spec.requests), cache)
+    after = code(spec, cache)
     assert "page_profile_fault" not in "".join(after.values())
     for file in HOOKED:
         assert before[file].count("\n") > 500, f"{file} is hardly there"
@@ -65,11 +65,11 @@ def line_number(instruction: str) -> int:
     return int(match[1], 16) if match else 0
 
 
-def code(wanted: Plan, cache: Cache) -> dict[str, str]:
+def code(spec: BuildSpec, cache: Cache) -> dict[str, str]:
     """The disassembly of each object, with its relocations."""
-    with tree.opened(wanted.source, wanted.patches, cache=cache) as work:
-        compilation.configure(wanted, work)
-        maker = work.make(wanted.flavour)
+    with tree.opened(spec.source, spec.patches, cache=cache) as work:
+        compilation.configure(spec, work)
+        maker = work.kbuild(spec.flavour)
         maker.stream(maker.argv(*HOOKED, jobs=settings.jobs()), log=work.folder / "objects.log")
         return {
             file: subprocess.run(

@@ -90,7 +90,7 @@ def hunks(patch: Patch) -> Iterator[tuple[str, int, list[str]]]:
         elif m := re.fullmatch(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", line):
             remaining = [int(m[2] or 1), int(m[3] or 1)]
             body = []
-            if name not in patch.makes:
+            if name not in patch.creates:
                 yield name, int(m[1]), body
 
 
@@ -110,7 +110,7 @@ def added(patch: Patch) -> list[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_patches_of_a_version_apply_one_after_the_other(version: str, tmp_path: Path) -> None:
+def test_the_series_of_a_version_applies_in_order(version: str, tmp_path: Path) -> None:
     patches = series.select(parse(version))
     assert len(patches) > 8
     make_tree(tmp_path, patches)
@@ -121,7 +121,7 @@ def test_the_patches_of_a_version_apply_one_after_the_other(version: str, tmp_pa
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_patch_whose_context_is_another_does_not_apply(version: str, tmp_path: Path) -> None:
+def test_a_patch_with_other_context_does_not_apply(version: str, tmp_path: Path) -> None:
     """So the test above can fail."""
     patches = series.select(parse(version))
     make_tree(tmp_path, patches)
@@ -134,9 +134,9 @@ def test_a_patch_whose_context_is_another_does_not_apply(version: str, tmp_path:
 def compile_profiler(folder: Path, *, version: str, compat: str) -> subprocess.CompletedProcess[str]:
     """Check the profiler of that version's series, with what `compat`'s has for it."""
     patches = [p for v in (version, compat) for p in series.select(parse(v))]
-    made = {name for patch in patches for name in patch.makes if "page_profile" in name}
+    made = {name for patch in patches for name in patch.creates if "page_profile" in name}
     for patch in patches:
-        for name in made & patch.makes:
+        for name in made & patch.creates:
             text = patch.path.read_text().partition(f"\n+++ b/{name}\n")[2].partition("\ndiff --git ")[0]
             lines = [line[1:] for line in text.splitlines() if line.startswith("+")]
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def test_the_profiler_compiles_against_a_versions_interfaces(version: str, tmp_p
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_and_not_against_anothers(tmp_path: Path) -> None:
+def test_the_profiler_does_not_compile_against_another_versions_interfaces(tmp_path: Path) -> None:
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc")
     result = compile_profiler(tmp_path, version="6.1", compat="4.9")

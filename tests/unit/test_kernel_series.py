@@ -47,7 +47,7 @@ series:
     assert [p.path.stem for p in series.select(parse(version), folder=folder)] == names
 
 
-def test_mistakes_in_the_series_are_placed(tmp_path: Path) -> None:
+def test_mistakes_in_the_series_have_a_place(tmp_path: Path) -> None:
     write(tmp_path, "series:\n  - {patch: x.patch, until: 4.10}\n", x=A)
     with pytest.raises(UsageError, match=r"series.yaml:2:29: series\[0\].until: must be in quotes"):
         series.select(V4_9, folder=tmp_path)
@@ -58,7 +58,7 @@ def test_mistakes_in_the_series_are_placed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="changes no file"):
         series.select(V4_9, folder=tmp_path)
     write(tmp_path, "series:\n  - {patch: x.patch}\n", x=kernel_tree.patch("../../etc/passwd", "a", "b"))
-    with pytest.raises(UsageError, match="may not touch"):
+    with pytest.raises(UsageError, match="must not touch"):
         series.select(V4_9, folder=tmp_path)
 
 
@@ -72,7 +72,7 @@ def applied(folder: Path, text: str, files: dict[str, str]) -> Path:
     return tree
 
 
-def test_lines_may_have_moved_but_context_must_match(tmp_path: Path) -> None:
+def test_hunks_may_be_offset_but_context_must_match(tmp_path: Path) -> None:
     text = "--- a/mm/a.c\n+++ b/mm/a.c\n@@ -1,3 +1,3 @@\n one\n-a\n+b\n two\n"
     tree = applied(tmp_path, text, {"mm/a.c": "zero\n" * 9 + "one\na\ntwo\n"})
     assert (tree / "mm/a.c").read_text() == "zero\n" * 9 + "one\nb\ntwo\n"
@@ -92,25 +92,25 @@ def test_all_failing_hunks_are_named(tmp_path: Path) -> None:
     assert "series.yaml" in (caught.value.hint or "")
 
 
-def test_a_patch_that_is_in_already(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"mm/a.c: it is in there already"):
+def test_an_applied_patch_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"mm/a.c: already applied"):
         applied(tmp_path, A, {"mm/a.c": "b\n"})
 
 
-def test_what_a_patch_touches(tmp_path: Path) -> None:
+def test_the_touched_files_of_a_patch(tmp_path: Path) -> None:
     new = "--- /dev/null\n+++ b/mm/new.c\n@@ -0,0 +1 @@\n+n\n"
     gone = "--- a/mm/old.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-o\n"
     write(tmp_path, "series:\n  - {patch: x.patch}\n", x=A + new + gone)
     (patch,) = series.select(V4_9, folder=tmp_path)
     assert patch.touches == {"mm/a.c", "mm/new.c", "mm/old.c"}
-    assert patch.makes == {"mm/new.c"}
+    assert patch.creates == {"mm/new.c"}
 
 
 def shipped() -> list[str]:
     return [m.patch for m in schema.load(series.FOLDER / "series.yaml", series.Series).series]
 
 
-def test_every_shipped_patch_is_in_the_series_and_explains_itself() -> None:
+def test_every_shipped_patch_is_in_the_series_with_a_message() -> None:
     found = [str(p.relative_to(series.FOLDER)) for p in series.FOLDER.rglob("*.patch")]
     assert sorted(found) == sorted(shipped())
     for name in shipped():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel import source
+from kernel import download, source
 from kernel.source import Source, locate, obtain
 from kernel.versions import Version, of_makefile, parse
 from testbed.common import files
@@ -116,7 +116,7 @@ def test_a_new_source_needs_no_code(
     assert source.names() == ("auto", "5.10")
     assert locate("5.10", location=None, cache=cache).version == Version(5, 10, 3)
     assert failure("4.9", str(tmp_path / "l"), cache).message.endswith("is Linux 5.10.3, not 4.9")
-    with pytest.raises(UsageError, match=r"no kernel source '4.9'"):
+    with pytest.raises(UsageError, match=r"unknown kernel source '4.9'"):
         source.candidates("4.9")
 
 
@@ -142,12 +142,12 @@ def test_wrong_commits(data: kernel_tree.Data, cache: Cache, tree: Path, tmp_pat
     commit = kernel_tree.make_repository(tree)
     assert locate("4.9", location=f"{tree}@HEAD", cache=cache).digest == f"git:{commit}"
     missing = failure("4.9", f"{tree}@{'1' * 40}", cache)
-    assert missing.message == f"--source-location: the commit {'1' * 40} is not in {tree}"
+    assert missing.message == f"--source-location: commit {'1' * 40} is not in {tree}"
     assert "is not a folder" in failure("4.9", "https://example.org/linux@v4.9", cache).message
     assert "is Linux 4.9.0, not 6.1" in failure("6.1", f"{tree}@HEAD", cache).message
 
 
-def test_the_pinned_commit_stands_in(data: kernel_tree.Data, cache: Cache, tree: Path) -> None:
+def test_an_empty_commit_means_the_pinned_one(data: kernel_tree.Data, cache: Cache, tree: Path) -> None:
     commit = kernel_tree.make_repository(tree)
     data.sources(f'auto: ["4.9"]\nsources:\n  "4.9": {{objects: 5, commit: "{commit}"}}\n')
     (tree / "init/main.c").write_text("int later;\n")
@@ -165,7 +165,7 @@ def test_a_missing_package_is_named(data: kernel_tree.Data, cache: Cache, tmp_pa
     assert error.hint == "apt-get install linux-source-6.1, or SENTINEL_LINUX_6_1=/a/tree"
 
 
-def test_a_download_is_checked_and_kept(
+def test_a_download_is_verified_and_cached(
     data: kernel_tree.Data, cache: Cache, server: str, tmp_path: Path
 ) -> None:
     content = b"a tarball" * 1000
@@ -182,42 +182,42 @@ def test_a_download_is_checked_and_kept(
     assert [e.kind for e in cache.entries()] == ["source"]
 
 
-def test_a_download_that_is_not_what_was_pinned(
+def test_a_download_with_the_wrong_content_is_refused(
     data: kernel_tree.Data, cache: Cache, server: str, tmp_path: Path
 ) -> None:
     (tmp_path / "www/linux-4.9.tar.xz").write_bytes(b"please log in")
     (tmp_path / "www/cut.tar.xz").write_bytes(b"half")
     data.sources(pinned(f"{server}/linux-4.9.tar.xz", b"a tarball"))
     error = failure("4.9", None, cache, InfrastructureError)
-    assert "what arrived is not linux-4.9.tar.xz" in error.message
+    assert "wrong content: sha256 is " in error.message
     assert hashlib.sha256(b"a tarball").hexdigest() in error.message
     data.sources(pinned(f"{server}/none.tar.xz", b"a tarball"))
     assert "cannot be downloaded: " in failure("4.9", None, cache, InfrastructureError).message
     data.sources(pinned(f"{server}/cut.tar.xz", b"half"))
-    assert "cannot be downloaded: IncompleteRead" in failure("4.9", None, cache, InfrastructureError).message
+    assert "IncompleteRead" in failure("4.9", None, cache, InfrastructureError).message
     assert cache.entries() == []
 
 
-def test_no_network_is_told_at_once(data: kernel_tree.Data, cache: Cache) -> None:
+def test_no_network_fails_at_once(data: kernel_tree.Data, cache: Cache) -> None:
     data.sources(pinned("http://127.0.0.1:9/linux-4.9.tar.xz", b""))
     started = time.monotonic()
     error = failure("4.9", None, cache, InfrastructureError)
     assert time.monotonic() - started < 5
     assert "Connection refused" in error.message
-    assert error.hint == "give a local tree or tarball: SENTINEL_LINUX_4_9=/a/tree"
+    assert error.hint == "use a local tree or tarball: SENTINEL_LINUX_4_9=/a/tree"
 
 
-def test_a_silent_network_is_given_up_on(
+def test_a_silent_server_times_out(
     data: kernel_tree.Data, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_S", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         data.sources(pinned(f"http://127.0.0.1:{silent.getsockname()[1]}/linux-4.9.tar.xz", b""))
         error = failure("4.9", None, cache, InfrastructureError)
-    assert error.message.endswith(("no answer within 0.2 s", "timed out"))
+    assert "timed out" in error.message
 
 
-def test_a_tarball_is_read_once(
+def test_a_tarball_is_hashed_once(
     data: kernel_tree.Data, cache: Cache, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = kernel_tree.make_tarball(tree, tmp_path / "linux.tar.xz")
@@ -235,14 +235,14 @@ def test_a_tarball_is_read_once(
     assert locate("4.9", location=str(path), cache=cache).digest != first.digest
 
 
-def test_a_tree_is_read_once_and_followed(
+def test_only_changed_files_of_a_tree_are_read_again(
     data: kernel_tree.Data, cache: Cache, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find() -> Source:
         return locate("4.9", location=str(tree), cache=cache)
 
     first = find()
-    time.sleep(0.1)  # what changed within a tick of the clock is read again
+    time.sleep(0.1)  # more than a tick of the file system clock
     assert find() == first
     reads: list[str] = []
     original = Path.read_bytes

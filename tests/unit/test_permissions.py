@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel import snapshot
+from kernel import tree_digest
 from results import page as pages
 from sentinel.planner.formats import files as planner
 from testbed import vm
@@ -55,7 +55,7 @@ def test_the_cache_has_the_permissions_that_the_umask_leaves(tmp_path: Path, uma
     cache.build("kernel", "k", fill)
     work = cache.work("tree")
     for name, mode in (("file", "-"), ("script", "x")):
-        assert snapshot.put(work / "deep" / name, b"data", mode)
+        assert tree_digest.write_if_changed(work / "deep" / name, b"data", mode)
     assert wrong(tmp_path, umask) == {}
 
 

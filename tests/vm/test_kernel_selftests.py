@@ -14,8 +14,8 @@ import pytest
 
 from experiments import boot
 from kernel import tree
+from kernel.build_spec import resolve
 from kernel.config import DEFAULT
-from kernel.plan import plan
 from testbed import machine, vm
 from testbed.common.cache import Cache
 
@@ -67,8 +67,8 @@ HUGE = {"khugepaged", "split_huge_page_test"}
 def compile_into(folder: Path, kernel: str) -> None:
     """The programs of a kernel's tools/testing/selftests/vm, as far as this host can compile them."""
     cache = Cache()
-    wanted = plan(kernel, location=None, flavour=DEFAULT, cache=cache)
-    with tree.opened(wanted.source, wanted.patches, cache=cache) as work:
+    spec = resolve(kernel, location=None, flavour=DEFAULT, cache=cache)
+    with tree.opened(spec.source, spec.patches, cache=cache) as work:
         sources = work.tree / "tools" / "testing" / "selftests" / "vm"
         for program in {command.split()[0] for command in COMMANDS}:
             if not (sources / f"{program}.c").exists():

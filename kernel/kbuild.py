@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calling the kernel's make: the same command line, and so the same bytes, anywhere and any time."""
+"""Command lines for the kernel's make that give the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from testbed.common import run
 from testbed.common.errors import BuildError
 
-# What a kernel says about when, where and by whom it was built is the same for everybody.
+# The kernel embeds when, where and by whom it was built. Fixed values keep builds reproducible.
 IDENTITY = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
     "KBUILD_BUILD_USER": "sentinel",
     "KBUILD_BUILD_HOST": "testbed",
     "KBUILD_BUILD_VERSION": "1",
 }
-# Each program and the Debian package that has it.
+# Required programs, each with the Debian package that provides it.
 PROGRAMS = {
     "make": "make",
     "gcc": "gcc",
@@ -30,7 +30,7 @@ PROGRAMS = {
     "flex": "flex",
     "perl": "perl",
 }
-# A make above us, and the user's own kernel work, leave variables behind that would change ours.
+# An outer make, or the user's own kernel work, may have set these; they would change the build.
 _ENVIRONMENT = {
     "LC_ALL": "C",
     "TZ": "UTC",
@@ -49,11 +49,11 @@ _ENVIRONMENT = {
 }
 
 OBJECT = re.compile(r"\s+(?:CC|AS|LD|AR)\s+(?:\[M\]\s+)?(\S+)")
-"""A line of make's that says an object is being made."""
+"""A line of make's output that announces an object file."""
 
-_PLACED = re.compile(r"\S+:\d+(?::\d+)?: (?:fatal )?[Ee]rror: .*")
-_TELLING = (
-    _PLACED,
+# Error lines, the most specific kind first.
+_ERRORS = (
+    re.compile(r"\S+:\d+(?::\d+)?: (?:fatal )?[Ee]rror: .*"),
     re.compile(r".*(?:undefined reference to|multiple definition of|relocation truncated).*"),
     re.compile(r"\S+:\d+: (?:syntax error|.*unknown option|.*can't open file).*"),
     re.compile(r".*\*\*\*.*"),
@@ -61,15 +61,15 @@ _TELLING = (
 
 
 @dataclass(frozen=True)
-class Make:
-    """make for the source in `tree`, with its output in `output`."""
+class Kbuild:
+    """The kernel's make for the source in `tree`, with its output in `output`."""
 
     tree: Path
     output: Path
     cflags: tuple[str, ...] = ()
 
     def argv(self, *targets: str, jobs: int = 1, variables: Mapping[str, str] | None = None) -> list[str]:
-        """The command line, to be run in `tree`."""
+        """Return the command line for `targets`; its working directory must be `tree`."""
         assignments = {
             "O": str(self.output),
             "ARCH": "x86_64",
@@ -86,7 +86,7 @@ class Make:
         return ["make", f"-j{jobs}", *(f"{k}={v}" for k, v in assignments.items()), *targets]
 
     def clean_argv(self) -> list[str]:
-        """The command line that cleans the tree itself."""
+        """Return the command line that cleans the source tree."""
         return ["make", "ARCH=x86_64", "CROSS_COMPILE=", "mrproper"]
 
     def stream(
@@ -97,7 +97,7 @@ class Make:
         on_line: Callable[[str], None] = lambda line: None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Run one of these command lines; BuildError tells the first compiler error."""
+        """Run one of these command lines. Raises BuildError with the first compiler error."""
         run.stream(
             argv,
             cwd=self.tree,
@@ -110,34 +110,34 @@ class Make:
         )
 
     def output_of(self, target: str) -> str:
-        """What a target that only prints something prints."""
+        """Return the last line that `target` prints."""
         argv = [*self.argv(target), "-s", "--no-print-directory"]
         result = run.run(argv, cwd=self.tree, env=_ENVIRONMENT, error=BuildError)
         return result.stdout.strip().rpartition("\n")[2]
 
     def explain(self, lines: Iterable[str]) -> str | None:
-        """The first line that tells why a build failed, with paths relative to the source."""
-        seen = list(lines)
-        for pattern in _TELLING:
-            for line in seen:
+        """Return the first error in a build log, with paths relative to the source."""
+        log = list(lines)
+        for pattern in _ERRORS:
+            for line in log:
                 if pattern.fullmatch(line):
                     return line.replace(f"{self.tree}/", "").replace(f"{self.output}/", "").strip()
         return None
 
     def _prefix_map(self) -> list[str]:
-        # __FILE__ (in WARN and BUG) holds absolute paths, for O= is not inside the tree.
+        # The output folder is outside the tree, so __FILE__ (in WARN and BUG) holds absolute paths.
         return [f"-ffile-prefix-map={self.tree}=.", f"-ffile-prefix-map={self.output}=."]
 
 
 @functools.cache
 def toolchain() -> dict[str, str]:
-    """The versions of what decides the bytes; a missing program is an error that names its package."""
+    """Return the versions of compiler and linker. A missing program is an error that names its package."""
     for program, package in PROGRAMS.items():
         run.which(program, package=package)
     return {name: run.version_of(name) for name in ("gcc", "ld")}
 
 
-def flags(cflags: Sequence[str]) -> list[str]:
-    """The command line without what differs between machines and folders: part of the cache key."""
-    argv = Make(Path("TREE"), Path("OUTPUT"), tuple(cflags)).argv("bzImage")
+def portable_flags(cflags: Sequence[str]) -> list[str]:
+    """Return the build's command line without folders and parallelism, for the cache key."""
+    argv = Kbuild(Path("TREE"), Path("OUTPUT"), tuple(cflags)).argv("bzImage")
     return [word for word in argv if not word.startswith(("CC=", "-j"))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make's command line and the reading of its output."""
+"""Command lines of the kernel's make, and parsing of its output."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from kernel import make
-from kernel.make import Make
+from kernel import kbuild
+from kernel.kbuild import Kbuild
 from testbed.common.errors import InfrastructureError
 
-MAKE = Make(Path("/c/tree"), Path("/c/build/base"), ("-w",))
+KBUILD = Kbuild(Path("/c/tree"), Path("/c/build/base"), ("-w",))
 
 
-def test_the_command_line_overrides_what_a_tree_or_a_user_sets() -> None:
-    argv = MAKE.argv("bzImage", jobs=3)
+def test_the_command_line_overrides_tree_and_environment() -> None:
+    argv = KBUILD.argv("bzImage", jobs=3)
     assert argv[:2] == ["make", "-j3"]
     assert argv[-1] == "bzImage"
     for word in (
@@ -25,23 +25,23 @@ def test_the_command_line_overrides_what_a_tree_or_a_user_sets() -> None:
         assert word in argv
 
 
-def test_ccache_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ccache_is_used_if_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "CC=gcc" in MAKE.argv("bzImage")
+    assert "CC=gcc" in KBUILD.argv("bzImage")
     (tmp_path / "ccache").write_text("#!/bin/sh\n")
     (tmp_path / "ccache").chmod(0o755)
-    assert "CC=ccache gcc" in MAKE.argv("bzImage")
-    assert not any("ccache" in word for word in make.flags(["-w"]))
+    assert "CC=ccache gcc" in KBUILD.argv("bzImage")
+    assert not any("ccache" in word for word in kbuild.portable_flags(["-w"]))
 
 
 def test_a_missing_program_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    make.toolchain.cache_clear()
+    kbuild.toolchain.cache_clear()
     for name in ("make", "gcc"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     with pytest.raises(InfrastructureError, match="ld is not installed") as caught:
-        make.toolchain()
+        kbuild.toolchain()
     assert caught.value.hint == "apt-get install binutils"
 
 
@@ -73,13 +73,13 @@ def test_a_missing_program_names_its_package(tmp_path: Path, monkeypatch: pytest
         (["nothing", "telling"], None),
     ],
 )
-def test_the_telling_line_is_found(lines: list[str], told: str | None) -> None:
-    assert MAKE.explain(lines) == told
+def test_the_first_error_of_a_log_is_found(lines: list[str], told: str | None) -> None:
+    assert KBUILD.explain(lines) == told
 
 
-def test_objects_are_told_from_other_lines() -> None:
-    assert (m := make.OBJECT.match("  CC      mm/migrate.o")) is not None
+def test_object_lines_are_recognised() -> None:
+    assert (m := kbuild.OBJECT.match("  CC      mm/migrate.o")) is not None
     assert m[1] == "mm/migrate.o"
-    assert make.OBJECT.match("  AS      arch/x86/entry/entry_64.o")
+    assert kbuild.OBJECT.match("  AS      arch/x86/entry/entry_64.o")
     for line in ("  CHK     include/generated/x.h", "  HOSTCC  scripts/fixdep", "make: CC x", "CC mm/x.o"):
-        assert not make.OBJECT.match(line)
+        assert not kbuild.OBJECT.match(line)

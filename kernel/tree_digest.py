@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder contains: a digest of every file, quick the second time, and copies that follow it.
+"""Digest of a source tree, and incremental copies of it.
 
-A file whose size, times and inode are as they were is not read again. Version control's own files are left
-out: they do not change what is built.
+Files are read again only if their size, times or inode have changed. `.git` is left out.
 """
 
 from __future__ import annotations
@@ -22,98 +21,101 @@ from testbed.common.errors import BuildError, UsageError
 from testbed.common.progress import Step, step
 
 _SKIPPED = frozenset({".git"})
-# A file changed twice within one tick of the file system's clock can look the same both times: what changed
-# this shortly before it was read is not remembered.
+# Two changes within one tick of the file system's clock leave equal times. So the digest of a file that
+# changed this shortly before it was read is not kept.
 _TICK_NS = 50_000_000
 
 Stamp = tuple[int, int, int, int]  # size, mtime in ns, ctime in ns, inode
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a file is: `x` (executable), `l` (symbolic link) or `-`, and the sha256 of its bytes or target."""
+class FileDigest:
+    """Mode (`x` executable, `l` symbolic link, `-` other) and sha256 of a file's bytes or a link's target."""
 
     mode: str
     sha256: str
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The contents of a folder by relative path, and one digest of it all."""
+class TreeDigest:
+    """Digests of all files of a tree by relative path."""
 
     root: Path
-    contents: Mapping[str, Content]
+    files: Mapping[str, FileDigest]
 
     @property
     def digest(self) -> str:
-        whole = hashlib.sha256()
-        for path in sorted(self.contents):
-            content = self.contents[path]
-            whole.update(f"{content.mode} {content.sha256} ".encode() + os.fsencode(path) + b"\0")
-        return whole.hexdigest()
+        """One digest of the whole tree."""
+        total = hashlib.sha256()
+        for path in sorted(self.files):
+            file = self.files[path]
+            total.update(f"{file.mode} {file.sha256} ".encode() + os.fsencode(path) + b"\0")
+        return total.hexdigest()
 
 
-def snapshot(root: Path, *, memo: Path) -> Snapshot:
-    """Read the folder `root`; `memo` is the file that remembers digests between calls."""
-    known = _recall(memo)
+def read_tree(root: Path, *, memo: Path) -> TreeDigest:
+    """Return the digest of the tree at `root`. The file `memo` keeps file digests between calls."""
+    known = _read_memo(memo)
     started = time.time_ns()
-    found = _walk(root)
+    present = _walk(root)
     changed = [
-        path for path, (stamp, mode) in found.items() if path not in known or known[path][0] != [*stamp, mode]
+        path
+        for path, (stamp, mode) in present.items()
+        if path not in known or known[path][0] != [*stamp, mode]
     ]
     fresh: dict[str, str] = {}
     if changed:
         with step(f"Reading {root}") as s:
             for path in changed:
-                fresh[path] = _sha256(root, path, found[path][1])
+                fresh[path] = _sha256(root, path, present[path][1])
                 if len(fresh) % 500 == 0:
                     s.update(len(fresh) / len(changed), path)
-    contents = {
-        path: Content(mode, fresh[path] if path in fresh else known[path][1])
-        for path, (_, mode) in found.items()
+    digests = {
+        path: FileDigest(mode, fresh[path] if path in fresh else known[path][1])
+        for path, (_, mode) in present.items()
     }
-    if changed or len(found) != len(known):
-        lasting = {
-            path: [[*stamp, mode], contents[path].sha256]
-            for path, (stamp, mode) in found.items()
+    if changed or len(present) != len(known):
+        reusable = {
+            path: [[*stamp, mode], digests[path].sha256]
+            for path, (stamp, mode) in present.items()
             if max(stamp[1], stamp[2]) < started - _TICK_NS
         }
-        files.write_atomic(memo, json.dumps(lasting))
-    return Snapshot(root, contents)
+        files.write_atomic(memo, json.dumps(reusable))
+    return TreeDigest(root, digests)
 
 
 def mirror(
-    wanted: Snapshot,
+    tree: TreeDigest,
     *,
     into: Path,
-    known: Mapping[str, Content] | None,
+    copied: Mapping[str, FileDigest] | None,
     place: Callable[[str], Path],
     progress: Step,
 ) -> None:
-    """Make `into` hold what `wanted` does, writing only files that differ, so that make rebuilds only those.
+    """Copy `tree` into a folder. Only files that differ are written, so that make rebuilds only those.
 
-    `known` is what the last complete mirror left there (None: look at every file). `place` says where a
-    path's copy is. Raises BuildError if a file changes meanwhile.
+    `copied` is the content of the last complete copy (None: compare every file). `place` maps a relative path
+    to its copy. Raises BuildError if a file changes during the copy.
     """
-    old = known if known is not None else dict.fromkeys(_walk(into))
-    for path in old.keys() - wanted.contents.keys():
+    old = copied if copied is not None else dict.fromkeys(_walk(into))
+    for path in old.keys() - tree.files.keys():
         _remove(place(path), below=into)
-    todo = [path for path, content in wanted.contents.items() if old.get(path) != content]
-    for done, path in enumerate(todo):
-        if done % 200 == 0:
-            progress.update(done / len(todo), path)
-        source, content = wanted.root / path, wanted.contents[path]
+    outdated = [path for path, file in tree.files.items() if old.get(path) != file]
+    for count, path in enumerate(outdated):
+        if count % 200 == 0:
+            progress.update(count / len(outdated), path)
+        source, file = tree.root / path, tree.files[path]
         try:
-            data = _read(source, content.mode)
+            data = _read(source, file.mode)
         except OSError:
             data = b""
-        if hashlib.sha256(data).hexdigest() != content.sha256:
-            raise BuildError(f"{source} changed while it was copied", hint="run it again")
-        put(place(path), data, content.mode)
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise BuildError(f"{source} changed during the copy", hint="repeat the command")
+        write_if_changed(place(path), data, file.mode)
 
 
-def put(path: Path, data: bytes, mode: str) -> bool:
-    """Write a file unless it is that already; whether it was written."""
+def write_if_changed(path: Path, data: bytes, mode: str) -> bool:
+    """Write a file unless content and mode are equal already. Returns whether it was written."""
     with contextlib.suppress(OSError):
         if mode_of(path.lstat()) == mode and _read(path, mode) == data:
             return False
@@ -129,7 +131,7 @@ def put(path: Path, data: bytes, mode: str) -> bool:
 
 
 def mode_of(status: os.stat_result) -> str:
-    """How `Content.mode` writes a file's mode; empty if it is neither a file nor a link."""
+    """Return the mode as in `FileDigest`; empty for anything but files and symbolic links."""
     if stat.S_ISLNK(status.st_mode):
         return "l"
     if stat.S_ISREG(status.st_mode):
@@ -138,7 +140,7 @@ def mode_of(status: os.stat_result) -> str:
 
 
 def _walk(root: Path) -> dict[str, tuple[Stamp, str]]:
-    found: dict[str, tuple[Stamp, str]] = {}
+    present: dict[str, tuple[Stamp, str]] = {}
     pending = [""]
     while pending:
         folder = pending.pop()
@@ -154,10 +156,10 @@ def _walk(root: Path) -> dict[str, tuple[Stamp, str]]:
                     mode = mode_of(status)
                     if mode and entry.name not in _SKIPPED:
                         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-                        found[path] = (stamp, mode)
+                        present[path] = (stamp, mode)
         except OSError as e:
             raise UsageError(f"{root / folder} cannot be read: {e.strerror}") from None
-    return found
+    return present
 
 
 def _read(path: Path, mode: str) -> bytes:
@@ -182,7 +184,7 @@ def _remove(path: Path, *, below: Path) -> None:
         parent = parent.parent
 
 
-def _recall(memo: Path) -> dict[str, tuple[list[int | str], str]]:
+def _read_memo(memo: Path) -> dict[str, tuple[list[int | str], str]]:
     try:
         known: dict[str, tuple[list[int | str], str]] = files.read_json(memo)
     except (OSError, ValueError):
