@@ -16,6 +16,7 @@ from testbed.common.errors import UsageError
 if TYPE_CHECKING:
     from sentinel.planner.formats.plan import Plan
     from sentinel.planner.formats.profile import Profile
+    from sentinel.planner.search import Policy
 
 _FILE = click.Path(path_type=Path)
 
@@ -35,7 +36,13 @@ Examples:
     "--fast-step-ns", type=output.Number(1, 1e18), help="A step with everything in fast memory, if known."
 )
 @click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
-@click.option("--published", is_flag=True, help="The published rule alone, whether or not its moves pay.")
+@click.option(
+    "--policy",
+    type=click.Choice(("sentinel", "sentinel-opt")),
+    default="sentinel-opt",
+    show_default=True,
+    help="The paper's algorithm, or the one that searches for the shortest step.",
+)
 @click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
 @output.json_option
 def plan(
@@ -44,7 +51,7 @@ def plan(
     preset: str,
     fast_step_ns: float | None,
     spill: bool,
-    published: bool,
+    policy: Policy,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -71,7 +78,7 @@ def plan(
             figures,
             fast_step_ns=fast_step_ns,
             spill=spill,
-            published=published,
+            policy=policy,
             source=files.digest(profile),
         )
         files.write_plan(out, check.assured(loaded, made))

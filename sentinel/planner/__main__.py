@@ -16,7 +16,7 @@ from .check import assured
 from .errors import PlannerError
 from .formats import files
 from .memory.classify import peak
-from .search import make
+from .search import POLICIES, make
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="of the machine")
     parser.add_argument("--fast-step-ns", type=float, help="a step with everything in fast memory, if known")
     parser.add_argument("--spill", action="store_true", help="below the floor, plan short-lived tensors too")
-    parser.add_argument("--published", action="store_true", help="the published rule alone")
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="sentinel-opt",
+        help="the paper's algorithm, or the one that searches for the shortest step (default)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
     options = parser.parse_args(arguments)
     try:
@@ -38,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             files.read_figures(options.figures),
             fast_step_ns=options.fast_step_ns,
             spill=options.spill,
-            published=options.published,
+            policy=options.policy,
             source=files.digest(options.profile),
         )
         files.write_plan(options.output, assured(profile, plan))

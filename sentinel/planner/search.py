@@ -12,7 +12,7 @@ predicted to be slower than it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .formats.fields import Bools, Ints
 
 BY = "sentinel planner 1"
+Policy = Literal["sentinel", "sentinel-opt"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 # So many numbers of layers are tried, more for small profiles than for large ones, for trying one takes time
 # in proportion to operations and uses. Variants are tried for as many of the best as there are tens of them.
 _LEAST, _MOST, _EFFORT = 10, 40, 100_000
@@ -71,7 +73,7 @@ def make(
     *,
     fast_step_ns: float | None = None,
     spill: bool = False,
-    published: bool = False,
+    policy: Policy = "sentinel-opt",
     source: str = "",
 ) -> Plan:
     """The plan with the shortest predicted step for `budget` bytes of node 0; equal input gives an equal
@@ -80,10 +82,10 @@ def make(
     `fast_step_ns` is the measured time of a step with everything in fast memory, if that is known: it makes
     the predictions better (see `cost`). `source` is the digest of the profile's file. Raises BudgetError
     below the floor: the reserved pool plus the largest long-lived tensor. With `spill`, short-lived tensors
-    are taken for long-lived ones, as many as are best, which the paper does not. `published` is the paper's
-    rule and its choice of the interval, whether or not migration pays; it spills only below the floor.
+    are taken for long-lived ones, as many as are best, which the paper does not. The policy `sentinel` is
+    the paper's algorithm, which migrates whether or not that pays and spills only below the floor.
     """
-    if published:
+    if policy == "sentinel":
         return _published(profile, budget, figures, fast_step_ns, spill, source)
     possible: list[tuple[Problem, list[Candidate], Candidate, Placement]] = []
     for problem in _problems(profile, budget, figures, fast_step_ns, spill):
@@ -93,7 +95,7 @@ def make(
     unmoved = min((one for one in possible if not one[3].schedule.moves), key=lambda one: one[3].order)
     worth = best[3].timeline.step_ns < (1 - _WORTH) * unmoved[3].timeline.step_ns
     problem, found, candidate, placement = best if worth else unmoved
-    return assemble(problem, candidate, placement, found, source=source)
+    return assemble(problem, candidate, placement, found, policy=policy, source=source)
 
 
 def _published(
@@ -113,10 +115,10 @@ def _published(
     for one in sorted(found[1:], key=literally):
         placement = place(problem, one.schedule, none)
         if placement is not None:
-            return assemble(problem, one, placement, found, source=source)
+            return assemble(problem, one, placement, found, policy="sentinel", source=source)
     still = place(problem, Schedule(frozenset(), [], []), ~none)  # nothing could be moved
     assert still is not None  # noqa: S101 -- what is not in fast memory has room
-    return assemble(problem, found[0], still, found, source=source)
+    return assemble(problem, found[0], still, found, policy="sentinel", source=source)
 
 
 def _placements(problem: Problem, found: list[Candidate]) -> list[tuple[Candidate, Placement]]:
@@ -158,7 +160,13 @@ def _problems(
 
 
 def assemble(
-    problem: Problem, best: Candidate, placement: Placement, found: list[Candidate], *, source: str = ""
+    problem: Problem,
+    best: Candidate,
+    placement: Placement,
+    found: list[Candidate],
+    *,
+    policy: Policy = "sentinel-opt",
+    source: str = "",
 ) -> Plan:
     """The plan that carries out `placement`, of one of the candidates `found`."""
     profile, made = problem.profile, placement.schedule
@@ -180,6 +188,7 @@ def assemble(
         made={
             "profile": source,
             "by": BY,
+            "policy": policy,
             "figures": figures_format.encode(problem.figures),
             "fast_step_ns": problem.fast_step_ns,
         },

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner import budget, explain
+from sentinel.planner import budget, explain, search
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import plan, profile
@@ -239,15 +239,15 @@ wild_figures = st.sampled_from(
     st.sampled_from([0.05, 0.5, 1.0, 2.0]),
     st.sampled_from([None, 1.0, 1e9]),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from(search.POLICIES),
 )
 def test_any_profile_gives_a_sound_plan_or_is_refused(
-    seed: int, figures: Figures, share: float, fast_step_ns: float | None, spill: bool, published: bool
+    seed: int, figures: Figures, share: float, fast_step_ns: float | None, spill: bool, policy: search.Policy
 ) -> None:
     """Several threads, clocks that jump, ties, no accesses and very many, tensors of terabytes."""
     profile_ = profile.parse(profiles.wild_value(seed))
     size = max(1, int(share * classify.peak(profile_)))
-    options: dict[str, Any] = {"fast_step_ns": fast_step_ns, "spill": spill, "published": published}
+    options: dict[str, Any] = {"fast_step_ns": fast_step_ns, "spill": spill, "policy": policy}
     try:
         try:
             made = make(profile_, size, figures, **options)
@@ -277,14 +277,14 @@ def test_any_plan_by_the_published_rule_alone_is_sound(seed: int, share: float) 
     made = profile.parse(profiles.random_value(seed))
     floor = at_the_floor(made, CHEAP).budget
     try:
-        plan = make(made, int(share * floor), CHEAP, spill=True, published=True)
+        plan = make(made, int(share * floor), CHEAP, spill=True, policy="sentinel")
     except BudgetError as e:
         assert share * floor < e.floor <= floor
     else:
         assert check(made, plan) == []
         rules = {one["rule"] for one in plan.predicted["candidates"]}
         assert rules <= {"static", "as published"}
-        assert plan == make(made, int(share * floor), CHEAP, spill=True, published=True)
+        assert plan == make(made, int(share * floor), CHEAP, spill=True, policy="sentinel")
 
 
 def test_the_published_rule_migrates_whether_or_not_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_the_published_rule_migrates_whether_or_not_that_is_worth_it(monkeypatch
     monkeypatch.setattr("sentinel.planner.search._WORTH", 0.99)
     profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), written_then_read(2, 3)])
     assert make(profile_, BIG + 4096, SIMPLE).moves == []
-    made = make(profile_, BIG + 4096, SIMPLE, published=True)
+    made = make(profile_, BIG + 4096, SIMPLE, policy="sentinel")
     assert check(profile_, made) == []
     assert (made.predicted["rule"], [move.to for move in made.moves]) == ("as published", [1, 0])
     assert "shorter than without migration" in made.predicted["why"]
@@ -301,7 +301,7 @@ def test_the_published_rule_migrates_whether_or_not_that_is_worth_it(monkeypatch
 def test_of_intervals_that_fit_the_published_rule_takes_that_which_exposes_least() -> None:
     """One layer an interval: A and B in turn. All of the step: both at once, which do not fit."""
     profile_ = profiles.small(LAYERS, MEGA, [written_then_read(0, 5), written_then_read(2, 3)])
-    made = make(profile_, BIG + 4096, SIMPLE, published=True)
+    made = make(profile_, BIG + 4096, SIMPLE, policy="sentinel")
     fitting = [one for one in made.predicted["candidates"][1:] if one["fits"]]
     chosen = [one for one in fitting if one["interval_layers"] == made.interval_layers]
     assert chosen and len(fitting) < len(made.predicted["candidates"][1:])
