@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the guest disk: an ext4 file system image, without loop mounts, as root or as a user.
+"""Build the guest disk, an ext4 image, as root or as an ordinary user and without loop mounts.
 
-mmdebstrap makes the tree (as a tar, so that a user's build never leaves foreign-owned files behind) and
-mke2fs writes it into an image; where we are not root, fakeroot keeps the owners right.
+mmdebstrap writes the tree into a tar, so that an unprivileged build leaves no files of other owners behind.
+mke2fs writes the tree into an image; without root, fakeroot keeps the owners.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from testbed.common.progress import note, step
 from testbed.common.run import stream, which
 
 KIND = "image"
-_MAX_INSTALLED = 600 << 20  # bytes; a slim guest is a promise, so a fat one is an error
+_MAX_INSTALLED = 600 << 20  # bytes; the documented limit
 _SITE = "/usr/local/lib/python2.7/dist-packages"
-_STAGES = {  # mmdebstrap's words for its own progress -> share of the work done by then
+_STAGES = {  # mmdebstrap's progress messages -> share of the work done
     "running apt-get update": 0.02,
     "downloading packages": 0.1,
     "extracting archives": 0.25,
@@ -41,34 +41,36 @@ _STAGES = {  # mmdebstrap's words for its own progress -> share of the work done
 
 @dataclass(frozen=True)
 class Image:
-    """A finished guest disk: a raw ext4 image that is never written to (machines use overlays of it)."""
+    """A guest disk: a raw ext4 image. It is never written; machines use overlays of it."""
 
     disk: Path
     entry: Entry
 
 
-def build(*, cache: Cache | None = None, of: Definition | None = None, dry_run: bool = False) -> Image:
-    """The guest image, built if it is not in the cache.
+def build(*, cache: Cache | None = None, guest: Definition | None = None, dry_run: bool = False) -> Image:
+    """Return the guest image, and build it if it is not cached.
 
-    With `dry_run` nothing is built: what would be is said, and where it would be returned.
-    Raises `BuildError` naming the log.
+    `dry_run` builds nothing: it prints the contents, and returns the image with its future path.
+    Raises BuildError with the path of the log.
     """
     cache = cache or Cache()
-    wanted = of or definition.default()
+    guest = guest or definition.default()
     with step("Guest image") as s:
-        entry = cache.get(KIND, wanted.key)
+        entry = cache.get(KIND, guest.key)
         if entry is not None:
             s.done("cached")
         elif dry_run:
-            note(f"would install Debian {wanted.suite} and {', '.join(wanted.packages)}, TensorFlow 1.13.1")
+            note(
+                f"would install Debian {guest.suite} with {', '.join(guest.packages)}, and TensorFlow 1.13.1"
+            )
             s.done("not built")
-            entry = Entry(KIND, wanted.key, cache.path(KIND, wanted.key), {})
+            entry = Entry(KIND, guest.key, cache.path(KIND, guest.key), {})
         else:
-            entry = _build(wanted, cache)
+            entry = _build(guest, cache)
     return Image(entry.path / "rootfs.ext4", entry)
 
 
-def _build(wanted: Definition, cache: Cache) -> Entry:
+def _build(guest: Definition, cache: Cache) -> Entry:
     for program in (
         "mmdebstrap",
         "mke2fs",
@@ -78,31 +80,31 @@ def _build(wanted: Definition, cache: Cache) -> Entry:
         which(
             program, package={"mke2fs": "e2fsprogs", "strip": "binutils", "newuidmap": "uidmap"}.get(program)
         )
-    log = cache.root / "logs" / f"image-{wanted.key[:12]}.log"
+    log = cache.root / "logs" / f"image-{guest.key[:12]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    packages = wheels.fetch(wanted, cache=cache, log=log)
+    packages = wheels.fetch(guest, cache=cache, log=log)
 
-    def make(folder: Path) -> dict[str, Any]:
+    def fill(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
         with cache.using(packages), _shared_scratch() as scratch:
             shutil.copytree(packages.path, scratch / "wheels")
-            shutil.copytree(wanted.guest, scratch / "guest")
+            shutil.copytree(guest.files, scratch / "guest")
             tar = folder / "rootfs.tar"
             with step("Debian packages and TensorFlow") as s:
-                _bootstrap(wanted, scratch, tar, log, s.update)
+                _bootstrap(guest, scratch, tar, log, s.update)
             with step("File system image"):
-                installed = _pack(tar, folder / "rootfs.ext4", wanted.free_mib, log)
+                installed = _pack(tar, folder / "rootfs.ext4", guest.free_mib, log)
             tar.unlink()
         if installed > _MAX_INSTALLED:
             raise BuildError(
-                f"the guest holds {installed >> 20} MiB, more than the {_MAX_INSTALLED >> 20} MiB allowed",
-                hint="leave something out in images/guest/packages.txt or exclude.txt",
+                f"the guest has {installed >> 20} MiB; the limit is {_MAX_INSTALLED >> 20} MiB",
+                hint="remove packages from images/guest/packages.txt or add files to exclude.txt",
                 log=log,
             )
         shutil.copy(log, folder / "build.log")
         return {
-            "suite": wanted.suite,
+            "suite": guest.suite,
             "packages": _versions(log),
             "python": packages.manifest["files"],
             "installed_bytes": installed,
@@ -110,13 +112,13 @@ def _build(wanted: Definition, cache: Cache) -> Entry:
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    return cache.build(KIND, wanted.key, make)
+    return cache.build(KIND, guest.key, fill)
 
 
 def _bootstrap(
-    wanted: Definition, scratch: Path, tar: Path, log: Path, update: Callable[[float, str], None]
+    guest: Definition, scratch: Path, tar: Path, log: Path, update: Callable[[float, str], None]
 ) -> None:
-    """Fill `tar` with the guest's tree; `scratch` holds wheels/ and guest/."""
+    """Write the guest's tree into `tar`. `scratch` contains wheels/ and guest/."""
     pip = "/wheels/" + next((scratch / "wheels").glob("pip-*.whl")).name + "/pip"
     install = [
         f"cd /wheels && python2.7 {pip} install --quiet --no-index --find-links /wheels --no-deps",
@@ -126,7 +128,7 @@ def _bootstrap(
         'mkdir "$1/wheels" "$1/guest"',
         f'sync-in "{scratch}/wheels" /wheels',
         f'sync-in "{scratch}/guest" /guest',
-        # The tools first, then what they build and install.
+        # Build tools first, then the packages that need them.
         _chrooted(" ".join([*install, "-r /guest/requirements-wheels.txt"])),
         _chrooted(" ".join([*install, "-r /guest/requirements-sdists.txt"])),
         _chrooted("install -D -m 755 /guest/boot /usr/lib/sentinel/boot"),
@@ -135,41 +137,41 @@ def _bootstrap(
         _chrooted("rm -f /etc/ssh/ssh_host_*; usermod -p '*' root; mkdir -p /opt/sentinel; : >/etc/fstab"),
         _chrooted("echo 127.0.0.1 localhost sentinel >/etc/hosts; echo sentinel >/etc/hostname"),
         _chrooted("dpkg-query -W -f 'installed: ${Package} ${Version}\\n'"),
-        _chrooted("rm -rf /wheels /guest " + " ".join(f"/{pattern}" for pattern in wanted.excluded)),
-        # Symbol tables are a fifth of TensorFlow. Other wheels went through patchelf: strip breaks those.
+        _chrooted("rm -rf /wheels /guest " + " ".join(f"/{pattern}" for pattern in guest.excluded)),
+        # Symbol tables are a fifth of TensorFlow. Other wheels were edited by patchelf, and strip breaks them.
         f'find "$1{_SITE}/tensorflow" -name "*.so*" -exec strip --strip-unneeded {{}} +',
-        # A guest with a broken TensorFlow must not be built: import it, as it will be, once.
+        # Import TensorFlow once, so that a broken guest fails to build.
         _chrooted("python2.7 -B -W ignore -c 'import tensorflow; tensorflow.constant(1)'"),
-        'du -xm "$1" | sort -n | tail -n 60',  # for whoever wonders where the room went
+        'du -xm "$1" | sort -n | tail -n 60',  # the largest folders, for the log
     ]
-    # As root mmdebstrap mounts /proc and more in the tree. In namespaces of its own these end with it, even
-    # if it is killed; as a user it makes such namespaces itself.
-    isolated = ["setpriv", "--pdeathsig", "KILL"]  # unshare ignores SIGTERM, with which we die otherwise
+    # As root mmdebstrap mounts /proc and more in the tree. In separate namespaces these mounts end with it, even
+    # if it is killed; as a user it creates such namespaces itself.
+    isolated = ["setpriv", "--pdeathsig", "KILL"]  # unshare ignores SIGTERM
     isolated += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = [
         *(isolated if os.geteuid() == 0 else []),
         "mmdebstrap",
         *["--variant", "minbase"],
-        *["--include", ",".join(wanted.packages)],
+        *["--include", ",".join(guest.packages)],
         *["--format", "tar"],
         *["--aptopt", 'Acquire::Retries "3"'],
         *["--aptopt", 'APT::Install-Recommends "false"'],
         *[f"--customize-hook={hook}" for hook in hooks],
-        wanted.suite,
+        guest.suite,
         str(tar),
         *([settings.MIRROR.get()] if settings.MIRROR.get() else []),
     ]
 
     def on_line(line: str) -> None:
-        for words, share in _STAGES.items():
-            if words in line:
+        for message, share in _STAGES.items():
+            if message in line:
                 update(share, line.removeprefix("I: "))
 
     stream(
         command,
         log=log,
         on_line=on_line,
-        explain=_telling_line,
+        explain=_first_error,
         error=BuildError,
         what="building the guest's tree",
         env={"TMPDIR": str(scratch)},
@@ -182,10 +184,10 @@ def _chrooted(command: str) -> str:
 
 
 def _pack(tar: Path, disk: Path, free_mib: int, log: Path) -> int:
-    """Write `tar` into an ext4 image with `free_mib` of room; returns the installed size in bytes."""
+    """Write `tar` into an ext4 image with `free_mib` of free space. Returns the installed size in bytes."""
     tree = tar.with_name("tree")
     as_root = [] if os.geteuid() == 0 else ["fakeroot"]
-    # One shell, because under fakeroot the owners live only as long as its session.
+    # One shell, because fakeroot forgets owners at the end of its session.
     script = """
         mkdir "$1"
         tar --numeric-owner --exclude='./dev/*' -xf "$0" -C "$1"
@@ -214,7 +216,7 @@ def _pack(tar: Path, disk: Path, free_mib: int, log: Path) -> int:
 
 @contextlib.contextmanager
 def _shared_scratch() -> Iterator[Path]:
-    """A scratch folder that mmdebstrap's mapped users can use, wherever the cache lives."""
+    """Create a scratch folder that mmdebstrap's mapped users can access, wherever the cache is."""
     prefix = "sentinel-image-"
     for stale in Path(tempfile.gettempdir()).glob(f"{prefix}[0-9]*-*"):  # left by a killed build
         if not Path("/proc", stale.name.removeprefix(prefix).split("-")[0]).exists():
@@ -230,6 +232,5 @@ def _versions(log: Path) -> dict[str, str]:
     return {words[1]: words[2] for words in lines if len(words) == 3 and words[0] == "installed:"}
 
 
-def _telling_line(lines: Sequence[str]) -> str | None:
-    telling = [line for line in lines if line.startswith(("E: ", "Err:", "ERROR", "ImportError"))]
-    return telling[0] if telling else None
+def _first_error(lines: Sequence[str]) -> str | None:
+    return next((line for line in lines if line.startswith(("E: ", "Err:", "ERROR", "ImportError"))), None)

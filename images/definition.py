@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guest is made of: the files in `images/guest/`, as data, and the key they add up to."""
+"""The definition of the guest: the files in `images/guest/`, and the cache key made of them."""
 
 from __future__ import annotations
 
@@ -7,54 +7,52 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.common import files
+from testbed.common.files import sha256_file, sha256_json
 
 GUEST = Path(__file__).parent / "guest"
-SUITE = "bullseye"  # the newest Debian whose python2.7 a TensorFlow 1.13.1 wheel exists for
-FORMAT = 2  # raise it when build.py makes a different image from the same files
+SUITE = "bullseye"  # the newest Debian with a python2.7 that fits a TensorFlow 1.13.1 wheel
+FORMAT = 2  # increment when build.py makes a different image from the same files
 
 
 @dataclass(frozen=True)
 class Definition:
-    """The inputs of an image. `free_mib` is the room left in its file system."""
+    """The inputs of an image. `free_mib` is the free space in its file system."""
 
     suite: str
     packages: tuple[str, ...]
     excluded: tuple[str, ...]
     wheels: Path
     sdists: Path
-    guest: Path
+    files: Path
     free_mib: int = 1024
 
     @property
     def wheels_key(self) -> str:
-        """Key of the downloaded Python packages."""
-        return files.sha256_json([files.sha256_file(self.wheels), files.sha256_file(self.sdists)])
+        """The cache key of the downloaded Python packages."""
+        return sha256_json([sha256_file(self.wheels), sha256_file(self.sdists)])
 
     @property
     def key(self) -> str:
-        """Key of the finished image. Debian's own package versions are recorded in the manifest, not here:
-        a point release does not make a cached image wrong.
+        """The image's cache key. It leaves out the versions of Debian's packages, which the manifest records:
+        a point release does not invalidate a cached image.
         """
         contents = {
-            p.relative_to(self.guest).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(self.guest.rglob("*"))
+            p.relative_to(self.files).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(self.files.rglob("*"))
             if p.is_file()
         }
-        return files.sha256_json(
-            {"format": FORMAT, "suite": self.suite, "free": self.free_mib, "files": contents}
-        )
+        return sha256_json({"format": FORMAT, "suite": self.suite, "free": self.free_mib, "files": contents})
 
 
 def default() -> Definition:
-    """The guest every experiment uses."""
+    """Return the guest of all experiments."""
     return Definition(
         suite=SUITE,
         packages=_lines(GUEST / "packages.txt"),
         excluded=_lines(GUEST / "exclude.txt"),
         wheels=GUEST / "requirements-wheels.txt",
         sdists=GUEST / "requirements-sdists.txt",
-        guest=GUEST,
+        files=GUEST,
     )
 
 

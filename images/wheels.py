@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's Python packages: downloaded once, every file checked against its pinned hash."""
+"""Download the guest's Python packages once, and verify every file against its pinned hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testbed.common.errors import BuildError
 from testbed.common.progress import step
 from testbed.common.run import stream
 
-# Debian 11's python2.7: CPython, wide Unicode (cp27mu); manylinux2010 is what grpcio's wheel asks for.
+# Debian 11's python2.7: CPython with wide Unicode (cp27mu). grpcio's wheel requires manylinux2010.
 _TARGET = [
     *["--python-version", "27"],
     *["--implementation", "cp"],
@@ -26,9 +26,9 @@ _TARGET = [
 
 
 def fetch(definition: Definition, *, cache: Cache, log: Path) -> Entry:
-    """The cache entry (kind `wheels`) holding the files both requirement lists name."""
+    """Return the cache entry (kind `wheels`) with the files of both requirement lists."""
 
-    def make(folder: Path) -> dict[str, Any]:
+    def fill(folder: Path) -> dict[str, Any]:
         common = ["--quiet", "--no-deps", "--require-hashes", "--dest", str(folder)]
         wheels = [*common, *_TARGET, "--only-binary=:all:", "--requirement", str(definition.wheels)]
         sdists = [*common, "--no-binary=:all:", "--requirement", str(definition.sdists)]
@@ -36,7 +36,7 @@ def fetch(definition: Definition, *, cache: Cache, log: Path) -> Entry:
             stream(
                 [sys.executable, "-m", "pip", "download", *arguments],
                 log=log,
-                explain=_telling_line,
+                explain=_first_error,
                 error=BuildError,
                 what="downloading the guest's Python packages",
             )
@@ -47,8 +47,8 @@ def fetch(definition: Definition, *, cache: Cache, log: Path) -> Entry:
         if (entry := cache.get("wheels", key)) is not None:
             s.done("cached")
             return entry
-        return cache.build("wheels", key, make)
+        return cache.build("wheels", key, fill)
 
 
-def _telling_line(lines: Sequence[str]) -> str | None:
+def _first_error(lines: Sequence[str]) -> str | None:
     return next((line for line in lines if "DO NOT MATCH" in line or line.startswith("ERROR")), None)

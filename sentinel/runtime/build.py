@@ -54,7 +54,7 @@ def build(*, cache: Cache | None = None) -> Path:
     compiler = which("g++", package="g++")
     which("debugfs", package="e2fsprogs")
     wanted = definition.default()
-    image = images.build(cache=cache, of=wanted)
+    image = images.build(cache=cache, guest=wanted)
     key = files.sha256_json(
         {
             "compiler": version_of(compiler),

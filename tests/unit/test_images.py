@@ -88,7 +88,7 @@ class Lab:
             excluded=("boot/*",),
             wheels=guest / "requirements-wheels.txt",
             sdists=guest / "requirements-sdists.txt",
-            guest=guest,
+            files=guest,
             free_mib=64,  # room for the inodes
         )
 
@@ -99,7 +99,7 @@ class Lab:
         self._trouble.unlink()
 
     def build(self) -> builder.Image:
-        return builder.build(cache=self.cache, of=self.definition)
+        return builder.build(cache=self.cache, guest=self.definition)
 
     def calls(self, program: str) -> list[str]:
         return [call for call in self.programs.calls if call.startswith(f"{program} ")]
@@ -191,7 +191,7 @@ def test_a_download_with_a_wrong_hash_is_refused(lab: Lab) -> None:
 
 def test_an_oversized_image_is_an_error(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "_MAX_INSTALLED", 1000)
-    with pytest.raises(BuildError, match="more than the 0 MiB allowed") as caught:
+    with pytest.raises(BuildError, match="the limit is 0 MiB") as caught:
         lab.build()
     assert caught.value.hint is not None
     assert "packages.txt" in caught.value.hint
@@ -220,10 +220,10 @@ def test_a_build_after_a_killed_build_succeeds(lab: Lab) -> None:
 
 
 def test_a_dry_run_builds_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    image = builder.build(cache=lab.cache, of=lab.definition, dry_run=True)
+    image = builder.build(cache=lab.cache, guest=lab.definition, dry_run=True)
     assert not image.disk.exists()
     assert image.disk == lab.cache.path("image", lab.definition.key) / "rootfs.ext4"
-    assert "would install Debian bullseye and bash, openssh-server" in capsys.readouterr().err
+    assert "would install Debian bullseye with bash, openssh-server" in capsys.readouterr().err
     assert lab.programs.calls == []
 
 
@@ -263,7 +263,7 @@ def test_every_guest_file_changes_the_key(tmp_path: Path) -> None:
     shutil.copytree(GUEST, guest)
     of = replace(
         definition.default(),
-        guest=guest,
+        files=guest,
         wheels=guest / "requirements-wheels.txt",
         sdists=guest / "requirements-sdists.txt",
     )
