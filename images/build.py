@@ -60,9 +60,8 @@ def build(*, cache: Cache | None = None, guest: Definition | None = None, dry_ru
         if entry is not None:
             s.done("cached")
         elif dry_run:
-            note(
-                f"would install Debian {guest.suite} with {', '.join(guest.packages)}, and TensorFlow 1.13.1"
-            )
+            names = ", ".join(guest.packages)
+            note(f"would install Debian {guest.suite} with {names}, and TensorFlow 1.13.1")
             s.done("not built")
             entry = Entry(KIND, guest.key, cache.path(KIND, guest.key), {})
         else:
@@ -138,14 +137,14 @@ def _bootstrap(
         _chrooted("echo 127.0.0.1 localhost sentinel >/etc/hosts; echo sentinel >/etc/hostname"),
         _chrooted("dpkg-query -W -f 'installed: ${Package} ${Version}\\n'"),
         _chrooted("rm -rf /wheels /guest " + " ".join(f"/{pattern}" for pattern in guest.excluded)),
-        # Symbol tables are a fifth of TensorFlow. Other wheels were edited by patchelf, and strip breaks them.
+        # Symbol tables are a fifth of TensorFlow. Other wheels went through patchelf; strip breaks them.
         f'find "$1{_SITE}/tensorflow" -name "*.so*" -exec strip --strip-unneeded {{}} +',
         # Import TensorFlow once, so that a broken guest fails to build.
         _chrooted("python2.7 -B -W ignore -c 'import tensorflow; tensorflow.constant(1)'"),
         'du -xm "$1" | sort -n | tail -n 60',  # the largest folders, for the log
     ]
-    # As root mmdebstrap mounts /proc and more in the tree. In separate namespaces these mounts end with it, even
-    # if it is killed; as a user it creates such namespaces itself.
+    # As root mmdebstrap mounts /proc and more in the tree. In separate namespaces these mounts end with it,
+    # even if it is killed; as a user it creates such namespaces itself.
     isolated = ["setpriv", "--pdeathsig", "KILL"]  # unshare ignores SIGTERM
     isolated += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = [
