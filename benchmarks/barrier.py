@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a snapshot at the training barrier saves: time to the first step, with and without, per model.
+"""Time to the first training step: from a barrier snapshot, and with a boot and a new process.
 
     python benchmarks/barrier.py --rounds 3 --kernel 6.1 cnn lstm resnet20
 
-Both ways end at the same point: the process has been released and its first step is done.
+Both measurements end when the released process has finished its first step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAME = "bench-barrier"
 
 
 def first_step(machine_: vm.Vm, work: dict[str, Any] | None) -> None:
-    """Prepare the process (unless it waits already) and run one step."""
+    """Run one step, after preparing the process if `work` is given."""
     with machine_.shell() as shell:
         watchdog = machine_.watchdog()
         if work is not None:
@@ -60,10 +60,10 @@ def main() -> None:
                 first_step(restored, None)
                 seconds["restore"].append(time.perf_counter() - started)
             print(f"{name}: {seconds['boot'][-1]:.1f} s, {seconds['restore'][-1]:.1f} s", file=sys.stderr)
-        slow, fast = (statistics.median(seconds[way]) for way in ("boot", "restore"))
+        slow, fast = (statistics.median(seconds[variant]) for variant in ("boot", "restore"))
         size = entry.size() / (1 << 20)
         print(
-            f"{name:9} boot {slow:6.1f} s   restore {fast:5.1f} s   {fast / slow:.2f} of it   {size:.0f} MiB"
+            f"{name:9} boot {slow:6.1f} s   restore {fast:5.1f} s   ratio {fast / slow:.2f}   {size:.0f} MiB"
         )
         print(json.dumps({"model": name, "kernel": made.kernel.release, "seconds": seconds}))
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long until a machine can be used: cold, from a snapshot, and virtme-ng with the same kernel.
+"""Boot time of a machine: cold, from a snapshot, and with virtme-ng and the same kernel.
 
     python benchmarks/boot.py --rounds 5 --kernel 6.1 [--virtme PATH/TO/virtme-run]
 
-Every round measures each way once, in turn, so that what the host does meanwhile touches all alike. A way is
-timed from starting its program to the end of its first command in the guest (`true`).
+Every round measures each variant once, so that host load affects all alike. Times are from the start of the
+program to the end of the first command in the guest (`true`).
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ SENTINEL = [sys.executable, "-m", "sentinel.cli.main"]
 
 
 def timed(*commands: list[str]) -> float:
-    """Seconds that the commands take, one after the other."""
+    """Return the seconds that the commands take in sequence."""
     started = time.perf_counter()
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
-            raise SystemExit(f"{shlex.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise SystemExit(
+                f"{shlex.join(command)}: exited with status {done.returncode}\n{done.stdout}{done.stderr}"
+            )
     return time.perf_counter() - started
 
 
-def until_said(command: list[str], word: str) -> float:
-    """Seconds until a command prints `word`; it is then left to end.
+def time_until_output(command: list[str], word: str) -> float:
+    """Return the seconds until a command prints `word`, and wait for its end.
 
-    (virtme-ng needs udev on the host to hand over a script's exit status, so its end is no sign.)
+    (virtme-ng needs udev on the host to pass on a script's exit status, so its end proves nothing.)
     """
     started = time.perf_counter()
-    found = 0.0
+    elapsed = 0.0
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if word in line and not found:
-                found = time.perf_counter() - started
-    if not found:
-        raise SystemExit(f"{shlex.join(command)}: never said {word}")
-    return found
+            if word in line and not elapsed:
+                elapsed = time.perf_counter() - started
+    if not elapsed:
+        raise SystemExit(f"{shlex.join(command)}: did not print {word}")
+    return elapsed
 
 
 def vm(*words: str) -> list[str]:
@@ -73,28 +75,30 @@ def main() -> None:
     true = vm("exec", "true")
     Cache().prune(keys=(named(SNAPSHOT),))
     timed(vm("up", "--kernel", options.kernel), vm("snapshot", SNAPSHOT, "--stop"))
-    ways: dict[str, Callable[[], float]] = {
+    variants: dict[str, Callable[[], float]] = {
         "cold boot": lambda: timed(vm("up", "--kernel", options.kernel), true),
         "from a snapshot": lambda: timed(vm("up", "--from", SNAPSHOT), true),
     }
     if options.virtme:
         virtme = [options.virtme, "--kimg", str(kernel.bzimage), "--mods", "none", "--disable-kvm"]
         virtme += ["--memory", "4G", "--cpus", "2", "--verbose", "--show-boot-console"]
-        ways["virtme-ng"] = lambda: until_said([*virtme, "--script-sh", "echo done-$((40 + 2))"], "done-42")
+        variants["virtme-ng"] = lambda: time_until_output(
+            [*virtme, "--script-sh", "echo done-$((40 + 2))"], "done-42"
+        )
 
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(options.rounds):
-        for way, measure in ways.items():
-            seconds[way].append(measure())
-            if way != "virtme-ng":
+        for variant, measure in variants.items():
+            seconds[variant].append(measure())
+            if variant != "virtme-ng":
                 timed(vm("down"))
-            print(f"round {number + 1}: {way} {seconds[way][-1]:.2f} s", file=sys.stderr)
+            print(f"round {number + 1}: {variant} {seconds[variant][-1]:.2f} s", file=sys.stderr)
     Cache().prune(keys=(named(SNAPSHOT),))
     base = statistics.median(seconds["cold boot"])
-    for way, values in seconds.items():
-        middle = statistics.median(values)
+    for variant, values in seconds.items():
+        median = statistics.median(values)
         print(
-            f"{way:16} {middle:6.2f} s  ({min(values):.2f}-{max(values):.2f})  {middle / base:5.2f} of cold"
+            f"{variant:16} {median:6.2f} s  ({min(values):.2f}-{max(values):.2f})  {median / base:5.2f} of cold"
         )
     print(json.dumps({"kernel": kernel.release, "seconds": seconds}))
 

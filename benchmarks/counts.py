@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's counts of a profiled step beside the timing model's exact ones, tensor by tensor.
+"""Accuracy of the kernel's page counts in a profiled step, against the timing model's exact counts.
 
     python benchmarks/counts.py cnn lstm resnet20
 
-In the step in which the kernel counts accesses to pages, every tensor has pages of its own, and the timing
-model counts as well: every access, and every line that was missed by its cache. Printed are, over the tensors
-with pages of their own, the rank correlation of accesses per page, and what part of the hottest fifth of all
-bytes, by the exact counts, is in the hottest fifth by the kernel's.
+In the profiled step every tensor has its own pages. The kernel counts page accesses; the timing model counts
+every access and every LLC miss. Prints, over the tensors of at least a page, the rank correlation of counts per
+page, and the overlap of the hottest fifth of bytes by exact counts and by kernel counts.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ HOTTEST = 0.2
 
 
 def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """The profile of a model, and the exact counts of the same step."""
+    """Return the profile of a model, and the exact counts of the same step."""
     cache = Cache()
     work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
     entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
@@ -59,8 +58,8 @@ def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path
 
 
 def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[str, Any]:
-    """How well the kernel's counts of tensors agree with the exact ones; and what the planner takes them for:
-    bytes read from memory, with this cache.
+    """Compare the kernel's counts per tensor, and the planner's estimate of bytes read with this cache, with the
+    exact counts.
     """
     profile = files.read_profile(profile_path)
     rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]
@@ -79,9 +78,9 @@ def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[s
     touched = np.maximum(1, -(-t.bytes[chosen] // page))
     kernel, size = t.accesses[chosen] / touched, t.bytes[chosen].astype(np.float64)
     result: dict[str, Any] = {"tensors": len(chosen), "bytes": int(t.bytes[chosen].sum())}
-    for what, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
+    for event, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
         truth = exact(*names) / touched
-        result[what] = {
+        result[event] = {
             "rank_correlation": _rank_correlation(kernel, truth),
             "hottest": _overlap(kernel, truth, size),
         }
@@ -99,13 +98,13 @@ def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[s
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:
-    """Spearman's."""
+    """Spearman's rank correlation."""
     ranks = pandas.DataFrame({"one": one, "other": other}).rank()
     return float(ranks["one"].corr(ranks["other"]))
 
 
 def _overlap(one: Floats, other: Floats, size: Floats) -> float:
-    """The part of the hottest bytes by `other` that is in as many of the hottest by `one`."""
+    """The overlap of the hottest bytes by `one` and by `other`, as a share."""
     limit = HOTTEST * size.sum()
 
     def hot(heat: Floats) -> Floats:
@@ -124,7 +123,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="+", choices=sorted(MODELS))
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--keep", type=Path, help="a folder for the profiles and the exact counts")
+    parser.add_argument("--keep", type=Path, help="folder to keep profiles and exact counts in")
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
@@ -135,8 +134,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = options.keep / name if options.keep else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            found = compare(*observed(made, model, folder), modelled.cache)
-        print(name, json.dumps(found), flush=True)
+            comparison = compare(*observed(made, model, folder), modelled.cache)
+        print(name, json.dumps(comparison), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtime costs a training that has no plan: loaded and idle, beside stock TensorFlow.
+"""Overhead of the idle runtime: training without a plan, relative to stock TensorFlow.
 
     python benchmarks/idle.py cnn lstm resnet20
 
-Both from a snapshot, in fast memory, in turn: instructions of a step and its time by the model's clock, as
-medians of all steps, and their ratios.
+Both run from a snapshot, in fast memory, alternating. Prints instructions and model time of a step, as medians
+over all steps, and their ratios.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIGURES = {"instructions": ("M", 1e6), "ns": ("us", 1e3)}
 
 
 def steps(saved: vm.Saved) -> list[dict[str, Any]]:
-    """What the timing model counted in each step but the warm-up."""
+    """Return the timing model's counters of each step after the warm-up."""
     with vm.running(NAME, saved) as guest, guest.shell() as shell:
         job.release(shell, guest.watchdog(), ORDER, lambda _: None, per_step=guest.limits.step)
         return list(counters.steps(guest.counters_path))[WARMUP:]
@@ -46,7 +46,7 @@ def main() -> None:
     cache = Cache()
     made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
     for name in options.models:
-        saved, found = {}, dict[str, list[dict[str, Any]]]()
+        saved, measured = {}, dict[str, list[dict[str, Any]]]()
         for kind in KINDS:
             work = {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
             if kind == "loaded":
@@ -55,9 +55,9 @@ def main() -> None:
             saved[kind] = snapshot.load(entry, cache=cache).costing(made.boot.preset)
         for _ in range(options.rounds):
             for kind in KINDS:
-                found.setdefault(kind, []).extend(steps(saved[kind]))
+                measured.setdefault(kind, []).extend(steps(saved[kind]))
         for figure, (unit, scale) in FIGURES.items():
-            medians = {kind: statistics.median(step[figure] for step in found[kind]) for kind in KINDS}
+            medians = {kind: statistics.median(step[figure] for step in measured[kind]) for kind in KINDS}
             text = "  ".join(f"{kind} {value / scale:.2f} {unit}" for kind, value in medians.items())
             ratio = medians["loaded"] / medians["stock"]
             print(f"{name:9} {figure:12} {text}  ratio {ratio:.4f}", flush=True)

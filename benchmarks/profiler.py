@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page-access profiler: what an access costs, how windows tell hot from cold, what a training step pays.
+"""The page-access profiler: cost of an access, accuracy of windows, overhead for a training step.
 
     python benchmarks/profiler.py --kernel 4.9 --rounds 5 cnn lstm resnet20
 
-Everything runs in one guest; each figure is a ratio of times taken side by side in it, or a count.
+Everything runs in one guest. Figures are ratios of times measured in one run, or counts.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SELFTESTS = HERE.parent / "kernel" / "selftests"
 
 
 def records(shell: Shell, command: str) -> list[dict[str, Any]]:
-    """Run something that prints JSON lines."""
+    """Run a program that prints JSON lines, and return them."""
     out = shell.run(f"cd /opt/profiler && {command}", timeout=7200).out
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
 
 def cost(shell: Shell) -> None:
-    """Each kind of event, beside an ordinary page fault."""
+    """Print the cost of each kind of event, and of an ordinary page fault."""
     for r in records(shell, "./cost 400"):
         print(f"{r['what']:62} {r['value']:10.4g} {r['unit']}")
 
 
 def accuracy(shell: Shell, seed: int) -> None:
-    """Window counts against the trace: rank correlation and how much of the hottest fifth is found, by K."""
+    """Print the accuracy of window counts by K: rank correlation and overlap of the hottest fifth."""
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for r in records(shell, f"./accuracy {seed}"):
         rows[r["pattern"]][r["window"]] = r
@@ -53,21 +53,23 @@ def accuracy(shell: Shell, seed: int) -> None:
 
 
 def training(shell: Shell, model: str, rounds: int) -> None:
-    """A step with only the tensors profiled, beside one without a profile, in turn in one process."""
-    asked = shlex.quote(json.dumps({"name": model, **MODELS[model]}))
+    """Print the time of a step with profiled tensors relative to one without, alternating in one process."""
+    model_json = shlex.quote(json.dumps({"name": model, **MODELS[model]}))
     preload = "LD_PRELOAD=/opt/profiler/arena.so PYTHONPATH=/opt/sentinel"
-    *steps, last = records(shell, f"{preload} python2.7 -B -W ignore profiled_training.py {asked} {rounds}")
-    ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    *steps, last = records(
+        shell, f"{preload} python2.7 -B -W ignore profiled_training.py {model_json} {rounds}"
+    )
+    by_mode: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for step in steps:
-        ways[step["way"]].append(step)
-    base = statistics.median(s["ns"] for s in ways["none"])
+        by_mode[step["mode"]].append(step)
+    base = statistics.median(s["ns"] for s in by_mode["none"])
     print(f"\n{model}: {steps[0]['arena'] >> 20} MiB of tensors, step {base / 1e6:.0f} ms without a profile")
-    for way, taken in ways.items():
-        ratios = sorted(s["ns"] / base for s in taken)
-        caught, pages = (statistics.median(s[name] for s in taken) for name in ("caught", "pages"))
+    for mode, steps_ in by_mode.items():
+        ratios = sorted(s["ns"] / base for s in steps_)
+        caught, pages = (statistics.median(s[name] for s in steps_) for name in ("caught", "pages"))
         print(
-            f"  {way:12} {statistics.median(ratios):6.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            f"   {caught:9.0f} caught, {pages:7.0f} pages touched, {sum(s['lost'] for s in taken)} lost"
+            f"  {mode:12} {statistics.median(ratios):6.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            f"   {caught:9.0f} caught, {pages:7.0f} pages touched, {sum(s['lost'] for s in steps_)} lost"
         )
     print(f"  tensors outside the arena of the first steps: {last['grown']} bytes")
 

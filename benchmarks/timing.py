@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timing model: what it costs in real time, and how well its results repeat.
+"""The timing model: its cost in real time, and the repeatability of its results.
 
     python benchmarks/timing.py cost --rounds 3 cnn lstm
-    python benchmarks/timing.py repeat --repeats 10 --beside 'stress-ng --quiet --cpu 1' cnn lstm
+    python benchmarks/timing.py repeat --repeats 10 --load 'stress-ng --quiet --cpu 1' cnn lstm
 
-`cost`: boot, preparation (imports and graph) and training steps with and without the model, in turn; real
-time, as ratios of medians. `repeat`: the same cell again and again from its snapshot, on this host as it is
-and beside the command; mean model time of ten steps.
+`cost`: real time of boot, preparation (imports and graph) and training steps with and without the model,
+alternating, as ratios of medians. `repeat`: mean model time of ten steps of one cell, repeated from its snapshot,
+without load and with a load command.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from testbed.timing import preset
 from testbed.vm import snapshot
 
 NAME = "bench-timing"
-STEPS = 12  # of cost
-REPEATED = 10  # steps of a repeat: where pages and blocks are differs by a percent or two from step to step
+STEPS = 12  # for cost
+REPEATED = 10  # for repeat: addresses of pages and blocks make steps vary by a percent or two
 WARMUP = 1
 
 
@@ -41,7 +41,7 @@ def work_of(name: str) -> dict[str, Any]:
 
 
 def train(guest: vm.Vm, shell: Any, placement: str, steps: int) -> list[dict[str, Any]]:
-    """The records of all steps but the warm-up."""
+    """Return the records of all steps after the warm-up."""
     records: list[dict[str, Any]] = []
     order = {"placement": placement, "steps": steps, "warmup": WARMUP}
     job.release(shell, guest.watchdog(), order, records.append, per_step=guest.limits.step)
@@ -54,13 +54,13 @@ def cost(options: argparse.Namespace) -> None:
     for name in options.models:
         seconds: dict[str, dict[str, list[float]]] = {"plain": {}, "modelled": {}}
         for _ in range(options.rounds):
-            for kind, what in (("plain", plain), ("modelled", modelled)):
+            for kind, variant in (("plain", plain), ("modelled", modelled)):
 
                 def note(phase: str, value: float, into: dict[str, list[float]] = seconds[kind]) -> None:
                     into.setdefault(phase, []).append(value)
 
                 started = time.perf_counter()
-                with vm.running(NAME, what) as guest:
+                with vm.running(NAME, variant) as guest:
                     guest.wait_ready()
                     note("boot", time.perf_counter() - started)
                     with guest.shell() as shell:
@@ -80,8 +80,8 @@ def shown(values: list[float]) -> str:
 
 
 @contextlib.contextmanager
-def beside(command: str | None) -> Iterator[None]:
-    """The command runs for the block, if there is one."""
+def background(command: str | None) -> Iterator[None]:
+    """Run the command, if any, during the block."""
     if command is None:
         yield
         return
@@ -100,8 +100,8 @@ def repeat(options: argparse.Namespace) -> None:
         saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
         for placement in ("fast-only", "slow-only"):
             means = []
-            for label, command in (("as it is", None), ("beside", options.beside)):
-                with beside(command):
+            for label, command in (("idle", None), ("loaded", options.load)):
+                with background(command):
                     times = [one_repeat(saved, placement) for _ in range(options.repeats)]
                 means.append(statistics.mean(times))
                 variation = statistics.stdev(times) / means[-1]
@@ -109,11 +109,11 @@ def repeat(options: argparse.Namespace) -> None:
                     f"{name:9} {placement:9} {label:8} {means[-1] / 1e3:10.2f} us, CV {variation:.2%}",
                     flush=True,
                 )
-            print(f"{name:9} {placement:9} means apart {means[1] / means[0] - 1:+.2%}", flush=True)
+            print(f"{name:9} {placement:9} difference of means {means[1] / means[0] - 1:+.2%}", flush=True)
 
 
 def one_repeat(saved: vm.Saved, placement: str) -> float:
-    """Mean model ns of a step, restored from the snapshot."""
+    """Return the mean model ns of a step, restored from the snapshot."""
     with vm.running(NAME, saved) as guest, guest.shell() as shell:
         records = train(guest, shell, placement, REPEATED)
     return statistics.mean(float(record["model_ns"]) for record in records)
@@ -123,18 +123,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what: dict[str, Callable[[argparse.Namespace], None]] = {"cost": cost, "repeat": repeat}
-    parser.add_argument("what", choices=sorted(what))
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {"cost": cost, "repeat": repeat}
+    parser.add_argument("command", choices=sorted(commands))
     parser.add_argument("models", nargs="+", choices=sorted(MODELS))
-    parser.add_argument("--rounds", type=int, default=3, help="of cost")
-    parser.add_argument("--repeats", type=int, default=10, help="of repeat")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of cost")
+    parser.add_argument("--repeats", type=int, default=10, help="repeats of repeat")
     parser.add_argument(
-        "--beside", default="stress-ng --quiet --cpu 1", help="what keeps the host busy (repeat)"
+        "--load", default="stress-ng --quiet --cpu 1", help="command that loads the host (repeat)"
     )
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
-    what[options.what](options)
+    commands[options.command](options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Preloaded into TensorFlow: its tensors, and nothing else, in one arena that can be profiled.
+ * LD_PRELOAD library that places TensorFlow's tensors, and nothing else, in one profilable arena.
  *
- * TensorFlow 1.13 takes the memory of tensors from posix_memalign(); what is smaller than a page
- * is left to the C library. Freed blocks are kept by size and used again.
+ * TensorFlow 1.13 allocates tensors with posix_memalign(). Blocks smaller than a page stay with the
+ * C library. Freed blocks are reused by size.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,11 +23,11 @@ static uint32_t pages_of[PAGES];  /* of the block that begins at this page */
 static uint32_t next_free[PAGES]; /* page + 1 of the next free block of the same size */
 static uint32_t free_list[PAGES]; /* by number of pages: page + 1 of the first free block */
 
-/* The C library's own, by names that old and new ones have. */
+/* The C library's functions, by names common to old and new versions. */
 void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *pointer);
 
-/* The arena: its address, and how many bytes of it have ever been used. */
+/* Returns the address of the arena and its highest use so far in bytes. */
 void *tensor_arena(size_t *bytes)
 {
 	*bytes = used * PAGE;

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps with and without a profile of the tensors, in turn: python2.7, TensorFlow 1.13.1.
+"""Alternate training steps with and without a profile of the tensors (python2.7, TensorFlow 1.13.1).
 
     LD_PRELOAD=arena.so python2.7 profiled_training.py MODEL ROUNDS
 
-Prints one JSON record a step: {"way": ..., "ns": ..., "caught": accesses caught, "pages": touched}.
+Prints one JSON record for each step: {"mode": ..., "ns": ..., "caught": accesses, "pages": touched}.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -14,8 +14,8 @@ import sys
 
 from guest import page_profile, train
 
-# Each way once a round; the first is what the others are compared with
-WAYS = [
+# Each mode runs once in a round; the first is the reference
+MODES = [
     ("none", None),
     ("armed once", ("epoch", 0)),
     ("epoch", ("epoch", 0)),
@@ -25,7 +25,7 @@ WAYS = [
 
 
 def arena():
-    """Address and bytes of the memory that tensors were in so far."""
+    """Return address and size of the memory used by tensors so far."""
     library = ctypes.CDLL(None)
     size = ctypes.c_size_t()
     library.tensor_arena.restype = ctypes.c_void_p
@@ -53,15 +53,15 @@ def main():
             step()
         address, length = arena()
         for _ in range(rounds):
-            for way, profiled in WAYS:
-                record = {"way": way, "arena": length, "caught": 0, "pages": 0, "lost": 0}
+            for mode, profiled in MODES:
+                record = {"mode": mode, "arena": length, "caught": 0, "pages": 0, "lost": 0}
                 if profiled is None:
                     record["ns"] = step()
                 else:
                     with page_profile.Profile(*profiled) as profile:
                         counters = profile.add(address, length)
                         profile.start()
-                        if way == "armed once":
+                        if mode == "armed once":
                             step()
                         before = profile.stats()
                         record["ns"] = step()
