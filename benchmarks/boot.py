@@ -98,7 +98,8 @@ def main() -> None:
     for variant, values in seconds.items():
         median = statistics.median(values)
         print(
-            f"{variant:16} {median:6.2f} s  ({min(values):.2f}-{max(values):.2f})  {median / base:5.2f} of cold"
+            f"{variant:16} {median:6.2f} s  ({min(values):.2f}-{max(values):.2f})"
+            f"  {median / base:5.2f} of cold"
         )
     print(json.dumps({"kernel": kernel.release, "seconds": seconds}))
 

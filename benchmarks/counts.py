@@ -4,8 +4,8 @@
     python benchmarks/counts.py cnn lstm resnet20
 
 In the profiled step every tensor has its own pages. The kernel counts page accesses; the timing model counts
-every access and every LLC miss. Prints, over the tensors of at least a page, the rank correlation of counts per
-page, and the overlap of the hottest fifth of bytes by exact counts and by kernel counts.
+every access and every LLC miss. Prints, over the tensors of at least a page, the rank correlation of counts
+per page, and the overlap of the hottest fifth of bytes by exact counts and by kernel counts.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path
 
 
 def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[str, Any]:
-    """Compare the kernel's counts per tensor, and the planner's estimate of bytes read with this cache, with the
-    exact counts.
+    """Compare two estimates with the exact counts per tensor: the kernel's counts, and the planner's estimate
+    of bytes read with this cache.
     """
     profile = files.read_profile(profile_path)
     rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]

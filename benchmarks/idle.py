@@ -3,8 +3,8 @@
 
     python benchmarks/idle.py cnn lstm resnet20
 
-Both run from a snapshot, in fast memory, alternating. Prints instructions and model time of a step, as medians
-over all steps, and their ratios.
+Both run from a snapshot, in fast memory, alternating. Prints instructions and model time of a step, as
+medians over all steps, and their ratios.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python benchmarks/timing.py repeat --repeats 10 --load 'stress-ng --quiet --cpu 1' cnn lstm
 
 `cost`: real time of boot, preparation (imports and graph) and training steps with and without the model,
-alternating, as ratios of medians. `repeat`: mean model time of ten steps of one cell, repeated from its snapshot,
-without load and with a load command.
+alternating, as ratios of medians. `repeat`: mean model time of ten steps of one cell, repeated from its
+snapshot, without load and with a load command.
 """
 
 from __future__ import annotations
