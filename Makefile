@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The three commands. Everything they do is done by small programs one can also run by hand.
+# Entry points. Every recipe is a short list of commands that can also be run by hand.
 
 .PHONY: help testbed test test-4.9 setup lint docs clean
 
@@ -8,13 +8,13 @@ export SENTINEL_LINUX_4_9
 BIN := $(VENV)/bin
 
 help:
-	@echo 'make testbed   set everything up, train in a two-node machine, show a report'
-	@echo 'make test      lint, unit tests, documentation, and one real machine'
-	@echo 'make test-4.9  the same machines on Linux 4.9; SENTINEL_LINUX_4_9 names its source'
-	@echo 'make setup     only install what is needed (Debian packages and a virtual environment)'
-	@echo 'make lint      only the linters'
-	@echo 'make docs      only the documentation, into .tox/site'
-	@echo 'make clean     remove the virtual environment (caches: sentinel cache prune --all)'
+	@echo 'make testbed   set up, train in a two-node machine, print a report'
+	@echo 'make test      lint, documentation, unit tests, and tests in virtual machines'
+	@echo 'make test-4.9  the tests in virtual machines on Linux 4.9 (SENTINEL_LINUX_4_9: its source)'
+	@echo 'make setup     install Debian packages and the Python environment'
+	@echo 'make lint      run the linters'
+	@echo 'make docs      build the documentation into .tox/site'
+	@echo 'make clean     remove the Python environment (caches: sentinel cache prune --all)'
 
 testbed: setup
 	$(BIN)/sentinel doctor
