@@ -15,13 +15,12 @@ import sys
 import time
 from typing import Any
 
-from experiments import boot, job, prepared
-from experiments.suite import MODELS
+from experiments import barrier_snapshot, boot, job, models, policies
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.vm import snapshot
 
-ORDER = {"placement": "fast-only", "steps": 1, "warmup": 0}
+ORDER = {**policies.get("fast-only").order(), "steps": 1, "warmup": 0}
 NAME = "bench-barrier"
 
 
@@ -38,16 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("models", nargs="+", choices=models.names())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernel", default="6.1")
     options = parser.parse_args()
 
     cache = Cache()
-    made = boot.make(machine.load("two-node"), kernel=options.kernel)
+    made = boot.prepare(machine.load("two-node"), kernel=options.kernel)
     for name in options.models:
-        work = {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
-        entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+        work = {"model": models.resolve(name), "seed": 7, "threads": 1}
+        entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
         seconds: dict[str, list[float]] = {"boot": [], "restore": []}
         for _ in range(options.rounds):
             started = time.perf_counter()

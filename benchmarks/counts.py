@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
-from experiments import boot, job, prepared, profiles
-from experiments.suite import MODELS
+from experiments import barrier_snapshot, boot, job, models, policies, profiles
 from sentinel.planner.formats import files
 from sentinel.planner.timing.cost import traffic
 from testbed import machine, vm
@@ -36,16 +35,16 @@ _IN_GUEST = "/run/sentinel/profile.json.gz"
 HOTTEST = 0.2
 
 
-def observed(made: boot.Made, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+def observed(made: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """Return the profile of a model, and the exact counts of the same step."""
     cache = Cache()
     work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
-    entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+    entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
     saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
     order = {
-        "placement": "slow-only",
+        **policies.get("slow-only").order(),
         "warmup": 1,
-        "steps": profiles.PROFILED,
+        "steps": profiles.PROFILED_STEPS,
         "profile": _IN_GUEST,
         "observe": True,
     }
@@ -121,16 +120,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("models", nargs="+", choices=models.names())
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--keep", type=Path, help="folder to keep profiles and exact counts in")
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
     modelled = preset.load(options.preset)
-    made = boot.make(machine.load("two-node"), preset=modelled, kernel=options.kernel)
+    made = boot.prepare(machine.load("two-node"), preset=modelled, kernel=options.kernel)
     for name in options.models:
-        model = {"name": name, **MODELS[name], "batch": options.batch}
+        model = models.resolve(name, batch=options.batch)
         with tempfile.TemporaryDirectory() as scratch:
             folder = options.keep / name if options.keep else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)

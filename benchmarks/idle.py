@@ -13,8 +13,7 @@ import argparse
 import statistics
 from typing import Any
 
-from experiments import boot, job, prepared
-from experiments.suite import MODELS
+from experiments import barrier_snapshot, boot, job, models, policies
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import counters, preset
@@ -22,7 +21,7 @@ from testbed.vm import snapshot
 
 NAME = "bench-idle"
 WARMUP = 2
-ORDER = {"placement": "fast-only", "steps": 6, "warmup": WARMUP}
+ORDER = {**policies.get("fast-only").order(), "steps": 6, "warmup": WARMUP}
 KINDS = ("stock", "loaded")
 FIGURES = {"instructions": ("M", 1e6), "ns": ("us", 1e3)}
 
@@ -38,20 +37,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("models", nargs="+", choices=models.names())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
     cache = Cache()
-    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    made = boot.prepare(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
     for name in options.models:
         saved, measured = {}, dict[str, list[dict[str, Any]]]()
         for kind in KINDS:
-            work = {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
+            work = {"model": models.resolve(name), "seed": 7, "threads": 1}
             if kind == "loaded":
                 work["runtime"] = True
-            entry = prepared.waiting(made.boot, work, name=NAME, cache=cache)
+            entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
             saved[kind] = snapshot.load(entry, cache=cache).costing(made.boot.preset)
         for _ in range(options.rounds):
             for kind in KINDS:

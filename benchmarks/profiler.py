@@ -18,8 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from experiments import boot, job
-from experiments.suite import MODELS
+from experiments import boot, guest_code, models
 from testbed import machine, vm
 from testbed.guestlink.ssh import Shell
 
@@ -54,7 +53,7 @@ def accuracy(shell: Shell, seed: int) -> None:
 
 def training(shell: Shell, model: str, rounds: int) -> None:
     """Print the time of a step with profiled tensors relative to one without, alternating in one process."""
-    model_json = shlex.quote(json.dumps({"name": model, **MODELS[model]}))
+    model_json = shlex.quote(json.dumps(models.resolve(model)))
     preload = "LD_PRELOAD=/opt/profiler/arena.so PYTHONPATH=/opt/sentinel"
     *steps, last = records(
         shell, f"{preload} python2.7 -B -W ignore profiled_training.py {model_json} {rounds}"
@@ -78,13 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", choices=sorted(MODELS), default=["cnn"])
+    parser.add_argument("models", nargs="*", choices=models.names(), default=["cnn"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
 
-    made = boot.make(machine.load("two-node"), kernel=options.kernel)
+    made = boot.prepare(machine.load("two-node"), kernel=options.kernel)
     with tempfile.TemporaryDirectory() as folder, vm.running("bench-profiler", made.boot) as guest:
         target = Path(folder) / "profiler"
         subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={target}"], check=True)
@@ -95,7 +94,7 @@ def main() -> None:
         guest.wait_ready()
         with guest.shell() as shell:
             shell.put(target, "/opt/profiler")
-            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            guest_code.deploy(shell)
             print(f"Linux {made.kernel.release}\n")
             cost(shell)
             print()

@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from experiments import boot, job, prepared
-from experiments.suite import MODELS
+from experiments import barrier_snapshot, boot, job, models, policies
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import preset
@@ -37,19 +36,19 @@ WARMUP = 1
 
 
 def work_of(name: str) -> dict[str, Any]:
-    return {"model": {"name": name, **MODELS[name]}, "seed": 7, "threads": 1}
+    return {"model": models.resolve(name), "seed": 7, "threads": 1}
 
 
 def train(guest: vm.Vm, shell: Any, placement: str, steps: int) -> list[dict[str, Any]]:
     """Return the records of all steps after the warm-up."""
     records: list[dict[str, Any]] = []
-    order = {"placement": placement, "steps": steps, "warmup": WARMUP}
+    order = {**policies.get(placement).order(), "steps": steps, "warmup": WARMUP}
     job.release(shell, guest.watchdog(), order, records.append, per_step=guest.limits.step)
     return records[WARMUP:]
 
 
 def cost(options: argparse.Namespace) -> None:
-    plain = boot.make(machine.load("two-node"), kernel=options.kernel).boot
+    plain = boot.prepare(machine.load("two-node"), kernel=options.kernel).boot
     modelled = replace(plain, preset=preset.load(options.preset))
     for name in options.models:
         seconds: dict[str, dict[str, list[float]]] = {"plain": {}, "modelled": {}}
@@ -94,9 +93,9 @@ def background(command: str | None) -> Iterator[None]:
 
 def repeat(options: argparse.Namespace) -> None:
     cache = Cache()
-    made = boot.make(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    made = boot.prepare(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
     for name in options.models:
-        entry = prepared.waiting(made.boot, work_of(name), name=NAME, cache=cache)
+        entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work_of(name), name=NAME, cache=cache)
         saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
         for placement in ("fast-only", "slow-only"):
             means = []
@@ -125,7 +124,7 @@ def main() -> None:
     )
     commands: dict[str, Callable[[argparse.Namespace], None]] = {"cost": cost, "repeat": repeat}
     parser.add_argument("command", choices=sorted(commands))
-    parser.add_argument("models", nargs="+", choices=sorted(MODELS))
+    parser.add_argument("models", nargs="+", choices=models.names())
     parser.add_argument("--rounds", type=int, default=3, help="rounds of cost")
     parser.add_argument("--repeats", type=int, default=10, help="repeats of repeat")
     parser.add_argument(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a machine spec to something that can be started: kernel, image and accelerator."""
+"""The artefacts of a machine: kernel, image and accelerator."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from testbed.vm import Boot
 
 
 @dataclass(frozen=True)
-class Made:
-    """The artefacts of a machine and what to start."""
+class Artifacts:
+    """The kernel and the image of a machine, and how to boot it."""
 
     kernel: Kernel
     image: Image
     boot: Boot
 
 
-def make(
+def prepare(
     machine: Machine,
     *,
     preset: Preset | None = None,
@@ -37,19 +37,22 @@ def make(
     flavour: tuple[str, ...] = DEFAULT,
     cache: Cache | None = None,
     dry_run: bool = False,
-) -> Made:
-    """Build what is missing (with `dry_run`: say what would be) and choose the accelerator."""
+) -> Artifacts:
+    """Build the kernel and the image if they are not cached, and choose the accelerator.
+
+    With `dry_run`, print what would be built instead. Raises `BuildError` and what the builders raise.
+    """
     cache = cache or Cache()
     built = build_kernel(kernel, location=location, flavour=flavour, cache=cache, dry_run=dry_run)
     image = build_image(cache=cache, dry_run=dry_run)
     accelerator = accel.choose(machine.accelerator, built.bzimage if built.bzimage.exists() else None)
-    far = None
+    far_node = None
     if accelerator == "kvm":
-        far = remote_memory.choose(
+        far_node = remote_memory.choose(
             machine, remote_memory.host(), antagonist=int(settings.ANTAGONIST.get_float())
         )
-        if far is None and len(machine.nodes) > 1:
-            warn("this host has no far memory for node 1: both are as fast, so results are functional only")
+        if far_node is None and len(machine.nodes) > 1:
+            warn("this host has no remote memory for node 1: both nodes are equally fast")
     boot = Boot(
         machine=machine,
         kernel=built.bzimage,
@@ -57,6 +60,6 @@ def make(
         accelerator=accelerator,
         uses=(built.entry, image.entry),
         preset=preset,
-        remote=far,
+        remote=far_node,
     )
-    return Made(built, image, boot)
+    return Artifacts(built, image, boot)

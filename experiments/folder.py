@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: one process at a time writes there, and only into a folder that is a run's or empty.
+"""Ownership of a run's folder: one process at a time, in a folder that is empty or holds a run.
 
-OUT/.lock    there while a process runs the suite, which holds a lock on it and has written down who it is
+OUT/.lock    exists while a process owns the folder; the process holds a lock on it and describes itself in it
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ from typing import IO, Any
 from testbed.common.errors import UsageError
 
 LOCK = ".lock"
-_OTHER = "name another folder with --out"
+_OTHER_FOLDER = "use another folder with --out"
 
 
 @contextlib.contextmanager
 def claimed(out: Path, *, command: str) -> Iterator[None]:
-    """Own the folder `out` for the block; it is made if it is not there, and removed if it stays empty.
+    """Own the folder `out` for the block. Create it if needed, and remove it again if it stays empty.
 
-    `command` tells others who owns it. Raises `UsageError` at once if another process does, if what is there
-    is no run's, or if the folder cannot be made.
+    `command` describes the owner to other processes. Raises `UsageError` at once if another process owns the
+    folder, if it holds something other than a run, or if it cannot be created.
     """
     with contextlib.ExitStack() as stack:
         try:
-            made = not out.exists()
+            created = not out.exists()
             out.mkdir(parents=True, exist_ok=True)
             _check_owned(out)
             lock = stack.enter_context(_locked(out))
-            lock.write(json.dumps(_self(command)))
+            lock.write(json.dumps(_describe_self(command)))
             lock.flush()
         except OSError as e:
-            raise UsageError(f"{out}: cannot be used: {e.strerror}", hint=_OTHER) from None
+            raise UsageError(f"cannot use {out}: {e.strerror}", hint=_OTHER_FOLDER) from None
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                (out / LOCK).unlink()  # while it is held: whoever waits for its name finds another file
-                if made:
+                (out / LOCK).unlink()  # while locked, so that a waiting process notices (_is_at)
+                if created:
                     out.rmdir()
 
 
 def _check_owned(out: Path) -> None:
-    """Refuse a folder that holds something, but no run."""
+    """Refuse a folder that is neither empty nor a run."""
     names = {path.name for path in out.iterdir()}
-    # A run that was killed before it had written run.json leaves a temporary file of it
+    # A run killed while it wrote run.json leaves a temporary file
     foreign = sorted(name for name in names if name != LOCK and not name.startswith(".run.json."))
     if foreign and "run.json" not in names:
-        some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise UsageError(f"{out} is not empty and holds no run: there is {some}", hint=_OTHER)
+        listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UsageError(f"{out} is not empty and is not a run: it holds {listed}", hint=_OTHER_FOLDER)
 
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[IO[str]]:
-    """The lock file, locked and empty. Raises `UsageError` naming the process that holds it."""
+    """The locked, empty lock file. Raises `UsageError` naming the process that holds the lock."""
     path = out / LOCK
     while True:
         with path.open("a+") as lock:
@@ -68,24 +68,24 @@ def _locked(out: Path) -> Iterator[IO[str]]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                hint = f"wait for it to end, or {_OTHER}"
-                raise UsageError(f"{out} is in use by {_holder(lock.read())}", hint=hint) from None
+                hint = f"wait for it to end, or {_OTHER_FOLDER}"
+                raise UsageError(f"{out} is in use by {_describe_owner(lock.read())}", hint=hint) from None
             if not _is_at(lock, path):
-                continue  # its holder removed it between our opening and our locking it
+                continue  # its owner removed it after we opened it
             lock.truncate(0)
             yield lock
             return
 
 
 def _is_at(lock: IO[str], path: Path) -> bool:
-    """Whether the file that is open is still the one of that name."""
+    """Whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _self(command: str) -> dict[str, Any]:
+def _describe_self(command: str) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)
     return {
         "pid": os.getpid(),
@@ -95,12 +95,12 @@ def _self(command: str) -> dict[str, Any]:
     }
 
 
-def _holder(text: str) -> str:
-    """Who holds the lock, from what it wrote there."""
+def _describe_owner(text: str) -> str:
+    """The owner, from the text in its lock file."""
     try:
-        who = json.loads(text)
-        since = datetime.datetime.fromisoformat(who["since"]).astimezone()
-        place = "" if who["host"] == platform.node() else f" on {who['host']}"
-        return f"process {who['pid']}{place}, since {since:%Y-%m-%d %H:%M}: {who['command']}"
-    except (ValueError, KeyError, TypeError):  # it has not written yet
-        return "another process, which has just begun"
+        owner = json.loads(text)
+        since = datetime.datetime.fromisoformat(owner["since"]).astimezone()
+        place = "" if owner["host"] == platform.node() else f" on {owner['host']}"
+        return f"process {owner['pid']}{place}, since {since:%Y-%m-%d %H:%M}: {owner['command']}"
+    except (ValueError, KeyError, TypeError):  # not written yet
+        return "another process, which has just started"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a result was made: everything one needs to make it again, or to doubt it."""
+"""The provenance of a result: everything needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from experiments.boot import Made
+from experiments.boot import Artifacts
 from results.records import Provenance, Throttle
 from testbed.common import settings
 from testbed.common.run import run
@@ -21,32 +21,33 @@ from testbed.timing.preset import Preset
 _ROOT = Path(__file__).parent.parent
 
 
-def collect(made: Made, *, command: str, calibration: Calibration | None = None) -> Provenance:
-    """What all repeats of a run on that machine have in common."""
+def collect(artifacts: Artifacts, *, command: str, calibration: Calibration | None = None) -> Provenance:
+    """The part that all repeats of a run share."""
+    boot = artifacts.boot
     return Provenance(
-        accelerator=made.boot.accelerator,
-        throttle=throttle(made.boot.preset, calibration, made.boot.remote),
+        accelerator=boot.accelerator,
+        throttle=throttle(boot.preset, calibration, boot.remote),
         command=command,
         git_commit=git_commit(),
-        kernel=_brief(made.kernel.entry.manifest),
-        image=_brief(made.image.entry.manifest),
+        kernel=_summary(artifacts.kernel.entry.manifest),
+        image=_summary(artifacts.image.entry.manifest),
         qemu=accel.qemu_version(settings.QEMU.get()),
         host=host(),
     )
 
 
 def throttle(
-    preset: Preset | None, calibration: Calibration | None = None, far: Remote | None = None
+    preset: Preset | None, calibration: Calibration | None = None, far_node: Remote | None = None
 ) -> Throttle:
-    """How node 1 was made slow: not at all, or by the timing model, and what a guest measured of it."""
-    if preset is None and far is not None and calibration is not None:
+    """How node 1 is slowed down, if at all, and what a guest measured."""
+    if preset is None and far_node is not None and calibration is not None:
         return Throttle.model_validate(
             {
                 "method": "remote-node",
                 "nodes_alike": calibration.nodes_alike,
                 "calibrated": True,
                 "calibration": calibration.cited(),
-                "remote": far.described(),
+                "remote": far_node.described(),
             }
         )
     if preset is None:
@@ -64,12 +65,12 @@ def throttle(
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with `+` if it was changed; None outside a git checkout."""
-    found = run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], check=False)
-    if found.returncode != 0:
+    """The commit of this code, with `+` if the work tree has changes; None outside a git checkout."""
+    head = run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], check=False)
+    if head.returncode != 0:
         return None
-    changed = run(["git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no"], check=False)
-    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    changes = run(["git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no"], check=False)
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def host() -> dict[str, Any]:
@@ -89,6 +90,6 @@ def host() -> dict[str, Any]:
     }
 
 
-def _brief(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest without the long lists; the key leads to the rest."""
+def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest without its long lists; its key identifies the rest."""
     return {k: v for k, v in manifest.items() if k not in ("packages", "python", "needs")}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a suite file may say, and the cells it expands to.
+"""The format of suite files.
 
 name: first
 machine: two-node
@@ -7,7 +7,7 @@ preset: optane-6dimm
 kernel: auto
 models:
   - { name: cnn, batch: 8 }
-placements: [fast-only, slow-only, first-touch, sentinel]
+placements: [fast-only, slow-only, first-touch, sentinel-opt]
 fast_memory: [20%, 40%]
 steps: 5
 warmup: 1
@@ -18,197 +18,144 @@ seed: 7
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-from results.labels import Axes
-from testbed import machine as machines
-from testbed.common import files
-from testbed.common.schema import Document, MissingFileError, Strict
-from testbed.machine import Machine
-from testbed.timing import preset as presets
-from testbed.timing.preset import Preset
+from experiments import models, policies
+from kernel import source as kernels
+from testbed.common import core_yaml
+from testbed.common.schema import Strict
 
-# Bounds come from the guest's memory and from what one step costs under emulation, not from TensorFlow.
-MODELS: dict[str, dict[str, int]] = {  # parameters with their defaults; sentinel/guest/models.py builds them
-    "cnn": {"batch": 8},
-    "lstm": {"batch": 8, "time_steps": 20, "hidden": 128},
-    "resnet20": {"batch": 8},
-    "resnet56": {"batch": 4},
+_NAME = "[a-z0-9][a-z0-9-]{0,39}"
+_SHARE = "([1-9][0-9]?|100)%"
+_FORMER_POLICIES = {
+    "published": "'published' is now called 'sentinel'; the former 'sentinel' is 'sentinel-opt'",
 }
 
-ModelName = Literal["cnn", "lstm", "resnet20", "resnet56"]
-Placement = Literal["fast-only", "slow-only", "first-touch", "interleave", "sentinel", "published"]
-PLANNED = ("sentinel", "published")  # carried out by the runtime
-UNLIMITED = ("fast-only", "slow-only")  # no budget of fast memory makes a difference to them
+
+@dataclass(frozen=True)
+class OneOf:
+    """Restricts text to the names of a registry, and lists them in messages and in the JSON Schema."""
+
+    names: Callable[[], Sequence[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the name before its type, so that a message can list the allowed ones."""
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the names as an enumeration."""
+        return {**handler(schema), "enum": list(self.names())}
+
+    def _check(self, value: object) -> object:
+        if str(value) not in self.names():
+            raise ValueError(f"must be one of {', '.join(map(core_yaml.plain, self.names()))}")
+        return value
 
 
-def _named(text: str) -> str:
-    if not re.fullmatch("[a-z0-9][a-z0-9-]{0,39}", text):
-        raise ValueError("must be lower-case letters, digits and dashes, 40 at most, with no dash first")
+def _suite_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError(
+            "must be lower-case letters, digits and dashes, at most 40, not starting with a dash"
+        )
     return text
 
 
 def _share(value: object) -> object:
-    match = re.fullmatch("([1-9][0-9]{0,2})%", value) if isinstance(value, str) else None
-    if match is None or int(match[1]) > 100:
+    if not isinstance(value, str) or not re.fullmatch(_SHARE, value):
         raise ValueError("must be a share of the model's peak from 1% to 100%, such as 40%")
     return value
 
 
-class Model(Strict):
-    """A model and its parameters; what is not given has the default of `MODELS`."""
+def _not_former(value: object) -> object:
+    if isinstance(value, str) and value in _FORMER_POLICIES:
+        raise ValueError(_FORMER_POLICIES[value])
+    return value
 
-    name: ModelName
-    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
-    time_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
-    hidden: Annotated[int, Field(ge=1, le=4096)] | None = None
 
-    def resolved(self) -> dict[str, Any]:
-        """Every parameter with its value."""
-        given = {k: getattr(self, k) for k in MODELS[self.name]}
-        return {"name": self.name, **{k: MODELS[self.name][k] if v is None else v for k, v in given.items()}}
+class _ModelSchema:
+    """Validates a model by its own parameters; the result has all of them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Resolve the mapping after its `name` is known."""
+        named = core_schema.typed_dict_schema(
+            {"name": core_schema.typed_dict_field(handler.generate_schema(_ModelName))},
+            extra_behavior="allow",
+        )
+        return core_schema.no_info_after_validator_function(self._resolve, named)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe each model with its parameters."""
+        return {"oneOf": [_model_json_schema(model) for model in models.registry().values()]}
+
+    @staticmethod
+    def _resolve(value: dict[str, Any]) -> dict[str, Any]:
+        return models.registry()[value["name"]].resolve({k: v for k, v in value.items() if k != "name"})
+
+
+def _model_json_schema(model: models.Model) -> dict[str, Any]:
+    parameters = {
+        name: {
+            "type": "integer",
+            **parameter.model_dump(include={"minimum", "maximum", "default", "description"}),
+        }
+        for name, parameter in model.parameters.items()
+    }
+    return {
+        "type": "object",
+        "description": model.description,
+        "properties": {"name": {"const": model.name}, **parameters},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+
+_ModelName = Annotated[str, OneOf(models.names)]
+_Model = Annotated[dict[str, Any], _ModelSchema()]
+_Placement = Annotated[str, OneOf(policies.names), BeforeValidator(_not_former)]
+_Share = Annotated[str, Field(pattern=f"^{_SHARE}$"), BeforeValidator(_share)]
 
 
 class Suite(Strict):
-    """A whole suite; `steps` counts the measured ones, after `warmup` unmeasured ones."""
+    """A suite. `steps` counts the measured steps, which follow `warmup` unmeasured ones."""
 
-    name: Annotated[str, AfterValidator(_named)]
+    name: Annotated[str, AfterValidator(_suite_name), Field(description="name of the suite")]
     description: str = ""
-    machine: str = "two-node"
-    preset: str | None = None  # what memory costs; without one both nodes have the host's speed
-    kernel: Literal["auto", "4.9", "6.1"] = "auto"
-    models: Annotated[tuple[Model, ...], Field(min_length=1, examples=["[{name: cnn}]"])]
-    placements: Annotated[tuple[Placement, ...], Field(min_length=1, examples=["[fast-only, slow-only]"])]
-    # Of the most memory that the model's tensors take at once; without it fast memory is all of node 0
+    machine: Annotated[str, Field(description="a machine by name, or a path to its YAML file")] = "two-node"
+    preset: Annotated[
+        str | None,
+        Field(
+            description="a preset by name, or a path to its YAML file; without one, nodes are equally fast"
+        ),
+    ] = None
+    kernel: Annotated[str, OneOf(kernels.names)] = kernels.AUTO
+    models: Annotated[tuple[_Model, ...], Field(min_length=1, examples=["[{name: cnn}]"])]
+    placements: Annotated[
+        tuple[_Placement, ...],
+        Field(min_length=1, examples=["[fast-only, slow-only]"], description="policies to compare"),
+    ]
     fast_memory: Annotated[
-        tuple[Annotated[str, BeforeValidator(_share)], ...], Field(examples=["[40%]"])
+        tuple[_Share, ...],
+        Field(
+            examples=["[40%]"],
+            description="budgets, as shares of the model's peak; without them all of node 0 is used",
+        ),
     ] = ()
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 5
-    warmup: Annotated[int, Field(ge=0, le=1000)] = 1
-    repeats: Annotated[int, Field(ge=1, le=999)] = 3
-    threads: Annotated[int, Field(ge=1, le=64)] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination to measure. `resolved` is everything that decides its result; `id` is its hash."""
-
-    id: str
-    resolved: dict[str, Any]
+    steps: Annotated[int, Field(ge=1, le=100_000, description="measured steps of a repeat")] = 5
+    warmup: Annotated[int, Field(ge=0, le=1000, description="unmeasured steps before them")] = 1
+    repeats: Annotated[int, Field(ge=1, le=999, description="repeats of each cell")] = 3
+    threads: Annotated[int, Field(ge=1, le=64, description="compute threads of the framework")] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="seed of weights and data")] = 7
 
     @property
-    def model(self) -> dict[str, Any]:
-        return dict(self.resolved["model"])
-
-    @property
-    def placement(self) -> str:
-        return str(self.resolved["placement"])
-
-    @property
-    def fast_memory(self) -> float | None:
-        """The budget of fast memory, as a share of the model's peak; None if there is none."""
-        share = self.resolved.get("fast_memory")
-        return None if share is None else float(share.removesuffix("%")) / 100
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A suite made concrete: which machine, and which cells, in the order they run."""
-
-    suite: Suite
-    machine: Machine
-    preset: Preset | None
-    cells: tuple[Cell, ...]
-
-    @property
-    def axes(self) -> Axes:
-        """What the cells differ in: it makes their labels."""
-        return Axes.of(cell.resolved for cell in self.cells)
-
-
-def load(path: Path) -> Plan:
-    """Read, validate and expand a suite. Raises `UsageError` with the place of what is wrong."""
-    document = Document(path)
-    suite = document.parse(Suite)
-    try:
-        machine = machines.load(suite.machine, relative_to=path.parent)
-    except MissingFileError as e:
-        raise document.error(("machine",), e.message) from None
-    if len(machine.nodes) < 2:
-        raise document.error(("machine",), "placements need a fast and a slow node: at least two nodes")
-    try:
-        preset = presets.load(suite.preset, relative_to=path.parent) if suite.preset is not None else None
-    except MissingFileError as e:
-        raise document.error(("preset",), e.message) from None
-    if preset is not None and len(machine.nodes) != 2:
-        raise document.error(("preset",), "the timing model takes machines of two nodes")
-    if suite.threads > machine.vcpus:
-        raise document.error(("threads",), f"the machine has {machine.vcpus} CPUs")
-    for i, model in enumerate(suite.models):
-        for key in model.model_fields_set - {"name"} - set(MODELS[model.name]):
-            allowed = ", ".join(MODELS[model.name])
-            raise document.error(
-                ("models", i, key), f"{model.name} has no such parameter; allowed: {allowed}", at_key=True
-            )
-    models = [model.resolved() for model in suite.models]
-    if suite.fast_memory and not suite.warmup:
-        raise document.error(
-            ("warmup",), "a budget of fast memory holds from the end of the warm-up on: 1 or more"
-        )
-    planned = next((placement for placement in suite.placements if placement in PLANNED), None)
-    if planned is not None:
-        at = ("placements", suite.placements.index(planned))
-        if not suite.fast_memory:
-            raise document.error(at, f"{planned} needs `fast_memory`, such as [20%, 40%]")
-        if suite.preset is None:
-            raise document.error(at, f"{planned} needs a `preset`: plans are made for what memory costs")
-    lists = (("models", models), ("placements", suite.placements), ("fast_memory", suite.fast_memory))
-    for field, values in lists:
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                raise document.error((field, i), "stands here twice")
-    return Plan(suite, machine, preset, tuple(expand(suite, machine, preset)))
-
-
-def on_kernel(plan: Plan, kernel: str) -> Plan:
-    """The same plan with `auto` replaced by the kernel it came to, so that cells say what they ran on."""
-    suite = plan.suite.model_copy(update={"kernel": kernel})
-    return Plan(suite, plan.machine, plan.preset, tuple(expand(suite, plan.machine, plan.preset)))
-
-
-def expand(suite: Suite, machine: Machine, preset: Preset | None) -> list[Cell]:
-    """The cells of a suite, model by model: all placements of a model share its snapshot."""
-    cells = []
-    for model in suite.models:
-        for placement, budget in _budgeted(suite):
-            resolved: dict[str, Any] = {
-                "model": model.resolved(),
-                "placement": placement,
-                "machine": machine.model_dump(mode="json", exclude={"description"}),
-                "kernel": suite.kernel,
-                "steps": suite.steps,
-                "warmup": suite.warmup,
-                "threads": suite.threads,
-                "seed": suite.seed,
-            }
-            if suite.fast_memory:
-                resolved["runtime"] = True
-            if budget is not None:
-                resolved["fast_memory"] = budget
-            if preset is not None:
-                resolved["preset"] = preset.model_dump(mode="json", exclude={"description", "source"})
-            cells.append(Cell(files.sha256_json(resolved)[:16], resolved))
-    return cells
-
-
-def _budgeted(suite: Suite) -> Iterator[tuple[Placement, str | None]]:
-    """Each placement with each budget it is to be measured with."""
-    for placement in suite.placements:
-        for budget in (None,) if placement in UNLIMITED else suite.fast_memory or (None,):
-            yield placement, budget
+    def runtime(self) -> bool:
+        """Whether the Sentinel runtime manages the tensors: in all cells or none, for equal allocators."""
+        return bool(self.fast_memory) or any(policies.get(name).needs.runtime for name in self.placements)

@@ -23,8 +23,8 @@ PLACEMENTS: dict[str, Colour] = {
     "slow-only": Colour("#c24e00", "#ff9857"),
     "first-touch": Colour("#8a6a00", "#e3c04f"),
     "interleave": Colour("#b83f78", "#f08ab8"),
-    "sentinel": Colour("#00785a", "#4fcfa6"),
-    "published": Colour("#7248a8", "#c3a1f2"),
+    "sentinel-opt": Colour("#00785a", "#4fcfa6"),
+    "sentinel": Colour("#7248a8", "#c3a1f2"),
 }
 OTHER = Colour("#5c6670", "#a3adb7")  # a placement that is not known here
 

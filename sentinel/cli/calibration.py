@@ -59,7 +59,7 @@ def calibrate(
             raise UsageError("a paced calibration has no curves", hint="leave --paced out")
         places.check_folder(plots, "--plots")
     streams.check()
-    made = boot.make(spec, preset=costs, kernel=kernel, location=location)
+    made = boot.prepare(spec, preset=costs, kernel=kernel, location=location)
     found = calibration.of(made.boot, paced=paced, again=again, uri=uri)
     if as_json:
         output.show_json({**found.cited(), "dilation": found.dilation, "rows": list(found.rows)})

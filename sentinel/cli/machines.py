@@ -119,7 +119,7 @@ def _what(
     spec = specs.load(machine)
     specs.check_host_memory(spec)
     costs = presets.load(preset) if preset is not None else None
-    return boot.make(spec, preset=costs, kernel=kernel, location=location, dry_run=dry_run).boot
+    return boot.prepare(spec, preset=costs, kernel=kernel, location=location, dry_run=dry_run).boot
 
 
 @vm.command(

@@ -34,10 +34,13 @@ _VERBS = {
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
+    "model": ("sentinel.cli.models", "model", "List the models that can be trained."),
     "plan": ("sentinel.cli.plans", "plan", "Make a plan of a profile: what is where, and what moves when."),
+    "policy": ("sentinel.cli.policies", "policy", "List the policies for the use of fast memory."),
     "preset": ("sentinel.cli.presets", "preset", "Show the memories that the timing model knows."),
     "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
+    "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }
 

@@ -175,8 +175,8 @@ def candidates(plan: Plan) -> Figure:
     published = [row for row in rows if row["rule"] == "as published"]
     others = [row for row in rows if row["rule"] not in ("as published", "static")]
     for label, some, marker, colour in (
-        ("as published", published, "o-", colours.PLACEMENTS["published"].light),
-        ("variants", others, "x", colours.PLACEMENTS["sentinel"].light),
+        ("as published", published, "o-", colours.PLACEMENTS["sentinel"].light),
+        ("variants", others, "x", colours.PLACEMENTS["sentinel-opt"].light),
     ):
         layers, times = [row["interval_layers"] for row in some], [row["step_ns"] / size for row in some]
         axes.plot(layers, times, marker, color=colour, label=label)

@@ -1,60 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel run`."""
+"""`sentinel run` and `sentinel suite`."""
 
 from __future__ import annotations
 
 import datetime
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sentinel.cli import output, streams
 from testbed.common.errors import ExitCode
 
-_FOLDER = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path)
+
+
+class _RunCommand(click.Command):
+    """Adds the names of policies and models to the help, from their registries."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from experiments import models, policies
+
+        with formatter.section("Names in suites"):
+            formatter.write_dl(
+                [
+                    ("placements", f"{', '.join(policies.names())} (sentinel policy list)"),
+                    ("models", f"{', '.join(models.names())} (sentinel model list)"),
+                ]
+            )
+        super().format_epilog(ctx, formatter)
 
 
 @click.command(
+    cls=_RunCommand,
     epilog="""\b
 Examples:
   sentinel run experiments/suites/first.yaml
-  sentinel run experiments/suites/placements.yaml --out runs/p      run again to resume
+  sentinel run experiments/suites/placements.yaml --out runs/p      run it again to resume
   sentinel run experiments/suites/first.yaml --dry-run              only list the cells
-"""
+""",
 )
-@click.argument("suite", type=_FOLDER)
-@click.option("--out", type=_FOLDER, help="Where the records go; a run that is there is resumed.")
-@click.option(
-    "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
-)
-@click.option("--uri", help="The libvirt connection (default: embed).")
-@click.option("--dry-run", is_flag=True, help="List the cells that a run now would have, and run nothing.")
+@click.argument("suite", type=_PATH)
+@click.option("--out", type=_PATH, help="Folder for the records; an existing run is resumed.")
+@click.option("--source-location", "location", help="Source of the kernel; see `sentinel kernel build`.")
+@click.option("--uri", help="Connection to libvirt (default: embed).")
+@click.option("--dry-run", is_flag=True, help="List the cells without running them.")
 @output.json_option
 def run(
     suite: Path, out: Path | None, location: str | None, uri: str | None, dry_run: bool, as_json: bool
 ) -> int:
     """Run the suite in the file SUITE and show its report."""
-    from experiments import suite as suites
+    from experiments import matrix as matrices
     from testbed.common import places
     from testbed.common.progress import note
 
-    plan = suites.load(suite)
+    matrix = matrices.load(suite)
     places.check_roots(cache=True)
     if dry_run:
-        from kernel import build as kernels
-        from testbed.common.cache import Cache
-
-        # As the run does: a cell's id names the kernel that `auto` came to
-        plan = suites.on_kernel(plan, kernels.source_of(plan.suite.kernel, location=location, cache=Cache()))
-        cells = [{"id": cell.id, **cell.resolved} for cell in plan.cells]
-        if as_json:
-            output.show_json(cells)
-        else:
-            lines = [
-                [cell.id, plan.axes.label(cell.resolved), str(plan.suite.repeats)] for cell in plan.cells
-            ]
-            output.show(output.rows(("cell", "what", "repeats"), lines))
+        _show_cells(matrix, location, as_json=as_json)
         return ExitCode.OK
     from experiments import runner
     from results import page as pages
@@ -62,18 +66,52 @@ def run(
     from results.runs import Run
 
     now = datetime.datetime.now().astimezone()
-    out = out or Path("runs") / f"{plan.suite.name}-{now:%Y%m%d-%H%M%S}"
+    out = out or Path("runs") / f"{matrix.suite.name}-{now:%Y%m%d-%H%M%S}"
     places.check_roots(state=True)
     places.check_folder(out, "--out")
     streams.check()
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
-    outcome = runner.run(plan, out, command=shlex.join(words), location=location, uri=uri)
+    outcome = runner.run(matrix, out, command=shlex.join(words), location=location, uri=uri)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
-    with streams.unread():  # what went wrong is told by the exit code all the same
+    with streams.unread():  # the exit code reports failures even if nobody reads the table
         if as_json:
             output.show_json(reports.to_dict(loaded))
         else:
             output.show(reports.report(loaded))
-    note(f"records in {out}, page in {page}")
+    note(f"records in {out}, report in {page}")
     return outcome.failures[0].code if outcome.failures else ExitCode.OK
+
+
+def _show_cells(matrix: Any, location: str | None, *, as_json: bool) -> None:
+    from kernel import build as kernels
+    from testbed.common.cache import Cache
+
+    # Resolve `auto` as the run would, since the id of a cell depends on the kernel.
+    kernel = kernels.source_of(matrix.suite.kernel, location=location, cache=Cache())
+    matrix = matrix.with_kernel(kernel)
+    if as_json:
+        output.show_json([{"id": cell.id, **cell.resolved} for cell in matrix.cells])
+        return
+    lines = [(cell.id, matrix.axes.label(cell.resolved), str(matrix.suite.repeats)) for cell in matrix.cells]
+    output.show(output.rows(("cell", "label", "repeats"), lines))
+
+
+@click.group()
+def suite() -> None:
+    """Describe the format of suites."""
+
+
+@suite.command(
+    epilog="""\b
+Examples:
+  sentinel suite schema                      the JSON Schema, with all policies and models
+  sentinel suite schema >suite.schema.json   for an editor that checks YAML
+"""
+)
+def schema() -> None:
+    """Print the JSON Schema of suite files."""
+    from experiments.suite import Suite
+
+    json_schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}
+    output.show_json(json_schema)

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains one model in the guest: `python2.7 -m guest.train FOLDER`. python2.7, TensorFlow 1.13.1.
+"""Trains one model in the guest: `python2.7 -m guest.train FOLDER`. python2.7 with TensorFlow 1.13.1.
 
-    FOLDER/job.json     read at the start: {"model": {"name": ..., parameters}, "seed": n, "threads": n}
-    FOLDER/barrier      a FIFO. Once the graph is built the process waits here, without a TensorFlow session
-                        and so without a thread or a tensor; a machine may be saved now. What comes through is
-                        {"placement": ..., "steps": n, "warmup": n} and, for a job with {"runtime": true}, maybe
-                        {"fast_memory": bytes, "plan": path} or {"profile": path, "observe": true}
-    FOLDER/waiting      there from when the process waits (it also tells how long the way there was)
-    FOLDER/steps.jsonl  one record a step, as it ends; the last line is {"end": true}
+    FOLDER/job.json     read at the start: {"model": {"name": ..., parameters}, "seed": n, "threads": n}, and
+                        {"runtime": true} if the Sentinel runtime manages the tensors
+    FOLDER/barrier      a FIFO. With its graph built, the process waits here for its order. It has no TensorFlow
+                        session yet, hence no thread and no tensor, so the machine can be saved
+    FOLDER/waiting      appears when the process waits; holds the time until then
+    FOLDER/steps.jsonl  one record per step, written as the step ends; the last line is {"end": true}
 
-A budget of fast memory holds from the end of the warm-up on, which therefore has at least one step. Then one
-more step goes unmeasured, with a plan TRIAL of them, in which the runtime tries how to carry it out. With a
-profile the steps after the warm-up are those that are profiled; to observe is to have the timing model count
-accesses to pages exactly in the second of them, in which the kernel counts them too.
+The order is {"steps": n, "warmup": n} and any of
 
-Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC of the guest, `model_ns` by the timing model's clock,
-which is null on machines without one.
+    memory        {"policy": ..., "nodes": [...]}: the memory policy of the process
+    sysctls       kernel settings and their values
+    fast_memory   the budget in bytes, in effect from the end of the warm-up, with
+      plan        the path of a plan, or
+      limit       how the runtime keeps to the budget without a plan
+    profile       the path for a profile of the steps after the warm-up
+    observe       with a profile: the timing model counts accesses by page in the second of these steps, in
+                  which the kernel's profiler counts them too
+
+A budget needs at least one warm-up step. One more unmeasured step follows it; a plan adds TRIAL_STEPS, in which the
+runtime tries how to execute it.
+
+Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC, `model_ns` by the model clock (null without one).
 """
 
 from __future__ import absolute_import, division, print_function
@@ -26,15 +33,15 @@ import json
 import os
 import sys
 
-from guest import memory, model, runtime
-from guest.model import monotonic_ns
+import timing_client
+from guest.bindings import memory, runtime
+from timing_client import monotonic_ns
 
-
-TRIAL = 4  # steps: one to settle, one that waits, one that does not, and one to settle again
+TRIAL_STEPS = 4  # one settles, one waits for migrations, one does not, one settles again
 
 
 def build(job):
-    """Import TensorFlow and build the graph; returns (module, inputs, train_op, loss)."""
+    """Import TensorFlow and build the graph. Returns (module, inputs, train_op, loss)."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import warnings
 
@@ -49,12 +56,12 @@ def build(job):
     if job.get("runtime"):
         runtime.load()
     tf.set_random_seed(job["seed"])
-    inputs, train_op, loss = models.BUILDERS[name](**parameters)
+    inputs, train_op, loss = models.build(name, parameters)
     return tf, inputs, train_op, loss
 
 
 def wait_for_order(folder, started):
-    """Say that we wait, and block until somebody writes an order into the barrier."""
+    """Announce that the process waits, and block until an order is written to the barrier."""
     barrier = os.path.join(folder, "barrier")
     os.mkfifo(barrier)
     waiting = os.path.join(folder, "waiting")
@@ -65,15 +72,21 @@ def wait_for_order(folder, started):
         return json.load(f)
 
 
+def unmeasured_steps(order):
+    """Return the number of steps before the measured ones."""
+    return order["warmup"] + (TRIAL_STEPS if "plan" in order else 1 if "fast_memory" in order else 0)
+
+
 def train(folder, job, order, graph):
-    """Run the ordered steps and write a record for each."""
+    """Run the ordered steps and write a record of each."""
     import numpy as np
 
     tf, inputs, train_op, loss = graph
-    if "fast_memory" not in order:
-        memory.place(order["placement"])
-    warmup = order["warmup"] + (TRIAL if "plan" in order else 1 if "fast_memory" in order else 0)
-    model.compute()
+    memory.set_sysctls(order.get("sysctls", {}))
+    if "memory" in order:
+        memory.place(order["memory"]["policy"], order["memory"]["nodes"])
+    unmeasured = unmeasured_steps(order)
+    timing_client.compute()
     data = np.random.RandomState(job["seed"])
     feed = {placeholder: make(data) for placeholder, make in inputs}
     config = tf.ConfigProto(
@@ -86,34 +99,34 @@ def train(folder, job, order, graph):
             out.flush()
 
         session.run(tf.global_variables_initializer())
-        gc.disable()  # a step would be a few percent longer whenever it happens to be collected in it
-        model.region_begin()
-        for step in range(warmup + order["steps"]):
+        gc.disable()  # a collection within a step would make it a few percent longer
+        timing_client.region_begin()
+        for step in range(unmeasured + order["steps"]):
             gc.collect(1)
             if step == order["warmup"] and "plan" in order:
                 runtime.load_plan(order["plan"])
-            elif step == order["warmup"] and "fast_memory" in order:
-                runtime.limit(order["placement"], order["fast_memory"])
-            if step == warmup and "profile" in order:
+            elif step == order["warmup"] and "limit" in order:
+                runtime.limit(order["limit"], order["fast_memory"])
+            if step == unmeasured and "profile" in order:
                 runtime.start_profile(order["profile"])
-            observed = order.get("observe") and step == warmup + 1
+            observed = order.get("observe") and step == unmeasured + 1
             if observed:
-                model.observe()
+                timing_client.observe()
             before = memory.vmstat()
-            model.step_begin()
-            start, model_start = monotonic_ns(), model.now_ns()
+            timing_client.step_begin()
+            start, model_start = monotonic_ns(), timing_client.now_ns()
             with runtime.step() if job.get("runtime") else unmanaged():
                 value = session.run([train_op, loss], feed)[1]
-            end, model_end = monotonic_ns(), model.now_ns()
-            model.step_end()
+            end, model_end = monotonic_ns(), timing_client.now_ns()
+            timing_client.step_end()
             if observed:
-                model.pages()
+                timing_client.pages()
             after = memory.vmstat()
             record = {
                 "step": step,
-                "warmup": step < warmup,
+                "warmup": step < unmeasured,
                 "guest_ns": end - start,
-                "model_ns": model_end - model_start if model.modelled() else None,
+                "model_ns": model_end - model_start if timing_client.modelled() else None,
                 "loss": float(value).hex(),
                 "residency": memory.residency(),
                 "vmstat": {k: after[k] - before[k] for k in after if after[k] != before[k]},
@@ -121,9 +134,9 @@ def train(folder, job, order, graph):
             if job.get("runtime"):
                 record["runtime"] = runtime.stats()
             write(record)
-            if "plan" in order and step >= warmup and not record["runtime"]["planned"]:
-                raise RuntimeError("the plan was given up: it does not fit what was trained")
-        model.region_end()
+            if "plan" in order and step >= unmeasured and not record["runtime"]["planned"]:
+                raise RuntimeError("the runtime dropped the plan: it does not fit the training")
+        timing_client.region_end()
         if "profile" in order:
             runtime.end_profile()
         write({"end": True})

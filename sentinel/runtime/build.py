@@ -31,7 +31,7 @@ KIND = "runtime"
 NAME = "libsentinel.so"
 SOURCES = Path(__file__).parent
 _PROFILER = SOURCES.parent / "profiler"
-_MARKERS = SOURCES.parent / "markers"
+_MARKERS = SOURCES.parent.parent / "testbed" / "timing" / "client"
 _FLAGS = ("-O2", "-fPIC", "-DNDEBUG", "-Wall", "-Wextra", "-fvisibility=hidden")
 # absl::string_view, of which TensorFlow's symbols are full, is std::string_view from C++17 on.
 _CXX_FLAGS = ("-std=c++14", "-fvisibility-inlines-hidden", "-D_GLIBCXX_USE_CXX11_ABI=0")
@@ -62,7 +62,7 @@ def build(*, cache: Cache | None = None) -> Path:
             "image": image.entry.key,
             "wheels": wanted.wheels_key,
             "build": files.sha256_file(Path(__file__)),
-            "sources": {str(p.relative_to(SOURCES.parent)): files.sha256_file(p) for p in _sources()},
+            "sources": {str(p.relative_to(SOURCES.parent.parent)): files.sha256_file(p) for p in _sources()},
         }
     )
 

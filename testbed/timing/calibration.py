@@ -32,7 +32,7 @@ FORMAT = 1
 RELIABLE = 0.01  # share of the time for which the host may be behind when paced
 BOUNDS = {"latency": 0.03, "bandwidth": 0.05, "ratio": 0.02, "other": 0.05}
 _SOURCE = Path(__file__).parent / "probe.c"
-_MARKERS = Path(__file__).parent.parent.parent / "sentinel" / "markers"
+_MARKERS = Path(__file__).parent / "client"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and done in a second under emulation
 _HOST_CACHE = 64 << 20  # bytes: no less than the last-level cache of a KVM host; a machine has its share

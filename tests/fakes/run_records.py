@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from experiments.suite import Suite, expand
+from experiments.matrix import Matrix
+from experiments.suite import Suite
 from results.records import (
     FastMemory,
     Provenance,
@@ -33,7 +34,7 @@ FACTOR = {
     "first-touch": 2.4,
     "interleave": 2.1,
     "sentinel": 1.15,
-    "published": 1.3,
+    "sentinel-opt": 1.3,
 }
 ANON = 64 << 20  # bytes of the process
 TENSORS = 40 << 20  # bytes of them that are tensors
@@ -58,8 +59,8 @@ def cells_of(**changes: Any) -> list[Cell]:
     """The cells that such a suite expands to, as they are recorded."""
     suite = suite_of(**changes)
     preset = presets.load(suite.preset) if suite.preset is not None else None
-    expanded = expand(suite, machines.load(suite.machine), preset)
-    return [{"id": cell.id, **cell.resolved} for cell in expanded]
+    matrix = Matrix(suite, machines.load(suite.machine), preset)
+    return [{"id": cell.id, **cell.resolved} for cell in matrix.cells]
 
 
 def cell_of(model: str, placement: str, budget: str | None = None, **changes: Any) -> Cell:
@@ -87,7 +88,7 @@ def steps_of(
     steps = []
     for number in range(count):
         ns = round(base_ns * FACTOR[placement] * noise.lognormvariate(0, 0.02) * (3 if number < 2 else 1))
-        moved = 900 + number if placement in ("sentinel", "published") else 0
+        moved = 900 + number if placement in ("sentinel", "sentinel-opt") else 0
         steps.append(
             Step(
                 step=number,

@@ -2,9 +2,9 @@
 # A monitored session whose runs fail: the data end twice in the middle, and a run is given a wrong shape
 import numpy as np
 import tensorflow as tf
-from guest import runtime
+from guest.bindings.hook import SentinelHook
 
-hooks = [runtime.SentinelHook(profile="/root/failing.json", skip=4)]  # before tf.data, which allocates at once
+hooks = [SentinelHook(profile="/root/failing.json", skip=4)]  # before tf.data, which allocates at once
 tf.set_random_seed(1)
 data = tf.data.Dataset.from_tensor_slices(np.random.RandomState(0).rand(48, 64).astype("float32")).batch(8)
 iterator = data.make_initializable_iterator()

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 s = tf.Session()
 print(s.run(tf.constant(1)))
-from guest import runtime
+from guest.bindings import runtime
 
 try:
     runtime.load()

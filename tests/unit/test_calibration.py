@@ -277,7 +277,7 @@ def test_the_verb(
     class Made:
         boot = a_boot(tmp_path)
 
-    monkeypatch.setattr(boot, "make", lambda *_, **__: Made)
+    monkeypatch.setattr(boot, "prepare", lambda *_, **__: Made)
     plots = tmp_path / "plots"
     words = ["calibrate", "--preset", "optane-6dimm"]
     assert main._run([*words, "--plots", str(plots)], debug=False) == 0

@@ -17,8 +17,8 @@ from typing import Any
 import click
 import pytest
 
-from experiments import job, runner
-from experiments import suite as suites
+from experiments import guest_code, runner
+from experiments import matrix as matrices
 from sentinel.cli import main, streams
 from testbed import vm
 from testbed.common import errors, files
@@ -100,11 +100,14 @@ def test_every_verb_is_there() -> None:
         "kernel build",
         "kernel config",
         "kernel list",
+        "model list",
         "plan",
+        "policy list",
         "preset list",
         "preset show",
         "report",
         "run",
+        "suite schema",
         "vm console",
         "vm down",
         "vm exec",
@@ -364,10 +367,10 @@ def test_a_suites_cells_are_listed_without_running_them(
     monkeypatch.setattr("kernel.build.source_of", source_of)
     cells = parsed(sentinel("run", suite, "--dry-run", "--json"))
     assert [cell["placement"] for cell in cells] == ["fast-only", "slow-only"]
-    plan = suites.load(SUITES / "first.yaml")
-    assert [cell["id"] for cell in cells] == [cell.id for cell in suites.on_kernel(plan, "6.1").cells]
-    assert [cell["id"] for cell in cells] != [cell.id for cell in plan.cells]
-    assert asked[0] == plan.suite.kernel == "auto"
+    matrix = matrices.load(SUITES / "first.yaml")
+    assert [cell["id"] for cell in cells] == [cell.id for cell in matrix.with_kernel("6.1").cells]
+    assert [cell["id"] for cell in cells] != [cell.id for cell in matrix.cells]
+    assert asked[0] == matrix.suite.kernel == "auto"
     table = sentinel("run", suite, "--dry-run").out
     assert all(cell["id"] in table for cell in cells)
 
@@ -632,8 +635,8 @@ def boots(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> Hypervisor
 
     from experiments import boot, tools
 
-    monkeypatch.setattr(boot, "make", lambda *_, **__: SimpleNamespace(boot=hypervisor.boot))
-    monkeypatch.setattr(tools, "collect", lambda **_: {"guest": job.GUEST_CODE})
+    monkeypatch.setattr(boot, "prepare", lambda *_, **__: SimpleNamespace(boot=hypervisor.boot))
+    monkeypatch.setattr(tools, "collect", lambda **_: guest_code.sources())
     monkeypatch.setattr("testbed.machine.host_available", lambda: 64 << 30)
     return hypervisor
 
@@ -679,7 +682,7 @@ def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
     from experiments import boot
 
     monkeypatch.setattr("testbed.machine.host_available", lambda: 1 << 30)
-    monkeypatch.setattr(boot, "make", fail_with(AssertionError("it must not be built")))
+    monkeypatch.setattr(boot, "prepare", fail_with(AssertionError("it must not be built")))
     said = sentinel("vm", "up")
     assert said.code == ExitCode.INFRASTRUCTURE
     assert "the machine has 4 GiB of memory, and this host has 1.0 GiB available" in said.err

@@ -34,9 +34,9 @@ def test_the_readme_links_every_page() -> None:
 
 
 def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) -> None:
-    from experiments import suite
+    from experiments import matrix
 
-    for page, load in (("suites.md", suite.load), ("machines.md", lambda path: machine.load(str(path)))):
+    for page, load in (("suites.md", matrix.load), ("machines.md", lambda path: machine.load(str(path)))):
         (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
         path = tmp_path / page.replace(".md", ".yaml")
         path.write_text(example)

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's own code, as far as it can be tried outside: system calls, counters, and its old Python."""
+"""The guest's memory policy, residency and kernel counters."""
 
 from __future__ import annotations
 
-import ast
 import ctypes
-import importlib.util
 import io
 import json
-import shutil
 import subprocess
-import sys
 import threading
-import types
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from experiments.job import GUEST_CODE
-from experiments.suite import MODELS, Placement
+from experiments import policies
+from tests.fakes import guest
+from tests.unit import test_guest_code
 
 NUMA_MAPS = """\
 00400000 default file=/usr/bin/python2.7 mapped=300 mapmax=2 N0=200 N1=100 kernelpagesize_kB=4
@@ -41,30 +37,22 @@ pgalloc_normal 9
 thp_fault_alloc 10
 workingset_refault 11
 """
-
-
-def load(name: str) -> Any:
-    """A module of the guest's package, as it is called there."""
-    package = types.ModuleType("guest")
-    package.__path__ = [str(GUEST_CODE)]
-    sys.modules["guest"] = package
-    spec = importlib.util.spec_from_file_location(f"guest.{name}", GUEST_CODE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"guest.{name}"] = module
-    setattr(package, name, module)
-    spec.loader.exec_module(module)
-    return module
+MAPS = """\
+1000-3000 rw-p 0 0 0 [heap]
+3000-4000 ---p 0 0 0
+5000-6000 r--p 0 0 0 [vvar]
+7000-8000 rw-p 0 0 0
+"""
+python2 = test_guest_code.python2
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return load("memory")
+def memory() -> Any:
+    return guest.load("guest.bindings.memory")
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, module: Any, content: dict[str, str]) -> None:
-    """Let the module read these instead of the files of that name."""
+    """Replace the content of these files for the module."""
 
     def fake_open(path: Any, *args: Any, **kwargs: Any) -> Any:
         return io.StringIO(content[path]) if path in content else Path(path).open(*args, **kwargs)
@@ -81,14 +69,23 @@ def test_residency_adds_up_pages_by_node_and_kind(memory: Any, monkeypatch: pyte
     }
 
 
-def test_residency_of_a_process_with_nothing_is_nothing(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_residency_of_an_empty_process_is_empty(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, memory, {"/proc/self/numa_maps": ""})
     assert memory.residency() == {"anon": {}, "file": {}}
 
 
-def test_only_the_counters_that_tell_of_placement_are_read(
-    memory: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_residency_is_the_same_on_python2(python2: str, tmp_path: Path) -> None:
+    (tmp_path / "maps").write_text(NUMA_MAPS)
+    check = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from guest.bindings import memory\n"
+        "memory.open = lambda _: open(sys.argv[2])\nprint(json.dumps(memory.residency()))"
+    )
+    command = [python2, "-B", "-c", check, str(guest.GUEST.parent), str(tmp_path / "maps")]
+    output = subprocess.run(command, check=True, capture_output=True, timeout=20).stdout
+    assert json.loads(output)["file"] == {"0": 200 * 4096, "1": 101 * 4096}
+
+
+def test_vmstat_has_counters_of_placement_and_migration(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, memory, {"/proc/vmstat": VMSTAT})
     assert memory.vmstat() == {
         "numa_hit": 5,
@@ -100,23 +97,8 @@ def test_only_the_counters_that_tell_of_placement_are_read(
     }
 
 
-def test_the_guest_knows_the_placements_and_models_of_a_suite(memory: Any) -> None:
-    assert set(memory.PLACEMENTS) == set(get_args(Placement))
-    tree = ast.parse((GUEST_CODE / "models.py").read_text())
-    functions = {n.name: [a.arg for a in n.args.args] for n in tree.body if isinstance(n, ast.FunctionDef)}
-    for name, parameters in MODELS.items():
-        assert functions[name] == list(parameters)
-    (builders,) = [
-        n.value
-        for n in tree.body
-        if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name) and n.targets[0].id == "BUILDERS"
-    ]
-    assert isinstance(builders, ast.Dict)
-    assert {ast.literal_eval(key) for key in builders.keys if key is not None} == set(MODELS)
-
-
-class Calls:
-    """Takes the place of the C library."""
+class Libc:
+    """A C library that records system calls."""
 
     def __init__(self, result: int = 0) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -130,7 +112,7 @@ class Calls:
     def _plain(argument: Any) -> Any:
         if argument is None:
             return None
-        if hasattr(argument, "_obj"):  # what ctypes.byref makes
+        if hasattr(argument, "_obj"):  # a ctypes.byref
             return [argument._obj.value]
         if isinstance(argument, ctypes.Array):
             return list(argument)
@@ -138,7 +120,7 @@ class Calls:
 
 
 @pytest.mark.parametrize(
-    ("placement", "calls"),
+    ("policy", "calls"),
     [
         ("fast-only", [(238, 2, [0b01], 65), (256, 0, 65, [0b11111110], [0b01])]),
         ("slow-only", [(238, 2, [0b10], 65), (256, 0, 65, [0b11111101], [0b10])]),
@@ -151,30 +133,29 @@ class Calls:
             ],
         ),
         ("first-touch", [(238, 0, None, 0)]),
+        ("sentinel", [(238, 0, None, 0)]),
     ],
 )
-def test_a_placement_is_these_system_calls(
-    memory: Any, monkeypatch: pytest.MonkeyPatch, placement: str, calls: list[tuple[Any, ...]]
+def test_the_order_of_a_policy_makes_these_system_calls(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, policy: str, calls: list[tuple[Any, ...]]
 ) -> None:
-    libc = Calls()
+    libc = Libc()
     monkeypatch.setattr(memory, "_libc", libc)
-    maps = "1000-3000 rw-p 0 0 0 [heap]\n3000-4000 ---p 0 0 0\n"
-    maps += "5000-6000 r--p 0 0 0 [vvar]\n7000-8000 rw-p 0 0 0\n"
-    serve(monkeypatch, memory, {"/proc/self/maps": maps})
-    memory.place(placement)
+    serve(monkeypatch, memory, {"/proc/self/maps": MAPS})
+    memory.place(**policies.get(policy).order()["memory"])
     assert libc.calls == calls
 
 
-def test_a_refused_call_is_an_oserror_with_its_errno(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_libc", Calls(result=-1))
+def test_a_failed_call_raises_oserror_with_its_errno(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_libc", Libc(result=-1))
     ctypes.set_errno(22)
     with pytest.raises(OSError, match="Invalid argument") as caught:
         memory.set_policy("bind", [1])
     assert caught.value.errno == 22
 
 
-def test_the_real_kernel_takes_the_calls(memory: Any) -> None:
-    """In a thread, since a policy is a thread's own; node 0 is there on every host."""
+def test_the_host_kernel_accepts_the_calls(memory: Any) -> None:
+    """In a thread, since a policy belongs to a thread. Every host has node 0."""
     outcome: list[BaseException | None] = []
 
     def work() -> None:
@@ -193,79 +174,20 @@ def test_the_real_kernel_takes_the_calls(memory: Any) -> None:
     assert outcome == [None]
 
 
-def test_a_process_waits_at_its_barrier_for_an_order(tmp_path: Path) -> None:
-    load("memory")
-    train = load("train")
-    got: list[Any] = []
-    thread = threading.Thread(target=lambda: got.append(train.wait_for_order(str(tmp_path), 1)), daemon=True)
-    thread.start()
-    for _ in range(500):
-        if (tmp_path / "waiting").exists():
-            break
-        thread.join(0.01)
-    assert thread.is_alive()
-    assert json.loads((tmp_path / "waiting").read_text())["prepare_ns"] > 0
-    assert (tmp_path / "barrier").is_fifo()
-    (tmp_path / "barrier").write_text('{"placement": "fast-only"}')
-    thread.join(5)
-    assert got == [{"placement": "fast-only"}]
+def test_sysctls_are_written_below_proc_sys(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, io.StringIO] = {}
 
+    class File(io.StringIO):
+        def close(self) -> None:
+            pass
 
-def test_its_clock_is_the_monotonic_one() -> None:
-    import time
+    def fake_open(path: str, mode: str) -> io.StringIO:
+        assert mode == "w"
+        return written.setdefault(path, File())
 
-    load("memory")
-    train = load("train")
-    before = time.monotonic_ns()
-    read = train.monotonic_ns()
-    assert before <= read <= time.monotonic_ns()
-
-
-@pytest.fixture(scope="module")
-def python2() -> str:
-    """A python2.7 that runs (a version manager's stub may only say that it cannot)."""
-    found = shutil.which("python2.7")
-    if found and subprocess.run([found, "-c", ""], check=False, capture_output=True).returncode == 0:
-        return found
-    pytest.skip("there is no python2.7: apt-get install python2.7 (Debian 11)")
-
-
-@pytest.mark.parametrize("path", sorted(GUEST_CODE.glob("*.py")), ids=lambda path: path.name)
-def test_the_guests_python_can_compile_it(python2: str, path: Path) -> None:
-    check = "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')"
-    subprocess.run([python2, "-B", "-c", check, path], check=True, timeout=20)
-
-
-def test_the_guests_python_reads_residency_alike(python2: str, tmp_path: Path) -> None:
-    (tmp_path / "maps").write_text(NUMA_MAPS)
-    check = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); import memory\n"
-        "memory.open = lambda _: open(sys.argv[2])\nprint(json.dumps(memory.residency()))"
-    )
-    command = [python2, "-B", "-c", check, str(GUEST_CODE), str(tmp_path / "maps")]
-    said = subprocess.run(command, check=True, capture_output=True, timeout=20).stdout
-    assert json.loads(said)["file"] == {"0": 200 * 4096, "1": 101 * 4096}
-
-
-NEW_SYNTAX = (ast.JoinedStr, ast.NamedExpr, ast.AsyncFunctionDef, ast.AnnAssign, ast.Nonlocal)
-
-
-@pytest.mark.parametrize("path", sorted(GUEST_CODE.glob("*.py")), ids=lambda path: path.name)
-def test_it_uses_nothing_that_came_after_python2(path: Path) -> None:
-    text = path.read_text()
-    tree = ast.parse(text)
-    assert [type(node).__name__ for node in ast.walk(tree) if isinstance(node, NEW_SYNTAX)] == []
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    assert not [f.name for f in functions if f.args.kwonlyargs or f.returns or f.args.posonlyargs]
-    assert text.isascii() or "coding" in text.splitlines()[0]
-    if functions:
-        assert "from __future__ import absolute_import, division, print_function" in text
-
-
-@pytest.mark.parametrize("name", ["memory", "train"])
-def test_it_imports_only_what_the_guest_has(name: str) -> None:
-    tree = ast.parse((GUEST_CODE / f"{name}.py").read_text())
-    imported = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    imported |= {str(n.module).split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    standard = {"__future__", "contextlib", "ctypes", "gc", "json", "os", "sys", "warnings"}
-    assert imported <= standard | {"guest", "tensorflow", "numpy"}
+    monkeypatch.setattr(memory, "open", fake_open, raising=False)
+    memory.set_sysctls({"kernel.numa_balancing": "1", "vm.zone_reclaim_mode": "0"})
+    assert {path: file.getvalue() for path, file in written.items()} == {
+        "/proc/sys/kernel/numa_balancing": "1",
+        "/proc/sys/vm/zone_reclaim_mode": "0",
+    }

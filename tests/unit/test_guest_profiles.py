@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sentinel.planner.errors import FormatError
 from sentinel.planner.formats import profile
 from tests.fakes import profiles
-from tests.unit.test_guest_memory import load
+from tests.fakes.guest import load
 
-unplannable = load("profiles").unplannable
+unplannable = load("guest.bindings.profile_check").unplannable
 
 
 def agree(value: dict[str, Any]) -> bool:
@@ -76,14 +76,14 @@ def test_clocks_of_several_processors_are_told() -> None:
     value["ops"]["begin_ns"] = [10, 0]
     assert not agree(value)
     reason = "operation 1 (op1) begins before the one before it"
-    clocks = ", as the clocks of vCPUs differ: call model.compute() before the first session"
+    clocks = ", as the clocks of vCPUs differ: call timing_client.compute() before the first session"
     assert unplannable(value) == reason + clocks
     assert unplannable({**value, "clock": "guest"}) == reason
 
 
 @pytest.mark.parametrize(
     ("clock", "reason"),
-    [("model", "call model.region_begin() before the first step"), ("guest", "took 0 ns")],
+    [("model", "call timing_client.region_begin() before the first step"), ("guest", "took 0 ns")],
 )
 def test_a_step_without_time_is_refused_with_the_cause(clock: str, reason: str) -> None:
     value = {**profiles.random_value(3), "step_ns": 0, "clock": clock}

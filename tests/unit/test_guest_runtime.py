@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_guest_memory import load
+from tests.fakes import guest
 
 PROFILE = {
     "format": "sentinel-profile",
@@ -93,13 +93,17 @@ class Library:
 
 @pytest.fixture
 def runtime() -> Any:
-    return load("runtime")
+    return guest.load("guest.bindings.runtime")
+
+
+def trainer_module() -> Any:
+    return guest.also("guest.bindings.trainer")
 
 
 @pytest.fixture
 def library(runtime: Any) -> Library:
     library = Library()
-    runtime._loaded = runtime._Loaded(library, None)
+    runtime._state = runtime._State(library, None)
     return library
 
 
@@ -111,7 +115,7 @@ def test_what_needs_the_library_says_that_it_is_not_there(
     with pytest.raises(runtime.RuntimeUnavailable, match="no runtime library at /none "):
         runtime.load("/none")
     monkeypatch.setenv("SENTINEL_RUNTIME", str(tmp_path / "x.so"))
-    with pytest.raises(runtime.RuntimeUnavailable, match=r"x\.so \(SENTINEL_RUNTIME"):
+    with pytest.raises(runtime.RuntimeUnavailable, match=r"x\.so \(set SENTINEL_RUNTIME"):
         runtime.load()
     monkeypatch.setenv("LD_PRELOAD", "/other.so:/opt/sentinel/libsentinel.so")
     with pytest.raises(runtime.RuntimeUnavailable, match="too early"):
@@ -204,7 +208,7 @@ def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tm
         assert json.loads(Path(made_of).read_text()) == PROFILE
         Path(path).write_text("a plan")
 
-    trainer = runtime.Trainer(str(profile), str(plan), skip=1, planner=planner)
+    trainer = trainer_module().Trainer(str(profile), str(plan), skip=1, planner=planner)
     steps(trainer, 4)
     step = ["step_begin", "step_end"]
     assert library.calls == [*step, "profile_begin", *step, *step, "profile_end", "plan_begin", *step]
@@ -213,7 +217,7 @@ def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tm
 
 def test_a_trainer_carries_out_a_plan_from_the_start(runtime: Any, library: Library, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    steps(runtime.Trainer(plan=str(tmp_path / "plan.json")), 1)
+    steps(trainer_module().Trainer(plan=str(tmp_path / "plan.json")), 1)
     assert library.calls == ["plan_begin", "step_begin", "step_end"]
 
 
@@ -223,9 +227,11 @@ def test_what_fails_is_said_and_training_goes_on(
     def planner(*_: str) -> None:
         raise ValueError("no room")
 
-    steps(runtime.Trainer(str(tmp_path / "p.json"), str(tmp_path / "none"), skip=0, planner=planner), 3)
-    assert capsys.readouterr().err == "sentinel: no room; training goes on unmanaged\n"
-    steps(runtime.Trainer("/none/p.json", skip=0), 3)
+    steps(
+        trainer_module().Trainer(str(tmp_path / "p.json"), str(tmp_path / "none"), skip=0, planner=planner), 3
+    )
+    assert capsys.readouterr().err == "sentinel: no room; training continues unmanaged\n"
+    steps(trainer_module().Trainer("/none/p.json", skip=0), 3)
     assert "cannot write a profile to /none/p.json" in capsys.readouterr().err
     assert library.calls.count("step_end") == 6
 
@@ -233,7 +239,7 @@ def test_what_fails_is_said_and_training_goes_on(
 def test_training_that_ends_early_leaves_what_there_is(
     runtime: Any, library: Library, tmp_path: Path
 ) -> None:
-    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=0)
     steps(trainer, 1)
     trainer.end()
     trainer.end()
@@ -242,7 +248,7 @@ def test_training_that_ends_early_leaves_what_there_is(
 
 
 def test_runs_that_fail_are_no_steps(runtime: Any, library: Library, tmp_path: Path) -> None:
-    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=1)
+    trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=1)
     for failing in (True, False, True, False, True, False):
         with contextlib.suppress(KeyError), trainer.step():
             if failing:
@@ -255,14 +261,16 @@ def test_runs_that_fail_are_no_steps(runtime: Any, library: Library, tmp_path: P
 def test_training_that_never_gets_to_its_profile_says_so(
     runtime: Any, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=4)
+    trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=4)
     steps(trainer, 3)
     trainer.end()
-    assert capsys.readouterr().err == "sentinel: no profile: it begins after 4 steps, and 3 were seen\n"
+    assert (
+        capsys.readouterr().err == "sentinel: no profile: it starts after 4 steps, and the training had 3\n"
+    )
 
 
 def test_threads_share_a_trainer(runtime: Any, library: Library, tmp_path: Path) -> None:
-    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=0)
     library.sentinel_step_end = lambda *_: library.calls.append("step_end")  # type: ignore[method-assign]
     threads = [threading.Thread(target=steps, args=(trainer, 20)) for _ in range(4)]
     for thread in threads:
@@ -278,14 +286,14 @@ def test_threads_share_a_trainer(runtime: Any, library: Library, tmp_path: Path)
 def test_a_forked_child_is_no_part_of_the_training(
     runtime: Any, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = runtime.Trainer(str(tmp_path / "p.json"), skip=0)
+    trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=0)
     steps(trainer, 1)
     calls = list(library.calls)
-    monkeypatch.setattr(runtime.os, "getpid", lambda: -1)
+    monkeypatch.setattr(trainer_module().os, "getpid", lambda: -1)
     steps(trainer, 3)
     trainer.end()
     assert library.calls == calls
-    assert not trainer.at_home()
+    assert not trainer.in_own_process()
 
 
 class Op:
@@ -302,14 +310,13 @@ def test_training_is_told_from_other_runs(runtime: Any) -> None:
     update = Op("ApplyMomentum", Op("MatMul", loss))
     loop = Op("Merge")
     loop.inputs.append(SimpleNamespace(op=Op("NextIteration", loop)))
-    assert not runtime.trains([loss, loop])
-    assert runtime.trains([loss, Op("NoOp", control=(Op("NoOp", control=(update,)),))])
-    assert runtime.trains([Op("ResourceApplyAdam")])
+    assert not trainer_module().trains([loss, loop])
+    assert trainer_module().trains([loss, Op("NoOp", control=(Op("NoOp", control=(update,)),))])
+    assert trainer_module().trains([Op("ResourceApplyAdam")])
 
 
 def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    load("runtime")
-    wrap = load("wrap")
+    wrap = guest.load("guest.wrap")
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))
 
     class Graph:
@@ -369,7 +376,7 @@ def test_a_hooked_session_has_a_step_for_each_of_its_runs(
         sessions[0].run("another hook's")
         return sessions[0].run(fetches={"caller": fetches, "hook": "loss"}, feed=feed)
 
-    hook = runtime.SentinelHook()
+    hook = guest.also("guest.bindings.hook").SentinelHook()
     sessions = [Session()]
     hook.after_create_session(sessions[0], None)
     assert monitored(["train"])["caller"] == ["train"]
@@ -389,7 +396,7 @@ def test_a_hooked_session_has_a_step_for_each_of_its_runs(
 
 
 def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrap = load("wrap")
+    wrap = guest.load("guest.wrap")
     said: list[str] = []
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))
 
@@ -414,7 +421,7 @@ def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.Monkey
 
 
 def test_a_region_begins_and_ends_once_and_not_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load("model")
+    model = guest.load("timing_client")
     marks: list[int] = []
     monkeypatch.setattr(model, "mark", marks.append)
     region = model.Region()

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.job import GUEST_CODE
 from kernel import series
-from tests.unit import test_guest_memory as guest
+from tests.fakes import guest
+from tests.unit import test_guest_code
 
-CLIENT = GUEST_CODE / "page_profile.py"
+CLIENT = guest.GUEST / "bindings" / "page_profile.py"
 SELFTEST = series.FOLDER.parent / "selftests" / "client.py"
-INCLUDE = GUEST_CODE.parent / "profiler" / "include"
+INCLUDE = guest.GUEST.parent / "profiler" / "include"
 HEADER = INCLUDE / "linux" / "page_profile.h"
 STRUCTURES = {"config": "_Config", "range": "_Range", "count": "_Count", "stats": "_Stats"}
 PAGE = mmap.PAGESIZE
 
-python2 = guest.python2
+python2 = test_guest_code.python2
 
 
 class Kernel:
@@ -86,7 +86,7 @@ class Kernel:
 
 @pytest.fixture
 def client() -> Any:
-    return guest.load("page_profile")
+    return guest.load("guest.bindings.page_profile")
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_a_forked_child_does_not_end_its_parents_profile(
 
 @pytest.mark.parametrize("path", [CLIENT, SELFTEST], ids=lambda path: path.parent.name)
 def test_python2_compiles_client_and_selftest(python2: str, path: Path) -> None:
-    guest.test_the_guests_python_can_compile_it(python2, path)
+    test_guest_code.compile_with(python2, path)
 
 
 def test_python2_has_the_same_numbers_and_reads_counters_alike(
@@ -316,7 +316,7 @@ def test_python2_has_the_same_numbers_and_reads_counters_alike(
         "counted = page_profile.Range(4096, 8192, mapped)\n"
         "print(json.dumps([page_profile.IOCTLS, counted.pages, counted.counts(), list(counted.writes())]))\n"
     )
-    command = [python2, "-B", "-c", check, str(GUEST_CODE), str(tmp_path / "counters")]
+    command = [python2, "-B", "-c", check, str(CLIENT.parent), str(tmp_path / "counters")]
     said = subprocess.run(command, check=True, capture_output=True, timeout=20).stdout
     assert json.loads(said) == [client.IOCTLS, 2, [[1, 2], [2**32 - 1, 4]], [2, 4]]
 
@@ -325,5 +325,9 @@ def test_python2_has_the_same_numbers_and_reads_counters_alike(
 def test_the_text_is_neat_and_old(path: Path) -> None:
     text = path.read_text()
     assert [line for line in text.splitlines() if len(line) > 110 or line != line.rstrip()] == []
-    new = [type(node).__name__ for node in ast.walk(ast.parse(text)) if isinstance(node, guest.NEW_SYNTAX)]
+    new = [
+        type(node).__name__
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, test_guest_code.NEW_SYNTAX)
+    ]
     assert (new, text.isascii()) == ([], True)

@@ -19,7 +19,7 @@ SUITES: dict[str, list[dict[str, Any]]] = {
     "batch sizes": cells_of(models=tuple({"name": "cnn", "batch": n} for n in (4, 8, 16))),
     "everything": cells_of(
         models=(*LSTMS, {"name": "cnn"}, {"name": "cnn", "batch": 4}),
-        placements=("fast-only", "slow-only", "first-touch", "interleave", "sentinel", "published"),
+        placements=("fast-only", "slow-only", "first-touch", "interleave", "sentinel", "sentinel-opt"),
         fast_memory=("5%", *BUDGETS),
     ),
     "kernels": [*cells_of(kernel="4.9"), *cells_of(kernel="6.1")],

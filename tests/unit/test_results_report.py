@@ -164,7 +164,7 @@ def test_a_repeat_by_another_clock_is_flagged_and_the_rest_stays_on_the_model_cl
 
 
 def test_times_are_held_against_the_same_budget_or_none(tmp_path: Path) -> None:
-    placements = ("first-touch", "fast-only", "slow-only", "sentinel", "published")
+    placements = ("first-touch", "fast-only", "slow-only", "sentinel", "sentinel-opt")
     run = make_run(tmp_path / "run", models=("lstm",), placements=placements, fast_memory=("20%", "40%"))
     label = {row["cell"]: row["label"] for row in rows(run)}
     assert {row["label"]: label.get(row["reference"]) for row in rows(run)} == {
@@ -174,7 +174,7 @@ def test_times_are_held_against_the_same_budget_or_none(tmp_path: Path) -> None:
         "lstm b8, slow-only": "lstm b8, fast-only",
         **{
             f"lstm b8, {placement}, {share}": f"lstm b8, first-touch, {share}"
-            for placement in ("sentinel", "published")
+            for placement in ("sentinel", "sentinel-opt")
             for share in ("20%", "40%")
         },
     }
@@ -317,7 +317,7 @@ def test_a_page_that_cannot_be_written(whole: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"placements": ("fast-only", "first-touch", "interleave", "sentinel", "published")},
+        {"placements": ("fast-only", "first-touch", "interleave", "sentinel", "sentinel-opt")},
         {"fast_memory": (), "placements": ("fast-only", "slow-only")},
         {"told": False},
     ],

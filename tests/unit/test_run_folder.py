@@ -44,14 +44,14 @@ def test_a_second_process_is_refused_at_once_and_told_of_the_first(tmp_path: Pat
     message = caught.value.message
     assert message.startswith(f"{out} is in use by process {first.pid}, since ")
     assert message.endswith(": sentinel run first.yaml")
-    assert caught.value.hint == "wait for it to end, or name another folder with --out"
+    assert caught.value.hint == "wait for it to end, or use another folder with --out"
     claim(out)  # a killed process owns nothing
 
 
 def test_a_process_that_has_not_yet_said_who_it_is_holds_the_folder_too(tmp_path: Path) -> None:
     with folder.claimed(tmp_path, command="sentinel run first.yaml"):
         (tmp_path / folder.LOCK).write_text("")
-        with pytest.raises(UsageError, match="is in use by another process, which has just begun"):
+        with pytest.raises(UsageError, match="is in use by another process, which has just started"):
             claim(tmp_path)
 
 
@@ -68,9 +68,9 @@ def test_a_process_on_another_host_is_told_with_its_host(
 @pytest.mark.parametrize("name", ["notes.txt", ".git", "cells", "report.html", ".lockfile", "run.json.bak"])
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(UsageError, match=rf"is not empty and holds no run: there is {name}") as caught:
+    with pytest.raises(UsageError, match=rf"is not empty and is not a run: it holds {name}") as caught:
         claim(tmp_path)
-    assert caught.value.hint == "name another folder with --out"
+    assert caught.value.hint == "use another folder with --out"
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to("missing/target")
     for out in ("file", "file/run", "nowhere"):
-        with pytest.raises(UsageError, match="cannot be used: "):
+        with pytest.raises(UsageError, match="cannot use "):
             claim(tmp_path / out)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "nowhere"}
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from experiments import boot, job, prepared, profiles, provenance, runner, suite
+from experiments import barrier_snapshot, boot, frameworks, job, matrix, profiles, provenance, runner
+from experiments.estimate import Estimate
+from experiments.matrix import Matrix
 from experiments.profiles import Profiled
-from experiments.runner import Estimate, Outcome
-from experiments.suite import Plan
+from experiments.runner import Outcome
 from results import records
 from results.records import FastMemory
 from results.runs import Run
@@ -108,10 +109,10 @@ class Lab:
         self.no_snapshot: BaseException | None = None
         self.trial = 0  # steps that are not measured, beside those of the order
 
-    def plan(self, text: str = SUITE) -> Plan:
+    def plan(self, text: str = SUITE) -> Matrix:
         path = self.folder / "suite.yaml"
         path.write_text(text)
-        return suite.load(path)
+        return matrix.load(path)
 
     def run(self, text: str = SUITE) -> Outcome:
         return runner.run(self.plan(text), self.out, command="sentinel run suite.yaml", cache=self.cache)
@@ -120,6 +121,10 @@ class Lab:
         run = Run.load(self.out)
         assert run.warnings == []
         return run
+
+    def nodes(self) -> list[int]:
+        """The node of each training so far."""
+        return [order["memory"]["nodes"][0] for order in self.trained]
 
     # What takes the place of the real thing
 
@@ -164,8 +169,9 @@ class Lab:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab(tmp_path)
     monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
-    monkeypatch.setattr(boot, "make", lab.make)
-    monkeypatch.setattr(prepared, "waiting", lab.waiting)
+    monkeypatch.setattr(boot, "prepare", lab.make)
+    monkeypatch.setattr(barrier_snapshot, "ensure_barrier_snapshot", lab.waiting)
+    monkeypatch.setattr(type(frameworks.DEFAULT), "check_image", lambda *_: None)
     monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: Restored(f"restored {entry.key}"))
     monkeypatch.setattr(vm, "running", lab.running)
     monkeypatch.setattr(job, "release", lab.release)
@@ -188,7 +194,7 @@ BUDGETED = """\
 name: budgets
 models:
   - { name: resnet20 }
-placements: [fast-only, first-touch, sentinel, published]
+placements: [fast-only, first-touch, sentinel-opt, sentinel]
 fast_memory: [5%, 60%]
 preset: optane-6dimm
 steps: 2
@@ -210,7 +216,7 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
         asked.append(entry.key)
         return profiled
 
-    monkeypatch.setattr(profiles, "of", measured)
+    monkeypatch.setattr(profiles, "ensure_profile", measured)
     monkeypatch.setattr(Machine, "shell", lambda _: contextlib.nullcontext(listener))
     monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
     monkeypatch.setattr(calibration, "told", lambda _: None)
@@ -227,7 +233,7 @@ def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
     cells = {(c.resolved["placement"], c.resolved.get("fast_memory")): c for c in lab.stored().cells}
     recorded = {at: cell.repeats[1].provenance.fast_memory for at, cell in cells.items()}
     assert recorded["fast-only", None] is None
-    for placement in ("first-touch", "sentinel", "published"):
+    for placement in ("first-touch", "sentinel-opt", "sentinel"):
         for share, size in (("5%", small), ("60%", large)):
             assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=profiled.peak)
     assert asked == ["snapshot of resnet20"]  # once for all
@@ -243,7 +249,7 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
 
     profiled = Profiled(tmp_path, fake_profiles.resnet(seed=7), 7.6e6)
     monkeypatch.setattr(Profiled, "plan", refused)
-    monkeypatch.setattr(profiles, "of", lambda *_, **__: profiled)
+    monkeypatch.setattr(profiles, "ensure_profile", lambda *_, **__: profiled)
     monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
     monkeypatch.setattr(calibration, "told", lambda _: None)
     monkeypatch.setattr(counters, "check", lambda _: None)
@@ -252,8 +258,8 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     least = -(-800 // profiled.peak)
     assert outcome.failures[0].code == ExitCode.USAGE
     assert re.fullmatch(
-        rf"the budget of resnet20 b8, sentinel, 5%, .* MiB, is below the floor of 0.0 MiB: {least}% is "
-        "the least",
+        rf"the budget of resnet20 b8, sentinel-opt, 5%, .* MiB, is below the floor of 0.0 MiB: the smallest "
+        rf"share is {least}%",
         outcome.failures[0].message,
     )
     assert {f.result.verdict for cell in lab.stored().cells for f in cell.failures} == {"usage"}
@@ -264,7 +270,7 @@ def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
     assert (outcome.done, outcome.kept, outcome.failures) == (12, 0, [])
     run = lab.stored()
     assert [len(cell.repeats) for cell in run.cells] == [3, 3, 3, 3]
-    assert [order["placement"] for order in lab.trained] == (["fast-only"] * 3 + ["slow-only"] * 3) * 2
+    assert lab.nodes() == ([0] * 3 + [1] * 3) * 2
     assert {(order["steps"], order["warmup"]) for order in lab.trained} == {(2, 1)}
     assert [work["model"]["name"] for work in lab.made] == ["cnn", "resnet20"]  # one snapshot a model
     assert lab.ended == 12
@@ -344,7 +350,7 @@ def test_a_second_run_does_only_what_is_missing(lab: Lab, capsys: pytest.Capture
     lab.trained.clear()
     outcome = lab.run()
     assert (outcome.done, outcome.kept) == (1, 11)
-    assert [order["placement"] for order in lab.trained] == ["slow-only"]
+    assert lab.nodes() == [1]
     assert "11 finished repeats are kept" in capsys.readouterr().err
     cell = lab.stored().cells[1]
     assert [repeat.number for repeat in cell.repeats] == [0, 1, 2]
@@ -385,7 +391,7 @@ def test_a_cell_that_only_fails_is_given_up_at_once(lab: Lab, capsys: pytest.Cap
 def test_a_cell_that_fails_too_often_is_given_up(lab: Lab) -> None:
     lab.troubles.update({1: WorkloadError("a"), 3: WorkloadError("b"), 4: WorkloadError("c")})
     outcome = lab.run(SUITE.replace("repeats: 3", "repeats: 8"))
-    assert [order["placement"] for order in lab.trained].count("fast-only") == 5 + 8
+    assert lab.nodes().count(0) == 5 + 8
     assert outcome.done == 2 + 3 * 8
     assert [str(failure) for failure in outcome.failures] == ["a"]
 
@@ -413,7 +419,7 @@ def test_a_kernel_that_cannot_be_built_leaves_no_run(lab: Lab, monkeypatch: pyte
     def refuse(*_: object, **__: object) -> None:
         raise BuildError("no compiler")
 
-    monkeypatch.setattr(boot, "make", refuse)
+    monkeypatch.setattr(boot, "prepare", refuse)
     with pytest.raises(BuildError):
         lab.run()
     assert not lab.out.exists()
@@ -435,7 +441,7 @@ def test_a_different_suite_is_refused_before_anything_is_built(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.run(SUITE.replace('kernel: "4.9"', "kernel: auto"))
-    monkeypatch.setattr(boot, "make", lambda *_, **__: pytest.fail("something was built"))
+    monkeypatch.setattr(boot, "prepare", lambda *_, **__: pytest.fail("something was built"))
     with pytest.raises(UsageError, match="holds a run of a different suite"):
         lab.run(SUITE.replace("steps: 2", "steps: 3"))
 
@@ -451,7 +457,7 @@ def test_a_second_run_into_the_same_folder_is_refused_at_once(
         refused.append(caught.value)
         return lab.make(None)
 
-    monkeypatch.setattr(boot, "make", run_again)
+    monkeypatch.setattr(boot, "prepare", run_again)
     assert lab.run().done == 12
     (error,) = refused
     assert f"in use by process {os.getpid()}, since " in error.message
@@ -462,7 +468,7 @@ def test_a_second_run_into_the_same_folder_is_refused_at_once(
 def test_a_folder_of_something_else_is_refused_and_untouched(lab: Lab) -> None:
     lab.out.mkdir()
     (lab.out / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match=r"is not empty and holds no run: there is thesis\.tex"):
+    with pytest.raises(UsageError, match=r"is not empty and is not a run: it holds thesis\.tex"):
         lab.run()
     assert [path.name for path in lab.out.iterdir()] == ["thesis.tex"]
     assert lab.trained == []
@@ -478,7 +484,7 @@ def test_an_estimate_counts_steps_and_leaves_out_what_is_between_repeats() -> No
     now = [0.0]
     estimate = Estimate(4, 8, now=lambda: now[0])
     assert estimate.fraction == 0.0
-    assert estimate.left() == "estimating"
+    assert estimate.remaining() == "estimating"
     now[0] += 1000  # a snapshot is made
     for _ in range(2):
         estimate.begin()
@@ -486,17 +492,17 @@ def test_an_estimate_counts_steps_and_leaves_out_what_is_between_repeats() -> No
         for _ in range(8):
             now[0] += 1
             estimate.step_done()
-        estimate.repeats_over()
+        estimate.finish()
         now[0] += 500
     assert estimate.fraction == 0.5
-    assert estimate.left() == "about 20 s left"
+    assert estimate.remaining() == "about 20 s left"
     estimate.begin()
     now[0] += 500
-    assert estimate.left() == "about 9 min left"
+    assert estimate.remaining() == "about 9 min left"
     for _ in range(20):  # a repeat may have more steps than were counted on, and is one repeat even so
         estimate.step_done()
     assert estimate.fraction == 0.75
-    estimate.repeats_over(5)
+    estimate.finish(5)
     assert estimate.fraction == 1.0
-    assert estimate.left() == "about 0 s left"
+    assert estimate.remaining() == "about 0 s left"
     assert Estimate(0, 8).fraction == 1.0

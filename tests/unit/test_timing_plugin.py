@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from experiments.job import GUEST_CODE
+from experiments.guest_code import TIMING_CLIENT
 from testbed import machine
 from testbed.common.errors import InfrastructureError, UsageError
 from testbed.machine import Machine
 from testbed.timing import layout, plugin, preset
 from testbed.timing.layout import Layout
-from tests.unit import test_guest_memory as guest
+from tests.fakes import guest
 
 GIB = 1 << 30
 PLACES: dict[str, Any] = {"qemu": (10, 0), "log": Path("/log"), "clock": Path("/clock")}
@@ -107,7 +107,7 @@ def test_a_qemu_without_plugins_or_too_old_is_told(tmp_path: Path) -> None:
 
 
 def test_the_guests_markers_are_the_plugins() -> None:
-    model = guest.load("model")
+    model = guest.load("timing_client")
     header = (plugin.SOURCES / "markers.h").read_text()
     numbers = {name: int(value, 0) for name, value in re.findall(r"MARKER_(\w+) = (\w+),", header)}
     assert {name: getattr(model, name) for name in numbers} == numbers
@@ -142,19 +142,19 @@ def test_markers_in_c(language: str, tmp_path: Path) -> None:
         pytest.skip("no C++ compiler")
     source, program = tmp_path / "program", tmp_path / "out"
     source.write_text(PROGRAM)
-    flags = ["-Wall", "-Wextra", "-Werror", f"-I{GUEST_CODE.parent / 'markers'}", "-x", language]
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{TIMING_CLIENT}", "-x", language]
     subprocess.run(["gcc", *flags, "-o", str(program), str(source)], check=True)
     subprocess.run([str(program)], check=True)
-    code = guest.load("model").code
+    code = guest.load("timing_client").code
     text = program.read_bytes()
     assert all(code(number)[:-1] in text for number in (1, 2, 8, 0x8123))
-    header = (GUEST_CODE.parent / "markers" / "sentinel_markers.h").read_text()
+    header = (TIMING_CLIENT / "sentinel_markers.h").read_text()
     for name, value in re.findall(r"MARKER_(\w+) = (\w+),", (plugin.SOURCES / "markers.h").read_text()):
         assert re.search(rf"#define SENTINEL_{name}\b.*{value}", header), name
 
 
 def test_markers_and_clock_are_harmless_here() -> None:
-    model = guest.load("model")
+    model = guest.load("timing_client")
     model.region_begin()
     for number in range(3):
         model.layer(number)

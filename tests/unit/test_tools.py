@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tools
+from experiments import guest_code, tools
 from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
 from testbed.common.cache import Cache
@@ -53,7 +53,8 @@ def test_a_booted_guest_has_the_runtime_the_code_and_the_planner(tmp_path: Path)
     costs = preset.load("optane-6dimm")
     tools.install(guest, tools.collect(cache=Cache()), boot(preset=costs))  # type: ignore[arg-type]
     assert {path.name for path in guest.folder.iterdir()} == {
-        "guest", "planner", "libsentinel.so", "probe", "figures.json",
+        "guest", "timing_client.py", "paced.py", "sentinel_markers.h", "planner",
+        "libsentinel.so", "probe", "figures.json",
     }  # fmt: skip
     assert (guest.folder / "guest" / "wrap.py").exists()
     assert (guest.folder / "planner" / "__main__.py").exists()
@@ -81,6 +82,6 @@ def test_what_cannot_be_compiled_is_left_out_with_a_warning(
         raise BuildError("g++ is not installed")
 
     monkeypatch.setattr(runtime, "build", fail)
-    assert set(tools.collect(cache=Cache())) == {"guest", "planner", "probe"}
+    assert set(tools.collect(cache=Cache())) == {*guest_code.sources(), "planner", "probe"}
     said = " ".join(capsys.readouterr().err.split())
-    assert "the machine will have no /opt/sentinel/libsentinel.so: g++ is not installed" in said
+    assert "the machine will not have /opt/sentinel/libsentinel.so: g++ is not installed" in said

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from experiments import boot, job
+from experiments import boot
 from testbed import machine, vm
 from testbed.common import settings
 from testbed.guestlink import keys
 from testbed.vm import Boot, Vm
+from tests.fakes import guest
 
 KERNELS = ["6.1", "4.9"]
 SELFTESTS = Path(__file__).parent.parent.parent / "kernel" / "selftests"
@@ -64,7 +65,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the test programs, as it is copied into the guest."""
     folder = tmp_path_factory.mktemp("selftests")
     subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={folder}"], check=True)
-    for script in (SELFTESTS / "client.py", job.GUEST_CODE / "page_profile.py"):
+    for script in (SELFTESTS / "client.py", guest.GUEST / "bindings" / "page_profile.py"):
         (folder / script.name).write_bytes(script.read_bytes())
     return folder
 
@@ -83,7 +84,7 @@ def small(any_kernel: str) -> Boot:
     spec = machine.Machine.model_validate(
         {"nodes": [{"memory": "512 MiB", "cpus": [0, 1]}, {"memory": "256 MiB"}], "vcpus": 2}
     )
-    return boot.make(spec, kernel=any_kernel).boot
+    return boot.prepare(spec, kernel=any_kernel).boot
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import boot, tools
-from experiments.boot import Made
+from experiments.boot import Artifacts
 from sentinel.planner.check import check
 from sentinel.planner.formats import files as planner
 from testbed import machine, vm
@@ -26,12 +26,12 @@ from tests.vm.test_runtime import UNTOUCHED
 
 
 @pytest.fixture(scope="module")
-def made(kernel: str) -> Made:
-    return boot.make(machine.load("two-node"), kernel=kernel)
+def made(kernel: str) -> Artifacts:
+    return boot.prepare(machine.load("two-node"), kernel=kernel)
 
 
 @pytest.fixture(scope="module")
-def guest(made: Made) -> Iterator[Vm]:
+def guest(made: Artifacts) -> Iterator[Vm]:
     before = made.image.disk.stat()
     with vm.running("guest", made.boot) as started:
         started.wait_ready()
@@ -48,7 +48,7 @@ def shell(guest: Vm) -> Iterator[Shell]:
         yield connected
 
 
-def test_it_runs_the_kernel_that_was_built(made: Made, shell: Shell) -> None:
+def test_it_runs_the_kernel_that_was_built(made: Artifacts, shell: Shell) -> None:
     assert shell.run("uname -r").out.strip() == made.kernel.release
 
 
@@ -79,7 +79,7 @@ def test_it_has_what_the_experiments_need(shell: Shell) -> None:
     assert version.out.strip() == "1.13.1"
 
 
-def test_it_is_slim(made: Made, shell: Shell) -> None:
+def test_it_is_slim(made: Artifacts, shell: Shell) -> None:
     assert made.image.entry.manifest["installed_bytes"] < 600 << 20
     used_kib = int(shell.run("du -skx / | cut -f1", timeout=120).out)
     assert used_kib < 600 << 10
@@ -155,7 +155,9 @@ def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tm
     """From any folder, and by the model's clock: the script opens no region of interest."""
     script = tmp_path / "train.py"
     script.write_text(UNTOUCHED)
-    wanted = boot.make(machine.load("two-node"), preset=preset.load("optane-6dimm"), kernel=any_kernel).boot
+    wanted = boot.prepare(
+        machine.load("two-node"), preset=preset.load("optane-6dimm"), kernel=any_kernel
+    ).boot
     with vm.running("tools", wanted) as started:
         started.wait_ready()
         with started.shell() as shell:

@@ -83,7 +83,7 @@ def compile_into(folder: Path, kernel: str) -> None:
 
 def passed(kernel: str, flavour: tuple[str, ...], programs: Path, prefix: str) -> dict[str, bool]:
     """Which commands end with 0, each under `prefix`; on a kernel that has nothing to complain of."""
-    made = boot.make(machine.load("two-node"), kernel=kernel, flavour=flavour)
+    made = boot.prepare(machine.load("two-node"), kernel=kernel, flavour=flavour)
     results = {}
     with vm.running("kernel-selftests", made.boot) as guest:
         guest.wait_ready()

@@ -44,7 +44,7 @@ def guest(kernel: str, flavour: str, programs: Path) -> Iterator[Vm]:
     spec = machine.load("two-node").model_copy(
         update={"cmdline": "pti=on" if flavour == "mitigations" else ""}
     )
-    made = boot.make(spec, kernel=kernel, flavour=FLAVOURS[flavour])
+    made = boot.prepare(spec, kernel=kernel, flavour=FLAVOURS[flavour])
     if flavour == "mitigations" and "\nCONFIG_PAGE_TABLE_ISOLATION=y" not in made.kernel.config.read_text():
         pytest.skip(f"Linux {made.kernel.release} has no page tables of its own for user mode")
     with vm.running("profiler", made.boot) as started:
@@ -134,7 +134,7 @@ def test_counts_follow_the_truth(shell: Shell, subtests: pytest.Subtests) -> Non
 
 def test_a_processor_without_the_reserved_bit_is_refused(kernel: str, programs: Path) -> None:
     spec = machine.load("two-node").model_copy(update={"address_bits": 52})
-    with vm.running("wide", boot.make(spec, kernel=kernel).boot) as started:
+    with vm.running("wide", boot.prepare(spec, kernel=kernel).boot) as started:
         started.wait_ready()
         with started.shell() as connected:
             connected.put(programs, "/opt/selftests")

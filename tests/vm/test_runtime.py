@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from experiments import boot, job
+from experiments import boot, guest_code
 from sentinel.runtime import build
 from testbed import machine, vm
 from testbed.guestlink.ssh import Shell
@@ -28,7 +28,8 @@ import contextlib, ctypes, json, os, resource, struct, sys, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 warnings.filterwarnings("ignore")
 import numpy, tensorflow as tf
-from guest import models, runtime
+from guest.bindings import runtime
+from guest.models import cnn
 tf.logging.set_verbosity(tf.logging.ERROR)
 asked = json.loads(sys.argv[1])
 said = {"losses": [], "errors": [], "resident": [], "descriptors": []}
@@ -81,7 +82,7 @@ if asked.get("late"):
 if asked.get("runtime", True):
     tried(runtime.load)
 tf.set_random_seed(1)
-inputs, train, loss = models.cnn(8)
+inputs, train, loss = cnn.build(8)
 data = numpy.random.RandomState(1)
 feed = {placeholder: make(data) for placeholder, make in inputs}
 with tf.Session(config=config) as session:
@@ -115,10 +116,10 @@ import os, sys, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 warnings.filterwarnings("ignore")
 import numpy, tensorflow as tf
-from guest import models
+from guest.models import cnn
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.set_random_seed(1)
-inputs, train, loss = models.cnn(8)
+inputs, train, loss = cnn.build(8)
 data = numpy.random.RandomState(1)
 feed = {placeholder: make(data) for placeholder, make in inputs}
 with tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)) as s:
@@ -134,8 +135,9 @@ import os, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 warnings.filterwarnings("ignore")
 import numpy, tensorflow as tf
-from guest import runtime
-hook = runtime.SentinelHook(profile="/root/hook.json", skip=1)
+from guest.bindings import runtime
+from guest.bindings.hook import SentinelHook
+hook = SentinelHook(profile="/root/hook.json", skip=1)
 tf.set_random_seed(1)
 h = x = tf.placeholder(tf.float32, [4, 64])
 for n in range(3):
@@ -149,13 +151,15 @@ with tf.train.MonitoredSession(hooks=[hook]) as session:
 # Runs a script under guest.wrap, and says what tensors took of node 0 at most after any step
 WATCHED = """
 import sys
-from guest import runtime, wrap
-plain, fast = runtime.Trainer._after, [0]
+from guest import wrap
+from guest.bindings import runtime
+from guest.bindings.trainer import Trainer
+plain, fast = Trainer._after, [0]
 def after(trainer):
     plain(trainer)
     pools = runtime.stats()["pools"].values()
     fast.append(sum(pool["resident"][0] for pool in pools))
-runtime.Trainer._after = after
+Trainer._after = after
 try:
     wrap.main(sys.argv[1:])
 finally:
@@ -169,7 +173,7 @@ class Trainer:
 
     def __init__(self, shell: Shell, scratch: Path) -> None:
         self._shell, self._scratch = shell, scratch
-        shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+        guest_code.deploy(shell)
         shell.put(build.build(), f"/opt/sentinel/{build.NAME}")
         shell.put(SCRIPTS, "/root/scripts")
         texts = (("train", TRAIN), ("untouched", UNTOUCHED), ("hooked", HOOKED), ("watched", WATCHED))
@@ -217,7 +221,7 @@ class Trainer:
 
 @pytest.fixture(scope="module")
 def guest(kernel: str) -> Iterator[Vm]:
-    with vm.running("runtime", boot.make(machine.load("two-node"), kernel=kernel).boot) as started:
+    with vm.running("runtime", boot.prepare(machine.load("two-node"), kernel=kernel).boot) as started:
         started.wait_ready()
         yield started
 
@@ -441,7 +445,9 @@ def test_loading_too_early_is_explained(trainer: Trainer) -> None:
     preloaded = f"{found} LD_PRELOAD=/opt/sentinel/{build.NAME}"
     said = trainer.run(f"{preloaded} python2.7 -c 'import tensorflow'", check=False)
     assert "sentinel: loaded by LD_PRELOAD, which is too early" in said
-    said = trainer.run(f"{preloaded} python2.7 -c 'from guest import runtime; runtime.load()'", check=False)
+    said = trainer.run(
+        f"{preloaded} python2.7 -c 'from guest.bindings import runtime; runtime.load()'", check=False
+    )
     assert "is in LD_PRELOAD, which is too early" in said
 
 
@@ -561,7 +567,7 @@ def test_a_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
 def test_a_machine_with_one_node_trains(any_kernel: str, trainer: Trainer, plan: str, tmp_path: Path) -> None:
     text = trainer.run(f"cat {plan}")
     spec = machine.Machine.model_validate({"nodes": [{"memory": "2 GiB", "cpus": [0]}], "vcpus": 1})
-    with vm.running("single", boot.make(spec, kernel=any_kernel).boot) as started:
+    with vm.running("single", boot.prepare(spec, kernel=any_kernel).boot) as started:
         started.wait_ready()
         with started.shell() as shell:
             alone = Trainer(shell, tmp_path)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from experiments import suite as suites
+from experiments import matrix
 from results.runs import Run
 from testbed import vm
 from testbed.common.errors import ExitCode
@@ -162,6 +162,6 @@ def test_a_machine_larger_than_the_host_is_refused(tmp_path: Path) -> None:
 
 
 def test_suites_that_come_with_the_project_are_well_formed() -> None:
-    for path in (Path(suites.__file__).parent / "suites").glob("*.yaml"):
-        assert suites.load(path).cells
+    for path in (Path(matrix.__file__).parent / "suites").glob("*.yaml"):
+        assert matrix.load(path).cells
     assert os.environ["SENTINEL_STATE"]

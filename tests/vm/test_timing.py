@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from experiments import boot, job
+from experiments import boot, guest_code
 from testbed import machine, vm
 from testbed.common import files, processes
 from testbed.common.cache import Cache
@@ -28,34 +28,36 @@ HANGS = 3600.0  # seconds after which nothing will happen any more
 # the guest's clock: interrupts can only add to it
 STREAMS = """
 import sys, json, numpy
-from guest import memory, model
+import timing_client
+from guest.bindings import memory
 memory.place(sys.argv[1])
 array = numpy.ones(32 << 17)  # 32 MiB
-model.region_begin()
+timing_client.region_begin()
 times = {}
 for name, work in (("read", lambda: array.sum()), ("write", lambda: array.fill(2))):
     work()
     for _ in range(3):
-        model.step_begin()
-        before, guest_before = model.now_ns(), model.monotonic_ns()
+        timing_client.step_begin()
+        before, guest_before = timing_client.now_ns(), timing_client.monotonic_ns()
         work()
-        took = model.now_ns() - before, model.monotonic_ns() - guest_before
-        model.step_end()
+        took = timing_client.now_ns() - before, timing_client.monotonic_ns() - guest_before
+        timing_client.step_end()
         times[name] = min(took, times.get(name, took))
-model.region_end()
-outside = model.now_ns()
+timing_client.region_end()
+outside = timing_client.now_ns()
 array.sum()
-print(json.dumps({"modelled": model.modelled(), "outside": model.now_ns() - outside, **times}))
+outside = timing_client.now_ns() - outside
+print(json.dumps({"modelled": timing_client.modelled(), "outside": outside, **times}))
 """
 
 
 @pytest.fixture(scope="module")
 def guest(kernel: str) -> Iterator[Vm]:
-    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
+    made = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
     with vm.running("timing", made.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
-            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            guest_code.deploy(shell)
         yield started
 
 
@@ -140,7 +142,7 @@ def test_an_ordinary_program_may_be_paced(guest: Vm, dilation: str, code: tuple[
     work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
     with guest.shell() as shell:
         said = shell.run(
-            f"PYTHONPATH=/opt/sentinel python3 -m guest.paced --dilation {dilation} sh -c '{work}'",
+            f"PYTHONPATH=/opt/sentinel python3 -m paced --dilation {dilation} sh -c '{work}'",
             check=False,
             timeout=HANGS,
         )
@@ -169,15 +171,16 @@ def test_migrating_a_page_has_its_price_whoever_asks_for_it(guest: Vm, tmp_path:
 
 MIGRATE = """
 import json
-from guest import memory, model
+import timing_client
+from guest.bindings import memory
 block = bytearray(32 << 20)
 def on_node_1():
     return memory.residency()["anon"].get("1", 0)
 memory.place("fast-only")
 bytes_before, before = on_node_1(), memory.vmstat()
-model.region_begin()
+timing_client.region_begin()
 memory.move_all(1)
-model.region_end()
+timing_client.region_end()
 after = memory.vmstat()
 name = "pgmigrate_success"
 print(json.dumps({"bytes": on_node_1() - bytes_before, name: after[name] - before[name]}))
@@ -232,7 +235,7 @@ def test_a_region_ends_with_its_process_however_that_ends(guest: Vm, tmp_path: P
 
 
 def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
-    marks = "from guest import model; model.mark(0x2345); model.mark(0x2346)"
+    marks = "import timing_client; timing_client.mark(0x2345); timing_client.mark(0x2346)"
     before = len(lines(guest))
     with guest.shell() as shell:
         shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{marks}'")
@@ -242,17 +245,17 @@ def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
 
 
 def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: str, tmp_path: Path) -> None:
-    made = boot.make(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
+    made = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
     with vm.running("full", made.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
-            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            guest_code.deploy(shell)
             shell.run("mount -o remount,ro /")  # the machine's disk is a file that must not grow either
             qemu = processes.of_disk(str(started.folder / "disk.qcow2"))[0]
             size = started.counters_path.stat().st_size
             # What a full disk does: no file of QEMU's may grow any more
             resource.prlimit(qemu, resource.RLIMIT_FSIZE, (size, size))
-            marks = "from guest import model; model.region_begin(); model.region_end()"
+            marks = "import timing_client; timing_client.region_begin(); timing_client.region_end()"
             assert shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{marks}; print(7)'").out == "7\n"
         with pytest.raises(InfrastructureError, match="counters broke off"):
             counters.check(started.counters_path)
@@ -264,11 +267,11 @@ def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
         {"vcpus": 1, "nodes": [{"memory": "256 MiB", "cpus": [0]}, {"memory": "512 MiB"}]}
     )
     near = preset.load(PRESET).model_copy(update={"memory_mode": True})
-    made = boot.make(small, preset=near, kernel=kernel)
+    made = boot.prepare(small, preset=near, kernel=kernel)
     with vm.running("near", made.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
-            shell.put(job.GUEST_CODE, "/opt/sentinel/guest")
+            guest_code.deploy(shell)
             shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=HANGS)
         steps = list(counters.steps(started.counters_path))
     size = 32 * MIB
@@ -278,15 +281,16 @@ def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
 
 NEAR = """
 import numpy
-from guest import memory, model
+import timing_client
+from guest.bindings import memory
 memory.place("slow-only")
 array = numpy.ones(32 << 17)
-model.region_begin()
+timing_client.region_begin()
 for _ in range(2):
-    model.step_begin()
+    timing_client.step_begin()
     array.sum()
-    model.step_end()
-model.region_end()
+    timing_client.step_end()
+timing_client.region_end()
 """
 
 
@@ -303,7 +307,7 @@ def test_who_sleeps_sees_the_time_of_the_one_that_works(guest: Vm, tmp_path: Pat
 def compiled(name: str, folder: Path) -> Path:
     """The static test program of that name."""
     program, source = folder / name, Path(__file__).parent / f"{name}.c"
-    markers = job.GUEST_CODE.parent / "markers"
+    markers = guest_code.TIMING_CLIENT
     flags = ["-O1", "-static", f"-I{markers}"]
     subprocess.run(["gcc", *flags, "-o", str(program), str(source), "-lpthread"], check=True)
     return program
@@ -314,7 +318,7 @@ def lines(guest: Vm) -> list[dict[str, Any]]:
 
 
 def test_markers_do_nothing_outside_a_region(guest: Vm) -> None:
-    marks = "from guest import model; model.user(3); model.layer(2)"
+    marks = "import timing_client; timing_client.user(3); timing_client.layer(2)"
     with guest.shell() as shell:
         shell.run(f"PYTHONPATH=/opt/sentinel python2.7 -c '{marks}'")
     last = lines(guest)[-2:]

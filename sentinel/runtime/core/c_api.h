@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain C interface, for sentinel/guest/runtime.py. All of it may be called from any thread. */
+/* The plain C interface, for sentinel/guest/bindings/runtime.py. All of it may be called from any thread. */
 #ifndef SENTINEL_RUNTIME_C_API_H
 #define SENTINEL_RUNTIME_C_API_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clock.h"
 
-#include "../../markers/sentinel_markers.h"
+#include "../../../testbed/timing/client/sentinel_markers.h"
 
 namespace sentinel
 {

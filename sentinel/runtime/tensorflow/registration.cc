@@ -41,7 +41,7 @@ bool register_all()
 	if (preloaded && strstr(preloaded, "libsentinel"))
 		fprintf(stderr,
 			"sentinel: loaded by LD_PRELOAD, which is too early: TensorFlow has to be "
-			"loaded first (guest.runtime.load(), or python2.7 -m guest.wrap)\n");
+			"loaded first (guest.bindings.runtime.load(), or python2.7 -m guest.wrap)\n");
 
 	auto *allocators = tf::AllocatorFactoryRegistry::singleton();
 

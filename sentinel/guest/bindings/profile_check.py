@@ -14,7 +14,7 @@ def unplannable(profile):
         if profile["clock"] == "model":
             return (
                 "the step took 0 ns by the model's clock, which runs within a region of interest only:"
-                " call model.region_begin() before the first step"
+                " call timing_client.region_begin() before the first step"
             )
         return "the step took 0 ns"
     ops = profile["ops"]
@@ -22,7 +22,7 @@ def unplannable(profile):
         return "there is no operation"
     clocks = ""
     if profile["clock"] == "model":
-        clocks = ", as the clocks of vCPUs differ: call model.compute() before the first session"
+        clocks = ", as the clocks of vCPUs differ: call timing_client.compute() before the first session"
     for p in range(len(ops["name"])):
         if p and ops["begin_ns"][p] < ops["begin_ns"][p - 1]:
             return "operation %d (%s) begins before the one before it%s" % (p, ops["name"][p], clocks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory policy of this process, and where its pages are. Linux, x86-64; python2.7 and 3.
+"""The process's NUMA memory policy and residency, and kernel settings. Linux on x86-64; python2.7 and 3.
 
 Errors are OSError with the errno of the system call.
 """
@@ -15,17 +15,8 @@ _MIGRATE_PAGES = 256
 _MOVE_PAGES = 279
 _MPOL_MF_MOVE = 2
 _PAGE = 4096
-_MPOL = {"default": 0, "bind": 2, "interleave": 3}  # linux/mempolicy.h
-
-# placement -> (kernel policy, nodes); node 0 is the fast tier, node 1 the slow one
-PLACEMENTS = {
-    "fast-only": ("bind", [0]),
-    "slow-only": ("bind", [1]),
-    "first-touch": ("default", []),
-    "interleave": ("interleave", [0, 1]),
-    "sentinel": ("default", []),  # the runtime sees to the tensors
-    "published": ("default", []),
-}
+_MPOL = {"default": 0, "preferred": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h
+_NODES = 8  # more than any machine of a suite has
 
 
 def _mask(nodes):
@@ -39,23 +30,23 @@ def _call(number, *arguments):
 
 
 def set_policy(policy, nodes):
-    """set_mempolicy(2) for the calling thread and every thread it starts from now on."""
+    """Set the memory policy of this thread and of threads that it starts: set_mempolicy(2)."""
     mask = _mask(nodes)
-    size = ctypes.c_ulong(8 * ctypes.sizeof(mask) + 1 if nodes else 0)  # in bits; the kernel takes one off
+    size = ctypes.c_ulong(8 * ctypes.sizeof(mask) + 1 if nodes else 0)  # bits; the kernel subtracts one
     _call(_SET_MEMPOLICY, ctypes.c_int(_MPOL[policy]), ctypes.byref(mask) if nodes else None, size)
 
 
 def move_all(to):
-    """migrate_pages(2): move what this process already has to node `to`, from every other node."""
-    others, target = _mask([n for n in range(8) if n != to]), _mask([to])
+    """Migrate all pages of this process to node `to`: migrate_pages(2)."""
+    others, target = _mask([n for n in range(_NODES) if n != to]), _mask([to])
     size = ctypes.c_ulong(8 * ctypes.sizeof(target) + 1)
     _call(_MIGRATE_PAGES, ctypes.c_int(0), size, ctypes.byref(others), ctypes.byref(target))
 
 
 def spread_all(nodes):
-    """move_pages(2): spread what this process already has over `nodes`, page by page.
+    """Spread all pages of this process over `nodes` in turn: move_pages(2).
 
-    (mbind with MPOL_MF_MOVE would not: it leaves a page that is on any of the nodes where it is.)
+    mbind(2) with MPOL_MF_MOVE is no substitute: it does not move a page that is on any of the nodes.
     """
     with open("/proc/self/maps") as f:
         mappings = [line.split() for line in f]
@@ -65,18 +56,19 @@ def spread_all(nodes):
         start, end = (int(x, 16) for x in words[0].split("-"))
         count = (end - start) // _PAGE
         pages = (ctypes.c_void_p * count)(*range(start, end, _PAGE))
-        wanted = (ctypes.c_int * count)(*(nodes[(a // _PAGE) % len(nodes)] for a in range(start, end, _PAGE)))
-        status = (ctypes.c_int * count)()  # says -ENOENT of pages that are not there, which is fine
+        targets = (ctypes.c_int * count)(
+            *(nodes[(address // _PAGE) % len(nodes)] for address in range(start, end, _PAGE))
+        )
+        status = (ctypes.c_int * count)()  # -ENOENT for pages that are not resident, which is not an error
         flags = ctypes.c_int(_MPOL_MF_MOVE)
-        _call(_MOVE_PAGES, ctypes.c_int(0), ctypes.c_ulong(count), pages, wanted, status, flags)
+        _call(_MOVE_PAGES, ctypes.c_int(0), ctypes.c_ulong(count), pages, targets, status, flags)
 
 
-def place(placement):
-    """Apply a placement to this process: the policy for what it will allocate, and what it has already.
+def place(policy, nodes):
+    """Apply a memory policy to future allocations, and migrate existing pages accordingly.
 
-    What it has moves too, so that all is as under `numactl --membind` or `--interleave` from the start.
+    The result is the same as under `numactl --membind` or `--interleave` from the start.
     """
-    policy, nodes = PLACEMENTS[placement]
     if policy == "interleave":
         spread_all(nodes)
     set_policy(policy, nodes)
@@ -84,8 +76,15 @@ def place(placement):
         move_all(nodes[0])
 
 
+def set_sysctls(values):
+    """Write kernel settings, such as {"kernel.numa_balancing": "1"}."""
+    for name, value in sorted(values.items()):
+        with open("/proc/sys/" + name.replace(".", "/"), "w") as f:
+            f.write(value)
+
+
 def residency():
-    """Bytes of this process on each node, from numa_maps: {"anon": {"0": n, ...}, "file": {...}}."""
+    """Return this process's bytes on each node, from numa_maps: {"anon": {"0": n, ...}, "file": {...}}."""
     total = {"anon": {}, "file": {}}
     with open("/proc/self/numa_maps") as f:
         for line in f:
@@ -100,8 +99,8 @@ def residency():
 
 
 def vmstat():
-    """The counters of /proc/vmstat that tell of placement, faults and migration."""
-    wanted = ("numa_", "pgmigrate_", "pgfault", "pgmajfault", "pgpromote_", "pgdemote_", "pgalloc_", "thp_")
+    """Return the counters of /proc/vmstat about placement, faults and migration."""
+    prefixes = ("numa_", "pgmigrate_", "pgfault", "pgmajfault", "pgpromote_", "pgdemote_", "pgalloc_", "thp_")
     with open("/proc/vmstat") as f:
         pairs = (line.split() for line in f)
-        return {name: int(value) for name, value in pairs if name.startswith(wanted)}
+        return {name: int(value) for name, value in pairs if name.startswith(prefixes)}

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Markers for the timing model, and its clock. Linux, x86-64; python2.7 and 3.
 
-    from guest import model
+    import timing_client
 
-    model.region_begin()
+    timing_client.region_begin()
     for step in range(10):
-        model.step_begin()
-        started = model.now_ns()
+        timing_client.step_begin()
+        started = timing_client.now_ns()
         train()
-        print(model.now_ns() - started)
-        model.step_end()
-    model.region_end()
+        print(timing_client.now_ns() - started)
+        timing_client.step_end()
+    timing_client.region_end()
 
 A marker is an instruction that does nothing; the timing model sees it go by. So all of this is harmless
 anywhere else, where `now_ns` is CLOCK_MONOTONIC.

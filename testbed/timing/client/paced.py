@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an ordinary program so that its own clocks see what memory costs: `python3 -m guest.paced COMMAND...`
+"""Runs an ordinary program so that its own clocks see what memory costs: `python3 -m paced COMMAND...`
 
 Within the region model time goes by at a fixed rate of real time, the dilation. Without --dilation the command
 runs twice: once to find out what dilation this host sustains, then paced by it. Times that the program measures,
@@ -15,7 +15,7 @@ import argparse
 import subprocess
 import sys
 
-from guest import model
+import timing_client
 
 RELIABLE = 0.01
 LARGEST = 5000  # dilation; beyond it the guest's timer interrupts add more than 1 %
@@ -25,33 +25,33 @@ UNRELIABLE = 75  # EX_TEMPFAIL
 
 def run(command, dilation):
     """Run the command in a region of its own; returns its exit status."""
-    model.pace(dilation)
-    model.region_begin()
+    timing_client.pace(dilation)
+    timing_client.region_begin()
     try:
         return subprocess.call(command)
     finally:
-        model.region_end()
-        model.pace(0)
+        timing_client.region_end()
+        timing_client.pace(0)
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="guest.paced", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python3 -m paced", description=__doc__.splitlines()[0])
     parser.add_argument("--dilation", type=float, help="real ns for each model ns (found out if not given)")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     if not given.command or (given.dilation is not None and given.dilation < 1):
         parser.error("a command is needed" if not given.command else "the dilation must be at least 1")
-    if not model.modelled():
+    if not timing_client.modelled():
         parser.error("this machine has no timing model: start it with a preset")
-    model.compute()
+    timing_client.compute()
     dilation = given.dilation
     if dilation is None:
         status = run(given.command, 0)
         if status:
             return status
-        dilation = MARGIN * model.host()[0]
+        dilation = MARGIN * timing_client.host()[0]
     status = run(given.command, dilation)
-    behind = model.host()[1]
+    behind = timing_client.host()[1]
     verdict = "reliable"
     if behind > RELIABLE:
         verdict = "UNRELIABLE: more than %.0f %%" % (100 * RELIABLE)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a framework provides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from testbed.common.cache import Cache
+
+
+class Framework(ABC):
+    """A deep-learning framework in the guest.
+
+    `name` and `version` are for messages and records.
+    """
+
+    name: str
+    version: str
+
+    @property
+    @abstractmethod
+    def models_package(self) -> str:
+        """The Python package with one module for each model; importable on the host."""
+
+    @property
+    @abstractmethod
+    def runtime_name(self) -> str:
+        """The file name of the runtime library in the guest."""
+
+    @abstractmethod
+    def build_runtime(self, *, cache: Cache) -> Path:
+        """Build the runtime library on the host if it is not cached. Raises `BuildError`."""
+
+    @abstractmethod
+    def guest_code(self) -> Mapping[str, Path]:
+        """The files and folders that the guest needs, by their name in /opt/sentinel."""
+
+    @abstractmethod
+    def train_command(self, folder: str) -> str:
+        """The shell command that runs a training process, which meets the host in `folder`.
+
+        sentinel/guest/train.py describes the protocol.
+        """
+
+    @abstractmethod
+    def check_image(self, manifest: Mapping[str, Any]) -> None:
+        """Raise `BuildError` if the guest image with this manifest lacks the framework."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a policy is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from experiments.profiles import Profiled
+    from sentinel.planner.formats.figures import Figures
+    from sentinel.planner.formats.plan import Plan
+
+NAME = re.compile("[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a policy needs from the suite and the machine.
+
+    `budget` is "none" for a policy that a budget of fast memory does not affect, "optional" for one that is
+    measured with each budget if the suite has any, "required" for one that is nothing without. `profile`: a
+    profile of the model, recorded once per preset. `runtime`: the Sentinel runtime manages the tensors; all
+    cells of the suite have it then. `kernel_options`: symbols of the kernel configuration that must be set.
+    """
+
+    budget: Literal["none", "optional", "required"] = "optional"
+    preset: bool = False
+    profile: bool = False
+    runtime: bool = False
+    kernel_options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The needs in words, for tables."""
+        words = ["budget"] if self.budget == "required" else []
+        words += [name for name in ("preset", "profile", "runtime") if getattr(self, name)]
+        return ", ".join([*words, *self.kernel_options]) or "-"
+
+
+@dataclass(frozen=True)
+class GuestSetup:
+    """What the guest does for a policy.
+
+    `memory_policy` and `nodes` are those of the training process (set_mempolicy(2)), in effect without a
+    budget. With a budget, `limit` is the way in which the runtime keeps to it without a plan. `sysctls` are
+    kernel settings, written before the first step.
+    """
+
+    memory_policy: Literal["default", "preferred", "bind", "interleave"] = "default"
+    nodes: tuple[int, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    limit: Literal["first-touch", "interleave"] | None = None
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What a plan is made from: the model's profile, the budget in bytes, and the machine's figures."""
+
+    profiled: Profiled
+    budget: int
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A way to use the two tiers.
+
+    `source` cites where the policy comes from. `plan` makes the plan that the runtime executes; it may raise
+    the planner's errors, and may return None to run without a plan, within the `limit`.
+    """
+
+    name: str
+    description: str
+    source: str
+    needs: Needs = Needs()
+    guest: GuestSetup = GuestSetup()
+    plan: Callable[[PlanContext], Plan | None] | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"not a valid policy name: {self.name!r}")
+        if self.needs.budget != "none" and self.plan is None and self.guest.limit is None:
+            raise ValueError(f"{self.name}: a policy with a budget needs a plan or a limit")
+        if self.plan is not None and not (self.needs.runtime and self.needs.profile and self.needs.preset):
+            raise ValueError(f"{self.name}: a policy with a plan needs a preset, a profile and the runtime")
+
+    def order(self, *, budget: int | None = None, plan: str | None = None) -> dict[str, Any]:
+        """The policy's part of the order to the training process (sentinel/guest/train.py).
+
+        `budget` is in bytes, `plan` the path of a plan in the guest.
+        """
+        order: dict[str, Any] = {}
+        if self.guest.sysctls:
+            order["sysctls"] = dict(self.guest.sysctls)
+        if budget is None:
+            memory = {"policy": self.guest.memory_policy, "nodes": list(self.guest.nodes)}
+            return {**order, "memory": memory}
+        order["fast_memory"] = budget
+        if plan is not None:
+            order["plan"] = plan
+        elif self.guest.limit is not None:
+            order["limit"] = self.guest.limit
+        return order
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy for `--json`."""
+        return {
+            "description": self.description,
+            "source": self.source,
+            "needs": {
+                "budget": self.needs.budget,
+                **{name: getattr(self.needs, name) for name in ("preset", "profile", "runtime")},
+                "kernel_options": list(self.needs.kernel_options),
+            },
+            "guest": {
+                "memory_policy": self.guest.memory_policy,
+                "nodes": list(self.guest.nodes),
+                "sysctls": dict(self.guest.sysctls),
+                "limit": self.guest.limit,
+            },
+            "plans": self.plan is not None,
+        }

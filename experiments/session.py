@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One repeat of a cell: restore the model's snapshot, train, and store the records."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from experiments import barrier_snapshot, job
+from experiments.matrix import Cell, Matrix
+from experiments.planning import NoPlanError, Planning
+from results import records, writer
+from results.records import FastMemory, Provenance, Result
+from testbed import vm
+from testbed.common import files
+from testbed.common.cache import Cache, Entry
+from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
+from testbed.timing import counters
+from testbed.vm import Boot, snapshot
+
+
+@dataclass
+class _Attempt:
+    """What a repeat has produced so far; it is stored even if the repeat fails."""
+
+    started: float = field(default_factory=time.monotonic)
+    steps: list[records.Step] = field(default_factory=list)
+    budget: FastMemory | None = None
+    plan: Path | None = None
+    snapshot: str = ""
+    console: Path | None = None
+
+
+class Session:
+    """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans."""
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        boot: Boot,
+        out: Path,
+        provenance: Provenance,
+        *,
+        cache: Cache,
+        uri: str | None = None,
+    ) -> None:
+        self._matrix, self._boot, self._out = matrix, boot, out
+        self._provenance, self._cache, self._uri = provenance, cache, uri
+        self._name = f"run-{os.getpid()}"
+        self._snapshots: dict[str, Entry] = {}
+        self._planning = Planning(matrix, name=self._name, cache=cache, uri=uri)
+
+    def repeat(
+        self, cell: Cell, number: int, *, on_restore: Callable[[], None], on_step: Callable[[int, bool], None]
+    ) -> SentinelError | None:
+        """Run and store one repeat; return its failure, or None.
+
+        `on_restore` is called before the snapshot is restored, and `on_step` after each step with the number
+        of steps of its kind so far and whether they are measured. `UsageError` and `BuildError` are raised:
+        they would fail every repeat. Only a missing plan fails its cell alone.
+        """
+        attempt = _Attempt()
+        failure: SentinelError | None = None
+        try:
+            self._train(cell, attempt, on_restore=on_restore, on_step=on_step)
+        except NoPlanError as e:
+            failure = e
+        except (UsageError, BuildError):
+            raise
+        except SentinelError as e:
+            failure = e
+            attempt.console = e.log or attempt.console
+        self._store(cell, number, attempt, failure)
+        return failure
+
+    def _train(
+        self,
+        cell: Cell,
+        attempt: _Attempt,
+        *,
+        on_restore: Callable[[], None],
+        on_step: Callable[[int, bool], None],
+    ) -> None:
+        suite = self._matrix.suite
+        waiting = self._snapshot(cell)
+        attempt.budget = self._planning.budget(cell, waiting)
+        attempt.started = time.monotonic()
+        attempt.snapshot = waiting.key
+        on_restore()
+
+        def add_step(record: dict[str, Any]) -> None:
+            try:
+                step = records.Step.model_validate(record)
+            except ValidationError as e:
+                problem = e.errors()[0]["msg"]
+                raise WorkloadError(f"the training process wrote an invalid step: {problem}") from None
+            attempt.steps.append(step)
+            on_step(sum(s.warmup == step.warmup for s in attempt.steps), not step.warmup)
+
+        saved = snapshot.load(waiting, cache=self._cache).costing(self._matrix.preset)
+        policy_order, attempt.plan = self._planning.order(cell, waiting, attempt.budget)
+        order = {"steps": suite.steps, "warmup": suite.warmup, **policy_order}
+        with vm.running(self._name, saved, uri=self._uri) as machine:
+            attempt.console = machine.console_path
+            with machine.shell() as shell:
+                if attempt.plan is not None:
+                    shell.put(attempt.plan, order["plan"])
+                job.release(shell, machine.watchdog(), order, add_step, per_step=machine.limits.step)
+            if self._matrix.preset is not None:
+                counters.check(machine.counters_path)
+
+    def _snapshot(self, cell: Cell) -> Entry:
+        """The barrier snapshot of the cell's model; every policy and repeat starts from it."""
+        suite = self._matrix.suite
+        work = {"model": cell.model, "seed": suite.seed, "threads": suite.threads}
+        if suite.runtime:
+            work["runtime"] = True
+        key = files.sha256_json(work)
+        if key not in self._snapshots:
+            self._snapshots[key] = barrier_snapshot.ensure_barrier_snapshot(
+                self._boot, work, name=self._name, cache=self._cache, uri=self._uri
+            )
+        return self._snapshots[key]
+
+    def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
+        provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
+        plan = {} if attempt.plan is None else {"plan.json.gz": attempt.plan}
+        writer.write_repeat(
+            self._out,
+            cell.id,
+            number,
+            cell={"id": cell.id, **cell.resolved},
+            result=Result(
+                status="failed" if failure else "ok",
+                verdict=records.verdict_of(failure) if failure else None,
+                message=failure.message if failure else "",
+                steps=len(attempt.steps),
+                real_seconds=round(time.monotonic() - attempt.started, 3),
+            ),
+            steps=attempt.steps,
+            provenance=self._provenance.model_copy(update=provenance),
+            extra={**_machine_files(attempt.console), **plan},
+        )
+
+
+def _machine_files(console: Path | None) -> dict[str, Path]:
+    """The files of a machine to keep with a repeat, by name."""
+    if console is None:
+        return {}
+    paths = [console.with_name(name) for name in ("counters.jsonl", "qemu.log")]
+    paths += sorted(console.parent.glob("pages-*.csv"))
+    kept = {"console.log": console, **{path.name: path for path in paths}}
+    return {name: path for name, path in kept.items() if path.exists()}
