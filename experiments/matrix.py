@@ -20,6 +20,8 @@ from testbed.machine import Machine
 from testbed.timing import preset as presets
 from testbed.timing.preset import Preset
 
+_ID_FORMAT = 2  # 2: policies are renamed, so that an equal name no longer means an equal cell
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -135,7 +137,7 @@ def _expand(suite: Suite, machine: Machine, preset: Preset | None) -> Iterator[C
                 resolved["fast_memory"] = budget
             if preset is not None:
                 resolved["preset"] = preset.model_dump(mode="json", exclude={"description", "source"})
-            yield Cell(files.sha256_json(resolved)[:16], resolved)
+            yield Cell(files.sha256_json([_ID_FORMAT, resolved])[:16], resolved)
 
 
 def _budgets(suite: Suite) -> Iterator[tuple[str, str | None]]:

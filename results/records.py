@@ -27,7 +27,8 @@ from pydantic import model_validator as validates_all
 from testbed.common.errors import ExitCode, SentinelError
 
 RUN_FORMAT = 1
-REPEAT_FORMAT = 2  # 2: a step may have `runtime`
+REPEAT_FORMAT = 3  # 2: a step may have `runtime`; 3: `sentinel` and `published` are renamed
+RENAMED_PLACEMENTS = {"sentinel": "sentinel-opt", "published": "sentinel"}  # from formats before 3
 
 Verdict = Literal[
     "usage",

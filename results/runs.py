@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from results.records import (
+    RENAMED_PLACEMENTS,
     REPEAT_FORMAT,
     RUN_FORMAT,
     Provenance,
@@ -135,6 +136,8 @@ def _read_repeat(folder: Path, number: int, attempt: int | None) -> Repeat:
     cell = _decode(folder / "cell.json", _text(folder / "cell.json"))
     if cell.get("id") != folder.parent.name:
         raise _DamagedError(f"{folder}/cell.json: is of cell {cell.get('id')!r}")
+    if result.format < 3 and isinstance(cell.get("placement"), str):
+        cell["placement"] = RENAMED_PLACEMENTS.get(cell["placement"], cell["placement"])
     steps_path = folder / "steps.jsonl"
     text = _text(steps_path).removesuffix("\n")
     lines = text.split("\n") if text else []

@@ -268,6 +268,14 @@ def test_a_run_still_going_on_is_read(run_dir: Path) -> None:
     assert Run.load(run_dir).warnings == []
 
 
+def test_records_before_format_3_are_read_with_renamed_policies(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", models=("lstm",), placements=("fast-only", "sentinel"))
+    for path in run.path.glob("cells/*/*/result.json"):
+        edit(path, lambda value: value.update(format=2))
+    names = [cell.resolved["placement"] for cell in Run.load(run.path).cells]
+    assert names == ["fast-only", "sentinel-opt"]
+
+
 def test_strange_folders_are_told(run_dir: Path) -> None:
     (run_dir / "cells" / "other").mkdir(parents=True)
     (run_dir / "cells" / CELL["id"] / "0x1").mkdir(parents=True)

@@ -70,7 +70,7 @@ def test_cells_come_model_by_model_in_the_order_of_the_file(folder: Path) -> Non
     }
 
 
-IDS = ["667257d735254f64", "74aa9adc0b3895f2", "0ed309ba1a545fe9", "25256f661f0e774f"]
+IDS = ["674ac091e5038932", "b5d78c84de8b443b", "af9e2235a4d41174", "b392fceac5c33454"]
 
 
 def test_cell_ids_are_stable(folder: Path) -> None:
