@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import profiles
+from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
 from experiments.profiles import Profiled
@@ -16,7 +17,7 @@ from sentinel.planner import check
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Entry
 from testbed.common.errors import UsageError
 
 _GUEST_FOLDER = "/run/sentinel"
@@ -29,9 +30,8 @@ class NoPlanError(UsageError):
 class Planning:
     """Profiles each model once, and makes each cell's plan once."""
 
-    def __init__(self, matrix: Matrix, *, name: str, cache: Cache, uri: str | None = None) -> None:
-        self._matrix = matrix
-        self._name, self._cache, self._uri = name, cache, uri
+    def __init__(self, matrix: Matrix, backend: Backend) -> None:
+        self._matrix, self._backend = matrix, backend
         self._profiles: dict[str, Profiled] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-plans-")
 
@@ -57,9 +57,7 @@ class Planning:
             preset = self._matrix.preset
             if preset is None:
                 raise NoPlanError("a budget needs a `preset`: shares refer to the peak of a profile")
-            self._profiles[waiting.key] = profiles.ensure_profile(
-                waiting, preset, name=self._name, cache=self._cache, uri=self._uri
-            )
+            self._profiles[waiting.key] = self._backend.profile(waiting, preset)
         return self._profiles[waiting.key]
 
     def _plan(self, cell: Cell, waiting: Entry, budget: int) -> Path | None:

@@ -7,16 +7,15 @@ import datetime
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments import boot, folder, frameworks, provenance
+from experiments import folder, frameworks, provenance
+from experiments.backend import Backend, VirtualMachines
 from experiments.boot import Artifacts
 from experiments.estimate import Estimate
 from experiments.matrix import Cell, Matrix
 from experiments.session import Session
 from results import records, runs, writer
-from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError, UsageError
 from testbed.common.progress import Step, note, step, warn
-from testbed.timing import calibration
 
 _MAX_FAILURES = 3  # of a cell; a busy host may cause one
 
@@ -35,23 +34,19 @@ def run(
     out: Path,
     *,
     command: str,
-    location: str | None = None,
-    uri: str | None = None,
-    cache: Cache | None = None,
+    backend: Backend | None = None,
 ) -> Outcome:
     """Run the repeats that the folder `out` does not have yet; create the folder if needed.
 
-    `command` is the command line, for the records. A failed repeat is stored with its verdict, and the run
-    continues. Errors that every repeat would have (`UsageError`, `BuildError`) end it. Raises `UsageError`
-    before anything is built if another process uses `out`, or if `out` is not empty and not a run of this
-    suite.
+    `command` is the command line, for the records; `backend` is where repeats run, by default
+    `VirtualMachines`. A failed repeat is stored with its verdict, and the run continues. Errors that every
+    repeat would have (`UsageError`, `BuildError`) end it. Raises `UsageError` before anything is built if
+    another process uses `out`, or if `out` is not empty and not a run of this suite.
     """
-    cache = cache or Cache()
+    backend = backend or VirtualMachines()
     with folder.claimed(out, command=command):
         _check_suite(matrix, out)
-        artifacts = boot.prepare(
-            matrix.machine, preset=matrix.preset, kernel=matrix.suite.kernel, location=location, cache=cache
-        )
+        artifacts = backend.prepare(matrix)
         _check_artifacts(matrix, artifacts)
         matrix = matrix.with_kernel(artifacts.kernel.source)
         _open(matrix, out)
@@ -61,12 +56,9 @@ def run(
             note(f"{outcome.kept} finished repeats are kept")
         if not any(todo.values()):
             return outcome
-        measured = None
-        if matrix.preset is not None or artifacts.boot.remote is not None:
-            measured = calibration.of(artifacts.boot, cache=cache, uri=uri)
-            calibration.told(measured)
+        measured = backend.calibrate(artifacts.boot)
         origin = provenance.collect(artifacts, command=command, calibration=measured)
-        session = Session(matrix, artifacts.boot, out, origin, cache=cache, uri=uri)
+        session = Session(matrix, backend, artifacts.boot, out, origin)
         _run_cells(matrix, todo, session, outcome)
         return outcome
 

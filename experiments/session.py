@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,17 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments import barrier_snapshot, job
+from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.planning import NoPlanError, Planning
 from results import records, writer
 from results.records import FastMemory, Provenance, Result
-from testbed import vm
 from testbed.common import files
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
-from testbed.timing import counters
-from testbed.vm import Boot, snapshot
+from testbed.vm import Boot
 
 
 @dataclass
@@ -41,20 +38,12 @@ class Session:
     """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans."""
 
     def __init__(
-        self,
-        matrix: Matrix,
-        boot: Boot,
-        out: Path,
-        provenance: Provenance,
-        *,
-        cache: Cache,
-        uri: str | None = None,
+        self, matrix: Matrix, backend: Backend, boot: Boot, out: Path, provenance: Provenance
     ) -> None:
-        self._matrix, self._boot, self._out = matrix, boot, out
-        self._provenance, self._cache, self._uri = provenance, cache, uri
-        self._name = f"run-{os.getpid()}"
+        self._matrix, self._backend, self._boot = matrix, backend, boot
+        self._out, self._provenance = out, provenance
         self._snapshots: dict[str, Entry] = {}
-        self._planning = Planning(matrix, name=self._name, cache=cache, uri=uri)
+        self._planning = Planning(matrix, backend)
 
     def repeat(
         self, cell: Cell, number: int, *, on_restore: Callable[[], None], on_step: Callable[[int, bool], None]
@@ -103,17 +92,19 @@ class Session:
             attempt.steps.append(step)
             on_step(sum(s.warmup == step.warmup for s in attempt.steps), not step.warmup)
 
-        saved = snapshot.load(waiting, cache=self._cache).costing(self._matrix.preset)
         policy_order, attempt.plan = self._planning.order(cell, waiting, attempt.budget)
-        order = {"steps": suite.steps, "warmup": suite.warmup, **policy_order}
-        with vm.running(self._name, saved, uri=self._uri) as machine:
-            attempt.console = machine.console_path
-            with machine.shell() as shell:
-                if attempt.plan is not None:
-                    shell.put(attempt.plan, order["plan"])
-                job.release(shell, machine.watchdog(), order, add_step, per_step=machine.limits.step)
-            if self._matrix.preset is not None:
-                counters.check(machine.counters_path)
+
+        def on_start(console: Path) -> None:
+            attempt.console = console
+
+        self._backend.train(
+            waiting,
+            self._matrix.preset,
+            {"steps": suite.steps, "warmup": suite.warmup, **policy_order},
+            plan=attempt.plan,
+            on_start=on_start,
+            on_step=add_step,
+        )
 
     def _snapshot(self, cell: Cell) -> Entry:
         """The barrier snapshot of the cell's model; every policy and repeat starts from it."""
@@ -123,9 +114,7 @@ class Session:
             work["runtime"] = True
         key = files.sha256_json(work)
         if key not in self._snapshots:
-            self._snapshots[key] = barrier_snapshot.ensure_barrier_snapshot(
-                self._boot, work, name=self._name, cache=self._cache, uri=self._uri
-            )
+            self._snapshots[key] = self._backend.barrier_snapshot(self._boot, work)
         return self._snapshots[key]
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:

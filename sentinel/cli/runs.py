@@ -61,6 +61,7 @@ def run(
         _show_cells(matrix, location, as_json=as_json)
         return ExitCode.OK
     from experiments import runner
+    from experiments.backend import VirtualMachines
     from results import page as pages
     from results import report as reports
     from results.runs import Run
@@ -70,8 +71,9 @@ def run(
     places.check_roots(state=True)
     places.check_folder(out, "--out")
     streams.check()
+    backend = VirtualMachines(location=location, uri=uri)
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
-    outcome = runner.run(matrix, out, command=shlex.join(words), location=location, uri=uri)
+    outcome = runner.run(matrix, out, command=shlex.join(words), backend=backend)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
     with streams.unread():  # the exit code reports failures even if nobody reads the table

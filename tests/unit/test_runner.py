@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner: every repeat is stored the moment it is over, whatever became of it. No machine is started."""
+"""The runner on a backend that starts no machine: what is run, stored, retried and resumed."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from experiments import barrier_snapshot, boot, frameworks, job, matrix, profiles, provenance, runner
+from experiments import matrix, policies, provenance, runner
 from experiments.estimate import Estimate
 from experiments.matrix import Matrix
+from experiments.policies import Needs, PlanContext, Policy
 from experiments.profiles import Profiled
 from experiments.runner import Outcome
 from results import records
@@ -24,9 +25,8 @@ from results.records import FastMemory
 from results.runs import Run
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import files
-from testbed import vm
 from testbed.common import errors, progress
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Entry
 from testbed.common.errors import (
     BuildError,
     ExitCode,
@@ -39,8 +39,6 @@ from testbed.common.errors import (
     WorkloadError,
 )
 from testbed.host import accel
-from testbed.timing import calibration, counters
-from testbed.vm import snapshot
 from tests.fakes import profiles as fake_profiles
 
 SUITE = """\
@@ -54,6 +52,7 @@ warmup: 1
 repeats: 3
 kernel: "4.9"
 """
+WHEEL = "tensorflow-1.13.1-cp27-cp27mu-manylinux1_x86_64.whl"
 
 
 def record(number: int) -> dict[str, Any]:
@@ -68,54 +67,90 @@ def record(number: int) -> dict[str, Any]:
     }
 
 
-class Machine:
-    """A machine whose shell nobody talks to."""
+@dataclass
+class FakeBackend:
+    """Records what it is asked to do. `failures` maps the number of a training to what it raises."""
 
-    limits = SimpleNamespace(step=15.0)
+    folder: Path
+    profiled: Profiled | None = None
+    on_prepare: Callable[[], None] = lambda: None
+    snapshot_failure: BaseException | None = None
+    failures: dict[int, BaseException] = field(default_factory=dict)
+    trial_steps: int = 0  # unmeasured steps beyond the warm-up
+    python: dict[str, str] = field(default_factory=lambda: {WHEEL: "hash"})
+    kernel_config: str = ""
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    works: list[dict[str, Any]] = field(default_factory=list)
+    profiled_snapshots: list[str] = field(default_factory=list)
+    plans: list[str] = field(default_factory=list)
 
-    def __init__(self, console: Path) -> None:
-        self.console_path = console
-        self.counters_path = console.with_name("counters.jsonl")
+    def prepare(self, matrix: Matrix) -> Any:
+        self.on_prepare()
+        (self.folder / "config").write_text(self.kernel_config)
+        manifest = {"release": "4.9.0", "packages": {"long": "list"}}
+        kernel = Entry("kernel", "k", self.folder, manifest)
+        image = Entry("image", "i", self.folder, {**manifest, "python": self.python})
+        return SimpleNamespace(
+            kernel=SimpleNamespace(
+                source="4.9", release="4.9.0", entry=kernel, config=self.folder / "config"
+            ),
+            image=SimpleNamespace(entry=image),
+            boot=SimpleNamespace(accelerator="tcg", preset=None, remote=None),
+        )
 
-    def watchdog(self) -> None:
-        return
+    def calibrate(self, boot: Any) -> None:
+        return None
 
-    def shell(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def barrier_snapshot(self, boot: Any, work: dict[str, Any]) -> Any:
+        self.works.append(work)
+        if self.snapshot_failure is not None:
+            raise self.snapshot_failure
+        return SimpleNamespace(key=f"snapshot of {work['model']['name']}")
 
+    def profile(self, waiting: Any, preset: Any) -> Profiled:
+        self.profiled_snapshots.append(waiting.key)
+        assert self.profiled is not None
+        return self.profiled
 
-class Restored(str):
-    """A saved machine of which only the name is known."""
-
-    __slots__ = ()
-
-    def costing(self, _preset: Any) -> Restored:
-        return self
+    def train(
+        self,
+        waiting: Any,
+        preset: Any,
+        order: dict[str, Any],
+        *,
+        plan: Path | None,
+        on_start: Any,
+        on_step: Any,
+    ) -> None:
+        number = len(self.orders)
+        self.orders.append(order)
+        if plan is not None:
+            assert files.read_plan(plan).budget == order["fast_memory"]
+            self.plans.append(order["plan"])
+        console = self.folder / "console.log"
+        console.write_text(f"{waiting.key} trained as number {number}\n")
+        on_start(console)
+        warmup = order["warmup"] + self.trial_steps
+        total = warmup + order["steps"]
+        for i in range(total):
+            if i == total - 1 and number in self.failures:
+                raise self.failures[number]
+            on_step({**record(i), "warmup": i < warmup})
 
 
 class Lab:
-    """Guests that train by the book, until they are told otherwise."""
+    """Runs suites in one folder on a fake backend."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.out = folder / "run"
-        self.cache = Cache()
-        self.trained: list[dict[str, Any]] = []  # the order of each training that began
-        self.made: list[dict[str, Any]] = []  # the work of each snapshot that was asked for
-        self.ended = 0
-        self.troubles: dict[
-            int, BaseException
-        ] = {}  # number of the training -> what comes instead of the last step
-        self.no_snapshot: BaseException | None = None
-        self.trial = 0  # steps that are not measured, beside those of the order
-
-    def plan(self, text: str = SUITE) -> Matrix:
-        path = self.folder / "suite.yaml"
-        path.write_text(text)
-        return matrix.load(path)
+        self.backend = FakeBackend(folder)
 
     def run(self, text: str = SUITE) -> Outcome:
-        return runner.run(self.plan(text), self.out, command="sentinel run suite.yaml", cache=self.cache)
+        path = self.folder / "suite.yaml"
+        path.write_text(text)
+        command = "sentinel run suite.yaml"
+        return runner.run(matrix.load(path), self.out, command=command, backend=self.backend)
 
     def stored(self) -> Run:
         run = Run.load(self.out)
@@ -124,73 +159,17 @@ class Lab:
 
     def nodes(self) -> list[int]:
         """The node of each training so far."""
-        return [order["memory"]["nodes"][0] for order in self.trained]
-
-    # What takes the place of the real thing
-
-    def make(self, machine: Any, **_: Any) -> Any:
-        entry = Entry("kernel", "k", self.folder, {"release": "4.9.0", "packages": {"long": "list"}})
-        kernel = SimpleNamespace(source="4.9", entry=entry)
-        return SimpleNamespace(
-            kernel=kernel,
-            image=SimpleNamespace(entry=entry),
-            boot=SimpleNamespace(accelerator="tcg", preset=None, remote=None),
-        )
-
-    def waiting(self, _boot: Any, work: dict[str, Any], **_: Any) -> Any:
-        self.made.append(work)
-        if self.no_snapshot is not None:
-            raise self.no_snapshot
-        return SimpleNamespace(key=f"snapshot of {work['model']['name']}")
-
-    @contextlib.contextmanager
-    def running(self, name: str, what: Any, **_: Any) -> Iterator[Any]:
-        console = self.folder / "console.log"
-        console.write_text(f"{what} trained as number {len(self.trained)}\n")
-        try:
-            yield Machine(console)
-        finally:
-            self.ended += 1
-
-    def release(
-        self, shell: Any, watchdog: Any, order: dict[str, Any], on_step: Any, *, per_step: float
-    ) -> None:
-        number = len(self.trained)
-        self.trained.append(order)
-        warmup = order["warmup"] + self.trial
-        total = warmup + order["steps"]
-        for i in range(total):
-            if i == total - 1 and number in self.troubles:
-                raise self.troubles[number]
-            on_step({**record(i), "warmup": i < warmup})
+        return [order["memory"]["nodes"][0] for order in self.backend.orders]
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    lab = Lab(tmp_path)
     monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
-    monkeypatch.setattr(boot, "prepare", lab.make)
-    monkeypatch.setattr(barrier_snapshot, "ensure_barrier_snapshot", lab.waiting)
-    monkeypatch.setattr(type(frameworks.DEFAULT), "check_image", lambda *_: None)
-    monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: Restored(f"restored {entry.key}"))
-    monkeypatch.setattr(vm, "running", lab.running)
-    monkeypatch.setattr(job, "release", lab.release)
     monkeypatch.setattr(provenance, "git_commit", lambda: "0123456789abcdef")
-    return lab
+    return Lab(tmp_path)
 
 
-class Listener:
-    """A shell that notes what is put where."""
-
-    def __init__(self) -> None:
-        self.put_there: list[str] = []
-
-    def put(self, source: Path, target: str) -> None:
-        assert files.read_plan(source).budget > 0
-        self.put_there.append(target)
-
-
-BUDGETED = """\
+BUDGETS = """\
 name: budgets
 models:
   - { name: resnet20 }
@@ -203,57 +182,46 @@ kernel: "4.9"
 """
 
 
-def test_cells_with_a_budget_get_it_in_bytes_and_sentinel_a_plan(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def profiled(tmp_path: Path) -> Profiled:
     path = tmp_path / "profile.json.gz"
     files.write_profile(path, fake_profiles.resnet(seed=7))
-    profiled = Profiled(path, files.read_profile(path), 7.6e6)
-    asked: list[str] = []
-    listener = Listener()
+    return Profiled(path, files.read_profile(path), 7.6e6)
 
-    def measured(entry: Any, preset: Any, **_: Any) -> Profiled:
-        asked.append(entry.key)
-        return profiled
 
-    monkeypatch.setattr(profiles, "ensure_profile", measured)
-    monkeypatch.setattr(Machine, "shell", lambda _: contextlib.nullcontext(listener))
-    monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
-    monkeypatch.setattr(calibration, "told", lambda _: None)
-    monkeypatch.setattr(counters, "check", lambda _: None)
-    outcome = lab.run(BUDGETED)
-    budgets = [order.get("fast_memory") for order in lab.trained]
+def test_cells_get_their_budget_in_bytes_and_their_plan(lab: Lab, profiled: Profiled) -> None:
+    lab.backend.profiled = profiled
+    outcome = lab.run(BUDGETS)
+    orders = lab.backend.orders
     small, large = (int(profiled.peak * share) for share in (0.05, 0.6))
-    assert budgets == [None, None, *[small, small, large, large] * 3]
-    assert [("plan" in order) for order in lab.trained] == [False] * 6 + [True] * 8
-    assert listener.put_there == [order["plan"] for order in lab.trained[-8:]]
-    made = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
-    rules = [plan.predicted["rule"] for plan in made]
-    assert len(rules) == 8 and rules.count("as published") >= 4
+    assert [order.get("fast_memory") for order in orders] == [None, None, *[small, small, large, large] * 3]
+    assert [order.get("limit") for order in orders] == [None] * 2 + ["first-touch"] * 4 + [None] * 8
+    assert [("plan" in order) for order in orders] == [False] * 6 + [True] * 8
+    assert lab.backend.plans == [order["plan"] for order in orders[-8:]]
+    plans = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
+    rules = [plan.predicted["rule"] for plan in plans]
+    assert len(rules) == 8
+    assert rules.count("as published") >= 4
     cells = {(c.resolved["placement"], c.resolved.get("fast_memory")): c for c in lab.stored().cells}
-    recorded = {at: cell.repeats[1].provenance.fast_memory for at, cell in cells.items()}
+    recorded = {key: cell.repeats[1].provenance.fast_memory for key, cell in cells.items()}
     assert recorded["fast-only", None] is None
     for placement in ("first-touch", "sentinel-opt", "sentinel"):
         for share, size in (("5%", small), ("60%", large)):
             assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=profiled.peak)
-    assert asked == ["snapshot of resnet20"]  # once for all
-    assert lab.made[0]["runtime"] is True
+    assert lab.backend.profiled_snapshots == ["snapshot of resnet20"]  # once for all cells
+    assert lab.backend.works[0]["runtime"] is True
     assert outcome.failures == []
 
 
-def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_budget_below_the_floor_fails_its_cell_alone(
+    lab: Lab, profiled: Profiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise BudgetError("the budget of 4 bytes is below the floor of 8: 4 for this and 4 for that", floor=8)
 
-    profiled = Profiled(tmp_path, fake_profiles.resnet(seed=7), 7.6e6)
-    monkeypatch.setattr(Profiled, "plan", refused)
-    monkeypatch.setattr(profiles, "ensure_profile", lambda *_, **__: profiled)
-    monkeypatch.setattr(calibration, "of", lambda *_, **__: None)
-    monkeypatch.setattr(calibration, "told", lambda _: None)
-    monkeypatch.setattr(counters, "check", lambda _: None)
-    outcome = lab.run(BUDGETED)
+    monkeypatch.setattr(Profiled, "plan", refuse)
+    lab.backend.profiled = profiled
+    outcome = lab.run(BUDGETS)
     assert (outcome.done, len(outcome.failures)) == (6, 4)
     least = -(-800 // profiled.peak)
     assert outcome.failures[0].code == ExitCode.USAGE
@@ -265,24 +233,49 @@ def test_a_budget_for_which_there_is_no_plan_fails_its_cell_alone(
     assert {f.result.verdict for cell in lab.stored().cells for f in cell.failures} == {"usage"}
 
 
+def make_no_plan(_: PlanContext) -> None:
+    return None
+
+
+PLANLESS = Policy(
+    name="planless",
+    description="never makes a plan",
+    source="-",
+    needs=Needs(budget="required", preset=True, profile=True, runtime=True),
+    plan=make_no_plan,
+)
+
+
+def test_a_policy_that_makes_no_plan_and_has_no_limit_fails_its_cell(
+    lab: Lab, profiled: Profiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = {**policies.registry(), "planless": PLANLESS}
+    monkeypatch.setattr(policies, "registry", lambda: registry)
+    lab.backend.profiled = profiled
+    outcome = lab.run(BUDGETS.replace("sentinel-opt, sentinel", "planless"))
+    assert [str(failure) for failure in outcome.failures] == [
+        f"no plan for resnet20 b8, planless, {share}: planless did not make one" for share in ("5%", "60%")
+    ]
+
+
 def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
     outcome = lab.run()
     assert (outcome.done, outcome.kept, outcome.failures) == (12, 0, [])
-    run = lab.stored()
-    assert [len(cell.repeats) for cell in run.cells] == [3, 3, 3, 3]
+    assert [len(cell.repeats) for cell in lab.stored().cells] == [3, 3, 3, 3]
     assert lab.nodes() == ([0] * 3 + [1] * 3) * 2
-    assert {(order["steps"], order["warmup"]) for order in lab.trained} == {(2, 1)}
-    assert [work["model"]["name"] for work in lab.made] == ["cnn", "resnet20"]  # one snapshot a model
-    assert lab.ended == 12
+    assert {(order["steps"], order["warmup"]) for order in lab.backend.orders} == {(2, 1)}
+    assert [work["model"]["name"] for work in lab.backend.works] == ["cnn", "resnet20"]  # one per model
 
 
-def test_steps_that_are_not_measured_are_told_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(progress.Step, "update", lambda _, fraction=None, text="": told.append(text))
-    lab.trial = 2
+def test_progress_tells_unmeasured_steps_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(progress.Step, "update", lambda _, fraction=None, text="": texts.append(text))
+    lab.backend.trial_steps = 2
     lab.run()
-    steps = [text.split(", ")[-2] for text in told if text.startswith("cnn b8, fast-only, repeat 1/3, ")]
-    assert steps == [
+    activities = [
+        text.split(", ")[-2] for text in texts if text.startswith("cnn b8, fast-only, repeat 1/3, ")
+    ]
+    assert activities == [
         "restoring",
         "warm-up step 1",
         "warm-up step 2",
@@ -297,16 +290,16 @@ def test_a_repeat_holds_its_steps_console_and_provenance(lab: Lab) -> None:
     repeat = lab.stored().cells[1].repeats[2]
     assert repeat.result.status == "ok"
     assert repeat.steps == [records.Step.model_validate(record(i)) for i in range(3)]
-    assert (repeat.path / "console.log").read_text() == "restored snapshot of cnn trained as number 5\n"
+    assert (repeat.path / "console.log").read_text() == "snapshot of cnn trained as number 5\n"
     assert repeat.cell["placement"] == "slow-only"
-    made = repeat.provenance
-    assert made.command == "sentinel run suite.yaml"
-    assert made.accelerator == "tcg"
-    assert made.git_commit == "0123456789abcdef"
-    assert made.qemu == "QEMU emulator version 7.2.11"
-    assert made.kernel == {"release": "4.9.0"}
-    assert made.host["cpus"] >= 1
-    assert made.model_extra == {"snapshot": "snapshot of cnn"}
+    origin = repeat.provenance
+    assert origin.command == "sentinel run suite.yaml"
+    assert origin.accelerator == "tcg"
+    assert origin.git_commit == "0123456789abcdef"
+    assert origin.qemu == "QEMU emulator version 7.2.11"
+    assert origin.kernel == {"release": "4.9.0"}
+    assert origin.host["cpus"] >= 1
+    assert origin.model_extra == {"snapshot": "snapshot of cnn"}
 
 
 @pytest.mark.parametrize(
@@ -320,34 +313,33 @@ def test_a_repeat_holds_its_steps_console_and_provenance(lab: Lab) -> None:
         (errors.BootError("no boot"), "boot"),
     ],
 )
-def test_a_failed_repeat_is_stored_with_its_verdict_and_the_run_goes_on(
+def test_a_failed_repeat_is_stored_with_its_verdict_and_the_run_continues(
     lab: Lab, failure: SentinelError, verdict: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab.troubles[1] = failure  # the second repeat of the first cell
+    lab.backend.failures[1] = failure  # the second repeat of the first cell
     outcome = lab.run()
     assert outcome.failures == [failure]
     assert outcome.done == 11
-    first = lab.stored().cells[0]
-    assert [repeat.number for repeat in first.repeats] == [0, 2]
-    (failed,) = first.failures
+    cell = lab.stored().cells[0]
+    assert [repeat.number for repeat in cell.repeats] == [0, 2]
+    (failed,) = cell.failures
     assert (failed.number, failed.result.verdict, failed.result.message) == (1, verdict, failure.message)
-    assert len(failed.steps) == 2  # what was measured before it failed is kept
+    assert len(failed.steps) == 2  # the steps before the failure are kept
     assert f"warning: cnn b8, fast-only, repeat 2: {failure.message}" in capsys.readouterr().err
 
 
-def test_a_failure_that_names_a_log_keeps_that_log(lab: Lab, tmp_path: Path) -> None:
+def test_the_log_of_a_failure_is_kept(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "other.log").write_text("what happened")
-    lab.troubles[1] = GuestPanicError("it oopsed", log=tmp_path / "other.log")
+    lab.backend.failures[1] = GuestPanicError("it oopsed", log=tmp_path / "other.log")
     lab.run()
     (failed,) = lab.stored().cells[0].failures
     assert (failed.path / "console.log").read_text() == "what happened"
 
 
-def test_a_second_run_does_only_what_is_missing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    lab.troubles[4] = WorkloadError("once")
+def test_a_second_run_does_only_the_missing_repeats(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.backend.failures[4] = WorkloadError("once")
     lab.run()
-    lab.troubles.clear()
-    lab.trained.clear()
+    lab.backend = FakeBackend(lab.folder)
     outcome = lab.run()
     assert (outcome.done, outcome.kept) == (1, 11)
     assert lab.nodes() == [1]
@@ -357,12 +349,12 @@ def test_a_second_run_does_only_what_is_missing(lab: Lab, capsys: pytest.Capture
     assert [repeat.number for repeat in cell.failures] == [1]
 
 
-def test_a_whole_run_is_left_as_it_is(lab: Lab) -> None:
+def test_a_complete_run_is_not_changed(lab: Lab) -> None:
     lab.run()
-    lab.trained.clear()
-    lab.made.clear()
+    lab.backend = FakeBackend(lab.folder)
     outcome = lab.run()
-    assert (outcome.done, outcome.kept, lab.trained, lab.made) == (0, 12, [], [])
+    assert (outcome.done, outcome.kept) == (0, 12)
+    assert (lab.backend.orders, lab.backend.works) == ([], [])
 
 
 def test_more_repeats_of_the_same_cells_are_added(lab: Lab) -> None:
@@ -370,34 +362,34 @@ def test_more_repeats_of_the_same_cells_are_added(lab: Lab) -> None:
     assert lab.run(SUITE.replace("repeats: 3", "repeats: 4")).done == 4
 
 
-def test_an_interrupted_run_keeps_what_it_has_and_resumes(lab: Lab) -> None:
-    lab.troubles[5] = KeyboardInterrupt()
+def test_an_interrupted_run_keeps_its_records_and_resumes(lab: Lab) -> None:
+    lab.backend.failures[5] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         lab.run()
     assert sum(len(cell.repeats) for cell in lab.stored().cells) == 5
-    assert lab.ended == 6  # the machine is ended too
-    lab.troubles.clear()
+    lab.backend.failures.clear()
     assert lab.run().done == 7
 
 
-def test_a_cell_that_only_fails_is_given_up_at_once(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    lab.troubles.update({i: WorkloadError(f"number {i}") for i in range(12)})
+def test_a_cell_is_skipped_when_all_its_repeats_fail(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.backend.failures.update({i: WorkloadError(f"number {i}") for i in range(12)})
     outcome = lab.run()
-    assert len(lab.trained) == 4
+    assert len(lab.backend.orders) == 4
     assert [str(failure) for failure in outcome.failures] == ["number 0", "number 1", "number 2", "number 3"]
-    assert capsys.readouterr().err.count(": skipped after 1 failed repeat; ") == 4
+    assert capsys.readouterr().err.count(": skipped after 1 failed repeat; run the suite again to retry") == 4
 
 
-def test_a_cell_that_fails_too_often_is_given_up(lab: Lab) -> None:
-    lab.troubles.update({1: WorkloadError("a"), 3: WorkloadError("b"), 4: WorkloadError("c")})
+def test_a_cell_is_skipped_after_three_failures(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.backend.failures.update({1: WorkloadError("a"), 3: WorkloadError("b"), 4: WorkloadError("c")})
     outcome = lab.run(SUITE.replace("repeats: 3", "repeats: 8"))
     assert lab.nodes().count(0) == 5 + 8
     assert outcome.done == 2 + 3 * 8
     assert [str(failure) for failure in outcome.failures] == ["a"]
+    assert "cnn b8, fast-only: skipped after 3 failed repeats" in capsys.readouterr().err
 
 
-def test_a_snapshot_that_cannot_be_made_is_a_failure_of_the_cells_that_need_it(lab: Lab) -> None:
-    lab.no_snapshot = GuestHangError("the guest hangs before its barrier")
+def test_a_failed_snapshot_fails_the_cells_that_need_it(lab: Lab) -> None:
+    lab.backend.snapshot_failure = GuestHangError("the guest hangs before its barrier")
     outcome = lab.run()
     assert (outcome.done, len(outcome.failures)) == (0, 4)
     for cell in lab.stored().cells:
@@ -407,57 +399,80 @@ def test_a_snapshot_that_cannot_be_made_is_a_failure_of_the_cells_that_need_it(l
 
 
 @pytest.mark.parametrize("reason", [UsageError("no such thing"), BuildError("no compiler")])
-def test_what_this_host_refuses_to_everybody_ends_the_run(lab: Lab, reason: SentinelError) -> None:
-    lab.no_snapshot = reason
+def test_a_failure_of_the_host_ends_the_run(lab: Lab, reason: SentinelError) -> None:
+    lab.backend.snapshot_failure = reason
     with pytest.raises(type(reason)):
         lab.run()
-    assert len(lab.made) == 1
+    assert len(lab.backend.works) == 1
     assert all(not cell.failures for cell in lab.stored().cells)
 
 
-def test_a_kernel_that_cannot_be_built_leaves_no_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise BuildError("no compiler")
+def refuse_to_build() -> None:
+    raise BuildError("no compiler")
 
-    monkeypatch.setattr(boot, "prepare", refuse)
+
+def test_a_failed_build_leaves_no_run(lab: Lab) -> None:
+    lab.backend.on_prepare = refuse_to_build
     with pytest.raises(BuildError):
         lab.run()
     assert not lab.out.exists()
 
 
-def test_a_folder_of_a_different_suite_is_refused_and_untouched(lab: Lab) -> None:
+def test_an_image_without_the_framework_is_refused(lab: Lab) -> None:
+    lab.backend.python = {"numpy-1.16.6-cp27-cp27mu-manylinux1_x86_64.whl": "hash"}
+    with pytest.raises(BuildError, match=r"the guest image does not hold tensorflow 1\.13\.1"):
+        lab.run()
+
+
+def test_a_kernel_without_an_option_that_a_policy_needs_is_refused(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balancing = Policy(
+        name="balancing",
+        description="NUMA balancing",
+        source="Linux",
+        needs=Needs(budget="none", kernel_options=("CONFIG_NUMA_BALANCING",)),
+    )
+    registry = {**policies.registry(), "balancing": balancing}
+    monkeypatch.setattr(policies, "registry", lambda: registry)
+    suite = SUITE.replace("slow-only", "balancing")
+    with pytest.raises(
+        UsageError, match=r"balancing needs CONFIG_NUMA_BALANCING, which kernel 4\.9\.0 lacks"
+    ):
+        lab.run(suite)
+    lab.backend.kernel_config = "CONFIG_NUMA=y\nCONFIG_NUMA_BALANCING=y\n"
+    assert lab.run(suite).done == 12
+
+
+def test_a_folder_of_a_different_suite_is_refused_and_not_changed(lab: Lab) -> None:
     lab.run()
     before = (lab.out / "run.json").read_text()
-    lab.trained.clear()
+    lab.backend = FakeBackend(lab.folder)
     with pytest.raises(UsageError, match=r"holds a run of a different suite \(smoke, ") as caught:
         lab.run(SUITE.replace("steps: 2", "steps: 3"))
     assert caught.value.hint is not None
     assert "--out" in caught.value.hint
-    assert lab.trained == []
+    assert lab.backend.orders == []
     assert (lab.out / "run.json").read_text() == before
 
 
-def test_a_different_suite_is_refused_before_anything_is_built(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_different_suite_is_refused_before_anything_is_built(lab: Lab) -> None:
     lab.run(SUITE.replace('kernel: "4.9"', "kernel: auto"))
-    monkeypatch.setattr(boot, "prepare", lambda *_, **__: pytest.fail("something was built"))
+    lab.backend.on_prepare = lambda: pytest.fail("something was built")
     with pytest.raises(UsageError, match="holds a run of a different suite"):
         lab.run(SUITE.replace("steps: 2", "steps: 3"))
 
 
-def test_a_second_run_into_the_same_folder_is_refused_at_once(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_into_the_same_folder_is_refused_at_once(lab: Lab) -> None:
     refused: list[UsageError] = []
 
-    def run_again(*_: object, **__: object) -> Any:
-        with pytest.raises(UsageError) as caught:
-            lab.run()
-        refused.append(caught.value)
-        return lab.make(None)
+    def run_again() -> None:
+        if not refused:
+            with pytest.raises(UsageError) as caught:
+                lab.run()
+            refused.append(caught.value)
 
-    monkeypatch.setattr(boot, "prepare", run_again)
+    lab.backend.on_prepare = run_again
     assert lab.run().done == 12
     (error,) = refused
     assert f"in use by process {os.getpid()}, since " in error.message
@@ -465,27 +480,27 @@ def test_a_second_run_into_the_same_folder_is_refused_at_once(
     assert all(len(cell.repeats) == 3 and not cell.failures for cell in lab.stored().cells)
 
 
-def test_a_folder_of_something_else_is_refused_and_untouched(lab: Lab) -> None:
+def test_a_folder_with_other_files_is_refused_and_not_changed(lab: Lab) -> None:
     lab.out.mkdir()
     (lab.out / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match=r"is not empty and is not a run: it holds thesis\.tex"):
         lab.run()
     assert [path.name for path in lab.out.iterdir()] == ["thesis.tex"]
-    assert lab.trained == []
+    assert lab.backend.orders == []
 
 
-def test_auto_is_recorded_as_the_kernel_it_came_to(lab: Lab) -> None:
+def test_records_name_the_kernel_that_auto_resolved_to(lab: Lab) -> None:
     lab.run(SUITE.replace('kernel: "4.9"', "kernel: auto"))
     assert {cell.resolved["kernel"] for cell in lab.stored().cells} == {"4.9"}
     assert json.loads((lab.out / "run.json").read_text())["resolved"]["kernel"] == "4.9"
 
 
-def test_an_estimate_counts_steps_and_leaves_out_what_is_between_repeats() -> None:
+def test_an_estimate_counts_steps_and_leaves_out_the_time_between_repeats() -> None:
     now = [0.0]
     estimate = Estimate(4, 8, now=lambda: now[0])
     assert estimate.fraction == 0.0
     assert estimate.remaining() == "estimating"
-    now[0] += 1000  # a snapshot is made
+    now[0] += 1000  # a snapshot is created
     for _ in range(2):
         estimate.begin()
         now[0] += 2
@@ -499,7 +514,7 @@ def test_an_estimate_counts_steps_and_leaves_out_what_is_between_repeats() -> No
     estimate.begin()
     now[0] += 500
     assert estimate.remaining() == "about 9 min left"
-    for _ in range(20):  # a repeat may have more steps than were counted on, and is one repeat even so
+    for _ in range(20):  # more steps than expected still are one repeat
         estimate.step_done()
     assert estimate.fraction == 0.75
     estimate.finish(5)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where repeats run: the machines behind a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments import barrier_snapshot, boot, job, profiles
+from experiments.boot import Artifacts
+from experiments.matrix import Matrix
+from experiments.profiles import Profiled
+from testbed import vm
+from testbed.common.cache import Cache, Entry
+from testbed.timing import calibration, counters
+from testbed.timing.calibration import Calibration
+from testbed.timing.preset import Preset
+from testbed.vm import Boot, snapshot
+
+OnStep = Callable[[dict[str, Any]], None]
+
+
+class Backend(Protocol):
+    """Prepares machines and trains on them."""
+
+    def prepare(self, matrix: Matrix) -> Artifacts:
+        """Build what the matrix needs. Raises `BuildError`."""
+
+    def calibrate(self, boot: Boot) -> Calibration | None:
+        """Measure the machine's memory; None if both nodes are equally fast by construction."""
+
+    def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:
+        """A snapshot in which the process for `work` waits; see `ensure_barrier_snapshot`."""
+
+    def profile(self, waiting: Entry, preset: Preset) -> Profiled:
+        """The profile of the model that waits in the snapshot."""
+
+    def train(
+        self,
+        waiting: Entry,
+        preset: Preset | None,
+        order: dict[str, Any],
+        *,
+        plan: Path | None,
+        on_start: Callable[[Path], None],
+        on_step: OnStep,
+    ) -> None:
+        """Restore the snapshot, copy `plan` to the path that `order` names, and train.
+
+        Calls `on_start` with the path of the console's log, and `on_step` with the record of each step.
+        Raises the verdict of a failed training.
+        """
+
+
+class VirtualMachines:
+    """The backend on this host. `location` is the source of the kernel, `uri` the connection to libvirt."""
+
+    def __init__(self, *, location: str | None = None, uri: str | None = None, cache: Cache | None = None):
+        self._location, self._uri = location, uri
+        self._cache = cache or Cache()
+        self._name = f"run-{os.getpid()}"
+
+    def prepare(self, matrix: Matrix) -> Artifacts:
+        """Build the kernel and the image."""
+        return boot.prepare(
+            matrix.machine,
+            preset=matrix.preset,
+            kernel=matrix.suite.kernel,
+            location=self._location,
+            cache=self._cache,
+        )
+
+    def calibrate(self, boot: Boot) -> Calibration | None:
+        """Run the probe in a machine, unless it is cached."""
+        if boot.preset is None and boot.remote is None:
+            return None
+        measured = calibration.of(boot, cache=self._cache, uri=self._uri)
+        calibration.told(measured)
+        return measured
+
+    def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:
+        """Boot a machine up to the barrier, unless its snapshot is cached."""
+        return barrier_snapshot.ensure_barrier_snapshot(
+            boot, work, name=self._name, cache=self._cache, uri=self._uri
+        )
+
+    def profile(self, waiting: Entry, preset: Preset) -> Profiled:
+        """Profile a step, unless the profile is cached."""
+        return profiles.ensure_profile(waiting, preset, name=self._name, cache=self._cache, uri=self._uri)
+
+    def train(
+        self,
+        waiting: Entry,
+        preset: Preset | None,
+        order: dict[str, Any],
+        *,
+        plan: Path | None,
+        on_start: Callable[[Path], None],
+        on_step: OnStep,
+    ) -> None:
+        """Train in a restored machine, which ends with the training."""
+        saved = snapshot.load(waiting, cache=self._cache).costing(preset)
+        with vm.running(self._name, saved, uri=self._uri) as machine:
+            on_start(machine.console_path)
+            with machine.shell() as shell:
+                if plan is not None:
+                    shell.put(plan, order["plan"])
+                job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
+            if preset is not None:
+                counters.check(machine.counters_path)
