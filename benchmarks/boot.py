@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from kernel.build import build
 from testbed.common.cache import Cache
-from testbed.vm.snapshot import named
+from testbed.vm.snapshot import cache_key
 
 NAME, SNAPSHOT = "bench-boot", "bench-boot"
 SENTINEL = [sys.executable, "-m", "sentinel.cli.main"]
@@ -73,7 +73,7 @@ def main() -> None:
 
     kernel = build(options.kernel)
     true = vm("exec", "true")
-    Cache().prune(keys=(named(SNAPSHOT),))
+    Cache().prune(keys=(cache_key(SNAPSHOT),))
     timed(vm("up", "--kernel", options.kernel), vm("snapshot", SNAPSHOT, "--stop"))
     variants: dict[str, Callable[[], float]] = {
         "cold boot": lambda: timed(vm("up", "--kernel", options.kernel), true),
@@ -93,7 +93,7 @@ def main() -> None:
             if variant != "virtme-ng":
                 timed(vm("down"))
             print(f"round {number + 1}: {variant} {seconds[variant][-1]:.2f} s", file=sys.stderr)
-    Cache().prune(keys=(named(SNAPSHOT),))
+    Cache().prune(keys=(cache_key(SNAPSHOT),))
     base = statistics.median(seconds["cold boot"])
     for variant, values in seconds.items():
         median = statistics.median(values)

@@ -40,7 +40,7 @@ def observed(made: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple
     cache = Cache()
     work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
     entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
-    saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
+    saved = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
     order = {
         **policies.get("slow-only").order(),
         "warmup": 1,

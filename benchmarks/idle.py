@@ -26,7 +26,7 @@ KINDS = ("stock", "loaded")
 FIGURES = {"instructions": ("M", 1e6), "ns": ("us", 1e3)}
 
 
-def steps(saved: vm.Saved) -> list[dict[str, Any]]:
+def steps(saved: vm.SavedVm) -> list[dict[str, Any]]:
     """Return the timing model's counters of each step after the warm-up."""
     with vm.running(NAME, saved) as guest, guest.shell() as shell:
         job.release(shell, guest.watchdog(), ORDER, lambda _: None, per_step=guest.limits.step)
@@ -51,7 +51,7 @@ def main() -> None:
             if kind == "loaded":
                 work["runtime"] = True
             entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
-            saved[kind] = snapshot.load(entry, cache=cache).costing(made.boot.preset)
+            saved[kind] = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
         for _ in range(options.rounds):
             for kind in KINDS:
                 measured.setdefault(kind, []).extend(steps(saved[kind]))

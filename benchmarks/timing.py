@@ -96,7 +96,7 @@ def repeat(options: argparse.Namespace) -> None:
     made = boot.prepare(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
     for name in options.models:
         entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work_of(name), name=NAME, cache=cache)
-        saved = snapshot.load(entry, cache=cache).costing(made.boot.preset)
+        saved = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
         for placement in ("fast-only", "slow-only"):
             means = []
             for label, command in (("idle", None), ("loaded", options.load)):
@@ -111,7 +111,7 @@ def repeat(options: argparse.Namespace) -> None:
             print(f"{name:9} {placement:9} difference of means {means[1] / means[0] - 1:+.2%}", flush=True)
 
 
-def one_repeat(saved: vm.Saved, placement: str) -> float:
+def one_repeat(saved: vm.SavedVm, placement: str) -> float:
     """Return the mean model ns of a step, restored from the snapshot."""
     with vm.running(NAME, saved) as guest, guest.shell() as shell:
         records = train(guest, shell, placement, REPEATED)

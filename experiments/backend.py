@@ -101,7 +101,7 @@ class VirtualMachines:
         on_step: OnStep,
     ) -> None:
         """Train in a restored machine, which ends with the training."""
-        saved = snapshot.load(waiting, cache=self._cache).costing(preset)
+        saved = snapshot.load(waiting, cache=self._cache).with_preset(preset)
         with vm.running(self._name, saved, uri=self._uri) as machine:
             on_start(machine.console_path)
             with machine.shell() as shell:

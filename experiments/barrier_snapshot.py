@@ -17,7 +17,7 @@ from testbed.common.cache import Cache, Entry
 from testbed.common.progress import step
 from testbed.guestlink import keys
 from testbed.host import accel
-from testbed.vm import Boot, Saved, snapshot
+from testbed.vm import Boot, SavedVm, snapshot
 
 FORMAT = 4  # increment it when anything before the barrier changes
 
@@ -51,7 +51,7 @@ def ensure_barrier_snapshot(
     """
     library = frameworks.DEFAULT.build_runtime(cache=cache) if work.get("runtime") else None
 
-    def fill(folder: Path) -> tuple[Saved, dict[str, Any]]:
+    def fill(folder: Path) -> tuple[SavedVm, dict[str, Any]]:
         with vm.running(name, boot, uri=uri) as machine:
             machine.wait_ready()
             with machine.shell() as shell:
@@ -71,4 +71,4 @@ def ensure_barrier_snapshot(
         if entry is not None:
             s.done("cached")
             return entry
-        return snapshot.make(snapshot_key, fill, cache=cache)
+        return snapshot.build(snapshot_key, fill, cache=cache)

@@ -49,7 +49,7 @@ def prepare(
     far_node = None
     if accelerator == "kvm":
         far_node = remote_memory.choose(
-            machine, remote_memory.host(), antagonist=int(settings.ANTAGONIST.get_float())
+            machine, remote_memory.host_nodes(), antagonist=int(settings.ANTAGONIST.get_float())
         )
         if far_node is None and len(machine.nodes) > 1:
             warn("this host has no remote memory for node 1: both nodes are equally fast")

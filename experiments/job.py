@@ -132,7 +132,7 @@ def _explain(shell: Shell, error: SentinelError, watchdog: Watchdog | None = Non
         watchdog.console.poll()
         finding = watchdog.console.first("workload")
         if finding is not None:
-            error.message += f"; the console: {finding.what}"
+            error.message += f"; the console: {finding.quote}"
             error.log = watchdog.log
             return error
     last_lines = shell.run(f"tail -n 3 {_FOLDER}/log", check=False, timeout=60).out.strip().splitlines()

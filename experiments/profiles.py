@@ -26,7 +26,7 @@ from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
 from testbed.machine import Machine
 from testbed.timing.preset import Preset
-from testbed.vm import Saved, Vm, snapshot
+from testbed.vm import SavedVm, Vm, snapshot
 
 KIND = "profile"
 FORMAT = 4
@@ -93,7 +93,7 @@ def ensure_profile(
     key = common.sha256_json(
         {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
     )
-    saved = snapshot.load(waiting, cache=cache).costing(preset)
+    saved = snapshot.load(waiting, cache=cache).with_preset(preset)
 
     def fill(folder: Path) -> dict[str, Any]:
         fast = {**policies.get("fast-only").order(), "warmup": 1, "steps": 1}
@@ -122,7 +122,7 @@ def ensure_profile(
 
 
 def _train(
-    saved: Saved,
+    saved: SavedVm,
     order: dict[str, Any],
     *,
     name: str,

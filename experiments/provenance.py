@@ -11,10 +11,8 @@ from experiments.boot import Artifacts
 from results.records import Provenance, Throttle
 from testbed.common import settings
 from testbed.common.run import run
-from testbed.host import accel
-from testbed.host.doctor import host_nodes
-from testbed.host.remote_memory import Remote
-from testbed.machine import meminfo
+from testbed.host import accel, memory
+from testbed.host.remote_memory import RemoteMemory
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 
@@ -37,7 +35,7 @@ def collect(artifacts: Artifacts, *, command: str, calibration: Calibration | No
 
 
 def throttle(
-    preset: Preset | None, calibration: Calibration | None = None, far_node: Remote | None = None
+    preset: Preset | None, calibration: Calibration | None = None, far_node: RemoteMemory | None = None
 ) -> Throttle:
     """How node 1 is slowed down, if at all, and what a guest measured."""
     if preset is None and far_node is not None and calibration is not None:
@@ -47,7 +45,7 @@ def throttle(
                 "nodes_alike": calibration.nodes_alike,
                 "calibrated": True,
                 "calibration": calibration.cited(),
-                "remote": far_node.described(),
+                "remote": far_node.to_json(),
             }
         )
     if preset is None:
@@ -83,8 +81,8 @@ def host() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cpus": settings.jobs(),
-        "memory_bytes": meminfo("MemTotal"),
-        "numa_nodes": len(host_nodes()),
+        "memory_bytes": memory.total(),
+        "numa_nodes": len(memory.node_numbers()),
         "kernel": platform.release(),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
     }

@@ -147,7 +147,7 @@ def _count_objects(log: Path) -> int:
 
 def _wait_for_exit(output: Path) -> None:
     """Wait until a make whose parent was killed has exited."""
-    word = os.fsencode(f"O={output}")
+    word = f"O={output}"
     until = time.monotonic() + _MAKE_EXIT_S
     while time.monotonic() < until and any(word in words for _, words in command_lines()):
         time.sleep(0.1)

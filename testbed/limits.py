@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time limits: how long each phase may take, for the accelerator it runs on."""
+"""Time limits of each phase, scaled to the accelerator."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from testbed.common import settings
 
-# How much slower guest code runs than under KVM. TCG does integer code some 10 times slower and emulates
-# vector floating point in software; the measured worst (TensorFlow's import) is a factor of 20.
-_SLOWNESS = {"kvm": 1.0, "tcg": 20.0}
+# Slowdown of guest code against KVM. TCG executes integer code about 10 times slower and emulates vector
+# floating point in software; the largest measured factor, importing TensorFlow, is 20.
+_SLOWDOWN = {"kvm": 1.0, "tcg": 20.0}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds.
+    """Limits in seconds.
 
-    boot:       from starting QEMU to the guest's ready line
-    connect:    from the ready line (or a restore) to a working SSH session
-    command:    a short command of ours in the guest
-    silence:    a booting guest that prints nothing is stuck after this
-    prepare:    from starting a training process to its barrier (import and graph construction)
-    step:       one training step; also bounds how long a run may report nothing
-    lost:       how long to wait, after a connection broke, for the console to say why
+    boot:       from the start of QEMU to the guest's ready line
+    connect:    from the ready line or a restore to an SSH session
+    command:    a short command in the guest
+    silence:    without console output while the guest boots
+    prepare:    from the start of a training process to its barrier
+    step:       one training step, and between reports of a run
+    lost:       from a broken connection to the verdict; the console may show the cause meanwhile
     """
 
     boot: float = 15.0
@@ -35,7 +35,6 @@ class Limits:
 
 
 def scaled(accelerator: str) -> Limits:
-    """The limits for `kvm` or `tcg`, times SENTINEL_TIMEOUT_SCALE."""
-    factor = _SLOWNESS[accelerator] * settings.TIMEOUT_SCALE.get_float()
-    base = Limits()
-    return Limits(**{name: value * factor for name, value in vars(base).items()})
+    """Return the limits for `kvm` or `tcg`, multiplied by SENTINEL_TIMEOUT_SCALE."""
+    factor = _SLOWDOWN[accelerator] * settings.TIMEOUT_SCALE.get_float()
+    return Limits(**{name: value * factor for name, value in vars(Limits()).items()})

@@ -36,8 +36,8 @@ def doctor(uri: str | None, as_json: bool) -> int:
     if as_json:
         output.show_json([asdict(check) for check in found])
     else:
-        lines = [[_STYLE[c.state], c.name, escape(c.found), escape(c.mend)] for c in found]
-        output.show(output.rows(("", "what", "found", "to mend it"), lines))
+        lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in found]
+        output.show(output.rows(("", "check", "result", "how to fix it"), lines))
     return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in found) else ExitCode.OK
 
 

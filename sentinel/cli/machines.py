@@ -14,7 +14,7 @@ from sentinel.cli import output, streams
 from testbed.common.errors import ExitCode, UsageError, WorkloadError
 
 if TYPE_CHECKING:
-    from testbed.vm import Boot, Saved, Vm
+    from testbed.vm import Boot, SavedVm, Vm
 
 _vm = click.option(
     "--vm", "name", default="default", show_default=True, metavar="NAME", help="Which machine."
@@ -75,7 +75,7 @@ def up(
     if dry_run:
         click.echo(machines.preview(name, what), nl=False)
         return
-    sources = {} if isinstance(what, machines.Saved) else tools.collect(cache=Cache())
+    sources = {} if isinstance(what, machines.SavedVm) else tools.collect(cache=Cache())
     with step(f"Starting {name}"):
         started = machines.start(name, what, uri=uri, ssh_port=ssh_port)
         try:
@@ -100,7 +100,7 @@ def _what(
     preset: str | None,
     snapshot: str | None,
     dry_run: bool,
-) -> Boot | Saved:
+) -> Boot | SavedVm:
     """What to start: a saved machine, or a new one from its spec (checked before anything is built)."""
     from testbed.common.cache import Cache
 
@@ -114,10 +114,11 @@ def _what(
         return snapshots.find(snapshot, cache=Cache())
     from experiments import boot
     from testbed import machine as specs
+    from testbed.host import memory
     from testbed.timing import preset as presets
 
     spec = specs.load(machine)
-    specs.check_host_memory(spec)
+    memory.check_capacity(spec)
     costs = presets.load(preset) if preset is not None else None
     return boot.prepare(spec, preset=costs, kernel=kernel, location=location, dry_run=dry_run).boot
 
@@ -149,7 +150,7 @@ def down(name: str, everything: bool, force: bool) -> None:
         if owner is not None:
             warn(f"{machine.name} is left running: it belongs to {owner}; --force ends it too")
             continue
-        machine.down(why="ended by `sentinel vm down`")
+        machine.down(reason="ended by `sentinel vm down`")
 
 
 @vm.command(
@@ -178,16 +179,16 @@ def status(as_json: bool) -> None:
 def _state(machine: Vm) -> dict[str, object]:
     from testbed.machine import Machine
 
-    why = machine.ended()
-    order = machine.order
-    nodes = Machine.model_validate(order["machine"]).nodes
+    why = machine.end_reason()
+    config = machine.config
+    nodes = Machine.model_validate(config["machine"]).nodes
     return {
         "name": machine.name,
         "state": "running" if why is None else why,
         "port": machine.port if why is None else "",
-        "accelerator": order["accelerator"],
+        "accelerator": config["accelerator"],
         "memory": " + ".join(output.size(node.memory) for node in nodes),
-        "kernel": order["kernel"],
+        "kernel": config["kernel"],
         "console": str(machine.console_path),
     }
 
@@ -262,7 +263,7 @@ def console(name: str, follow: bool) -> None:
     from testbed.guestlink import console as consoles
 
     machine = machines.find(name)
-    for line in consoles.follow(machine.console_path, going_on=lambda: follow and machine.alive()):
+    for line in consoles.follow(machine.console_path, until_ended=lambda: not (follow and machine.alive())):
         click.echo(line)
 
 

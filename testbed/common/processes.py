@@ -1,42 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other processes of this host, as /proc shows them."""
+"""Other processes of this host."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
-import signal
 from collections.abc import Iterator
-from pathlib import Path
+
+import psutil
 
 
-def command_lines() -> Iterator[tuple[int, list[bytes]]]:
-    """Each process's id and arguments; one that ends meanwhile is left out."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield int(path.parent.name), path.read_bytes().split(b"\0")
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Yield process id and arguments of every process; those that exit meanwhile are left out."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield process.pid, process.cmdline()
 
 
-def command_of(pid: int) -> str:
-    """The command line of a process, as one could paste it."""
+def command_line(pid: int) -> str:
+    """Return the command line of a process, quoted for a shell, or `exited`."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    except OSError:
-        return "ended"
-    return shlex.join(word.decode(errors="replace") for word in words) or "ended"
+        return shlex.join(psutil.Process(pid).cmdline()) or "exited"
+    except psutil.Error:
+        return "exited"
 
 
-def of_disk(disk: str) -> list[int]:
-    """QEMU processes whose command line names `disk`: an overlay belongs to one machine alone."""
-    wanted = os.fsencode(disk)
+def find_qemu(disk: str) -> list[int]:
+    """Return the QEMU processes that use the overlay `disk`, which belongs to one machine."""
     return [
-        pid for pid, words in command_lines() if b"-blockdev" in words and any(wanted in w for w in words)
+        pid for pid, words in command_lines() if "-blockdev" in words and any(disk in word for word in words)
     ]
 
 
-def kill_of_disk(disk: str) -> None:
-    """Kill them."""
-    for pid in of_disk(disk):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def kill_qemu(disk: str) -> None:
+    """Kill the QEMU processes that use the overlay `disk`."""
+    for pid in find_qemu(disk):
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).kill()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's console: a file that holds everything from the first byte, read as it grows."""
+"""Follow the guest's console file and recognise kernel failures in it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 def _pattern(text: str) -> str:
     try:
-        if "what" in re.compile(text).groupindex:
+        if "quote" in re.compile(text).groupindex:
             return text
     except re.error as e:
         raise ValueError(f"must be a regular expression: {e}") from None
-    raise ValueError("must have a group (?P<what>...): what is quoted of the line")
+    raise ValueError("must have a group (?P<quote>...), the part of the line to quote")
 
 
 class Rule(Strict):
-    """One family of bad news; see console_rules.yaml."""
+    """A kind of kernel failure; see console_rules.yaml."""
 
     name: str
     means: Meaning
@@ -44,32 +44,32 @@ class _Rules(Strict):
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the console that a rule recognised. `line` counts from 1."""
+    """A console line that matched a rule. `line` counts from 1."""
 
     rule: str
     means: Meaning
-    what: str
+    quote: str
     line: int
 
 
 @functools.cache
 def rules() -> tuple[tuple[Rule, re.Pattern[str]], ...]:
-    """All rules with their compiled patterns, in order of precedence."""
-    loaded = schema.load(Path(__file__).parent / "console_rules.yaml", _Rules)
-    return tuple((rule, re.compile(rule.pattern)) for rule in loaded.rules)
+    """Return all rules with their compiled patterns, in order of precedence."""
+    document = schema.load(Path(__file__).parent / "console_rules.yaml", _Rules)
+    return tuple((rule, re.compile(rule.pattern)) for rule in document.rules)
 
 
 def recognise(text: str, line: int = 0) -> Finding | None:
-    """What one console line tells, if anything."""
+    """Return the finding of the first rule that matches a console line, or None."""
     for rule, pattern in rules():
         match = pattern.search(text)
         if match:
-            return Finding(rule.name, rule.means, match["what"].strip(), line)
+            return Finding(rule.name, rule.means, match["quote"].strip(), line)
     return None
 
 
 class Console:
-    """Follows a console file. `findings` grows with `poll`; the file may not exist yet."""
+    """Reads a console file as it grows. `poll` adds to `findings`. The file need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,19 +81,19 @@ class Console:
         self._rest = b""
 
     def poll(self) -> list[str]:
-        """Read what is new; returns the new whole lines."""
+        """Read new output. Returns the new complete lines."""
         try:
             with self.path.open("rb") as f:
                 f.seek(self._position)
-                new = f.read()
+                data = f.read()
         except FileNotFoundError:
             return []
-        if not new:
+        if not data:
             return []
-        self._position += len(new)
+        self._position += len(data)
         self.last_output = time.monotonic()
-        *whole, self._rest = (self._rest + new).split(b"\n")
-        lines = [_ESCAPES.sub("", raw.decode(errors="replace")) for raw in whole]
+        *complete, self._rest = (self._rest + data).split(b"\n")
+        lines = [_ESCAPES.sub("", raw.decode(errors="replace")) for raw in complete]
         for text in lines:
             self.lines += 1
             self.ready = self.ready or READY in text
@@ -103,15 +103,15 @@ class Console:
         return lines
 
     def first(self, *means: Meaning) -> Finding | None:
-        """The first finding of one of these meanings."""
+        """Return the first finding with one of these meanings, or None."""
         return next((f for f in self.findings if f.means in means), None)
 
 
-def follow(path: Path, *, going_on: Callable[[], bool], pause: float = 0.1) -> Iterator[str]:
-    """Lines of the console from the first, and as they come while `going_on` says so."""
+def follow(path: Path, *, until_ended: Callable[[], bool], pause: float = 0.1) -> Iterator[str]:
+    """Yield the console's lines from the first one, until `until_ended` returns true."""
     console = Console(path)
     while True:
-        last = not going_on()  # asked before reading, so that the very last lines are not missed
+        last = until_ended()  # before reading, so that no last line is missed
         yield from console.poll()
         if last:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The testbed's SSH key: made once, never leaves the state folder."""
+"""The testbed's SSH key, in the state folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from testbed.common.run import run, which
 
 
 def private_key() -> Path:
-    """The path of the testbed's ed25519 private key, made at the first call."""
+    """Return the path of the testbed's ed25519 private key; the first call creates it."""
     path = settings.state_root() / "keys" / "id_ed25519"
     with files.locked(path.with_name(".lock")):
         if not path.with_suffix(".pub").exists():
@@ -22,5 +22,5 @@ def private_key() -> Path:
 
 
 def public_key() -> str:
-    """The base64 part of the public key."""
+    """Return the base64 part of the public key."""
     return private_key().with_suffix(".pub").read_text().split()[1]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges a guest: each way of not getting on has a verdict of its own.
+"""Decide why a guest makes no progress. Each cause is a different error.
 
-panic            the console says so                                               GuestPanicError
-QEMU is gone     its keeper ended it (a full host disk), or it was killed          InfrastructureError
-connection lost  SSH broke or answers no more, and the console tells no reason     LostConnectionError
-no output        a booting guest printed nothing for too long                      GuestHangError
-no progress      the guest answers, but what it was told to do reports nothing     GuestHangError
+panic            the console shows a panic or oops                              GuestPanicError
+QEMU ended       the supervisor ended it (full host disk), or it was killed     InfrastructureError
+connection lost  SSH broke or does not answer, and the console shows no cause   LostConnectionError
+no output        a booting guest printed nothing for too long                   GuestHangError
+no progress      the guest answers, but its workload reports nothing            GuestHangError
 
-A panic often shows as a broken connection first, so a lost connection waits for the console before it judges.
+A panic often shows first as a broken connection. So the watchdog waits for the console before it reports one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from testbed.limits import Limits
 
 
 class Watchdog:
-    """Call `check` often; it raises the verdict, once there is one.
+    """Call `check` often; it raises the verdict.
 
-    `ended` tells why the machine is gone, or None while it runs; `reachable` whether its SSH server answers
-    (asked only when something is overdue). `now` is a clock in seconds.
+    `end_reason` returns why the machine ended, or None while it runs. `reachable` returns whether its SSH
+    server answers; it is called only when progress is overdue. `now` is a clock in seconds.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Watchdog:
         console: Console,
         limits: Limits,
         *,
-        ended: Callable[[], str | None],
+        end_reason: Callable[[], str | None],
         reachable: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
         self.limits = limits
-        self._ended = ended
+        self._end_reason = end_reason
         self._reachable = reachable
         self._now = now
         self._lost_at: float | None = None
@@ -56,53 +56,54 @@ class Watchdog:
 
     @property
     def log(self) -> Path:
+        """The console's file."""
         return self.console.path
 
     def progress(self) -> None:
-        """What was waited for came nearer: a step, a line, a finished command."""
+        """Report progress: a step, a line of output, a finished command."""
         self._last_progress = self._now()
         self._lost_at = None
 
     def connection_lost(self) -> None:
-        """SSH broke. Starts the grace period."""
+        """Report a broken connection. Starts the grace period `Limits.lost`."""
         if self._lost_at is None:
             self._lost_at = self._now()
 
     def check(self, *, silence: float | None = None, progress: float | None = None) -> None:
         """Raise the verdict if there is one.
 
-        `silence` and `progress` are the limits of this phase in seconds; None where one does not apply.
+        `silence` and `progress` limit the seconds without console output and without progress.
         """
-        ended = self._ended()  # asked before reading: what it printed last is then on the console
+        end_reason = self._end_reason()  # before polling: the last output is then on the console
         self.console.poll()
         if self.console.lines != self._last_length:
             self._last_length = self.console.lines
             self._last_output = self._now()
         panic = self.console.first("panic")
         if panic is not None:
-            raise GuestPanicError(f"the guest's kernel: {panic.what}", log=self.log)
-        if ended is not None:
-            raise self._gone(ended)
+            raise GuestPanicError(f"guest kernel: {panic.quote}", log=self.log)
+        if end_reason is not None:
+            raise self._ended(end_reason)
         if self._lost_at is not None and self._now() - self._lost_at >= self.limits.lost:
-            raise self._explained(LostConnectionError("the guest runs but its connection is lost"))
+            raise self._explained(LostConnectionError("lost the connection to the guest, which still runs"))
         if silence is not None and self._now() - self._last_output >= silence:
             raise self._explained(GuestHangError(f"no output from the guest for {silence:.0f} s"))
         if progress is not None and self._now() - self._last_progress >= progress:
-            silent = f"no progress for {progress:.0f} s"
+            overdue = f"no progress for {progress:.0f} s"
             if self._reachable():
-                raise self._explained(GuestHangError(f"{silent}, though the guest answers"))
-            raise self._explained(LostConnectionError(f"{silent}, and the guest does not answer"))
+                raise self._explained(GuestHangError(f"{overdue}, though the guest answers"))
+            raise self._explained(LostConnectionError(f"{overdue}, and the guest does not answer"))
 
-    def _gone(self, why: str) -> SentinelError:
-        if why == "shut down" and not self.console.ready:
-            return BootError("the guest shut itself down before it was ready", log=self.log)
-        hint = "df -h; sentinel cache prune" if why.startswith("the disk is full") else None
-        return InfrastructureError(f"the machine is gone: {why}", hint=hint, log=self.log)
+    def _ended(self, reason: str) -> SentinelError:
+        if reason == "shut down" and not self.console.ready:
+            return BootError("the guest shut down before it was ready", log=self.log)
+        hint = "df -h; sentinel cache prune" if reason.startswith("the disk is full") else None
+        return InfrastructureError(f"the machine ended: {reason}", hint=hint, log=self.log)
 
     def _explained(self, verdict: SentinelError) -> SentinelError:
-        """Add what the console says of the reason; a lockup turns a lost connection into a hang."""
+        """Add the console's evidence. A lockup turns a lost connection into a hang."""
         verdict.log = self.log
         evidence = self.console.first("hang")
         if evidence is not None:
-            return GuestHangError(f"{verdict.message}; the console: {evidence.what}", log=self.log)
+            return GuestHangError(f"{verdict.message}; console: {evidence.quote}", log=self.log)
         return verdict

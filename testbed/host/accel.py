@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which accelerator: KVM only where it was seen to work, else TCG.
+"""Choose the accelerator: KVM where a probe showed that it works, otherwise TCG.
 
-/dev/kvm may open and run firmware and still hang a stock kernel (nested virtualisation does that), so the
-only trusted sign is a Linux kernel that ran to its end under it. The verdict is kept per host kernel, QEMU
-and probed guest kernel.
+With nested virtualisation, /dev/kvm may open and even run firmware, yet hang a Linux kernel. So the probe
+boots a kernel under KVM. Its verdict is cached by host kernel, QEMU and guest kernel.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _BOOT_SECTOR_EXIT = 42 << 1 | 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether KVM works, as far as `proof` shows: "linux" is proof, "firmware" only a good sign."""
+    """Whether KVM works. `proof` is what ran under it: "linux" is conclusive, "firmware" is not."""
 
     works: bool
     proof: Literal["none", "firmware", "linux"]
@@ -42,66 +41,66 @@ class Verdict:
     seconds: float = 0.0
 
 
-def choose(wanted: str, kernel: Path | None) -> Literal["kvm", "tcg"]:
-    """The accelerator for a machine that asks for `auto`, `kvm` or `tcg`, and will boot `kernel`
-    (None: not built yet).
+def choose(requested: str, kernel: Path | None) -> Literal["kvm", "tcg"]:
+    """Return the accelerator for a machine that requests `auto`, `kvm` or `tcg`.
 
-    Raises `InfrastructureError` if KVM was asked for by name and does not work.
+    `kernel` is the guest's, None if it is not built yet. Raises `InfrastructureError` if `kvm` was requested
+    and does not work.
     """
-    if wanted == "tcg":
+    if requested == "tcg":
         return "tcg"
     verdict = probe(kernel)
     if verdict.works:
         return "kvm"
-    if wanted == "kvm":
-        raise InfrastructureError(f"KVM does not work here: {verdict.why}", hint="accelerator: tcg")
-    warn(f"no usable KVM ({verdict.why}): emulating with TCG, some 10-20 times slower")
+    if requested == "kvm":
+        raise InfrastructureError(f"KVM does not work on this host: {verdict.why}", hint="accelerator: tcg")
+    warn(f"KVM is not usable ({verdict.why}); TCG emulates the guest, 10 to 20 times slower")
     return "tcg"
 
 
 def probe(kernel: Path | None = None) -> Verdict:
-    """Try KVM by booting something: `kernel` to the panic for want of a root, or else a boot sector.
+    """Boot `kernel` under KVM until it panics for want of a root disk; without a kernel, boot a boot sector.
 
-    Takes at most `WITHIN` seconds the first time; the verdict is kept in the cache, a bad one for a day (a
-    busy host can make a working KVM look like one that hangs).
+    Takes at most `WITHIN` seconds. The verdict is cached; a negative one for a day, because a busy host can
+    make a working KVM time out.
     """
     if not KVM.exists():
-        return Verdict(False, "none", "there is no /dev/kvm")
+        return Verdict(False, "none", "no /dev/kvm")
     if not os.access(KVM, os.R_OK | os.W_OK):
-        return Verdict(False, "none", "/dev/kvm is not accessible: add yourself to the group kvm")
+        return Verdict(False, "none", "no access to /dev/kvm: add yourself to the group kvm")
     qemu = which(settings.QEMU.get(), package="qemu-system-x86")
     key = files.sha256_json(
         [platform.release(), qemu_version(qemu), files.sha256_file(kernel) if kernel else "boot sector"]
     )
     memo = settings.cache_root() / "kvm" / f"{key[:32]}.json"
-    known = _recall(memo)
-    if known is not None:
-        return known
-    with step("Trying KVM") as s:
+    cached = _read_verdict(memo)
+    if cached is not None:
+        return cached
+    with step("Probing KVM") as s:
         verdict = _boot(qemu, kernel)
         s.done("works" if verdict.works else verdict.why)
     files.write_json(memo, asdict(verdict))
     return verdict
 
 
-def _recall(memo: Path) -> Verdict | None:
-    """The verdict that is kept there; None if there is none, or an old bad one, or it cannot be read."""
+def _read_verdict(memo: Path) -> Verdict | None:
+    """Return the cached verdict, or None if there is none, it is unreadable, or negative and old."""
     try:
-        known = Verdict(**files.read_json(memo))
-        if known.works or time.time() - memo.stat().st_mtime < KEEP_FAILURE:
-            return known
+        verdict = Verdict(**files.read_json(memo))
+        if verdict.works or time.time() - memo.stat().st_mtime < KEEP_FAILURE:
+            return verdict
     except (OSError, ValueError, TypeError):
         pass
     return None
 
 
 def qemu_version(qemu: str) -> str:
-    """The first line of `qemu --version`."""
+    """Return the first line of `qemu --version`."""
     return version_of(qemu)
 
 
 def parse_version(text: str) -> tuple[int, int]:
-    """(major, minor) of the first version in `text`."""
+    """Return (major, minor) of the first version in `text`; (0, 0) if there is none."""
     match = re.search(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -119,15 +118,15 @@ def _boot(qemu: str, kernel: Path | None) -> Verdict:
             command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive", f"file={disk},format=raw"]
         with spawn(command) as process:
             try:
-                said, _ = process.communicate(timeout=WITHIN)
+                output, _ = process.communicate(timeout=WITHIN)
             except subprocess.TimeoutExpired:
-                what = "a Linux kernel" if kernel else "a boot sector"
-                return Verdict(False, "none", f"/dev/kvm opens, but {what} hangs on it", WITHIN)
+                guest = "a Linux kernel" if kernel else "a boot sector"
+                return Verdict(False, "none", f"/dev/kvm opens, but {guest} hangs under it", WITHIN)
     seconds = round(time.monotonic() - started, 2)
     if kernel is None:
         if process.returncode == _BOOT_SECTOR_EXIT:
-            return Verdict(True, "firmware", "firmware ran; no Linux kernel was tried yet", seconds)
-    elif b"Unable to mount root fs" in said:
-        return Verdict(True, "linux", "a Linux kernel ran to its end", seconds)
-    last = said.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
-    return Verdict(False, "none", f"QEMU with KVM failed: {last[0].split(': ', 1)[-1]}", seconds)
+            return Verdict(True, "firmware", "firmware ran; no Linux kernel was probed yet", seconds)
+    elif b"Unable to mount root fs" in output:
+        return Verdict(True, "linux", "a Linux kernel booted", seconds)
+    last = output.decode(errors="replace").strip().splitlines()[-1:] or [f"exit {process.returncode}"]
+    return Verdict(False, "none", f"QEMU failed with KVM: {last[0].split(': ', 1)[-1]}", seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host can do, in one screen: each line ok, warn or fail, with the command that mends it."""
+"""Check this host: one line for each requirement, ok, warn or fail, with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from testbed.common import settings
 from testbed.common.errors import SentinelError
 from testbed.common.run import find
-from testbed.host import accel
-from testbed.machine import host_available
+from testbed.host import accel, memory
 from testbed.timing import plugin
 
 MIN_MEMORY = 6 << 30  # bytes: the default machine, and room to build
 MIN_DISK = 12 << 30  # bytes: a kernel tree with its objects, a guest image, some snapshots
-_BUILD_TOOLS = {  # program -> Debian package
+OLDEST_QEMU = (7, 2)
+BUILD_TOOLS = {  # program -> Debian package
     "bc": "bc",
     "bison": "bison",
     "flex": "flex",
@@ -30,47 +31,81 @@ _BUILD_TOOLS = {  # program -> Debian package
     "strip": "binutils",
     "xz": "xz-utils",
 }
-_IMAGE_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
-_USER_IMAGE_TOOLS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}
+IMAGE_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
+USER_IMAGE_TOOLS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}  # needed by users other than root
+OVERLAY_TOOLS = {"qemu-img": "qemu-utils"}
+SSH_TOOLS = {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}
+_HEADERS = {"libelf.h": "libelf-dev", "openssl/ssl.h": "libssl-dev"}  # of the kernel's host tools
 
 State = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, how it is, what was found, and what mends it."""
+    """The result of one check. `fix` is the command or advice that fixes it."""
 
     name: str
     state: State
-    found: str
-    mend: str = ""
+    detail: str
+    fix: str = ""
 
 
-def examine(*, kernel: Path | None = None, uri: str | None = None) -> list[Check]:
-    """All checks. `kernel`, if there is a built one, is what KVM is tried with."""
-    image_tools = _IMAGE_TOOLS if os.geteuid() == 0 else {**_IMAGE_TOOLS, **_USER_IMAGE_TOOLS}
-    checks: dict[str, Callable[[], Check]] = {
-        "QEMU": qemu,
-        "QEMU plugins": plugins,
-        "KVM": lambda: kvm(kernel),
-        "libvirt": lambda: libvirt_connection(uri or settings.LIBVIRT_URI.get()),
-        "build tools": lambda: tools("build tools", _BUILD_TOOLS),
-        "build headers": headers,
-        "image tools": lambda: tools("image tools", image_tools),
-        "disk overlays": lambda: tools("disk overlays", {"qemu-img": "qemu-utils"}),
-        "ssh client": lambda: tools("ssh client", {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}),
-        "ccache": ccache,
-        "memory": memory,
-        "disk": disk,
-        "host NUMA": numa,
+def libvirt_version(uri: str) -> int:
+    """Connect to libvirt and return its version, major * 1000000 + minor * 1000 + release."""
+    from testbed.vm import libvirt_connection
+
+    with tempfile.TemporaryDirectory(prefix="sentinel-doctor-") as folder:
+        connection = libvirt_connection.connect(uri, root=Path(folder))
+        try:
+            return int(connection.getLibVersion())
+        finally:
+            connection.close()
+
+
+def free_disk(path: Path) -> int:
+    """Return the free bytes of the file system at `path`, which is created if needed."""
+    path.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(path).free
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the checks read of the host besides programs on PATH."""
+
+    kvm: Callable[[Path | None], accel.Verdict] = accel.probe
+    libvirt_version: Callable[[str], int] = libvirt_version
+    available_memory: Callable[[], int] = memory.available
+    free_disk: Callable[[Path], int] = free_disk
+    node_numbers: Callable[[], list[int]] = memory.node_numbers
+    include: Path = Path("/usr/include")
+
+
+def examine(*, kernel: Path | None = None, uri: str | None = None, host: Host | None = None) -> list[Check]:
+    """Run all checks. `kernel`, if one is built, is what KVM is probed with."""
+    host = host or Host()
+    image_tools = IMAGE_TOOLS if os.geteuid() == 0 else {**IMAGE_TOOLS, **USER_IMAGE_TOOLS}
+    checks: dict[str, Callable[[str], Check]] = {
+        "QEMU": _qemu,
+        "QEMU plugins": _plugins,
+        "KVM": partial(_kvm, host=host, kernel=kernel),
+        "libvirt": partial(_libvirt, host=host, uri=uri or settings.LIBVIRT_URI.get()),
+        "build tools": partial(_programs, packages=BUILD_TOOLS),
+        "build headers": partial(_headers, host=host),
+        "image tools": partial(_programs, packages=image_tools),
+        "disk overlays": partial(_programs, packages=OVERLAY_TOOLS),
+        "ssh client": partial(_programs, packages=SSH_TOOLS),
+        "ccache": _ccache,
+        "memory": partial(_memory, host=host),
+        "disk": partial(_disk, host=host),
+        "host NUMA": partial(_numa, host=host),
     }
     return [_guarded(name, check) for name, check in checks.items()]
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """A check that cannot be made is a failed one."""
+def _guarded(name: str, check: Callable[[str], Check]) -> Check:
+    """Run a check; one that raises has failed."""
     try:
-        return check()
+        return check(name)
     except SentinelError as e:
         return Check(name, "fail", e.message, e.hint or "")
     except ImportError as e:
@@ -79,114 +114,91 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "fail", str(e))
 
 
-def qemu() -> Check:
+def _qemu(name: str) -> Check:
     program = settings.QEMU.get()
     if find(program) is None:
-        return Check("QEMU", "fail", f"{program} is not installed", "apt-get install qemu-system-x86")
+        return Check(name, "fail", f"{program} is not installed", "apt-get install qemu-system-x86")
     text = accel.qemu_version(program)
-    version = accel.parse_version(text)
-    if version < (7, 2):
-        return Check("QEMU", "fail", f"{text}; 7.2 or newer is needed", "apt-get install qemu-system-x86")
-    return Check("QEMU", "ok", text.removeprefix("QEMU emulator version "))
+    if accel.parse_version(text) < OLDEST_QEMU:
+        return Check(name, "fail", f"{text}; needs 7.2 or newer", "apt-get install qemu-system-x86")
+    return Check(name, "ok", text.removeprefix("QEMU emulator version "))
 
 
-def plugins() -> Check:
-    """Which plugin interface QEMU has: the timing model needs it (4 for the full model)."""
+def _plugins(name: str) -> Check:
+    """Check the plugin interface, which the timing model needs; version 4 counts fastest."""
     program = settings.QEMU.get()
     if find(program) is None:
-        return Check("QEMU plugins", "fail", "no QEMU", "apt-get install qemu-system-x86")
+        return Check(name, "fail", "no QEMU", "apt-get install qemu-system-x86")
     if not plugin.supported(program):
-        return Check(
-            "QEMU plugins", "warn", "this QEMU was built without plugins", "use Debian's qemu-system-x86"
-        )
+        return Check(name, "warn", "this QEMU was built without plugins", "use Debian's qemu-system-x86")
     api = plugin.api_of(accel.parse_version(accel.qemu_version(program)))
     if api is None:
-        return Check("QEMU plugins", "fail", "this QEMU is too old", "apt-get install qemu-system-x86")
+        return Check(name, "fail", "this QEMU is too old", "apt-get install qemu-system-x86")
     if api < 4:
-        mend = "apt-get install -t bookworm-backports qemu-system-x86 (QEMU 10)"
-        return Check("QEMU plugins", "ok", f"interface {api}; newer QEMU has 4 (faster counting)", mend)
-    return Check("QEMU plugins", "ok", f"interface {api}")
+        fix = "apt-get install -t bookworm-backports qemu-system-x86 (QEMU 10)"
+        return Check(name, "ok", f"interface {api}; newer QEMU has 4 (faster counting)", fix)
+    return Check(name, "ok", f"interface {api}")
 
 
-def kvm(kernel: Path | None) -> Check:
-    verdict = accel.probe(kernel)
+def _kvm(name: str, *, host: Host, kernel: Path | None) -> Check:
+    verdict = host.kvm(kernel)
     if verdict.works and verdict.proof == "linux":
-        return Check("KVM", "ok", f"boots Linux ({verdict.seconds} s)")
+        return Check(name, "ok", f"boots Linux ({verdict.seconds} s)")
     if verdict.works:
-        return Check("KVM", "warn", f"{verdict.why}", "sentinel kernel build, then sentinel doctor again")
-    return Check(
-        "KVM", "warn", f"{verdict.why}: machines run under TCG", "run on hardware with KVM for speed"
-    )
+        return Check(name, "warn", verdict.why, "sentinel kernel build, then sentinel doctor again")
+    return Check(name, "warn", f"{verdict.why}; machines run under TCG", "use a host with KVM for speed")
 
 
-def libvirt_connection(uri: str) -> Check:
-    from testbed.vm import libvirt_connection
-
-    with tempfile.TemporaryDirectory(prefix="sentinel-doctor-") as folder:
-        conn = libvirt_connection.connect(uri, root=Path(folder))
-        try:
-            number = conn.getLibVersion()
-        finally:
-            conn.close()
+def _libvirt(name: str, *, host: Host, uri: str) -> Check:
+    number = host.libvirt_version(uri)
     version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-    shown = "driver inside the process, no daemon (qemu:///embed)" if uri == libvirt_connection.EMBED else uri
-    return Check("libvirt", "ok", f"{version}, {shown}")
+    return Check(name, "ok", f"{version}, {'embedded driver (qemu:///embed)' if uri == 'embed' else uri}")
 
 
-def tools(name: str, wanted: dict[str, str]) -> Check:
-    missing = {program: package for program, package in wanted.items() if find(program) is None}
+def _programs(name: str, *, packages: dict[str, str]) -> Check:
+    missing = {program: package for program, package in packages.items() if find(program) is None}
     if missing:
-        packages = " ".join(sorted(set(missing.values())))
-        return Check(name, "fail", f"missing: {', '.join(missing)}", f"apt-get install {packages}")
-    return Check(name, "ok", ", ".join(wanted))
+        install = " ".join(sorted(set(missing.values())))
+        return Check(name, "fail", f"missing: {', '.join(missing)}", f"apt-get install {install}")
+    return Check(name, "ok", ", ".join(packages))
 
 
-def headers() -> Check:
-    """Libraries the kernel's host tools are compiled against."""
-    wanted = {"libelf.h": "libelf-dev", "openssl/ssl.h": "libssl-dev"}
-    missing = [package for header, package in wanted.items() if not Path("/usr/include", header).exists()]
+def _headers(name: str, *, host: Host) -> Check:
+    missing = [package for header, package in _HEADERS.items() if not (host.include / header).exists()]
     if missing:
-        return Check(
-            "build headers", "fail", f"missing: {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
-        )
-    return Check("build headers", "ok", ", ".join(wanted))
+        return Check(name, "fail", f"missing: {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
+    return Check(name, "ok", ", ".join(_HEADERS))
 
 
-def ccache() -> Check:
+def _ccache(name: str) -> Check:
     if find("ccache") is None:
         return Check(
-            "ccache", "warn", "not installed: rebuilt kernels take minutes longer", "apt-get install ccache"
+            name, "warn", "not installed; rebuilding a kernel takes minutes longer", "apt-get install ccache"
         )
-    return Check("ccache", "ok", "used for kernels")
+    return Check(name, "ok", "used for kernels")
 
 
-def memory() -> Check:
-    free = host_available()
-    found = f"{free / (1 << 30):.1f} GiB available"
+def _memory(name: str, *, host: Host) -> Check:
+    free = host.available_memory()
+    detail = f"{free / (1 << 30):.1f} GiB available"
     if free < MIN_MEMORY:
         return Check(
-            "memory", "warn", f"{found}; the default machine wants {MIN_MEMORY >> 30}", "close something"
+            name, "warn", f"{detail}; the default machine needs {MIN_MEMORY >> 30}", "close other programs"
         )
-    return Check("memory", "ok", found)
+    return Check(name, "ok", detail)
 
 
-def disk() -> Check:
+def _disk(name: str, *, host: Host) -> Check:
     root = settings.cache_root()
-    root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    found = f"{free / (1 << 30):.0f} GiB free at {root}"
+    free = host.free_disk(root)
+    detail = f"{free / (1 << 30):.0f} GiB free at {root}"
     if free < MIN_DISK:
-        return Check("disk", "warn", f"{found}; {MIN_DISK >> 30} are wanted", "sentinel cache prune")
-    return Check("disk", "ok", found)
+        return Check(name, "warn", f"{detail}; needs {MIN_DISK >> 30}", "sentinel cache prune")
+    return Check(name, "ok", detail)
 
 
-def numa() -> Check:
-    nodes = host_nodes()
+def _numa(name: str, *, host: Host) -> Check:
+    nodes = host.node_numbers()
     if len(nodes) > 1:
-        return Check("host NUMA", "ok", f"nodes {', '.join(map(str, nodes))}")
-    return Check("host NUMA", "ok", "one node: the slow tier is emulated")
-
-
-def host_nodes() -> list[int]:
-    """The host's memory nodes."""
-    return sorted(int(p.name[4:]) for p in Path("/sys/devices/system/node").glob("node[0-9]*")) or [0]
+        return Check(name, "ok", f"nodes {', '.join(map(str, nodes))}")
+    return Check(name, "ok", "one node: the timing model emulates the slow tier")

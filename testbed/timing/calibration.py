@@ -20,8 +20,9 @@ from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, UsageError
 from testbed.common.progress import note, step, warn
 from testbed.common.run import stream, version_of, which
+from testbed.common.sizes import shown_size
 from testbed.host import accel
-from testbed.machine import Machine, shown_size
+from testbed.machine import Machine
 from testbed.timing import expected, plugin
 from testbed.timing.preset import Preset
 from testbed.vm import Boot, Vm

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from testbed.common.schema import Document, Strict, named
-from testbed.machine import Size, shown_size
+from testbed.common.sizes import Size, shown_size
 
 PRESETS = Path(__file__).parent.parent / "presets"
 _SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model divides and multiplies them

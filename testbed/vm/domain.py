@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure function from a machine spec to libvirt domain XML; it touches nothing."""
+"""libvirt domain XML and kernel command line of a machine. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 import jinja2
 
-from testbed.host.remote_memory import Remote
+from testbed.host.remote_memory import RemoteMemory
 from testbed.machine import Hmat, Machine
 
 _environment = jinja2.Environment(
@@ -19,8 +19,8 @@ _environment = jinja2.Environment(
     keep_trailing_newline=True,
 )
 
-# 10.0.2.15 and 10.0.2.2 are QEMU user networking's own fixed addresses; a static one saves DHCP's seconds.
-# no_timer_check: on a busy host too few timer interrupts arrive in the kernel's test of them, and it panics.
+# 10.0.2.15 and 10.0.2.2 are the fixed addresses of QEMU's user networking; a static address avoids seconds of
+# DHCP. no_timer_check: on a busy host the kernel's boot-time test sees too few timer interrupts, and panics.
 _CMDLINE = (
     "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=-1 random.trust_cpu=on no_timer_check "
     "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
@@ -28,17 +28,17 @@ _CMDLINE = (
 
 
 @dataclass(frozen=True)
-class Timing:
-    """The timing plugin's files: itself, what it models, and the page of model clocks that the guest sees."""
+class TimingFiles:
+    """Files of the timing model: plugin, configuration, and the clock page (1 MiB) that the guest reads."""
 
     library: Path
     config: Path
-    clock: Path  # 1 MiB
+    clock: Path
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where this machine's parts are on the host, and who it is."""
+class HostResources:
+    """Files and identity of a machine on the host. `public_key` is the base64 part of an ed25519 key."""
 
     name: str
     uuid: str
@@ -47,9 +47,9 @@ class Placed:
     kernel: Path
     disk: Path
     console: Path
-    public_key: str  # the base64 part of an ed25519 public key
-    timing: Timing | None = None
-    remote: Remote | None = None
+    public_key: str
+    timing: TimingFiles | None = None
+    remote: RemoteMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class _Link:
     hmat: Hmat
 
 
-def cmdline(machine: Machine, placed: Placed) -> str:
-    """The kernel command line."""
-    words = [_CMDLINE, f"sentinel.key={placed.public_key}", f"sentinel.host={placed.name}", machine.cmdline]
+def cmdline(machine: Machine, host: HostResources) -> str:
+    """Return the kernel command line."""
+    words = [_CMDLINE, f"sentinel.key={host.public_key}", f"sentinel.host={host.name}", machine.cmdline]
     return " ".join(word for word in words if word)
 
 
-def xml(machine: Machine, placed: Placed) -> str:
-    """The libvirt domain XML of `machine`; libvirt 6.6 or newer reads it (8.7 for `address_bits`)."""
+def xml(machine: Machine, host: HostResources) -> str:
+    """Return the libvirt domain XML. Needs libvirt 6.6, or 8.7 for `address_bits`."""
     initiators = [i for i, node in enumerate(machine.nodes) if node.cpus]
     links = [
         _Link(initiator, target, node.hmat)
@@ -76,15 +76,15 @@ def xml(machine: Machine, placed: Placed) -> str:
     ]
     return _environment.get_template("domain.xml.j2").render(
         machine=machine,
-        cmdline=cmdline(machine, placed),
+        cmdline=cmdline(machine, host),
         interconnects=links,
-        name=placed.name,
-        uuid=placed.uuid,
-        accelerator=placed.accelerator,
-        emulator=placed.emulator,
-        kernel=placed.kernel,
-        disk=placed.disk,
-        console=placed.console,
-        timing=placed.timing,
-        remote=placed.remote,
+        name=host.name,
+        uuid=host.uuid,
+        accelerator=host.accelerator,
+        emulator=host.emulator,
+        kernel=host.kernel,
+        disk=host.disk,
+        console=host.console,
+        timing=host.timing,
+        remote=host.remote,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connecting to libvirt: a driver inside this process by default, any libvirt URI by option.
+"""Connections to libvirt: the embedded driver by default, or any libvirt URI.
 
-Only `testbed.vm.supervisor` and `testbed.host.doctor` import this module: no other command pays for libvirt.
+Only `testbed.vm.supervisor` and `testbed.host.doctor` import this module, because importing libvirt is slow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import threading
 from pathlib import Path
 
-# libvirt's library prints on standard error by default; failures reach us as exceptions anyway.
+# libvirt prints on standard error by default; its errors also arrive as exceptions.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 import libvirt
 
@@ -21,8 +21,8 @@ from testbed.common.errors import InfrastructureError
 
 EMBED = "embed"
 
-# The embedded driver reads this instead of /etc/libvirt/qemu.conf. No daemon means no virtlogd (stdio
-# straight to files), nobody to switch users to, and no cgroup or mount namespace to set up.
+# The embedded driver reads this instead of /etc/libvirt/qemu.conf. Without a daemon there is no virtlogd, so
+# output goes to files, and the driver cannot switch users or set up cgroups and mount namespaces.
 _QEMU_CONF = """\
 stdio_handler = "file"
 user = "{user}"
@@ -38,28 +38,28 @@ _loop: threading.Thread | None = None
 
 
 def resolve(uri: str, root: Path) -> str:
-    """The libvirt URI for `uri`, which may be the word `embed`: then the driver keeps its files in `root`."""
+    """Return the libvirt URI. For `embed` the driver keeps its files in `root`."""
     return f"qemu:///embed?root={root}" if uri == EMBED else uri
 
 
 def connect(uri: str, *, root: Path) -> libvirt.virConnect:
-    """An open connection with its event loop running. Raises `InfrastructureError`."""
+    """Open a connection, with the event loop running. Raises `InfrastructureError`."""
     start_event_loop()
-    libvirt.registerErrorHandler(lambda _ctx, _error: None, None)  # errors reach us as exceptions
+    libvirt.registerErrorHandler(lambda _ctx, _error: None, None)
     if uri == EMBED:
         prepare_root(root)
     try:
         return libvirt.open(resolve(uri, root))
     except libvirt.libvirtError as e:
-        hint = "apt-get install libvirt-daemon-system" if uri == EMBED else "is that libvirt running?"
-        raise InfrastructureError(f"libvirt does not open {resolve(uri, root)}: {e}", hint=hint) from None
+        hint = "apt-get install libvirt-daemon-system" if uri == EMBED else "check that this libvirt runs"
+        raise InfrastructureError(f"cannot open libvirt at {resolve(uri, root)}: {e}", hint=hint) from None
 
 
 def prepare_root(root: Path) -> None:
-    """Make the folder of an embedded driver.
+    """Create the folder of an embedded driver.
 
-    Its probe of QEMU's capabilities takes seconds, so all drivers of a cache share what it found (libvirt
-    itself checks that it still fits the QEMU binary).
+    Probing QEMU's capabilities takes seconds, so all drivers share one cache of them; libvirt checks that it
+    fits the QEMU binary.
     """
     shared = settings.cache_root() / "libvirt"
     shared.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def prepare_root(root: Path) -> None:
 
 
 def start_event_loop() -> None:
-    """Run libvirt's event loop in a thread, once per process; connections need it to notice anything."""
+    """Run libvirt's event loop in a thread, once per process; connections get events only from it."""
     global _loop  # noqa: PLW0603 -- libvirt has one event loop per process
     if _loop is not None:
         return

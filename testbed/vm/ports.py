@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 def candidates(count: int = 20) -> Iterator[int]:
-    """Ports that were free a moment ago; whoever binds one must be ready to try the next."""
+    """Yield free ports. Another process may take one meanwhile; then try the next."""
     for _ in range(count):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))

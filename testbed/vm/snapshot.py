@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saved machines as cache entries (kind `snapshot`): restored in seconds, as often as one likes."""
+"""Saved machines as cache entries of the kind `snapshot`. Each can be restored any number of times."""
 
 from __future__ import annotations
 
@@ -8,58 +8,59 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from testbed import vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
 from testbed.common.errors import UsageError
 from testbed.guestlink import keys
-from testbed.vm import Saved, Vm
+from testbed.vm.boot import Boot, SavedVm
+from testbed.vm.handle import Vm
+from testbed.vm.store import check_name
 
 KIND = "snapshot"
 
 
-def make(key: str, fill: Callable[[Path], tuple[Saved, dict[str, Any]]], *, cache: Cache) -> Entry:
-    """The snapshot of that key, made by `fill` if it is not there.
+def build(key: str, save: Callable[[Path], tuple[SavedVm, dict[str, Any]]], *, cache: Cache) -> Entry:
+    """Return the snapshot with this key; create it with `save` if the cache has none.
 
-    `fill` saves a machine into the folder it is given and returns it with what else the manifest shall say.
+    `save` saves a machine into the folder it gets, and returns the machine and further keys of the manifest.
     """
 
-    def build(folder: Path) -> dict[str, Any]:
-        saved, more = fill(folder)
-        return {**more, **_manifest(saved)}
+    def fill(folder: Path) -> dict[str, Any]:
+        saved, further = save(folder)
+        return {**further, **_manifest(saved)}
 
-    return cache.build(KIND, key, build)
+    return cache.build(KIND, key, fill)
 
 
 def take(machine: Vm, name: str, *, cache: Cache) -> Entry:
-    """Save a running machine under a name a person gave; the machine is gone afterwards."""
-    key = named(name)
+    """Save a running machine as the snapshot `name`, and end it. Raises `UsageError` if it exists."""
+    key = cache_key(name)
     if cache.get(KIND, key) is not None:
-        raise UsageError(f"there is a snapshot {name!r} already", hint=f"sentinel cache prune --key {key}")
-    return make(key, lambda folder: (machine.save(folder), {"name": name}), cache=cache)
+        raise UsageError(f"the snapshot {name!r} exists already", hint=f"sentinel cache prune --key {key}")
+    return build(key, lambda folder: (machine.save(folder), {"name": name}), cache=cache)
 
 
-def find(name: str, *, cache: Cache) -> Saved:
-    """The snapshot a person named. Raises `UsageError` telling which there are."""
-    entry = cache.get(KIND, named(name))
+def find(name: str, *, cache: Cache) -> SavedVm:
+    """Return the snapshot that `take` saved as `name`. Raises `UsageError` that lists the existing ones."""
+    entry = cache.get(KIND, cache_key(name))
     if entry is None:
-        there = [str(e.manifest["name"]) for e in cache.entries() if e.kind == KIND and "name" in e.manifest]
-        raise UsageError(f"there is no snapshot {name!r}; there are: {', '.join(sorted(there)) or 'none'}")
+        names = [str(e.manifest["name"]) for e in cache.entries() if e.kind == KIND and "name" in e.manifest]
+        raise UsageError(f"no snapshot {name!r}; existing snapshots: {', '.join(sorted(names)) or 'none'}")
     return load(entry, cache=cache)
 
 
-def load(entry: Entry, *, cache: Cache) -> Saved:
-    """What to give `vm.start` to restore a snapshot.
+def load(entry: Entry, *, cache: Cache) -> SavedVm:
+    """Return the saved machine in a cache entry.
 
-    Raises `UsageError` if its guest lets another testbed's key in: nobody here could reach it.
+    Raises `UsageError` if its guest has the SSH key of another testbed: this one could not log in.
     """
-    if entry.manifest["lets_in"] != keys.public_key():
+    if entry.manifest.get("ssh_public_key") != keys.public_key():
         raise UsageError(
-            f"the snapshot {entry.manifest.get('name', entry.key)!r} was made with another SSH key",
-            hint=f"use the {settings.STATE.env} it was made with, or make it again",
+            f"the guest in snapshot {entry.manifest.get('name', entry.key)!r} has another SSH key",
+            hint=f"set {settings.STATE.env} as it was when the snapshot was taken, or take it again",
         )
-    boot = vm.load_boot({**entry.manifest["boot"], "cache": str(cache.root)})
-    return Saved(
+    boot = Boot.from_json(entry.manifest["boot"], cache=cache)
+    return SavedVm(
         boot=replace(boot, uses=(*boot.uses, entry)),
         memory=entry.path / "memory",
         disk=entry.path / "disk.qcow2",
@@ -69,18 +70,17 @@ def load(entry: Entry, *, cache: Cache) -> Saved:
     )
 
 
-def named(name: str) -> str:
-    """The cache key of a snapshot with a name. Raises `UsageError` if it is no name."""
-    if not vm.NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a snapshot", hint=vm.NAME_HINT)
+def cache_key(name: str) -> str:
+    """Return the cache key of the snapshot `name`. Raises `UsageError` for an invalid name."""
+    check_name(name, "snapshot")
     return f"named-{files.sha256_json(name)[:8]}-{name}"
 
 
-def _manifest(saved: Saved) -> dict[str, Any]:
+def _manifest(saved: SavedVm) -> dict[str, Any]:
     boot = saved.boot
     return {
         "needs": [f"{e.kind}/{e.key}" for e in boot.uses],
-        "boot": {**boot.described(), "name": saved.name, "uuid": saved.uuid},
-        "lets_in": keys.public_key(),
+        "boot": {**boot.to_json(), "name": saved.name, "uuid": saved.uuid},
+        "ssh_public_key": keys.public_key(),
         "memory_bytes": files.disk_usage(saved.memory),
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host on which real keepers start machines that are no machines: libvirt, QEMU and qemu-img are fakes."""
+"""A fake host: real supervisors start machines with fake libvirt, QEMU and qemu-img."""
 
 from __future__ import annotations
 

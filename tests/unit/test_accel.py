@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which accelerator: KVM only where it was seen to work. QEMU is a script here, and /dev/kvm a file."""
+"""The choice of the accelerator, with a script as QEMU and a file as /dev/kvm."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def boots(programs: Programs) -> list[str]:
     return [call for call in programs.calls if "--version" not in call]
 
 
-def test_a_linux_kernel_that_ran_to_its_end_is_proof(programs: Programs, kvm: Path, kernel: Path) -> None:
+def test_booting_linux_is_proof(programs: Programs, kvm: Path, kernel: Path) -> None:
     qemu(programs, PANICS)
     verdict = accel.probe(kernel)
     assert (verdict.works, verdict.proof) == (True, "linux")
@@ -55,7 +55,7 @@ def test_a_linux_kernel_that_ran_to_its_end_is_proof(programs: Programs, kvm: Pa
     assert accel.choose("kvm", kernel) == "kvm"
 
 
-def test_without_a_kernel_firmware_that_runs_is_a_good_sign(programs: Programs, kvm: Path) -> None:
+def test_boot_sector_is_tried_without_a_kernel(programs: Programs, kvm: Path) -> None:
     qemu(programs, FIRMWARE)
     verdict = accel.probe(None)
     assert (verdict.works, verdict.proof) == (True, "firmware")
@@ -63,19 +63,19 @@ def test_without_a_kernel_firmware_that_runs_is_a_good_sign(programs: Programs, 
 
 
 @pytest.mark.parametrize("code", [0, 42, 84, 1])
-def test_another_exit_of_the_boot_sector_is_no_sign(programs: Programs, kvm: Path, code: int) -> None:
+def test_wrong_boot_sector_exit_means_broken_kvm(programs: Programs, kvm: Path, code: int) -> None:
     qemu(programs, VERSION + f"exit {code}")
     verdict = accel.probe(None)
-    assert (verdict.works, verdict.why) == (False, f"QEMU with KVM failed: exit {code}")
+    assert (verdict.works, verdict.why) == (False, f"QEMU failed with KVM: exit {code}")
 
 
-def test_the_boot_sector_is_one_and_writes_what_is_waited_for() -> None:
+def test_boot_sector_writes_the_expected_exit_code() -> None:
     assert len(accel._BOOT_SECTOR) == 512
     assert accel._BOOT_SECTOR.endswith(b"\x55\xaa")
     assert accel._BOOT_SECTOR[4] << 1 | 1 == accel._BOOT_SECTOR_EXIT
 
 
-def test_a_kernel_that_hangs_is_given_up_soon(
+def test_hanging_kernel_is_killed(
     programs: Programs, kvm: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accel, "WITHIN", 0.3)
@@ -83,28 +83,30 @@ def test_a_kernel_that_hangs_is_given_up_soon(
     started = time.monotonic()
     verdict = accel.probe(kernel)
     assert time.monotonic() - started < 5
-    assert verdict == Verdict(False, "none", "/dev/kvm opens, but a Linux kernel hangs on it", 0.3)
-    assert accel.probe(None).why == "/dev/kvm opens, but a boot sector hangs on it"
+    assert verdict == Verdict(False, "none", "/dev/kvm opens, but a Linux kernel hangs under it", 0.3)
+    assert accel.probe(None).why == "/dev/kvm opens, but a boot sector hangs under it"
 
 
-def test_a_qemu_that_fails_is_quoted_and_auto_falls_back_loudly(
+def test_failing_qemu_makes_auto_fall_back_with_a_warning(
     programs: Programs, kvm: Path, kernel: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     qemu(programs, VERSION + 'echo "qemu-system-x86_64: failed to initialize kvm: Denied" >&2; exit 1')
     assert accel.choose("auto", kernel) == "tcg"
-    said = capsys.readouterr().err
-    assert "warning: no usable KVM (QEMU with KVM failed: failed to initialize kvm: Denied)" in said
-    with pytest.raises(InfrastructureError, match=r"^KVM does not work here: QEMU with KVM failed") as caught:
+    output = capsys.readouterr().err
+    assert "warning: KVM is not usable (QEMU failed with KVM: failed to initialize kvm: Denied)" in output
+    with pytest.raises(
+        InfrastructureError, match=r"^KVM does not work on this host: QEMU failed with KVM"
+    ) as caught:
         accel.choose("kvm", kernel)
     assert caught.value.hint == "accelerator: tcg"
 
 
-def test_a_kernel_that_stopped_early_is_no_proof(programs: Programs, kvm: Path, kernel: Path) -> None:
+def test_kernel_that_stops_early_is_no_proof(programs: Programs, kvm: Path, kernel: Path) -> None:
     qemu(programs, VERSION + 'echo "[ 0.1] early console"; exit 0')
     assert not accel.probe(kernel).works
 
 
-def test_the_verdict_is_kept_for_host_qemu_and_kernel(
+def test_verdict_is_cached_by_host_qemu_and_kernel(
     programs: Programs, kvm: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     qemu(programs, PANICS)
@@ -124,7 +126,7 @@ def test_the_verdict_is_kept_for_host_qemu_and_kernel(
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"works": true}', '{"other": 1}'])
-def test_a_verdict_that_cannot_be_read_is_found_out_again(
+def test_unreadable_cached_verdict_is_replaced(
     programs: Programs, kvm: Path, kernel: Path, text: str
 ) -> None:
     programs.shell("qemu-system-x86_64", 'echo "QEMU 7.2: Unable to mount root fs"')
@@ -135,7 +137,7 @@ def test_a_verdict_that_cannot_be_read_is_found_out_again(
     assert '"proof": "linux"' in memo.read_text()
 
 
-def test_an_interrupted_trial_leaves_no_verdict(
+def test_interrupted_probe_caches_nothing(
     programs: Programs, kvm: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> Verdict:
@@ -149,16 +151,16 @@ def test_an_interrupted_trial_leaves_no_verdict(
     assert accel.probe(kernel).works
 
 
-def test_without_the_device_nothing_is_tried(
+def test_missing_device_is_not_probed(
     programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: Path
 ) -> None:
     monkeypatch.setattr(accel, "KVM", tmp_path / "none")
     qemu(programs, PANICS)
-    assert accel.probe(kernel) == Verdict(False, "none", "there is no /dev/kvm")
+    assert accel.probe(kernel) == Verdict(False, "none", "no /dev/kvm")
     assert programs.calls == []
 
 
-def test_a_device_that_is_not_ours_is_told(
+def test_inaccessible_device_is_not_probed(
     programs: Programs, kvm: Path, monkeypatch: pytest.MonkeyPatch, kernel: Path
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
@@ -166,20 +168,20 @@ def test_a_device_that_is_not_ours_is_told(
     assert programs.calls == []
 
 
-def test_who_asks_for_tcg_gets_it_without_a_trial(programs: Programs, kvm: Path, kernel: Path) -> None:
+def test_tcg_is_not_probed(programs: Programs, kvm: Path, kernel: Path) -> None:
     qemu(programs, PANICS)
     assert accel.choose("tcg", kernel) == "tcg"
     assert programs.calls == []
 
 
-def test_a_missing_qemu_names_its_package(programs: Programs, kvm: Path, kernel: Path) -> None:
+def test_missing_qemu_names_its_package(programs: Programs, kvm: Path, kernel: Path) -> None:
     programs.alone()
     with pytest.raises(InfrastructureError) as caught:
         accel.probe(kernel)
     assert caught.value.hint == "apt-get install qemu-system-x86"
 
 
-def test_another_qemu_may_be_named(
+def test_qemu_setting_is_used(
     programs: Programs, kvm: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs.shell("my-qemu", PANICS)

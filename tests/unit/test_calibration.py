@@ -15,7 +15,7 @@ from sentinel.cli import main
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, UsageError
-from testbed.host.remote_memory import Remote
+from testbed.host.remote_memory import RemoteMemory
 from testbed.timing import calibration, counters, expected, preset
 from testbed.timing.calibration import Calibration
 from testbed.vm import Boot
@@ -187,7 +187,7 @@ def test_a_result_cites_its_calibration() -> None:
 def test_a_far_node_of_a_host_is_measured_with_nothing_to_compare() -> None:
     found = calibration.evaluate(None, perfect(), key="0", made="now")
     assert found.measured(1) == pytest.approx({"read_latency": 305, "read": 39.4, "write": 13.9})
-    told = provenance.throttle(None, found, Remote((0, 1), (0, 1)))
+    told = provenance.throttle(None, found, RemoteMemory((0, 1), (0, 1)))
     assert (told.method, told.is_slow) == ("remote-node", True)
     assert not provenance.throttle(None).is_slow
 

@@ -612,7 +612,7 @@ def test_machines_of_running_commands_are_ended_only_by_name_or_by_force(
         assert sentinel("vm", "down", "--force").code == ExitCode.USAGE
         assert sentinel("vm", "down", "--all", "--force").code == ExitCode.OK
         assert not owned.alive()
-        assert owned.ended() == "ended by `sentinel vm down`"
+        assert owned.end_reason() == "ended by `sentinel vm down`"
     with vm.running("run-8", hypervisor.boot) as owned:
         assert sentinel("vm", "down", "--vm", "run-8").code == ExitCode.OK
         assert not owned.alive()
@@ -637,7 +637,7 @@ def boots(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> Hypervisor
 
     monkeypatch.setattr(boot, "prepare", lambda *_, **__: SimpleNamespace(boot=hypervisor.boot))
     monkeypatch.setattr(tools, "collect", lambda **_: guest_code.sources())
-    monkeypatch.setattr("testbed.machine.host_available", lambda: 64 << 30)
+    monkeypatch.setattr("testbed.host.memory.available", lambda: 64 << 30)
     return hypervisor
 
 
@@ -651,7 +651,7 @@ def test_a_machine_is_brought_up_and_stays(
     assert said.code == ExitCode.OK, said.err
     assert shell.puts == ["/opt/sentinel"]
     assert "Linux 4.9.0, tcg, port" in said.err
-    assert vm.find_running("b").ask("ping") == {"ok": True}
+    assert vm.find_running("b").request("ping") == {"ok": True}
     said = sentinel("vm", "up", "--vm", "b")
     assert said.code == ExitCode.USAGE
     assert "running already" in said.err
@@ -666,7 +666,7 @@ def test_a_machine_that_does_not_come_up_is_ended(
     said = sentinel("vm", "up", "--vm", "b")
     assert said.code == (ExitCode.BOOT if isinstance(stop, SentinelError) else ExitCode.INTERRUPTED)
     assert not boots.qemu_runs()
-    assert vm.find("b").ended() == "destroyed"
+    assert vm.find("b").end_reason() == "destroyed"
 
 
 def test_a_dry_run_only_prints_the_domain(sentinel: Run, boots: Hypervisor) -> None:
@@ -681,11 +681,11 @@ def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
 ) -> None:
     from experiments import boot
 
-    monkeypatch.setattr("testbed.machine.host_available", lambda: 1 << 30)
+    monkeypatch.setattr("testbed.host.memory.available", lambda: 1 << 30)
     monkeypatch.setattr(boot, "prepare", fail_with(AssertionError("it must not be built")))
     said = sentinel("vm", "up")
     assert said.code == ExitCode.INFRASTRUCTURE
-    assert "the machine has 4 GiB of memory, and this host has 1.0 GiB available" in said.err
+    assert "the machine needs 4 GiB of memory; this host has 1.0 GiB available" in said.err
 
 
 def test_a_dry_run_refuses_what_a_run_would(sentinel: Run, boots: Hypervisor) -> None:
@@ -716,7 +716,7 @@ def test_a_snapshot_is_taken_named_and_restored(
     monkeypatch.setattr(vm.Vm, "shell", lambda _: shell)
     assert sentinel("vm", "up", "--vm", "c", "--from", "warm").code == ExitCode.OK
     assert shell.puts == []  # it has what was saved
-    assert files.read_json(vm.find_running("c").folder / "order.json")["name"] == "sentinel-b"
+    assert files.read_json(vm.find_running("c").folder / "config.json")["name"] == "sentinel-b"
     assert "warm" in sentinel("cache", "list").out
     assert sentinel("vm", "down", "--all").code == ExitCode.OK
     states = [row["state"] for row in parsed(sentinel("vm", "status", "--json"))]

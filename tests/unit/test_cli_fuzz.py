@@ -91,7 +91,7 @@ def nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("kernel.source._tarball", nowhere)  # of the package, which takes seconds to read
     monkeypatch.setattr("testbed.host.doctor.examine", lambda **_: [])
     monkeypatch.setattr("os.execvp", nowhere)
-    monkeypatch.setattr("testbed.machine.host_available", lambda: 64 << 30)
+    monkeypatch.setattr("testbed.host.memory.available", lambda: 64 << 30)
     folder = tmp_path / "here"
     (folder / "folder").mkdir(parents=True)
     for name, content in FILES.items():

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from testbed import machine
 from testbed.common import cgroup, settings
 from testbed.common.errors import InfrastructureError
+from testbed.host import memory
 
 GIB = 1 << 30
 
@@ -88,11 +90,11 @@ def test_without_limits_there_is_none(groups: Groups, said: str) -> None:
 
 def test_a_machine_is_held_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "memory_left", lambda: GIB)
-    assert machine.host_available() <= GIB
+    assert memory.available() <= GIB
     message = r"the control group of this process has 1\.0 GiB available"
-    monkeypatch.setattr(machine, "meminfo", lambda _: 64 * GIB)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
     with pytest.raises(InfrastructureError, match=message):
-        machine.check_host_memory(machine.load("two-node"))
+        memory.check_capacity(machine.load("two-node"))
 
 
 @pytest.mark.parametrize(("quota", "jobs"), [(None, 4), (0.5, 1), (1.5, 2), (16.0, 4)])

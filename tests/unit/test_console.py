@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console: what its rules recognise in recorded consoles, and reading a file as it grows."""
+"""The console: rules against recorded consoles, and reading a growing file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOGS = sorted(path.stem for path in CONSOLES.glob("*.log"))
 BAD_NEWS = [log for log in LOGS if not log.startswith("clean-")]
 
 # What is told of each recorded console: the first finding, and how it counts.
-TOLD = {
+EXPECTED = {
     "atomic-sleep-4.9": ("panic", "BUG: scheduling while atomic: cat/45/0x00000001"),
     "atomic-sleep-6.1": ("panic", "BUG: scheduling while atomic: cat/37/0x00000001"),
     "atomic-sleep-debug-4.9": (
@@ -105,9 +105,9 @@ TOLD = {
 
 
 def read(log: str) -> Console:
-    found = Console(CONSOLES / f"{log}.log")
-    found.poll()
-    return found
+    guest_console = Console(CONSOLES / f"{log}.log")
+    guest_console.poll()
+    return guest_console
 
 
 def rule_of(log: str) -> str:
@@ -116,30 +116,30 @@ def rule_of(log: str) -> str:
 
 
 @pytest.mark.parametrize("log", BAD_NEWS)
-def test_a_recorded_console_is_recognised_for_what_it_is(log: str) -> None:
+def test_recorded_console_matches_its_rule(log: str) -> None:
     first = read(log).findings[0]
-    means, what = TOLD[log]
+    means, quote = EXPECTED[log]
     assert first.rule == rule_of(log)
     assert first.means == means
-    assert first.what.startswith(what)
+    assert first.quote.startswith(quote)
     text = (CONSOLES / f"{log}.log").read_text().splitlines()
-    assert first.what in text[first.line - 1]
+    assert first.quote in text[first.line - 1]
     assert first.line > 1, "there are clean lines first"
 
 
 def test_every_recorded_console_is_tested() -> None:
-    assert set(TOLD) == set(BAD_NEWS)
+    assert set(EXPECTED) == set(BAD_NEWS)
     assert len(LOGS) - len(BAD_NEWS) == 2
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kernel", ["4.9", "6.1"])
-def test_every_rule_has_a_recorded_console_of_both_kernels(rule: str, kernel: str) -> None:
+def test_every_rule_has_a_console_of_both_kernels(rule: str, kernel: str) -> None:
     assert [log for log in BAD_NEWS if rule_of(log) == rule and log.endswith(kernel)]
 
 
 @pytest.mark.parametrize("kernel", ["4.9", "6.1"])
-def test_a_clean_boot_has_no_finding_and_becomes_ready(kernel: str) -> None:
+def test_clean_boot_has_no_finding_and_is_ready(kernel: str) -> None:
     clean = read(f"clean-{kernel}")
     assert clean.findings == []
     assert clean.ready
@@ -147,7 +147,7 @@ def test_a_clean_boot_has_no_finding_and_becomes_ready(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("log", BAD_NEWS)
-def test_no_line_before_the_report_is_taken_for_bad_news(log: str) -> None:
+def test_lines_before_the_failure_match_no_rule(log: str) -> None:
     lines = (CONSOLES / f"{log}.log").read_text().splitlines()
     first = read(log).findings[0].line
     assert [line for line in lines[: first - 1] if recognise(line)] == []
@@ -168,7 +168,7 @@ def test_no_line_before_the_report_is_taken_for_bad_news(log: str) -> None:
         "",
     ],
 )
-def test_lines_that_only_look_like_bad_news_are_let_pass(line: str) -> None:
+def test_harmless_lines_match_no_rule(line: str) -> None:
     assert recognise(line) is None
 
 
@@ -189,115 +189,115 @@ def test_lines_that_only_look_like_bad_news_are_let_pass(line: str) -> None:
         ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", "panic"),
     ],
 )
-def test_the_other_forms_of_a_message_are_recognised(line: str, rule: str) -> None:
+def test_variants_of_messages_match(line: str, rule: str) -> None:
     finding = recognise(f"[    4.2] {line}", 7)
     assert finding is not None
     assert (finding.rule, finding.line) == (rule, 7)
 
 
-def test_every_rule_names_what_it_found_and_has_a_name_of_its_own() -> None:
+def test_every_rule_has_a_quote_and_a_unique_name() -> None:
     assert len(set(RULES)) == len(RULES)
     for rule, pattern in console.rules():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name)
-        assert pattern.groupindex.keys() == {"what"}
+        assert pattern.groupindex.keys() == {"quote"}
 
 
-def test_a_console_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
-    found = Console(tmp_path / "console.log")
-    assert found.poll() == []
-    assert (found.lines, found.findings, found.ready) == (0, [], False)
+def test_missing_console_is_empty(tmp_path: Path) -> None:
+    guest_console = Console(tmp_path / "console.log")
+    assert guest_console.poll() == []
+    assert (guest_console.lines, guest_console.findings, guest_console.ready) == (0, [], False)
     (tmp_path / "console.log").write_text("first\n")
-    assert found.poll() == ["first"]
+    assert guest_console.poll() == ["first"]
 
 
-def test_only_whole_lines_are_told_and_each_once(tmp_path: Path) -> None:
+def test_poll_returns_each_complete_line_once(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
-    found = Console(path)
+    guest_console = Console(path)
     with path.open("ab", buffering=0) as f:
         f.write(b"one\ntw")
-        assert found.poll() == ["one"]
+        assert guest_console.poll() == ["one"]
         f.write(b"o\nKernel panic - not sync")
-        assert found.poll() == ["two"]
-        assert found.poll() == []
-        assert found.findings == []
+        assert guest_console.poll() == ["two"]
+        assert guest_console.poll() == []
+        assert guest_console.findings == []
         f.write(b"ing: split\n")
-        assert found.poll() == ["Kernel panic - not syncing: split"]
-    assert found.findings == [Finding("panic", "panic", "split", 3)]
-    assert found.lines == 3
+        assert guest_console.poll() == ["Kernel panic - not syncing: split"]
+    assert guest_console.findings == [Finding("panic", "panic", "split", 3)]
+    assert guest_console.lines == 3
 
 
-def test_escapes_carriage_returns_and_bytes_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+def test_escapes_and_invalid_bytes_are_cleaned(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_bytes(b"\x1b[2J\x1b[1;31mred\x1b[0m\r\n\xff\xfe\n" + f"x{READY}\r\n".encode())
-    found = Console(path)
-    assert found.poll() == ["red", "\ufffd\ufffd", f"x{READY}"]
-    assert found.ready
+    guest_console = Console(path)
+    assert guest_console.poll() == ["red", "\ufffd\ufffd", f"x{READY}"]
+    assert guest_console.ready
 
 
-def test_a_character_cut_in_two_by_a_read_is_whole(tmp_path: Path) -> None:
+def test_character_split_between_reads_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
-    found = Console(path)
+    guest_console = Console(path)
     with path.open("ab", buffering=0) as f:
         f.write("é".encode()[:1])
-        found.poll()
+        guest_console.poll()
         f.write("é".encode()[1:] + b"\n")
-    assert found.poll() == ["é"]
+    assert guest_console.poll() == ["é"]
 
 
-def test_findings_can_be_asked_for_by_meaning(tmp_path: Path) -> None:
+def test_first_selects_by_meaning(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_text(
         "a[1]: segfault at 0\nBUG: soft lockup - CPU#0\nOops: 0000 [#1]\nKernel panic - not syncing: x\n"
     )
-    found = Console(path)
-    found.poll()
-    assert [f.means for f in found.findings] == ["workload", "hang", "panic", "panic"]
+    guest_console = Console(path)
+    guest_console.poll()
+    assert [f.means for f in guest_console.findings] == ["workload", "hang", "panic", "panic"]
     for meaning, rule in (("workload", "segfault"), ("hang", "soft-lockup"), ("panic", "oops")):
-        first = found.first(meaning)  # type: ignore[arg-type]
+        first = guest_console.first(meaning)  # type: ignore[arg-type]
         assert first is not None
         assert first.rule == rule
-    either = found.first("panic", "workload")
+    either = guest_console.first("panic", "workload")
     assert either is not None
     assert either.rule == "segfault"
     assert Console(path).first("panic") is None
 
 
-def test_new_output_is_remembered_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_output_is_the_time_of_the_last_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     path = tmp_path / "console.log"
-    found = Console(path)
+    guest_console = Console(path)
     path.write_text("one\n")
     now[0] = 105.0
-    found.poll()
+    guest_console.poll()
     now[0] = 110.0
-    found.poll()
-    assert found.last_output == 105.0
+    guest_console.poll()
+    assert guest_console.last_output == 105.0
 
 
-def test_following_ends_with_the_machine_and_misses_no_line(tmp_path: Path) -> None:
+def test_follow_ends_with_the_machine_and_misses_no_line(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_text("one\n")
-    asked: list[int] = []
+    polls = 0
 
-    def going_on() -> bool:
-        asked.append(len(asked))
-        if len(asked) == 2:
+    def ended() -> bool:
+        nonlocal polls
+        polls += 1
+        if polls == 2:
             with path.open("a") as f:
                 f.write("two\n")
-        if len(asked) == 3:  # the machine ends, and this is its last word
+        if polls == 3:  # the machine ends after its last line
             with path.open("a") as f:
                 f.write("three\n")
-            return False
-        return True
+        return polls == 3
 
-    assert list(console.follow(path, going_on=going_on, pause=0)) == ["one", "two", "three"]
+    assert list(console.follow(path, until_ended=ended, pause=0)) == ["one", "two", "three"]
 
 
-def test_following_shows_lines_as_they_come(tmp_path: Path) -> None:
+def test_follow_yields_lines_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     over = threading.Event()
-    lines = console.follow(path, going_on=lambda: not over.is_set(), pause=0.001)
+    lines = console.follow(path, until_ended=over.is_set, pause=0.001)
     for word in ("one", "two"):
         with path.open("a") as f:
             f.write(f"{word}{os.linesep}")

@@ -85,7 +85,7 @@ def test_every_word_that_a_docstring_quotes_is_one_that_the_code_knows() -> None
 
 def test_the_methods_of_throttling_are_those_that_are_documented() -> None:
     calibration: Any = SimpleNamespace(nodes_alike=False, cited=dict)
-    far: Any = SimpleNamespace(described=dict)
+    far: Any = SimpleNamespace(to_json=dict)
     told = (
         provenance.throttle(None),
         provenance.throttle(preset.load("optane-6dimm")),

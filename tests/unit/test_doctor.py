@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor: a line for everything, a command for what is missing, and never an exception."""
+"""The doctor: one line for each check, a command for each failure, and no exception."""
 
 from __future__ import annotations
 
 import sys
-import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from testbed.common import settings
 from testbed.common.errors import InfrastructureError
 from testbed.host import accel, doctor
 from testbed.host.accel import Verdict
-from testbed.host.doctor import Check
+from testbed.host.doctor import Check, Host
 from tests.fakes.programs import Programs
 
 QEMU = """
@@ -23,67 +23,56 @@ case "$*" in
 esac
 """
 NO_SUCH_PLUGIN = "Could not load plugin /nonexistent.so"
-
-
-class Connection:
-    def getLibVersion(self) -> int:  # noqa: N802 -- libvirt's name
-        return 9_000_004
-
-    def close(self) -> None:
-        return
-
-
-@pytest.fixture(autouse=True)
-def fake_libvirt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """`testbed.vm.libvirt_connection` without a libvirt behind it."""
-    module = types.SimpleNamespace(EMBED="embed", connect=lambda uri, *, root: Connection())
-    monkeypatch.setitem(sys.modules, "testbed.vm.libvirt_connection", module)
-    monkeypatch.setattr("testbed.vm.libvirt_connection", module, raising=False)
-    return module
+TOOLS = {
+    **doctor.BUILD_TOOLS,
+    **doctor.IMAGE_TOOLS,
+    **doctor.OVERLAY_TOOLS,
+    **doctor.SSH_TOOLS,
+}
 
 
 @pytest.fixture
-def well(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    """A host on which all is well."""
-    names = {
-        *doctor._BUILD_TOOLS,
-        *doctor._IMAGE_TOOLS,
-        *doctor._USER_IMAGE_TOOLS,
-        "qemu-img",
-        "ssh",
-        "ssh-keygen",
-        "ccache",
-    }
+def healthy(programs: Programs, tmp_path: Path) -> Host:
+    """A host that passes every check."""
     programs.alone("sh", "env", "cat")
-    for name in names:
+    for name in (*TOOLS, *doctor.USER_IMAGE_TOOLS, "ccache"):
         programs.shell(name, "exit 0")
-    qemu(programs)
-    monkeypatch.setattr(accel, "probe", lambda kernel: Verdict(True, "linux", "ran", 1.5))
-    monkeypatch.setattr(doctor, "host_available", lambda: 16 << 30)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=100 << 30))
-    monkeypatch.setattr(doctor, "Path", headers_in(tmp_path / "usr", "libelf.h", "openssl/ssl.h"))
-    return programs
+    install_qemu(programs)
+    return Host(
+        kvm=lambda kernel: Verdict(True, "linux", "ran", 1.5),
+        libvirt_version=lambda uri: 9_000_004,
+        available_memory=lambda: 16 << 30,
+        free_disk=lambda path: 100 << 30,
+        node_numbers=lambda: [0],
+        include=headers(tmp_path / "usr", "libelf.h", "openssl/ssl.h"),
+    )
 
 
-def headers_in(folder: Path, *names: str) -> type[Path]:
-    """`Path` for a host whose /usr/include holds these."""
+def headers(folder: Path, *names: str) -> Path:
+    """Create a folder of header files."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    return lambda *parts: folder.joinpath(*parts[1:]) if parts[0] == "/usr/include" else Path(*parts)  # type: ignore[return-value]
+    return folder
 
 
-def qemu(programs: Programs, version: str = "10.0.2", refusal: str = NO_SUCH_PLUGIN) -> None:
+def install_qemu(programs: Programs, version: str = "10.0.2", refusal: str = NO_SUCH_PLUGIN) -> None:
     programs.shell("qemu-system-x86_64", QEMU.format(version=version, refusal=refusal))
 
 
-def checks() -> dict[str, Check]:
-    return {check.name: check for check in doctor.examine()}
+def examine(host: Host) -> dict[str, Check]:
+    return {check.name: check for check in doctor.examine(host=host)}
 
 
-def test_on_a_host_where_all_is_well_every_line_is_ok(well: Programs) -> None:
-    found = doctor.examine()
-    assert {check.name: check.state for check in found} == dict.fromkeys(
+def failure(host: Host) -> Check:
+    """The only check that fails."""
+    (failed,) = [check for check in doctor.examine(host=host) if check.state == "fail"]
+    return failed
+
+
+def test_healthy_host_passes_every_check(healthy: Host) -> None:
+    checks = examine(healthy)
+    assert {name: check.state for name, check in checks.items()} == dict.fromkeys(
         [
             "QEMU",
             "QEMU plugins",
@@ -101,34 +90,25 @@ def test_on_a_host_where_all_is_well_every_line_is_ok(well: Programs) -> None:
         ],
         "ok",
     )
-    assert all(check.found for check in found)
+    assert all(check.detail for check in checks.values())
 
 
-@pytest.mark.parametrize(
-    "name", [*doctor._BUILD_TOOLS, *doctor._IMAGE_TOOLS, "qemu-img", "ssh", "ssh-keygen"]
-)
-def test_each_missing_tool_names_the_line_that_installs_it(well: Programs, name: str) -> None:
-    (well.folder / name).unlink()
-    package = {
-        **doctor._BUILD_TOOLS,
-        **doctor._IMAGE_TOOLS,
-        "qemu-img": "qemu-utils",
-        "ssh": "openssh-client",
-        "ssh-keygen": "openssh-client",
-    }[name]
-    (failed,) = [check for check in doctor.examine() if check.state == "fail"]
-    assert failed.found == f"missing: {name}"
-    assert failed.mend == f"apt-get install {package}"
+@pytest.mark.parametrize("name", TOOLS)
+def test_missing_tool_names_its_package(healthy: Host, programs: Programs, name: str) -> None:
+    (programs.folder / name).unlink()
+    failed = failure(healthy)
+    assert failed.detail == f"missing: {name}"
+    assert failed.fix == f"apt-get install {TOOLS[name]}"
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
-def test_who_is_not_root_needs_more_to_build_images(
-    well: Programs, monkeypatch: pytest.MonkeyPatch, uid: int
+def test_image_tools_of_ordinary_users(
+    healthy: Host, programs: Programs, monkeypatch: pytest.MonkeyPatch, uid: int
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: uid)
     for name in ("fakeroot", "newuidmap"):
-        (well.folder / name).unlink()
-    check = checks()["image tools"]
+        (programs.folder / name).unlink()
+    check = examine(healthy)["image tools"]
     if uid == 0:
         assert check.state == "ok"
     else:
@@ -137,159 +117,151 @@ def test_who_is_not_root_needs_more_to_build_images(
         )
 
 
-def test_several_missing_tools_are_one_line(well: Programs) -> None:
+def test_several_missing_tools_share_a_line(healthy: Host, programs: Programs) -> None:
     for name in ("strip", "bc", "make"):
-        (well.folder / name).unlink()
-    check = checks()["build tools"]
-    assert check.found == "missing: bc, make, strip"
-    assert check.mend == "apt-get install bc binutils make"
+        (programs.folder / name).unlink()
+    check = examine(healthy)["build tools"]
+    assert check.detail == "missing: bc, make, strip"
+    assert check.fix == "apt-get install bc binutils make"
 
 
-def test_missing_headers_name_their_packages(
-    well: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "Path", headers_in(tmp_path / "empty"))
-    assert checks()["build headers"].mend == "apt-get install libelf-dev libssl-dev"
-    monkeypatch.setattr(doctor, "Path", headers_in(tmp_path / "half", "libelf.h"))
-    assert checks()["build headers"].mend == "apt-get install libssl-dev"
+def test_missing_headers_name_their_packages(healthy: Host, tmp_path: Path) -> None:
+    without = replace(healthy, include=tmp_path / "empty")
+    assert examine(without)["build headers"].fix == "apt-get install libelf-dev libssl-dev"
+    half = replace(healthy, include=headers(tmp_path / "half", "libelf.h"))
+    assert examine(half)["build headers"].fix == "apt-get install libssl-dev"
 
 
-def test_without_qemu_its_lines_fail_with_the_package(well: Programs) -> None:
-    (well.folder / "qemu-system-x86_64").unlink()
-    found = checks()
+def test_missing_qemu_names_its_package(healthy: Host, programs: Programs) -> None:
+    (programs.folder / "qemu-system-x86_64").unlink()
+    checks = examine(healthy)
     for name in ("QEMU", "QEMU plugins"):
-        assert found[name].state == "fail"
-        assert found[name].mend == "apt-get install qemu-system-x86"
+        assert checks[name].state == "fail"
+        assert checks[name].fix == "apt-get install qemu-system-x86"
 
 
 @pytest.mark.parametrize(
     ("version", "state", "api"),
     [("6.2.0", "fail", 1), ("7.2.11", "ok", 1), ("9.0.0", "ok", 2), ("9.1.2", "ok", 3), ("10.0.2", "ok", 4)],
 )
-def test_qemus_version_decides_what_can_be_had(well: Programs, version: str, state: str, api: int) -> None:
-    qemu(well, version)
-    found = checks()
-    assert found["QEMU"].state == state
-    assert found["QEMU plugins"].found.startswith(f"interface {api}")
-    assert ("backports" in found["QEMU plugins"].mend) == (api < 4)
+def test_qemu_version_selects_the_plugin_interface(
+    healthy: Host, programs: Programs, version: str, state: str, api: int
+) -> None:
+    install_qemu(programs, version)
+    checks = examine(healthy)
+    assert checks["QEMU"].state == state
+    assert checks["QEMU plugins"].detail.startswith(f"interface {api}")
+    assert ("backports" in checks["QEMU plugins"].fix) == (api < 4)
 
 
 @pytest.mark.parametrize("version", ["3.1.0", "unknown"])
-def test_a_qemu_older_than_plugins_does_no_harm(well: Programs, version: str) -> None:
-    qemu(well, version)
-    found = checks()
-    assert found["QEMU"].state == "fail"
-    assert found["QEMU plugins"].state != "ok"
+def test_qemu_older_than_plugins_fails(healthy: Host, programs: Programs, version: str) -> None:
+    install_qemu(programs, version)
+    checks = examine(healthy)
+    assert checks["QEMU"].state == "fail"
+    assert checks["QEMU plugins"].state != "ok"
 
 
-def test_a_qemu_without_plugins_is_told(well: Programs) -> None:
-    qemu(well, refusal="qemu-system-x86_64: -plugin: invalid option")
-    assert checks()["QEMU plugins"].state == "warn"
+def test_qemu_without_plugins_is_a_warning(healthy: Host, programs: Programs) -> None:
+    install_qemu(programs, refusal="qemu-system-x86_64: -plugin: invalid option")
+    assert examine(healthy)["QEMU plugins"].state == "warn"
 
 
-def test_a_qemu_that_says_nothing_does_no_harm(well: Programs) -> None:
-    well.shell("qemu-system-x86_64", "exit 0")
-    assert checks()["QEMU"].state == "fail"
+def test_silent_qemu_fails(healthy: Host, programs: Programs) -> None:
+    programs.shell("qemu-system-x86_64", "exit 0")
+    assert examine(healthy)["QEMU"].state == "fail"
 
 
-def test_a_qemu_that_fails_does_no_harm(well: Programs) -> None:
-    well.shell("qemu-system-x86_64", "echo 'cannot open shared object file' >&2; exit 127")
-    failed = [check for check in doctor.examine() if check.state == "fail"]
+def test_broken_qemu_fails_with_its_message(healthy: Host, programs: Programs) -> None:
+    programs.shell("qemu-system-x86_64", "echo 'cannot open shared object file' >&2; exit 127")
+    failed = [check for check in doctor.examine(host=healthy) if check.state == "fail"]
     assert failed
-    assert "cannot open shared object file" in failed[0].found
+    assert "cannot open shared object file" in failed[0].detail
 
 
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        (Verdict(True, "linux", "a Linux kernel ran to its end", 1.2), "ok"),
-        (Verdict(True, "firmware", "firmware ran; no Linux kernel was tried yet", 0.2), "warn"),
-        (Verdict(False, "none", "there is no /dev/kvm"), "warn"),
+        (Verdict(True, "linux", "a Linux kernel booted", 1.2), "ok"),
+        (Verdict(True, "firmware", "firmware ran; no Linux kernel was probed yet", 0.2), "warn"),
+        (Verdict(False, "none", "no /dev/kvm"), "warn"),
     ],
 )
-def test_kvm_is_ok_only_with_proof(
-    well: Programs, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, state: str
-) -> None:
-    monkeypatch.setattr(accel, "probe", lambda kernel: verdict)
-    check = checks()["KVM"]
+def test_kvm_needs_proof(healthy: Host, verdict: Verdict, state: str) -> None:
+    check = examine(replace(healthy, kvm=lambda kernel: verdict))["KVM"]
     assert check.state == state
-    assert (check.mend == "") == (state == "ok")
+    assert (check.fix == "") == (state == "ok")
 
 
-def test_libvirt_says_its_version_and_how_it_is_reached(
-    well: Programs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert checks()["libvirt"].found == "9.0.4, driver inside the process, no daemon (qemu:///embed)"
+def test_kvm_is_probed_with_the_given_kernel(healthy: Host, tmp_path: Path) -> None:
+    kernels: list[Path | None] = []
+
+    def probe(kernel: Path | None) -> Verdict:
+        kernels.append(kernel)
+        return Verdict(True, "linux", "ran")
+
+    doctor.examine(kernel=tmp_path, host=replace(healthy, kvm=probe))
+    assert kernels == [tmp_path]
+
+
+def test_libvirt_shows_version_and_connection(healthy: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examine(healthy)["libvirt"].detail == "9.0.4, embedded driver (qemu:///embed)"
     monkeypatch.setenv("SENTINEL_LIBVIRT_URI", "qemu:///system")
-    assert checks()["libvirt"].found == "9.0.4, qemu:///system"
+    assert examine(healthy)["libvirt"].detail == "9.0.4, qemu:///system"
 
 
-def test_a_libvirt_that_does_not_open_is_a_line_with_its_hint(
-    well: Programs, fake_libvirt: types.SimpleNamespace
-) -> None:
-    def refuse(uri: str, *, root: Path) -> Connection:
-        raise InfrastructureError("libvirt does not open", hint="apt-get install libvirt-daemon-system")
+def test_libvirt_that_refuses_fails_with_its_hint(healthy: Host) -> None:
+    def refuse(uri: str) -> int:
+        raise InfrastructureError("cannot open libvirt", hint="apt-get install libvirt-daemon-system")
 
-    fake_libvirt.connect = refuse
-    (failed,) = [check for check in doctor.examine() if check.state == "fail"]
-    assert failed.found == "libvirt does not open"
-    assert failed.mend == "apt-get install libvirt-daemon-system"
+    failed = failure(replace(healthy, libvirt_version=refuse))
+    assert failed == Check("libvirt", "fail", "cannot open libvirt", "apt-get install libvirt-daemon-system")
+
+
+def test_missing_libvirt_module_fails(healthy: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "testbed.vm.libvirt_connection", None)  # importing it raises ImportError
+    failed = failure(replace(healthy, libvirt_version=doctor.libvirt_version))
     assert failed.name == "libvirt"
+    assert failed.fix
 
 
-def test_a_python_without_libvirts_module_is_a_line_too(
-    well: Programs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr("testbed.vm.libvirt_connection")
-    monkeypatch.setitem(
-        sys.modules, "testbed.vm.libvirt_connection", None
-    )  # what importing it would raise: ImportError
-    (failed,) = [check for check in doctor.examine() if check.state == "fail"]
-    assert failed.name == "libvirt"
-    assert failed.mend
+def test_little_memory_and_disk_are_warnings(healthy: Host) -> None:
+    checks = examine(replace(healthy, available_memory=lambda: 3 << 30, free_disk=lambda path: 5 << 30))
+    assert checks["memory"].state == "warn"
+    assert checks["memory"].detail == "3.0 GiB available; the default machine needs 6"
+    assert checks["disk"].state == "warn"
+    assert checks["disk"].detail == f"5 GiB free at {settings.cache_root()}; needs 12"
 
 
-def test_little_memory_and_a_full_disk_are_warnings(well: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "host_available", lambda: 3 << 30)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=5 << 30))
-    found = checks()
-    assert found["memory"].state == "warn"
-    assert found["memory"].found == "3.0 GiB available; the default machine wants 6"
-    assert found["disk"].state == "warn"
-    assert found["disk"].found == f"5 GiB free at {settings.cache_root()}; 12 are wanted"
-
-
-def test_a_cache_folder_that_cannot_be_made_is_a_line_too(
-    well: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_cache_folder_that_cannot_be_created_fails(
+    healthy: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SENTINEL_CACHE", str(tmp_path / "file" / "cache"))
-    check = checks()["disk"]
+    check = examine(replace(healthy, free_disk=doctor.free_disk))["disk"]
     assert check.state == "fail"
-    assert str(tmp_path / "file" / "cache") in check.found
+    assert str(tmp_path / "file" / "cache") in check.detail
 
 
-def test_a_missing_ccache_is_only_a_warning(well: Programs) -> None:
-    (well.folder / "ccache").unlink()
-    assert checks()["ccache"].state == "warn"
-    assert checks()["ccache"].mend == "apt-get install ccache"
+def test_missing_ccache_is_a_warning(healthy: Host, programs: Programs) -> None:
+    (programs.folder / "ccache").unlink()
+    assert examine(healthy)["ccache"].state == "warn"
+    assert examine(healthy)["ccache"].fix == "apt-get install ccache"
 
 
-def test_a_host_with_several_nodes_names_them(well: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "host_nodes", lambda: [0, 2])
-    assert checks()["host NUMA"].found == "nodes 0, 2"
+def test_host_nodes_are_listed(healthy: Host) -> None:
+    assert examine(replace(healthy, node_numbers=lambda: [0, 2]))["host NUMA"].detail == "nodes 0, 2"
 
 
-def test_on_a_host_with_nothing_every_line_still_comes(
+def test_bare_host_still_reports_every_check(
     programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs.alone()
     monkeypatch.setattr(accel, "KVM", tmp_path / "none")
-    monkeypatch.setattr(doctor, "Path", headers_in(tmp_path / "empty"))
-    found = doctor.examine()
-    assert len(found) == 13
-    assert len({check.name for check in found}) == 13
-    assert all(check.mend for check in found if check.state == "fail")
+    monkeypatch.setitem(sys.modules, "testbed.vm.libvirt_connection", None)
+    checks = doctor.examine(host=Host(include=tmp_path / "empty"))
+    assert len({check.name for check in checks}) == len(checks) == 13
+    assert all(check.fix for check in checks if check.state == "fail")
 
 
 @pytest.mark.parametrize(
@@ -300,5 +272,5 @@ def test_on_a_host_with_nothing_every_line_still_comes(
         ("no version", (0, 0)),
     ],
 )
-def test_versions_are_found_in_what_programs_say(text: str, version: tuple[int, int]) -> None:
+def test_version_is_parsed_from_program_output(text: str, version: tuple[int, int]) -> None:
     assert accel.parse_version(text) == version

@@ -17,13 +17,13 @@ import pytest
 from testbed import machine
 from testbed.machine import Hmat, Machine, Node
 from testbed.vm import domain
-from testbed.vm.domain import Placed, Timing
+from testbed.vm.domain import HostResources, TimingFiles
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 GIB = 1 << 30
 
-PLACED = Placed(
+PLACED = HostResources(
     name="sentinel-default",
     uuid="4dea22b3-1d52-4d8f-9e5a-0123456789ab",
     accelerator="tcg",
@@ -86,7 +86,7 @@ def made(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_domain_is_the_golden_one(name: str) -> None:
+def test_domain_matches_the_golden_file(name: str) -> None:
     golden = GOLDEN / f"{name}.xml"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(made(name))
@@ -109,12 +109,12 @@ def libvirt_schema() -> lxml.etree.RelaxNG:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_domain_is_valid_for_libvirt(name: str, libvirt_schema: lxml.etree.RelaxNG) -> None:
+def test_domain_fits_libvirts_schema(name: str, libvirt_schema: lxml.etree.RelaxNG) -> None:
     libvirt_schema.assertValid(lxml.etree.fromstring(made(name).encode()))
 
 
-def test_the_timing_model_is_a_plugin_and_a_device(libvirt_schema: lxml.etree.RelaxNG) -> None:
-    timing = Timing(Path("/cache/timing.so"), Path("/vms/a,b/timing.conf"), Path("/vms/a,b/clock"))
+def test_timing_model_adds_a_plugin_and_a_device(libvirt_schema: lxml.etree.RelaxNG) -> None:
+    timing = TimingFiles(Path("/cache/timing.so"), Path("/vms/a,b/timing.conf"), Path("/vms/a,b/clock"))
     spec, _ = CASES["two-node"]
     tree = lxml.etree.fromstring(domain.xml(spec, dataclasses.replace(PLACED, timing=timing)).encode())
     libvirt_schema.assertValid(tree)
@@ -124,7 +124,7 @@ def test_the_timing_model_is_a_plugin_and_a_device(libvirt_schema: lxml.etree.Re
     assert arguments[5] == "file=/cache/timing.so,config=/vms/a,,b/timing.conf"
 
 
-def test_libvirts_schema_refuses_what_is_wrong(libvirt_schema: lxml.etree.RelaxNG) -> None:
+def test_schema_rejects_a_wrong_domain(libvirt_schema: lxml.etree.RelaxNG) -> None:
     for old, new in (("<vcpu>2<", "<vcpu>two<"), ("<apic/>", "<apik/>"), ('type="file"', 'type="fyle"')):
         wrong = made("two-node").replace(old, new, 1)
         assert wrong != made("two-node")
@@ -134,11 +134,11 @@ def test_libvirts_schema_refuses_what_is_wrong(libvirt_schema: lxml.etree.RelaxN
 HOSTILE = """a"b'c<d>&e;</name><![CDATA[--> é ]]>{{ 1 + 1 }}{% raw %}"""
 
 
-def test_hostile_names_and_command_lines_come_back_unharmed() -> None:
+def test_special_characters_are_escaped() -> None:
     spec = ODD(
         vcpus=1, nodes=(_node(GIB, 0),), cmdline=HOSTILE, shared_folder=Path("/x") / HOSTILE.replace("/", "")
     )
-    placed = Placed(
+    placed = HostResources(
         name=HOSTILE,
         uuid=PLACED.uuid,
         accelerator="tcg",
@@ -159,7 +159,7 @@ def test_hostile_names_and_command_lines_come_back_unharmed() -> None:
     assert domain.cmdline(spec, placed).endswith(f"sentinel.key=A+/= sentinel.host={HOSTILE} {HOSTILE}")
 
 
-def test_the_command_line_has_what_the_guest_needs_and_no_empty_words() -> None:
+def test_kernel_command_line() -> None:
     line = domain.cmdline(machine.load("two-node"), PLACED)
     words = line.split(" ")
     assert "" not in words
@@ -168,6 +168,6 @@ def test_the_command_line_has_what_the_guest_needs_and_no_empty_words() -> None:
     assert words[-1] == "sentinel.host=sentinel-default"
 
 
-def test_a_template_that_names_what_is_not_there_is_an_error() -> None:
+def test_undefined_template_variable_is_an_error() -> None:
     with pytest.raises(Exception, match="undefined"):
         domain._environment.from_string("{{ nothing }}").render()

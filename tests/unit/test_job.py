@@ -64,7 +64,7 @@ class Guest:
         self.console = folder / "console.log"
         self.console.touch()
         self.watchdog = Watchdog(
-            Console(self.console), Limits(lost=5.0), ended=lambda: None, now=lambda: self.time
+            Console(self.console), Limits(lost=5.0), end_reason=lambda: None, now=lambda: self.time
         )
         self.connected = True
         self.log = ""

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from testbed import machine
 from testbed.common.errors import InfrastructureError, UsageError
-from testbed.machine import GRANULE, MIN_NODE, Machine, parse_size, shown_size
+from testbed.common.sizes import parse_size, shown_size
+from testbed.host import memory
+from testbed.machine import GRANULE, MIN_NODE, Machine
 from testbed.vm import domain
-from testbed.vm.domain import Placed
+from testbed.vm.domain import HostResources
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-PLACED = Placed(
+PLACED = HostResources(
     name="sentinel-a",
     uuid="00000000-0000-4000-8000-000000000001",
     accelerator="tcg",
@@ -70,7 +72,7 @@ def load(folder: Path, spec: object) -> Machine:
 
 @few
 @given(specs())
-def test_any_valid_machine_becomes_xml_that_says_the_same(tmp_path: Path, spec: dict[str, Any]) -> None:
+def test_xml_matches_the_machine(tmp_path: Path, spec: dict[str, Any]) -> None:
     loaded = load(tmp_path, spec)
     tree = lxml.etree.fromstring(domain.xml(loaded, PLACED).encode())
     cells = tree.findall("cpu/numa/cell")
@@ -93,13 +95,13 @@ def test_any_valid_machine_becomes_xml_that_says_the_same(tmp_path: Path, spec: 
 
 @few
 @given(specs())
-def test_a_machine_survives_json(tmp_path: Path, spec: dict[str, Any]) -> None:
+def test_machine_survives_json(tmp_path: Path, spec: dict[str, Any]) -> None:
     loaded = load(tmp_path, spec)
     assert Machine.model_validate(json.loads(json.dumps(loaded.model_dump(mode="json")))) == loaded
 
 
 @given(st.integers(0, 1 << 42).map(lambda n: n << 10))
-def test_a_size_is_read_back_as_it_is_shown(size: int) -> None:
+def test_size_round_trips(size: int) -> None:
     assert parse_size(shown_size(size)) == size
 
 
@@ -113,7 +115,7 @@ def test_a_size_is_read_back_as_it_is_shown(size: int) -> None:
         ("0 KiB", 0),
     ],
 )
-def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
+def test_size_is_parsed_with_its_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
@@ -121,28 +123,28 @@ def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
     ("size", "text"),
     [(2 << 30, "2 GiB"), (3 << 29, "1536 MiB"), ((1 << 30) + 1024, "1048577 KiB"), (0, "0 GiB")],
 )
-def test_sizes_are_shown_in_the_largest_unit_that_is_exact(size: int, text: str) -> None:
+def test_size_is_shown_in_the_largest_exact_unit(size: int, text: str) -> None:
     assert shown_size(size) == text
 
 
 @pytest.mark.parametrize("value", ["512", "512 MB", "-1 GiB", "GiB", "1,5 GiB", " 1 GiB", "", 512, None, 1.5])
-def test_what_is_no_size_is_refused_with_what_is_allowed(value: object) -> None:
+def test_invalid_size_names_the_allowed_form(value: object) -> None:
     with pytest.raises(ValueError, match=r"such as 512 MiB or 2 GiB \(units KiB, MiB, GiB\)"):
         parse_size(value)
 
 
 @pytest.mark.parametrize("name", machine.names())
-def test_every_machine_that_ships_is_valid(name: str) -> None:
+def test_every_shipped_machine_is_valid(name: str) -> None:
     loaded = machine.load(name)
     assert loaded.description
     assert len(loaded.nodes) == 2
 
 
-def test_the_machines_that_ship_are_known_by_name() -> None:
+def test_shipped_machines_are_listed() -> None:
     assert machine.names() == ["two-node", "two-node-hmat"]
 
 
-def test_an_unknown_machine_is_told_which_there_are() -> None:
+def test_unknown_machine_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         machine.load("tow-node")
     assert caught.value.message == (
@@ -150,7 +152,7 @@ def test_an_unknown_machine_is_told_which_there_are() -> None:
     )
 
 
-def test_a_path_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
+def test_path_is_relative_to_the_naming_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "m.yaml").write_text("vcpus: 1\nnodes: [{memory: 64 MiB, cpus: [0]}]\n")
     assert machine.load("m.yaml", relative_to=tmp_path / "sub").vcpus == 1
@@ -167,7 +169,7 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
     [
         pytest.param(
             "vcpus: 1\nnodes:\n  - memory: 62 MiB\n    cpus: [0]\n",
-            "3:13: nodes[0].memory: too small: a node needs at least 64 MiB",
+            "3:13: nodes[0].memory: must be at least 64 MiB",
             id="node too small",
         ),
         pytest.param(
@@ -177,48 +179,48 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
         ),
         pytest.param(
             TWO + "  - memory: 1 GiB\n    cpus: [1]\n",
-            "6:11: nodes[1].cpus: CPU 1 is in node 0 already",
+            "6:11: nodes[1].cpus: CPU 1 is already in node 0",
             id="CPU in two nodes",
         ),
         pytest.param(
             "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 0, 1]\n",
-            "4:11: nodes[0].cpus: CPU 0 is in node 0 already",
+            "4:11: nodes[0].cpus: CPU 0 is already in node 0",
             id="CPU twice in a node",
         ),
         pytest.param(
             "vcpus: 4\nnodes:\n  - memory: 1 GiB\n    cpus: [1, 3]\n",
-            "3:3: nodes: every CPU belongs to a node; without one: 0, 2",
+            "3:3: nodes: no node has the CPUs 0, 2",
             id="CPU in no node",
         ),
         pytest.param(
             "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1, 2]\n",
-            "4:11: nodes[0].cpus: there is no CPU 2; allowed: 0 to 1",
+            "4:11: nodes[0].cpus: no CPU 2; allowed: 0 to 1",
             id="CPU out of range",
         ),
         pytest.param(
             TWO + "    distance: [10, 20]\n",
-            "5:15: nodes[0].distance: needs one figure for each of the 1 nodes",
+            "5:15: nodes[0].distance: must have 1 values, one for each node",
             id="too many distances",
         ),
         pytest.param(
             TWO + "    distance: [20, 10]\n  - memory: 1 GiB\n    distance: [10, 20]\n",
-            "5:15: nodes[0].distance: must be 10 to the node itself and more to every other",
+            "5:15: nodes[0].distance: must be 10 for the node itself and more for every other",
             id="distance to itself",
         ),
         pytest.param(
             TWO + "    distance: [10, 10]\n  - memory: 1 GiB\n    distance: [20, 10]\n",
-            "5:15: nodes[0].distance: must be 10 to the node itself and more to every other",
+            "5:15: nodes[0].distance: must be 10 for the node itself and more for every other",
             id="another node as near as itself",
         ),
         pytest.param(
             TWO + "    distance: [10, 20]\n  - memory: 1 GiB\n",
-            "6:5: nodes[1]: distance: all nodes have it, or none",
+            "6:5: nodes[1]: distance: give it for every node or none",
             id="distances on one node only",
         ),
         pytest.param(
             TWO + "  - memory: 1 GiB\n    hmat: {read_latency_ns: 1, write_latency_ns: 1, "
             "read_bandwidth_mib: 1, write_bandwidth_mib: 1}\n",
-            "3:5: nodes[0]: hmat: all nodes have it, or none",
+            "3:5: nodes[0]: hmat: give it for every node or none",
             id="hmat on one node only",
         ),
         pytest.param(
@@ -265,28 +267,25 @@ TWO = "vcpus: 2\nnodes:\n  - memory: 1 GiB\n    cpus: [0, 1]\n"
         ),
     ],
 )
-def test_an_invalid_machine_is_told_where_what_and_what_is_allowed(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_invalid_machine_error_has_place_and_allowed_values(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, text)
     assert f"{tmp_path}/m.yaml:{message}" in caught.value.message.splitlines()
 
 
-def test_a_machine_larger_than_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_larger_than_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     four_gib = machine.load("two-node")
-    machine.check_host_memory(four_gib, available=4 << 30)
+    monkeypatch.setattr(memory, "available", lambda: 4 << 30)
+    memory.check_capacity(four_gib)
+    monkeypatch.setattr(memory, "available", lambda: 3 << 29)
     with pytest.raises(InfrastructureError) as caught:
-        machine.check_host_memory(four_gib, available=(4 << 30) - 1)
-    assert caught.value.message == "the machine has 4 GiB of memory, and this host has 4.0 GiB available"
+        memory.check_capacity(four_gib)
+    assert caught.value.message == "the machine needs 4 GiB of memory; this host has 1.5 GiB available"
     assert caught.value.hint is not None
-    monkeypatch.setattr(machine, "host_available", lambda: 3 << 29)
-    with pytest.raises(InfrastructureError, match=r"this host has 1\.5 GiB available"):
-        machine.check_host_memory(four_gib)
 
 
-def test_the_hosts_free_memory_is_what_linux_calls_available() -> None:
+def test_available_memory_is_memavailable() -> None:
     meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total = int(meminfo["MemTotal"].split()[0]) << 10
     available = int(meminfo["MemAvailable"].split()[0]) << 10
-    assert machine.host_available() == pytest.approx(available, abs=total // 4)
+    assert memory.available() == pytest.approx(available, abs=total // 4)

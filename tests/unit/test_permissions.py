@@ -63,7 +63,7 @@ def test_machines_have_the_permissions_that_the_umask_leaves_and_their_sockets_a
     hypervisor: Hypervisor, umask: int
 ) -> None:
     with vm.running("a", hypervisor.boot) as machine:
-        runtime = Path(machine.order["runtime"])
+        runtime = Path(machine.config["runtime"])
         assert [path.stat().st_mode & 0o777 for path in (runtime.parent, runtime)] == [0o700, 0o700]
         assert wrong(vm.vms_root(), umask) == {}
 

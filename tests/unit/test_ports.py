@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ports, keys and processes: the small finders."""
+"""Ports, SSH keys and processes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from testbed.vm import ports
 from tests.fakes.programs import Programs
 
 
-def test_candidate_ports_are_free_and_several() -> None:
-    found = list(ports.candidates(5))
-    assert len(found) == 5
-    for port in found:
+def test_candidates_are_free() -> None:
+    candidates = list(ports.candidates(5))
+    assert len(candidates) == 5
+    for port in candidates:
         with socket.socket() as s:
             s.bind(("127.0.0.1", port))
 
 
-def test_a_port_in_use_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert taken.getsockname()[1] not in set(ports.candidates(50))
 
 
-def test_the_key_is_made_once_and_only_the_owner_reads_it() -> None:
+def test_key_is_created_once_and_private() -> None:
     path = keys.private_key()
     assert path == settings.state_root() / "keys" / "id_ed25519"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -45,7 +45,7 @@ def test_the_key_is_made_once_and_only_the_owner_reads_it() -> None:
     assert keys.public_key() == public[1]
 
 
-def test_a_key_whose_making_was_interrupted_is_made_again() -> None:
+def test_incomplete_key_is_replaced() -> None:
     path = settings.state_root() / "keys" / "id_ed25519"
     path.parent.mkdir(parents=True)
     path.write_text("half")
@@ -53,14 +53,14 @@ def test_a_key_whose_making_was_interrupted_is_made_again() -> None:
     assert path.read_text() != "half"
 
 
-def test_without_openssh_the_package_is_named(programs: Programs) -> None:
+def test_missing_ssh_keygen_names_its_package(programs: Programs) -> None:
     programs.alone()
     with pytest.raises(InfrastructureError, match="ssh-keygen is not installed") as caught:
         keys.private_key()
     assert caught.value.hint == "apt-get install openssh-client"
 
 
-def test_only_a_qemu_that_names_the_disk_is_found(tmp_path: Path) -> None:
+def test_find_qemu_matches_the_overlay(tmp_path: Path) -> None:
     disk = str(tmp_path / "disk.qcow2")
     idle = [sys.executable, "-S", "-c", "import sys; print(1, flush=True); sys.stdin.read()"]
     commands = [
@@ -75,9 +75,9 @@ def test_only_a_qemu_that_names_the_disk_is_found(tmp_path: Path) -> None:
         for process in started:
             assert process.stdout is not None
             process.stdout.readline()
-        assert processes.of_disk(disk) == [started[0].pid]
-        assert os.getpid() not in processes.of_disk(disk)
+        assert processes.find_qemu(disk) == [started[0].pid]
+        assert os.getpid() not in processes.find_qemu(disk)
     finally:
         for process in started:
             process.communicate()
-    assert processes.of_disk(disk) == []
+    assert processes.find_qemu(disk) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands and files over SSH, to a server in this process that runs them on this host."""
+"""Commands and files over SSH, with a server in this process that runs the commands on this host."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def shell(server: SshServer) -> Iterator[Shell]:
         yield connected
 
 
-def test_a_command_says_what_it_did(shell: Shell) -> None:
+def test_run_returns_status_and_output(shell: Shell) -> None:
     assert shell.run("echo out; echo err >&2") == Result(0, "out\n", "err\n")
     assert shell.run("exit 7", check=False).code == 7
 
 
-def test_a_command_gets_its_input_or_none(shell: Shell) -> None:
+def test_run_passes_stdin(shell: Shell) -> None:
     assert shell.run("cat", stdin='{"a": "é"}\n').out == '{"a": "é"}\n'
     assert shell.run("cat", stdin="").out == ""
 
 
-def test_lines_come_as_they_are_printed(shell: Shell, tmp_path: Path) -> None:
+def test_lines_arrive_while_the_command_runs(shell: Shell, tmp_path: Path) -> None:
     go = tmp_path / "go"
     seen: list[str] = []
     errors: list[str] = []
@@ -77,27 +77,31 @@ def test_lines_come_as_they_are_printed(shell: Shell, tmp_path: Path) -> None:
     assert errors == ["bad"]
 
 
-def test_a_last_line_without_an_end_is_a_line_too(shell: Shell) -> None:
+def test_last_line_without_newline_is_passed_on(shell: Shell) -> None:
     seen: list[str] = []
     shell.run("printf 'one\\ntwo'", on_line=seen.append)
     assert seen == ["one", "two"]
 
 
-def test_a_failed_command_is_the_workloads_fault_and_shown(shell: Shell) -> None:
-    with pytest.raises(WorkloadError, match=r"^in the guest: no such thing \(exit 3 from: echo no such"):
+def test_failed_command_is_a_workload_error(shell: Shell) -> None:
+    with pytest.raises(
+        WorkloadError, match=r"^in the guest: no such thing \(command exited with status 3: echo no such"
+    ):
         shell.run("echo no such thing >&2; exit 3")
-    with pytest.raises(WorkloadError, match=r"^in the guest: last \(exit 1 from"):
+    with pytest.raises(WorkloadError, match=r"^in the guest: last \(command exited with status 1"):
         shell.run("echo first; echo last; exit 1")
-    with pytest.raises(WorkloadError, match=r"^in the guest: no output \(exit 1 from: exit 1\)"):
+    with pytest.raises(
+        WorkloadError, match=r"^in the guest: no output \(command exited with status 1: exit 1\)"
+    ):
         shell.run("exit 1")
 
 
-def test_a_command_that_takes_too_long_is_a_hang(shell: Shell) -> None:
-    with pytest.raises(GuestHangError, match=r"^no end within 0\.2 s: sleep 30$"):
+def test_command_timeout_is_a_hang(shell: Shell) -> None:
+    with pytest.raises(GuestHangError, match=r"^command timed out after 0\.2 s: sleep 30$"):
         shell.run("sleep 30", timeout=0.2)
 
 
-def test_a_connection_that_breaks_during_a_command_is_lost(shell: Shell, server: SshServer) -> None:
+def test_broken_connection_during_command_is_lost(shell: Shell, server: SshServer) -> None:
     timer = threading.Timer(0.2, server.hang_up)
     timer.start()
     with pytest.raises(LostConnectionError, match="the connection to the guest broke"):
@@ -106,7 +110,7 @@ def test_a_connection_that_breaks_during_a_command_is_lost(shell: Shell, server:
     assert not shell.connected
 
 
-def test_a_broken_connection_is_lost_for_everything(
+def test_broken_connection_is_lost_for_every_operation(
     shell: Shell, server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.close()
@@ -123,7 +127,7 @@ def test_a_broken_connection_is_lost_for_everything(
         shell.get("/x", tmp_path / "x")
 
 
-def test_output_can_be_followed_while_the_command_runs(shell: Shell, tmp_path: Path) -> None:
+def test_follower_reads_output_while_the_command_runs(shell: Shell, tmp_path: Path) -> None:
     go = tmp_path / "go"
     with shell.follow(
         f"echo one; until [ -e {go} ]; do sleep 0.01; done; printf 'two\\nthr'; printf ee"
@@ -142,7 +146,7 @@ def test_output_can_be_followed_while_the_command_runs(shell: Shell, tmp_path: P
     assert lines == ["one", "two", "three"]
 
 
-def test_a_follower_is_over_when_the_connection_is(shell: Shell, server: SshServer) -> None:
+def test_follower_is_over_when_the_connection_breaks(shell: Shell, server: SshServer) -> None:
     with shell.follow("echo one; sleep 30") as out:
         while not out.lines(wait=1):
             pass
@@ -153,7 +157,7 @@ def test_a_follower_is_over_when_the_connection_is(shell: Shell, server: SshServ
             out.lines(wait=0.05)
 
 
-def test_a_folder_is_put_with_its_modes_and_without_caches(shell: Shell, tmp_path: Path) -> None:
+def test_put_folder_keeps_modes_and_skips_pycache(shell: Shell, tmp_path: Path) -> None:
     source = tmp_path / "code"
     (source / "sub" / "__pycache__").mkdir(parents=True)
     (source / "sub" / "__pycache__" / "a.pyc").touch()
@@ -167,7 +171,7 @@ def test_a_folder_is_put_with_its_modes_and_without_caches(shell: Shell, tmp_pat
     assert not (target / "sub" / "__pycache__").exists()
 
 
-def test_a_file_is_put_under_its_new_name(shell: Shell, tmp_path: Path) -> None:
+def test_put_file_under_new_name(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("text")
     shell.put(tmp_path / "a", str(tmp_path / "new" / "b"))
     assert (tmp_path / "new" / "b").read_text() == "text"
@@ -175,12 +179,12 @@ def test_a_file_is_put_under_its_new_name(shell: Shell, tmp_path: Path) -> None:
         assert (tmp_path / "new" / "b").stat().st_uid == 0
 
 
-def test_what_is_not_there_cannot_be_put(shell: Shell, tmp_path: Path) -> None:
+def test_put_missing_source_is_a_usage_error(shell: Shell, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none does not exist"):
         shell.put(tmp_path / "none", "/x")
 
 
-def test_a_file_goes_into_a_folder_and_a_folder_joins_one(shell: Shell, tmp_path: Path) -> None:
+def test_put_into_existing_folder(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "a").chmod(0o751)
     (tmp_path / "code" / "sub").mkdir(parents=True)
@@ -203,7 +207,7 @@ def test_a_file_goes_into_a_folder_and_a_folder_joins_one(shell: Shell, tmp_path
     assert not list(there.rglob("*.part*"))
 
 
-def test_odd_names_are_names(shell: Shell, tmp_path: Path) -> None:
+def test_special_characters_in_names(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "here").write_text("text")
     folder = tmp_path / "in"
     for name in ("-x", "a b", "it's", "a\nb", "$(id)", "*", "é", "x\\n"):
@@ -215,7 +219,7 @@ def test_odd_names_are_names(shell: Shell, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "all of it").iterdir()} == {p.name for p in folder.iterdir()}
 
 
-def test_what_is_no_file_or_folder_cannot_be_put(shell: Shell, tmp_path: Path) -> None:
+def test_put_special_file_is_a_usage_error(shell: Shell, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "broken").symlink_to("nowhere")
@@ -225,16 +229,16 @@ def test_what_is_no_file_or_folder_cannot_be_put(shell: Shell, tmp_path: Path) -
         (tmp_path / "broken", "broken does not exist"),
         (tmp_path / "loop", "loop cannot be read: "),
         (tmp_path / ("x" * 300), "cannot be read: .*too long"),
-        (Path("/"), "is the whole file system"),
+        (Path("/"), "is the root of the file system"),
     ):
         with pytest.raises(UsageError, match=message):
             shell.put(source, str(tmp_path / "target"))
-    with pytest.raises(UsageError, match="an empty path"):
+    with pytest.raises(UsageError, match="the path in the guest is empty"):
         shell.put(Path(__file__), "")
     assert not (tmp_path / "target").exists()
 
 
-def test_what_cannot_be_written_in_the_guest_is_told_in_its_words(shell: Shell, tmp_path: Path) -> None:
+def test_put_failure_quotes_the_guest(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 5_000_000)  # more than the channel takes before the command ends
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a").mkdir()
@@ -245,23 +249,23 @@ def test_what_cannot_be_written_in_the_guest_is_told_in_its_words(shell: Shell, 
         (tmp_path / "a", tmp_path / ("x" * 300), "File name too long"),
         (tmp_path / "a", Path("/proc/nothing"), "/proc/nothing"),
     ):
-        with pytest.raises(WorkloadError, match=f"^in the guest: .*{words}.* \\(exit [0-9]+\\)$"):
+        with pytest.raises(WorkloadError, match=f"^in the guest: .*{words}.* \\(status [0-9]+\\)$"):
             shell.put(source, str(target))
     assert shell.run("echo still here").out == "still here\n"
 
 
-def test_a_file_is_got(shell: Shell, tmp_path: Path) -> None:
+def test_get_file(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"\0data" * 200_000)
     shell.get(str(tmp_path / "there"), tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == b"\0data" * 200_000
     shell.get("/proc/version", tmp_path / "here")  # of size 0, as its folder says
     assert (tmp_path / "here").read_text() == Path("/proc/version").read_text()
-    with pytest.raises(UsageError, match=r"^there is no /no/such/file in the guest$"):
+    with pytest.raises(UsageError, match=r"^no such file or folder in the guest: /no/such/file$"):
         shell.get("/no/such/file", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_is_got_with_modes_and_links(shell: Shell, tmp_path: Path) -> None:
+def test_get_folder_keeps_modes_and_links(shell: Shell, tmp_path: Path) -> None:
     there = tmp_path / "there"
     (there / "sub").mkdir(parents=True)
     (there / "sub" / "run").write_text("#!/bin/sh\n")
@@ -275,15 +279,15 @@ def test_a_folder_is_got_with_modes_and_links(shell: Shell, tmp_path: Path) -> N
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_is_no_file_or_folder_cannot_be_got(shell: Shell, tmp_path: Path) -> None:
+def test_get_special_file_is_a_usage_error(shell: Shell, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for source, message in (
         (str(tmp_path / "fifo"), "fifo in the guest is neither a file nor a folder"),
         ("/dev/zero", "/dev/zero in the guest is neither"),
-        (str(tmp_path), "fifo in the guest is no file, folder or link"),
-        ("/proc/self", "/proc/self in the guest is a folder of its kernel: get single files of it"),
-        ("", "an empty path"),
-        ("/" + "x" * 5000, "there is no /xxx.* in the guest"),
+        (str(tmp_path), "fifo in the guest is a special file"),
+        ("/proc/self", "/proc/self in the guest is a folder of its kernel: copy single files of it"),
+        ("", "the path in the guest is empty"),
+        ("/" + "x" * 5000, "no such file or folder in the guest: /xxx"),
     ):
         with pytest.raises(UsageError, match=message):
             shell.get(source, tmp_path / "here")
@@ -293,9 +297,7 @@ def test_what_is_no_file_or_folder_cannot_be_got(shell: Shell, tmp_path: Path) -
     assert shell.run("echo still here").out == "still here\n"
 
 
-def test_a_connection_that_breaks_while_files_are_copied_is_lost(
-    shell: Shell, server: SshServer, tmp_path: Path
-) -> None:
+def test_broken_connection_during_copy_is_lost(shell: Shell, server: SshServer, tmp_path: Path) -> None:
     (tmp_path / "large").mkdir()
     with (tmp_path / "large" / "file").open("wb") as f:
         f.truncate(1 << 30)
@@ -308,7 +310,7 @@ def test_a_connection_that_breaks_while_files_are_copied_is_lost(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_error_in_whoever_listens_is_that_error(shell: Shell) -> None:
+def test_error_in_line_callback_is_raised(shell: Shell) -> None:
     def full(_: str) -> None:
         raise OSError(28, "No space left on device", "standard output")
 
@@ -316,28 +318,28 @@ def test_an_error_in_whoever_listens_is_that_error(shell: Shell) -> None:
         shell.run("echo one", on_line=full)
 
 
-def test_a_key_that_is_refused_is_this_hosts_fault(server: SshServer) -> None:
+def test_rejected_key_is_an_infrastructure_error(server: SshServer) -> None:
     server.public_key = "another"
     with (
-        pytest.raises(InfrastructureError, match="refuses the testbed's key"),
+        pytest.raises(InfrastructureError, match="rejects the testbed's SSH key"),
         ssh.shell(server.port, within=5),
     ):
-        pytest.fail("it must not be let in")
+        pytest.fail("logged in with the wrong key")
 
 
-def test_nobody_there_is_a_hang_after_the_limit() -> None:
+def test_missing_server_is_a_hang_after_the_limit() -> None:
     (port,) = ports.candidates(1)
     started = time.monotonic()
     with (
         pytest.raises(GuestHangError, match="SSH server did not answer within 0 s") as caught,
         ssh.shell(port, within=0.3),
     ):
-        pytest.fail("nobody is there")
+        pytest.fail("connected to nothing")
     assert 0.3 <= time.monotonic() - started < 3
     assert caught.value.hint is not None
 
 
-def test_a_server_that_comes_late_is_waited_for() -> None:
+def test_connect_retries_until_the_server_answers() -> None:
     asked: list[float] = []
     (port,) = ports.candidates(1)
     late: list[SshServer] = []
@@ -356,7 +358,7 @@ def test_a_server_that_comes_late_is_waited_for() -> None:
 
 
 def forward(port: int, to: int) -> None:
-    """Accept on `port` what a server on another one answers, as QEMU forwards a port."""
+    """Forward one connection on `port` to another port, as QEMU does."""
     listener = socket.create_server(("127.0.0.1", port))
 
     def pump(a: socket.socket, b: socket.socket) -> None:
@@ -379,14 +381,14 @@ def forward(port: int, to: int) -> None:
     threading.Thread(target=accept, daemon=True).start()
 
 
-def test_a_verdict_ends_the_wait_for_a_server() -> None:
+def test_verdict_ends_the_wait_for_a_server() -> None:
     (port,) = ports.candidates(1)
 
     def panic() -> None:
-        raise GuestPanicError("it is gone")
+        raise GuestPanicError("panic")
 
     with pytest.raises(GuestPanicError), ssh.shell(port, within=60, alive=panic):
-        pytest.fail("nobody is there")
+        pytest.fail("connected to nothing")
 
 
 def test_a_port_without_a_greeting_is_no_server(server: SshServer) -> None:

@@ -37,7 +37,7 @@ from tests.vm.conftest import Up
 
 
 def qemus(machine: Vm) -> list[int]:
-    return processes.of_disk(str(machine.folder / "disk.qcow2"))
+    return processes.find_qemu(str(machine.folder / "disk.qcow2"))
 
 
 def gone(machine: Vm, *, within: float = 15) -> bool:
@@ -121,7 +121,7 @@ def test_a_workload_that_reports_nothing_makes_no_progress(up: Up) -> None:
 def test_a_guest_without_network_has_lost_its_connection(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = up()
     monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", "0.05")
-    machine.ask("monitor", command="set_link net0 off")
+    machine.request("monitor", command="set_link net0 off")
     verdict = judged(machine, progress=1)
     assert isinstance(verdict, LostConnectionError)
     assert "does not answer" in verdict.message
@@ -137,15 +137,15 @@ def test_a_killed_qemu_is_the_hosts_doing(up: Up) -> None:
     assert gone(machine)
 
 
-def test_a_killed_keeper_leaves_an_orphan_that_the_next_call_ends(up: Up) -> None:
+def test_a_killed_supervisor_leaves_an_orphan_that_the_next_call_ends(up: Up) -> None:
     machine = up(ready=False)
     assert qemus(machine)
-    os.kill(read_json(machine.folder / "guest.json")["keeper"], signal.SIGKILL)
+    os.kill(read_json(machine.folder / "guest.json")["supervisor"], signal.SIGKILL)
     time.sleep(0.3)
     assert vm.reap() == [machine.name]
     assert gone(machine)
-    assert machine.ended() == "its keeper was killed"
-    assert not Path(machine.order["runtime"]).exists()
+    assert machine.end_reason() == "its supervisor was killed"
+    assert not Path(machine.config["runtime"]).exists()
 
 
 STARTER = """
@@ -153,8 +153,8 @@ STARTER = """
     from pathlib import Path
     from testbed import machine, vm
     from testbed.common.cache import Cache
-    order = {order!r}
-    started = vm.start({name!r}, vm.load_boot(order))
+    config = {config!r}
+    started = vm.start({name!r}, vm.Boot.from_json(config, cache=Cache(Path(config["cache"]))))
     print("up", flush=True)
     time.sleep(600)
 """
@@ -162,10 +162,10 @@ STARTER = """
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_machine_outlives_the_process_that_started_it(up: Up, how: signal.Signals) -> None:
-    order = up("model", ready=False).order
+    config = up("model", ready=False).config
     name = f"owned-{int(how)}"
     starter = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(STARTER.format(order=order, name=name))],
+        [sys.executable, "-c", textwrap.dedent(STARTER.format(config=config, name=name))],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -176,7 +176,7 @@ def test_no_machine_outlives_the_process_that_started_it(up: Up, how: signal.Sig
     starter.send_signal(how)
     starter.wait(timeout=20)
     assert gone(machine)
-    assert machine.ended() == "its owner died"
+    assert machine.end_reason() == "the process that started it exited"
 
 
 def test_a_machine_that_was_let_go_stays_until_it_is_told_to_end(small: Boot) -> None:
@@ -187,7 +187,7 @@ def test_a_machine_that_was_let_go_stays_until_it_is_told_to_end(small: Boot) ->
     assert qemus(found)
     found.down()
     assert gone(found)
-    assert found.ended() == "destroyed"
+    assert found.end_reason() == "destroyed"
 
 
 def test_machines_side_by_side_do_not_collide(up: Up) -> None:

@@ -17,7 +17,7 @@ from tests.vm.conftest import Up
 def cache() -> Iterator[Cache]:
     """The ordinary cache (a snapshot stands beside the kernel and image it needs), cleaned up afterwards."""
     ordinary = Cache()
-    names = tuple(snapshot.named(name) for name in ("test-mark", "test-held"))
+    names = tuple(snapshot.cache_key(name) for name in ("test-mark", "test-held"))
     ordinary.prune(kinds=("snapshot",), keys=names)
     yield ordinary
     ordinary.prune(kinds=("snapshot",), keys=names)
@@ -32,7 +32,7 @@ def test_a_restored_guest_goes_on_where_it_was(up: Up, cache: Cache) -> None:
         )
         shell.run("sleep 1")
     entry = snapshot.take(machine, "test-mark", cache=cache)
-    assert machine.ended() == "saved"
+    assert machine.end_reason() == "saved"
     with pytest.raises(UsageError, match=r"there is no snapshot 'other'; there are: .*test-mark"):
         snapshot.find("other", cache=cache)
 

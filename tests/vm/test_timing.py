@@ -85,7 +85,7 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
 
 
 def test_the_plugin_in_use_is_not_pruned(guest: Vm) -> None:
-    key = files.read_json(guest.folder / "order.json")["plugin"]
+    key = files.read_json(guest.folder / "config.json")["plugin"]
     assert [entry.key for entry in Cache().prune(kinds=(plugin.KIND,), keys=(key,)).busy] == [key]
 
 
@@ -251,7 +251,7 @@ def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: 
         with started.shell() as shell:
             guest_code.deploy(shell)
             shell.run("mount -o remount,ro /")  # the machine's disk is a file that must not grow either
-            qemu = processes.of_disk(str(started.folder / "disk.qcow2"))[0]
+            qemu = processes.find_qemu(str(started.folder / "disk.qcow2"))[0]
             size = started.counters_path.stat().st_size
             # What a full disk does: no file of QEMU's may grow any more
             resource.prlimit(qemu, resource.RLIMIT_FSIZE, (size, size))
