@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Counts in window mode against the truth, on programs whose pattern of accesses is known:
+ * Accuracy of counts in window mode, on known patterns of accesses:
  *
  *   accuracy [SEED]
  *
- * prints one JSON line for each pattern and window. The truth is the trace that the pattern was
- * made from. What a window should count is computed from it, too: the accesses to pages that are
- * not among the K most recently entered (FIFO). Compared are the ranking of pages (Spearman's rank
- * correlation, ties averaged) and how much of the truly hottest fifth of the accessed pages is also
- * the hottest fifth by the window's counts.
+ * Prints one JSON line for each pattern and window. The expected counts of a window of K pages come
+ * from a simulation: accesses to pages that are not among the last K pages opened (FIFO). The
+ * ranking of pages by the window's counts is compared with that by true accesses: Spearman's rank
+ * correlation (ties averaged), and the overlap of the hottest fifths of the accessed pages.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -16,8 +15,8 @@
 #include "guest.h"
 
 #define N	 64UL  /* pages */
-#define ACCESSES 20000 /* of a pattern */
-#define HOT	 5     /* the hottest 1/5 */
+#define ACCESSES 20000 /* per pattern */
+#define HOT	 5     /* compare the hottest 1/5 */
 
 struct trace {
 	uint16_t page[ACCESSES];
@@ -34,14 +33,14 @@ static uint64_t next(void)
 	return (seed * 0x2545f4914f6cdd1dULL) >> 32;
 }
 
-/* Line after line of page after page, 16 accesses a page, over and over */
+/* Repeated passes over all pages, 16 accesses per page */
 static void streaming(struct trace *t)
 {
 	for (int i = 0; i < ACCESSES; i++)
 		t->page[i] = (uint16_t)(i / 16 % N);
 }
 
-/* Three streams at once, as in c[i] = a[i] + b[i]; the arrays are of different length */
+/* Three concurrent streams, as in c[i] = a[i] + b[i], over arrays of different lengths */
 static void triad(struct trace *t)
 {
 	static const unsigned int base[] = {0, 12, 36}, length[] = {12, 24, 28};
@@ -76,7 +75,7 @@ static void hot_cold(struct trace *t)
 		t->page[i] = (uint16_t)(next() % 10 ? next() % (N / 10) : next() % N);
 }
 
-/* Zipf's law, exponent 1, over a shuffled order of pages */
+/* Zipf's law with exponent 1, over pages in shuffled order */
 static void zipf(struct trace *t)
 {
 	double weight[N], total = 0;
@@ -93,8 +92,7 @@ static void zipf(struct trace *t)
 	}
 }
 
-/* Layers: each works on its own eight pages for a while, 30 accesses to a weight for one to an
- * input */
+/* Layers with eight pages each: 30 accesses to weights for each access to an input */
 static void layers(struct trace *t)
 {
 	for (int i = 0; i < ACCESSES; i++) {
@@ -118,8 +116,8 @@ static void run(const struct trace *t, byte *memory)
 	}
 }
 
-/* What a window of `k` pages should count for each page. */
-static void expect(const struct trace *t, unsigned int k, double *counts)
+/* Simulate a window of `k` pages. Sets `counts` by page. */
+static void simulate(const struct trace *t, unsigned int k, double *counts)
 {
 	uint16_t window[PAGE_PROFILE_MAX_WINDOW];
 	unsigned int n = 0, first = 0;
@@ -141,6 +139,7 @@ static void expect(const struct trace *t, unsigned int k, double *counts)
 	}
 }
 
+/* Measure the counts of a window of `k` pages. Sets `counts` by page. */
 static void measure(const struct trace *t, byte *memory, unsigned int k, double *counts)
 {
 	struct profile p = profile(PAGE_PROFILE_WINDOW, k, memory, N);
@@ -165,7 +164,7 @@ static void ranks(const double *counts, double *rank)
 	}
 }
 
-/* NAN if all counts of one side are equal: there is no ranking then. */
+/* Returns the rank correlation, or NAN if all counts of one side are equal. */
 static double spearman(const double *a, const double *b)
 {
 	double x[N], y[N], mean = ((double)N + 1) / 2, xy = 0, xx = 0, yy = 0;
@@ -180,8 +179,8 @@ static double spearman(const double *a, const double *b)
 	return xx && yy ? xy / sqrt(xx * yy) : NAN;
 }
 
-/* The least count of the hottest fifth of the accessed pages, and how many pages that is. */
-static double threshold(const double *counts, size_t *wanted)
+/* Returns the lowest count of the hottest fifth of the accessed pages. */
+static double threshold(const double *counts)
 {
 	double sorted[N];
 	size_t accessed = 0;
@@ -197,20 +196,18 @@ static double threshold(const double *counts, size_t *wanted)
 			}
 	while (accessed < N && sorted[accessed] > 0)
 		accessed++;
-	*wanted = accessed / HOT;
-	return sorted[*wanted - 1];
+	return sorted[accessed / HOT - 1];
 }
 
-/* The share of the truly hottest pages among those that the window ranks as high (ties included).
- */
+/* Returns the share of the truly hottest pages that are also hottest by `counts`, with ties. */
 static double overlap(const double *truth, const double *counts)
 {
-	size_t n, m, both = 0, hottest = 0;
-	double limit = threshold(truth, &n), other = threshold(counts, &m);
+	double true_limit = threshold(truth), limit = threshold(counts);
+	size_t both = 0, hottest = 0;
 
 	for (size_t i = 0; i < N; i++) {
-		hottest += truth[i] >= limit;
-		both += truth[i] >= limit && counts[i] >= other;
+		hottest += truth[i] >= true_limit;
+		both += truth[i] >= true_limit && counts[i] >= limit;
 	}
 	return (double)both / (double)hottest;
 }
@@ -248,7 +245,7 @@ int main(int argc, char **argv)
 			truth[trace.page[j]]++;
 		for (size_t k = 0; k < sizeof(windows) / sizeof(*windows); k++) {
 			measure(&trace, memory, windows[k], counts);
-			expect(&trace, windows[k], expected);
+			simulate(&trace, windows[k], expected);
 			total = wrong = 0;
 			for (size_t j = 0; j < N; j++) {
 				total += expected[j];
@@ -256,7 +253,7 @@ int main(int argc, char **argv)
 			}
 			printf("{\"pattern\": \"%s\", \"window\": %u, \"faults\": %.0f",
 			       patterns[i].name, windows[k], total);
-			number("error", wrong / total); /* against what a window should count */
+			number("error", wrong / total); /* relative to the simulation */
 			number("rank_correlation", spearman(truth, counts));
 			number("hottest_overlap",
 			       isnan(spearman(truth, counts)) ? NAN : overlap(truth, counts));

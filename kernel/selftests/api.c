@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The device, its ioctls and mmap(): what they refuse and with which errno, and who may profile
- * whom. */
+/* The device, its ioctls and mmap(): every errno, privilege, and profiles of other processes */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
@@ -17,22 +16,23 @@ static void opening(void)
 	int fd = page_profile_open(0), closed = page_profile_open(O_CLOEXEC);
 	struct stat device;
 
-	is(stat(PAGE_PROFILE_DEVICE, &device), 0, "open: the device is there");
+	is(stat(PAGE_PROFILE_DEVICE, &device), 0, "open: the device exists");
 	ok(S_ISCHR(device.st_mode) && (device.st_mode & 0777) == 0666,
-	   "open: anyone may open it (mode %o)", device.st_mode);
-	ok(fd >= 0 && fcntl(fd, F_GETFD) == 0, "open: a descriptor that exec() keeps");
-	ok(closed >= 0 && fcntl(closed, F_GETFD) == FD_CLOEXEC, "open: one that it closes");
-	fails(read(fd, &(char){0}, 1), EINVAL, "open: cannot be read");
-	fails(write(fd, "", 1), EINVAL, "open: cannot be written");
+	   "open: the mode allows all users (%o)", device.st_mode);
+	ok(fd >= 0 && fcntl(fd, F_GETFD) == 0, "open: without O_CLOEXEC");
+	ok(closed >= 0 && fcntl(closed, F_GETFD) == FD_CLOEXEC, "open: with O_CLOEXEC");
+	fails(read(fd, &(char){0}, 1), EINVAL, "open: read() fails");
+	fails(write(fd, "", 1), EINVAL, "open: write() fails");
 	close(fd);
 	close(closed);
 }
 
 /*
- * The profiler takes no system call's number: C libraries try those of later kernels and expect
- * ENOSYS. The first that is none's: statx(2) is 332 since Linux 4.11, cachestat(2) 451 since 6.5.
+ * The profiler occupies no system call number: C libraries try the calls of later kernels and rely
+ * on ENOSYS. The first free number is 332 in Linux 4.9 (statx(2) since 4.11), and 451 in 6.1
+ * (cachestat(2) since 6.5).
  */
-static void numbers(void)
+static void system_call_numbers(void)
 {
 	struct utsname kernel;
 	unsigned int major = 0, minor = 0, other = 0;
@@ -42,7 +42,7 @@ static void numbers(void)
 		die("uname");
 	first = major == 4 && minor == 9 ? 332 : major == 6 && minor == 1 ? 451 : 0;
 	if (!first) {
-		skip("numbers: all later ones", "the last one of this kernel is not known");
+		skip("system calls: all later ones fail", "first free number not known");
 		return;
 	}
 	for (long number = first; number <= 600; number++)
@@ -50,9 +50,9 @@ static void numbers(void)
 			printf("# %ld: %s\n", number, strerror(errno));
 			other++;
 		}
-	is(other, 0, "numbers: all later system calls are ENOSYS");
+	is(other, 0, "system calls: all later ones fail with ENOSYS");
 	is(system("ls / >/dev/null && stat /etc/hostname >/dev/null"), 0,
-	   "numbers: ls and stat, which try statx(2), do their work");
+	   "system calls: ls and stat, which try statx(2), succeed");
 }
 
 static void order(void)
@@ -64,8 +64,9 @@ static void order(void)
 	fails(page_profile_stop(fd), EINVAL, "order: stop before start");
 	fails(page_profile_rearm(fd), EINVAL, "order: re-arm before start");
 	is(page_profile_reset(fd), 0, "order: reset at any time");
-	is(page_profile_add(fd, (void *)memory, N * PAGE, NULL), 0, "order: a range");
-	fails(page_profile_target(fd, getpid()), EBUSY, "order: a target after the first range");
+	is(page_profile_add(fd, (void *)memory, N * PAGE, NULL), 0, "order: add a range");
+	fails(page_profile_target(fd, getpid()), EBUSY,
+	      "order: set the target after the first range");
 	is(page_profile_start(fd), 0, "order: start");
 	fails(page_profile_start(fd), EBUSY, "order: start twice");
 	fails(page_profile_configure(fd, PAGE_PROFILE_EPOCH, 0), EBUSY,
@@ -76,14 +77,14 @@ static void order(void)
 	   "order: configure while stopped");
 	is(page_profile_start(fd), 0, "order: start again");
 	is(page_profile_remove(fd, (void *)memory, N * PAGE), 0,
-	   "order: the last range removed while running");
-	is(page_profile_rearm(fd), 0, "order: re-arm with nothing");
+	   "order: remove the last range while running");
+	is(page_profile_rearm(fd), 0, "order: re-arm without ranges");
 	close(fd);
 	munmap((void *)memory, N * PAGE);
 }
 
-/* What is no ioctl of a profile is ENOTTY, whatever becomes of the process and the argument. */
-static void no_ioctls(int fd, const char *when)
+/* Unknown ioctls fail with ENOTTY, regardless of process and argument. */
+static void unknown_ioctls(int fd, const char *when)
 {
 	static const struct {
 		unsigned long command;
@@ -93,17 +94,17 @@ static void no_ioctls(int fd, const char *when)
 		{_IOW(PAGE_PROFILE_IOC, 0x0a, struct page_profile_range),
 		 "an unknown number with an argument"},
 		{_IOWR(PAGE_PROFILE_IOC, 0x01, struct page_profile_config),
-		 "a known number in another direction"},
-		{_IOC(_IOC_WRITE, PAGE_PROFILE_IOC, 0x01, 4096), "another size"},
-		{_IOW(PAGE_PROFILE_IOC, 0x02, __u32), "another size of a range"},
-		{_IO('T', 0x04), "another type"},
-		{0, "nothing at all"},
+		 "a known number with a wrong direction"},
+		{_IOC(_IOC_WRITE, PAGE_PROFILE_IOC, 0x01, 4096), "a wrong size"},
+		{_IOW(PAGE_PROFILE_IOC, 0x02, __u32), "a wrong size of a range"},
+		{_IO('T', 0x04), "a wrong type"},
+		{0, "zero"},
 	};
-	char what[100];
+	char point[100];
 
 	for (size_t i = 0; i < sizeof(unknown) / sizeof(*unknown); i++) {
-		snprintf(what, sizeof(what), "%s: %s", when, unknown[i].name);
-		fails(ioctl(fd, unknown[i].command, (void *)8), ENOTTY, what);
+		snprintf(point, sizeof(point), "%s: %s", when, unknown[i].name);
+		fails(ioctl(fd, unknown[i].command, (void *)8), ENOTTY, point);
 	}
 }
 
@@ -114,17 +115,17 @@ static void configuring(void)
 	fails(page_profile_configure(fd, (enum page_profile_mode)2, 0), EINVAL,
 	      "configure: an unknown mode");
 	fails(page_profile_configure(fd, (enum page_profile_mode) ~0U, 0), EINVAL,
-	      "configure: a mode far off");
+	      "configure: the largest mode");
 	fails(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 0), EINVAL,
-	      "configure: a window of nothing");
+	      "configure: a window of 0 pages");
 	fails(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 65), EINVAL,
-	      "configure: too large a window");
+	      "configure: a window of 65 pages");
 	fails(page_profile_configure(fd, PAGE_PROFILE_EPOCH, 1), EINVAL,
-	      "configure: a window for epochs");
+	      "configure: a window in epoch mode");
 	is(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 1), 0, "configure: the smallest window");
 	fails(ioctl(fd, PAGE_PROFILE_CONFIGURE, NULL), EFAULT, "configure: no argument");
-	fails(ioctl(fd, PAGE_PROFILE_STATS, (void *)8), EFAULT, "statistics: nowhere to put them");
-	no_ioctls(fd, "ioctl");
+	fails(ioctl(fd, PAGE_PROFILE_STATS, (void *)8), EFAULT, "statistics: an invalid address");
+	unknown_ioctls(fd, "ioctl");
 	close(fd);
 }
 
@@ -135,47 +136,53 @@ static void adding(void)
 	const void *beyond = (const void *)0x800000000000;
 	uint64_t first, second;
 
-	fails(page_profile_add(fd, (void *)memory, 0, NULL), EINVAL, "add: nothing");
+	fails(page_profile_add(fd, (void *)memory, 0, NULL), EINVAL, "add: length 0");
 	fails(page_profile_add(fd, (void *)(memory + 1), PAGE, NULL), EINVAL,
-	      "add: no page's address");
-	fails(page_profile_add(fd, (void *)memory, PAGE + 1, NULL), EINVAL, "add: no whole pages");
+	      "add: an unaligned address");
+	fails(page_profile_add(fd, (void *)memory, PAGE + 1, NULL), EINVAL,
+	      "add: an unaligned length");
 	fails(page_profile_add(fd, (void *)memory, -PAGE, NULL), EINVAL,
-	      "add: round the address space");
+	      "add: an end that overflows");
 	fails(page_profile_add(fd, beyond, PAGE, NULL), EINVAL, "add: beyond user space");
 	fails(page_profile_add(fd, (void *)-PAGE, PAGE, NULL), EINVAL, "add: kernel addresses");
-	fails(page_profile_add(fd, NULL, PAGE, NULL), ENOMEM, "add: nothing is mapped there");
+	fails(page_profile_add(fd, NULL, PAGE, NULL), ENOMEM, "add: an unmapped address");
 	is(page_profile_add(other, (void *)memory, PAGE, NULL), 0,
-	   "add: a first one that failed does not take the process");
+	   "add: a failed first range does not bind the process");
 	page_profile_clear(other);
 	fails(ioctl(fd, PAGE_PROFILE_ADD, NULL), EFAULT, "add: no argument");
 	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &first), 0, "add: two pages");
 	is(page_profile_add(fd, (void *)(memory + 2 * PAGE), 2 * PAGE, &second), 0,
-	   "add: the next two");
+	   "add: the next two pages");
 	ok(first != second && first % PAGE == 0 && second % PAGE == 0,
-	   "add: each has its counters");
-	fails(page_profile_add(fd, (void *)memory, 2 * PAGE, NULL), EEXIST, "add: the same again");
+	   "add: each range has its own counters");
+	fails(page_profile_add(fd, (void *)memory, 2 * PAGE, NULL), EEXIST,
+	      "add: the same range again");
 	fails(page_profile_add(fd, (void *)(memory + PAGE), 7 * PAGE, NULL), EEXIST,
-	      "add: overlapping");
+	      "add: an overlapping range");
 	fails(page_profile_add(other, (void *)(memory + 4 * PAGE), PAGE, NULL), EBUSY,
-	      "add: by another profile of the process");
+	      "add: another profile of the process");
 	fails(page_profile_remove(fd, (void *)memory, PAGE), ENOENT, "remove: half a range");
 	fails(page_profile_remove(fd, (void *)(memory + PAGE), PAGE), ENOENT,
 	      "remove: the other half");
 	fails(page_profile_remove(fd, (void *)(memory + 4 * PAGE), PAGE), ENOENT,
-	      "remove: what was not added");
+	      "remove: a range that was not added");
 	is(page_profile_remove(fd, (void *)memory, 2 * PAGE), 0, "remove: a range");
-	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT, "remove: twice");
-	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &second), 0, "add: again after removal");
-	ok(second > first, "add: with new counters");
-	is(page_profile_clear(fd), 0, "clear: all ranges");
-	is(page_profile_clear(fd), 0, "clear: nothing");
-	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT, "clear: they are gone");
+	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT, "remove: a range twice");
+	is(page_profile_add(fd, (void *)memory, 2 * PAGE, &second), 0,
+	   "add: a removed range again");
+	ok(second > first, "add: it has new counters");
+	is(page_profile_clear(fd), 0, "clear: removes all ranges");
+	is(page_profile_clear(fd), 0, "clear: without ranges");
+	fails(page_profile_remove(fd, (void *)memory, 2 * PAGE), ENOENT,
+	      "clear: the ranges are gone");
 	is(page_profile_add(other, (void *)memory, PAGE, NULL), 0,
-	   "clear: another profile can have the process");
-	fails(page_profile_add(fd, (void *)memory, PAGE, NULL), EBUSY, "clear: and keeps it");
+	   "clear: another profile can bind the process");
+	fails(page_profile_add(fd, (void *)memory, PAGE, NULL), EBUSY,
+	      "clear: the process is bound to it");
 	close(other);
-	is(page_profile_add(fd, (void *)memory, PAGE, &second), 0, "clear: until it is closed");
-	is(page_profile_start(fd), 0, "clear: then the first goes on");
+	is(page_profile_add(fd, (void *)memory, PAGE, &second), 0,
+	   "clear: closing it releases the process");
+	is(page_profile_start(fd), 0, "clear: the first profile can start again");
 	close(fd);
 	munmap((void *)memory, N * PAGE);
 }
@@ -192,15 +199,15 @@ static void limits(void)
 	while (added <= most &&
 	       !page_profile_add(fd, (void *)(memory + 2 * added * PAGE), PAGE, NULL))
 		added++;
-	fails(-1, ENOSPC, "limits: the number of ranges");
-	is((long long)added, (long long)most, "limits: it is 1024");
-	is(page_profile_start(fd), 0, "limits: start with all of them");
+	fails(-1, ENOSPC, "limits: too many ranges");
+	is((long long)added, (long long)most, "limits: the maximum is 1024 ranges");
+	is(page_profile_start(fd), 0, "limits: start with 1024 ranges");
 	read_each(memory, 2 * most);
-	ok(page_profile_rearm(fd) == 0, "limits: re-arm all of them");
+	ok(page_profile_rearm(fd) == 0, "limits: re-arm 1024 ranges");
 	close(fd);
 	fd = page_profile_open(O_CLOEXEC);
 	fails(page_profile_add(fd, (void *)wide, huge, NULL), ENOSPC,
-	      "limits: more counters than fit the machine");
+	      "limits: more counters than memory");
 	close(fd);
 	munmap((void *)memory, 2 * most * PAGE);
 	munmap((void *)wide, huge);
@@ -219,21 +226,21 @@ static void mapping(void)
 	fails((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, p.fd, 0), EACCES,
 	      "mmap: writable and private");
 	fails(mprotect((void *)(uintptr_t)counts, PAGE, PROT_READ | PROT_WRITE), EACCES,
-	      "mmap: made writable");
+	      "mmap: mprotect() to writable");
 	fails((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, 1L << 40), ENXIO,
-	      "mmap: no counters there");
+	      "mmap: an offset without counters");
 	fails((long)mmap(NULL, 3 * PAGE, PROT_READ, MAP_SHARED, p.fd, 0), EINVAL,
-	      "mmap: more than there are");
+	      "mmap: a size beyond the counters");
 	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, PAGE);
 	ok(map != MAP_FAILED, "mmap: the second page of counters alone");
 	(void)memory[(n - 1) * PAGE];
 	is(((volatile struct page_profile_count *)map)[511].reads, 1,
-	   "mmap: shows the same counters");
-	is(counts[n - 1].reads, 1, "mmap: as the first mapping");
-	is(page_profile_remove(p.fd, (void *)memory, n * PAGE), 0, "mmap: the range is removed");
-	is(counts[n - 1].reads, 1, "mmap: its counters stay mapped");
+	   "mmap: both mappings show the same counters (second)");
+	is(counts[n - 1].reads, 1, "mmap: both mappings show the same counters (first)");
+	is(page_profile_remove(p.fd, (void *)memory, n * PAGE), 0, "mmap: remove the range");
+	is(counts[n - 1].reads, 1, "mmap: counters of a removed range stay mapped");
 	fails((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p.fd, 0), ENXIO,
-	      "mmap: but cannot be mapped again");
+	      "mmap: counters of a removed range cannot be mapped");
 	munmap(map, PAGE);
 	finish(&p);
 	munmap((void *)memory, n * PAGE);
@@ -247,20 +254,20 @@ static void as_nobody(void *other)
 	become(65534);
 	fd = page_profile_open(0);
 	ok(fd >= 0 && page_profile_add(fd, (void *)memory, N * PAGE, NULL) == 0,
-	   "privilege: a user may profile a process of their own");
+	   "privilege: a user may profile their own process");
 	close(fd);
 	fd = page_profile_open(0);
-	fails(page_profile_target(fd, *(pid_t *)other), EPERM, "privilege: but not one of root's");
-	fails(page_profile_target(fd, 1), EPERM, "privilege: nor init");
+	fails(page_profile_target(fd, *(pid_t *)other), EPERM,
+	      "privilege: a user may not profile root's process");
+	fails(page_profile_target(fd, 1), EPERM, "privilege: a user may not profile init");
 	close(fd);
 }
 
 static void restricted(void *unused)
 {
 	become(65534);
-	fails(page_profile_open(0), EPERM,
-	      "privilege: vm.page_profile_restrict keeps it from users");
-	fails(open(RESTRICT, O_WRONLY), EACCES, "privilege: who cannot lift it");
+	fails(page_profile_open(0), EPERM, "privilege: vm.page_profile_restrict excludes users");
+	fails(open(RESTRICT, O_WRONLY), EACCES, "privilege: users cannot change it");
 }
 
 static void privileges(void)
@@ -269,21 +276,21 @@ static void privileges(void)
 	int fd = page_profile_open(O_CLOEXEC);
 
 	fails(page_profile_target(fd, 0), ESRCH, "target: process 0");
-	fails(page_profile_target(fd, 1 << 30), ESRCH, "target: a process that is not there");
+	fails(page_profile_target(fd, 1 << 30), ESRCH, "target: a process that does not exist");
 	fails(page_profile_target(fd, 2), ESRCH, "target: a kernel thread");
-	is(page_profile_target(fd, me), 0, "target: oneself");
+	is(page_profile_target(fd, me), 0, "target: the calling process");
 	close(fd);
-	is(in_child(as_nobody, &me), 0, "privilege: the unprivileged child ended");
-	ok(put(RESTRICT, "1"), "privilege: the sysctl is there");
-	ok(!put(RESTRICT, "2") && !put(RESTRICT, "-1"), "privilege: it is 0 or 1");
-	is(in_child(restricted, NULL), 0, "privilege: the restricted child ended");
+	is(in_child(as_nobody, &me), 0, "privilege: the unprivileged child succeeded");
+	ok(put(RESTRICT, "1"), "privilege: vm.page_profile_restrict exists");
+	ok(!put(RESTRICT, "2") && !put(RESTRICT, "-1"), "privilege: it accepts only 0 and 1");
+	is(in_child(restricted, NULL), 0, "privilege: the restricted child succeeded");
 	fd = page_profile_open(0);
-	ok(fd >= 0, "privilege: root may still");
+	ok(fd >= 0, "privilege: it does not affect root");
 	close(fd);
 	put(RESTRICT, "0");
 }
 
-/* Profiling another process, which need not know. */
+/* Profile another process, without its cooperation. */
 static void other_process(void)
 {
 	byte *memory = pages(N);
@@ -305,10 +312,10 @@ static void other_process(void)
 		_exit(intact(memory, N) ? 0 : 1);
 	}
 	close(go[0]);
-	is(page_profile_target(fd, child), 0, "other process: a child as target");
+	is(page_profile_target(fd, child), 0, "other process: set a child as target");
 	is(page_profile_configure(fd, PAGE_PROFILE_WINDOW, 2), 0, "other process: configure");
 	is(page_profile_add(fd, (void *)memory, N * PAGE, &offset), 0,
-	   "other process: a range of its memory");
+	   "other process: add a range of its memory");
 	counts = page_profile_map(fd, offset, N * PAGE);
 	is(page_profile_start(fd), 0, "other process: start");
 	for (int i = 0; i < 10; i++)
@@ -316,30 +323,31 @@ static void other_process(void)
 			die("write");
 	for (double until = seconds() + 10; seconds() < until && counts[N - 1].reads < 10;)
 		usleep(1000);
-	ok(counts[0].reads == 10 && counts[N - 1].reads == 10, "other process: its accesses count");
+	ok(counts[0].reads == 10 && counts[N - 1].reads == 10,
+	   "other process: its accesses are counted");
 	read_each(memory, N);
 	usleep(10000);
-	is(counts[0].reads, 10, "other process: ours do not");
+	is(counts[0].reads, 10, "other process: the caller's accesses are not counted");
 	close(go[1]);
 	waitpid(child, &status, 0);
-	is(status, 0, "other process: its data are intact, and it ends well");
-	is(counts[0].reads, 11, "other process: counters can be read after its end");
-	fails(page_profile_stop(fd), ESRCH, "other process: stop when it is gone");
-	fails(page_profile_rearm(fd), ESRCH, "other process: re-arm when it is gone");
-	no_ioctls(fd, "other process: when it is gone");
+	is(status, 0, "other process: its data are intact, and it exits with 0");
+	is(counts[0].reads, 11, "other process: counters are readable after its exit");
+	fails(page_profile_stop(fd), ESRCH, "other process: stop after its exit");
+	fails(page_profile_rearm(fd), ESRCH, "other process: re-arm after its exit");
+	unknown_ioctls(fd, "other process: after its exit");
 	fails(page_profile_add(fd, (void *)memory, PAGE, NULL), ESRCH,
-	      "other process: add when it is gone");
+	      "other process: add after its exit");
 	is(page_profile_stats(fd, &(struct page_profile_stats){0}), 0,
-	   "other process: statistics when it is gone");
+	   "other process: statistics after its exit");
 	page_profile_unmap(counts, N * PAGE);
-	is(close(fd), 0, "other process: close when it is gone");
+	is(close(fd), 0, "other process: close after its exit");
 	munmap((void *)memory, N * PAGE);
 }
 
 int main(void)
 {
 	opening();
-	numbers();
+	system_call_numbers();
 	order();
 	configuring();
 	adding();

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The profiler's Python client on a real kernel, as root, under python2.7 and python3: prints TAP.
+"""Test the profiler's Python client, under python2.7 and python3, as root in a guest. Prints TAP.
 
     python3 client.py [FOLDER]
 
-FOLDER holds page_profile.py; else it is searched beside this file.
+FOLDER contains page_profile.py; default: the folder of this file.
 """
 
 import ctypes
@@ -25,31 +25,31 @@ _libc = ctypes.CDLL(None)
 _results = []
 
 
-def ok(passed, what):
-    """A test point."""
+def ok(passed, name):
+    """Report a test point."""
     _results.append(bool(passed))
-    print(("ok " if passed else "not ok ") + str(len(_results)) + " - " + what)
-    sys.stdout.flush()  # or a forked child might print it again
+    print(("ok " if passed else "not ok ") + str(len(_results)) + " - " + name)
+    sys.stdout.flush()  # before a fork, which would duplicate the buffer
 
 
-def same(got, expected, what):
-    """A test point about two values."""
-    passed = got == expected
-    ok(passed, what if passed else what + ": got " + repr(got) + ", expected " + repr(expected))
+def same(actual, expected, name):
+    """Report a test point that compares two values."""
+    passed = actual == expected
+    ok(passed, name if passed else name + ": got " + repr(actual) + ", expected " + repr(expected))
 
 
-def fails(code, what, call, *arguments):
-    """A test point about a call that must raise OSError with errno `code`."""
+def fails(code, name, call, *arguments):
+    """Report a test point: the call raises OSError with errno `code`."""
     try:
         call(*arguments)
     except OSError as e:
-        same(errno.errorcode.get(e.errno), errno.errorcode[code], what)
+        same(errno.errorcode.get(e.errno), errno.errorcode[code], name)
         return
-    ok(False, what + ": it succeeded")
+    ok(False, name + ": it succeeded")
 
 
 class Memory:
-    """Small pages of private anonymous memory, an x at the start of each."""
+    """Small pages of private anonymous memory, each starting with an x."""
 
     def __init__(self):
         self._map = mmap.mmap(-1, N * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -59,7 +59,7 @@ class Memory:
         self.write_each()
 
     def read(self, page):
-        """One byte, without touching any other page."""
+        """Read one byte of a page."""
         return self._map[page * PAGE : page * PAGE + 1]
 
     def write(self, page):
@@ -76,13 +76,13 @@ class Memory:
         return self.read_each() == N * b"x"
 
 
-def in_child(work):
-    """Fork a child that does `work` and exits with 0, or 1 if that raised; returns its process ID."""
+def in_child(function):
+    """Run `function` in a child, which exits with 0, or with 1 if it raises. Returns the process ID."""
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            work()
+            function()
             status = 0
         except Exception:
             traceback.print_exc()
@@ -95,13 +95,13 @@ def status_of(pid):
     return os.waitpid(pid, 0)[1]
 
 
-def adds_up(profile, counted, what):
-    """Nothing is lost and nothing counted twice: every fault is in one counter, or accounted for."""
+def adds_up(profile, counted, name):
+    """Report a test point: the counters add up to the caught accesses, and no access was lost."""
     s = profile.stats()
     total = sum(counted.reads()) + sum(counted.writes())
     ok(
         s.lost == 0 and total == s.user_faults + s.kernel_faults - s.uncounted,
-        what + ": counters add up to the faults (" + str(total) + "; " + str(s) + ")",
+        name + ": counters add up to the faults (" + str(total) + "; " + str(s) + ")",
     )
 
 
@@ -109,23 +109,27 @@ def epochs():
     memory = Memory()
     with page_profile.Profile() as profile:
         counted = profile.add(memory.address, memory.length)
-        same(counted.pages, N, "epoch: a range has pages")
-        same(counted.counts(), N * [(0, 0)], "epoch: nothing is counted before the start")
+        same(counted.pages, N, "epoch: the range has N pages")
+        same(counted.counts(), N * [(0, 0)], "epoch: no access counts before the start")
         profile.start()
         for _ in range(3):
             memory.read_each()
         same(counted.counts(), N * [(1, 0)], "epoch: three reads of a page count once")
         memory.write_each()
-        same(counted.counts(), N * [(1, 0)], "epoch: a write after them does not count")
+        same(counted.counts(), N * [(1, 0)], "epoch: a write after a read does not count")
         profile.rearm()
         memory.write_each()
         memory.read_each()
-        same(counted.counts(), N * [(1, 1)], "epoch: re-armed, a write counts, a read after it does not")
+        same(
+            counted.counts(),
+            N * [(1, 1)],
+            "epoch: after re-arming, a write counts and a read does not",
+        )
         profile.rearm()
         memory.read(3)
-        same(list(counted.reads()), [1, 1, 1, 2, 1, 1, 1, 1], "epoch: reads alone")
-        same(list(counted.writes()), N * [1], "epoch: writes alone")
-        same(len(counted.raw()), 8 * N, "epoch: eight bytes a page")
+        same(list(counted.reads()), [1, 1, 1, 2, 1, 1, 1, 1], "epoch: reads()")
+        same(list(counted.writes()), N * [1], "epoch: writes()")
+        same(len(counted.raw()), 8 * N, "epoch: raw() has eight bytes per page")
         same((profile.stats().epochs, profile.stats().rearmed), (2, 2 * N), "epoch: re-armings are counted")
         adds_up(profile, counted, "epoch")
 
@@ -133,13 +137,13 @@ def epochs():
         profile.stop()
         memory.read_each()
         memory.write_each()
-        same(counted.counts(), before, "stopped: nothing counts")
+        same(counted.counts(), before, "stop: no access counts")
         profile.reset()
         same(counted.counts(), N * [(0, 0)], "reset: counters are zero")
-        same(sum(profile.stats()), 0, "reset: so are statistics")
+        same(sum(profile.stats()), 0, "reset: statistics are zero")
         profile.start()
         memory.write_each()
-        same(counted.counts(), N * [(0, 1)], "started again: it counts")
+        same(counted.counts(), N * [(0, 1)], "start: accesses count again")
     counted.close()
     ok(memory.intact(), "epoch: data are intact")
 
@@ -151,7 +155,7 @@ def windows():
         profile.start()
         for _ in range(5):
             memory.read(0)
-        same(counted.counts()[0], (1, 0), "window of one: a page read again and again counts once")
+        same(counted.counts()[0], (1, 0), "window of one: repeated reads of a page count once")
         for _ in range(20):
             memory.read(1)
             memory.write(2)
@@ -170,25 +174,25 @@ def removing():
     profile.remove(first)
     profile.rearm()
     memory.write_each()
-    same(first.counts(), N * [(1, 0)], "remove: the counters stay readable, and as they were")
-    fails(errno.ENOENT, "remove: twice", profile.remove, first)
+    same(first.counts(), N * [(1, 0)], "remove: counters stay readable and unchanged")
+    fails(errno.ENOENT, "remove: a range twice", profile.remove, first)
     second = profile.add(memory.address, memory.length)
     memory.write_each()
-    same(second.counts(), N * [(0, 1)], "remove: added again the pages have new counters")
-    same(first.counts(), N * [(1, 0)], "remove: and the old ones stay")
+    same(second.counts(), N * [(0, 1)], "add: a removed range has new counters")
+    same(first.counts(), N * [(1, 0)], "add: the old counters are unchanged")
     profile.clear()
     memory.read_each()
-    same(second.counts(), N * [(0, 1)], "clear: nothing counts")
+    same(second.counts(), N * [(0, 1)], "clear: no access counts")
     fails(errno.ENOENT, "clear: the range is gone", profile.remove, second)
     third = profile.add(memory.address, memory.length)
     profile.start()
     memory.write_each()
     profile.close()
     memory.read_each()
-    same(third.counts(), N * [(0, 1)], "close: counters stay readable, and nothing counts")
-    same(profile.fileno(), -1, "close: there is no descriptor")
+    same(third.counts(), N * [(0, 1)], "close: counters stay readable and unchanged")
+    same(profile.fileno(), -1, "close: fileno() is -1")
     profile.close()
-    fails(errno.EBADF, "close: the profile cannot be used", profile.start)
+    fails(errno.EBADF, "close: start fails", profile.start)
     for counted in first, second, third:
         counted.close()
     try:
@@ -200,26 +204,26 @@ def removing():
     ok(memory.intact(), "close: data are intact")
 
 
-def mistakes():
+def errors():
     memory = Memory()
     with page_profile.Profile() as profile, page_profile.Profile() as other:
-        fails(errno.EINVAL, "mistake: no page's address", profile.add, memory.address + 1, PAGE)
-        fails(errno.EINVAL, "mistake: no whole pages", profile.add, memory.address, PAGE - 1)
-        fails(errno.EINVAL, "mistake: start without a range", profile.start)
+        fails(errno.EINVAL, "error: an unaligned address", profile.add, memory.address + 1, PAGE)
+        fails(errno.EINVAL, "error: an unaligned length", profile.add, memory.address, PAGE - 1)
+        fails(errno.EINVAL, "error: start without a range", profile.start)
         counted = profile.add(memory.address, PAGE)
-        fails(errno.EEXIST, "mistake: the same again", profile.add, memory.address, PAGE)
-        fails(errno.EBUSY, "mistake: a second profile of the process", other.add, memory.address + PAGE, PAGE)
-        fails(errno.EINVAL, "mistake: re-arm before start", profile.rearm)
+        fails(errno.EEXIST, "error: the same range again", profile.add, memory.address, PAGE)
+        fails(errno.EBUSY, "error: a second profile of the process", other.add, memory.address + PAGE, PAGE)
+        fails(errno.EINVAL, "error: re-arm before start", profile.rearm)
         counted.close()
-    fails(errno.EINVAL, "mistake: too large a window", page_profile.Profile, "window", 65)
-    fails(errno.EINVAL, "mistake: a window for epochs", page_profile.Profile, "epoch", 1)
-    fails(errno.ESRCH, "mistake: no such process", page_profile.Profile, "epoch", 0, 1 << 30)
+    fails(errno.EINVAL, "error: a window of 65 pages", page_profile.Profile, "window", 65)
+    fails(errno.EINVAL, "error: a window in epoch mode", page_profile.Profile, "epoch", 1)
+    fails(errno.ESRCH, "error: no such process", page_profile.Profile, "epoch", 0, 1 << 30)
     try:
         page_profile.Profile("mode")
     except ValueError:
-        ok(True, "mistake: an unknown mode")
+        ok(True, "error: an unknown mode")
     else:
-        ok(False, "mistake: an unknown mode: it succeeded")
+        ok(False, "error: an unknown mode: it succeeded")
 
 
 def privilege():
@@ -234,84 +238,84 @@ def privilege():
             raise
         raise RuntimeError("a user could profile init")
 
-    same(status_of(in_child(as_nobody)), 0, "privilege: it says who may not profile another's process")
+    same(status_of(in_child(as_nobody)), 0, "privilege: a user may not profile init")
 
 
 def another_process():
-    """A child touches its copy of our memory, each page once for each byte that we send it."""
+    """Profile a child, which reads each page once for each byte it receives."""
     memory = Memory()
-    orders, order = os.pipe()
-    answers, answer = os.pipe()
+    requests, request = os.pipe()
+    replies, reply = os.pipe()
 
-    def obey():
-        os.close(order)
-        os.close(answers)
-        while os.read(orders, 1):
+    def serve():
+        os.close(request)
+        os.close(replies)
+        while os.read(requests, 1):
             memory.read_each()
-            os.write(answer, b"x")
+            os.write(reply, b"x")
         if not memory.intact():
             raise RuntimeError("the child's data changed")
 
-    child = in_child(obey)
-    os.close(orders)
-    os.close(answer)
+    child = in_child(serve)
+    os.close(requests)
+    os.close(reply)
     with page_profile.Profile(mode="window", window=2, pid=child) as profile:
         counted = profile.add(memory.address, memory.length)
         profile.start()
         for _ in range(10):
-            os.write(order, b"x")
-            os.read(answers, 1)
-        same(counted.counts(), N * [(10, 0)], "another process: its accesses count")
+            os.write(request, b"x")
+            os.read(replies, 1)
+        same(counted.counts(), N * [(10, 0)], "another process: its accesses are counted")
         memory.read_each()
         memory.write_each()
-        same(counted.counts(), N * [(10, 0)], "another process: ours do not")
+        same(counted.counts(), N * [(10, 0)], "another process: the caller's accesses are not counted")
         adds_up(profile, counted, "another process")
-        os.close(order)
-        same(status_of(child), 0, "another process: its data are intact, and it ends well")
-        same(counted.counts(), N * [(11, 0)], "another process: its counters can be read after its end")
-        fails(errno.ESRCH, "another process: stop when it is gone", profile.stop)
-    os.close(answers)
+        os.close(request)
+        same(status_of(child), 0, "another process: its data are intact, and it exits with 0")
+        same(counted.counts(), N * [(11, 0)], "another process: counters are readable after its exit")
+        fails(errno.ESRCH, "another process: stop after its exit", profile.stop)
+    os.close(replies)
     counted.close()
 
 
-def heirs():
-    """A forked child has a copy of the descriptor: that neither ends the profile nor keeps it."""
+def inherited_descriptors():
+    """A child's copy of the descriptor neither ends the profile nor keeps it running."""
     memory = Memory()
     profile = page_profile.Profile()
     counted = profile.add(memory.address, memory.length)
     profile.start()
-    same(status_of(in_child(profile.close)), 0, "heir: a child closes its copy")
+    same(status_of(in_child(profile.close)), 0, "inherited descriptor: a child closes its copy")
     memory.write_each()
-    same(counted.counts(), N * [(0, 1)], "heir: that does not end our profile")
+    same(counted.counts(), N * [(0, 1)], "inherited descriptor: closing it does not end the profile")
 
     until, end = os.pipe()
 
     def wait():
         os.close(end)
         os.read(until, 1)
-        os.fstat(profile.fileno())  # it is there indeed
+        os.fstat(profile.fileno())  # still open
 
     child = in_child(wait)
     os.close(until)
     profile.close()
     memory.read_each()
     memory.write_each()
-    same(counted.counts(), N * [(0, 1)], "heir: after our close nothing counts, whoever has a copy")
+    same(counted.counts(), N * [(0, 1)], "inherited descriptor: the parent's close ends the profile")
     with page_profile.Profile() as other:
         again = other.add(memory.address, memory.length)
         other.start()
         memory.read_each()
-        same(again.counts(), N * [(1, 0)], "heir: and another profile can have the process")
+        same(again.counts(), N * [(1, 0)], "inherited descriptor: another profile can bind the process")
     again.close()
     os.close(end)
-    same(status_of(child), 0, "heir: the child had the descriptor all the time")
+    same(status_of(child), 0, "inherited descriptor: the child kept its copy open")
     counted.close()
-    ok(memory.intact(), "heir: data are intact")
+    ok(memory.intact(), "inherited descriptor: data are intact")
 
 
 def main():
     try:
-        for test in epochs, windows, removing, mistakes, privilege, another_process, heirs:
+        for test in epochs, windows, removing, errors, privilege, another_process, inherited_descriptors:
             test()
     except page_profile.Unavailable as e:
         print("Bail out! " + str(e))

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What profiling costs, as times and as ratios within one run; one JSON line for each figure:
+ * Cost of profiling, as times and as ratios within one run:
  *
- *   cost [MIB]    size of the memory to arm (default 400)
+ *   cost [MIB]    size of the profiled memory (default 400)
  *
- * The clock is the guest's: under emulation only the ratios mean something.
+ * Prints one JSON line for each figure. Uses the guest clock: under emulation, only ratios are
+ * meaningful.
  */
 #define _GNU_SOURCE
 #include "guest.h"
@@ -30,7 +31,7 @@ static void show(const char *what, double value, const char *unit)
 	fflush(stdout);
 }
 
-/* The median time of `n` single accesses, one to each page. */
+/* Returns the median time to access `n` pages once each. */
 static double sweep(byte *memory, size_t n)
 {
 	double times[REPEATS];
@@ -68,9 +69,9 @@ int main(int argc, char **argv)
 		call[i] = (seconds() - start) / (double)few;
 	}
 	idle = sweep(memory, few) / (double)few;
-	show("access to a page, not profiled", idle * 1e9, "ns");
+	show("access, not profiled", idle * 1e9, "ns");
 	show("system call (getppid)", median(call) * 1e9, "ns");
-	show("first touch of a page (an ordinary page fault)", median(fresh) * 1e9, "ns");
+	show("first touch (ordinary page fault)", median(fresh) * 1e9, "ns");
 
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, n);
 	for (int i = 0; i < REPEATS; i++) {
@@ -80,11 +81,11 @@ int main(int argc, char **argv)
 		t[i] = seconds() - start;
 	}
 	epoch = median(t) / (double)few;
-	show("access caught, epoch mode", epoch * 1e9, "ns");
-	show("access caught, epoch mode : ordinary page fault", epoch / median(fresh), "ratio");
+	show("caught access, epoch mode", epoch * 1e9, "ns");
+	show("caught access, epoch mode : ordinary page fault", epoch / median(fresh), "ratio");
 	idle = sweep(memory, few) / (double)few;
-	show("access to an open page while profiled : not profiled",
-	     idle / (sweep(memory, few) / (double)few), "ratio");
+	show("access to an open page : not profiled", idle / (sweep(memory, few) / (double)few),
+	     "ratio");
 
 	for (int i = 0; i < REPEATS; i++) {
 		read_each(memory, n);
@@ -93,20 +94,20 @@ int main(int argc, char **argv)
 		t[i] = seconds() - start;
 	}
 	show("re-arming, all pages touched", median(t) * 1e3, "ms");
-	show("re-arming, all pages touched, a page", median(t) / (double)n * 1e9, "ns");
+	show("re-arming, all pages touched, per page", median(t) / (double)n * 1e9, "ns");
 	for (int i = 0; i < REPEATS; i++) {
 		read_each(memory, n / 10);
 		start = seconds();
 		page_profile_rearm(p.fd);
 		t[i] = seconds() - start;
 	}
-	show("re-arming, a tenth touched", median(t) * 1e3, "ms");
+	show("re-arming, a tenth of the pages touched", median(t) * 1e3, "ms");
 	for (int i = 0; i < REPEATS; i++) {
 		start = seconds();
 		page_profile_rearm(p.fd);
 		t[i] = seconds() - start;
 	}
-	show("re-arming, nothing touched", median(t) * 1e3, "ms");
+	show("re-arming, no page touched", median(t) * 1e3, "ms");
 	for (int i = 0; i < REPEATS; i++) {
 		page_profile_stop(p.fd);
 		start = seconds();
@@ -128,11 +129,11 @@ int main(int argc, char **argv)
 	for (unsigned int k = 1; k <= 64; k *= 8) {
 		p = profile(PAGE_PROFILE_WINDOW, k, memory, few);
 		window = sweep(memory, few) / (double)few;
-		printf("{\"what\": \"access caught, window of %u : epoch mode\", \"value\": %.4g, "
+		printf("{\"what\": \"caught access, window of %u : epoch mode\", \"value\": %.4g, "
 		       "\"unit\": \"ratio\"}\n",
 		       k, window / epoch);
 		finish(&p);
 	}
-	show("memory armed", (double)mib, "MiB");
+	show("profiled memory", (double)mib, "MiB");
 	return intact(memory, 1) ? 0 : 1;
 }

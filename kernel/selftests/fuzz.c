@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Random system calls on profile descriptors, by threads that race each other, while others use the
+ * Random system calls on profile descriptors, by racing threads, while other threads access the
  * memory:
  *
  *   fuzz SECONDS [SEED]
  *
- * Passes if the process lives, its data are right, and the kernel has nothing to say (which the
- * caller sees).
+ * Passes if the process survives with correct data. The caller checks the kernel log.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -22,7 +21,7 @@
 static byte *memory;
 static int descriptors[FDS];
 static double until;
-static atomic_ulong calls, successes, bad;
+static atomic_ulong calls, successes, wrong;
 
 struct random {
 	uint64_t state;
@@ -42,7 +41,7 @@ static uint64_t below(struct random *r, uint64_t limit)
 	return (next(r) >> 32) % limit;
 }
 
-/* An address: mostly in our memory, sometimes a special one. */
+/* Returns an address: usually in `memory`, sometimes a special or random one. */
 static uint64_t address(struct random *r)
 {
 	static const uint64_t special[] = {0,	  1,	      PAGE,	      -PAGE,
@@ -76,7 +75,7 @@ static long call(struct random *r, int fd)
 	void *map;
 
 	switch (below(r, 12)) {
-	case 0: /* anything at all */
+	case 0: /* random command and argument */
 		for (size_t i = 0; i < 16; i++)
 			argument[i] = next(r);
 		return ioctl(fd, below(r, 2) ? command : (PAGE_PROFILE_IOC << 8 | next(r)),
@@ -120,12 +119,12 @@ static void *caller(void *argument)
 		int slot = (int)below(&r, FDS);
 
 		calls++;
-		if (below(&r, 50) == 0) { /* another descriptor, under the feet of the others */
-			int fresh = page_profile_open(O_CLOEXEC);
+		if (below(&r, 50) == 0) { /* replace a descriptor that other threads use */
+			int new = page_profile_open(O_CLOEXEC);
 
-			if (fresh >= 0 && dup3(fresh, descriptors[slot], O_CLOEXEC) >= 0)
+			if (new >= 0 && dup3(new, descriptors[slot], O_CLOEXEC) >= 0)
 				successes++;
-			close(fresh);
+			close(new);
 		} else if (call(&r, descriptors[slot]) >= 0) {
 			successes++;
 		}
@@ -133,7 +132,7 @@ static void *caller(void *argument)
 	return NULL;
 }
 
-/* Writes and checks its own byte of each page, while mappings are split and merged around it. */
+/* Write and check one byte of each page, while mappings are split and merged. */
 static void *user(void *argument)
 {
 	size_t at = (uintptr_t)argument;
@@ -143,7 +142,7 @@ static void *user(void *argument)
 		for (size_t i = 0; i < N; i++)
 			memory[i * PAGE + at] = (unsigned char)(i + round);
 		for (size_t i = 0; i < N; i++)
-			bad += memory[i * PAGE + at] != (unsigned char)(i + round);
+			wrong += memory[i * PAGE + at] != (unsigned char)(i + round);
 		round++;
 		mprotect((void *)(memory + (round % N) * PAGE), PAGE, PROT_READ | PROT_WRITE);
 	}
@@ -170,8 +169,8 @@ int main(int argc, char **argv)
 		pthread_join(users[i], NULL);
 	for (int i = 0; i < FDS; i++)
 		close(descriptors[i]);
-	ok(calls > 100 && successes > calls / 50,
-	   "fuzz: %lu calls, %lu of them successful (seed %lu)", calls, successes, seed);
-	is((long long)bad, 0, "fuzz: no byte is wrong");
+	ok(calls > 100 && successes > calls / 50, "fuzz: %lu calls, %lu successful (seed %lu)",
+	   calls, successes, seed);
+	is((long long)wrong, 0, "fuzz: no byte is wrong");
 	return done();
 }

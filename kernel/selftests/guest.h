@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What tests do to the machine they run on, and what the kernel says about memory. */
+/* Changing the state of the guest, and the kernel's reports about memory */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -17,7 +17,7 @@
 #define PM_SWAPPED (1ULL << 62)
 #define PM_FRAME   ((1ULL << 55) - 1)
 
-/* Write a file of /proc or /sys; returns whether that was possible. */
+/* Write a file in /proc or /sys. Returns true on success. */
 UNUSED static bool put(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -28,7 +28,7 @@ UNUSED static bool put(const char *path, const char *text)
 	return written;
 }
 
-/* The number behind `name` in a file of lines "name[:] number"; -1 if there is none. */
+/* Returns the number of the line "name[:] number" in a file, or -1. */
 UNUSED static long number_in(const char *path, const char *name)
 {
 	FILE *f = fopen(path, "re");
@@ -46,7 +46,7 @@ UNUSED static long number_in(const char *path, const char *name)
 	return value;
 }
 
-/* What /proc/self/pagemap says of the page at `address`. */
+/* Returns the entry of `address` in /proc/self/pagemap. */
 UNUSED static uint64_t pagemap(byte *address)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -67,8 +67,10 @@ UNUSED static size_t swapped(byte *memory, size_t n)
 	return out;
 }
 
-/* A field of the mapping at `address` in /proc/self/smaps: kB, or for "VmFlags" whether it has
- * `flag`. */
+/*
+ * Returns a field of the mapping at `address` in /proc/self/smaps, in kB. With `flag`, returns 1 if
+ * the field ("VmFlags") contains it, else 0. Returns -1 if there is no such field.
+ */
 UNUSED static long smaps(byte *address, const char *field, const char *flag)
 {
 	FILE *f = fopen("/proc/self/smaps", "re");
@@ -89,7 +91,7 @@ UNUSED static long smaps(byte *address, const char *field, const char *flag)
 	return value;
 }
 
-/* How many mappings this process has. */
+/* Returns the number of mappings of this process. */
 UNUSED static int mappings(void)
 {
 	FILE *f = fopen("/proc/self/maps", "re");
@@ -103,7 +105,7 @@ UNUSED static int mappings(void)
 	return n;
 }
 
-/* move_pages(2) of `n` pages to `node`; returns how many are there then, -1 on failure. */
+/* Migrate `n` pages to `node`. Returns the number of pages there afterwards, or -1. */
 UNUSED static long move_to(byte *memory, size_t n, int node)
 {
 	void **addresses = calloc(n, sizeof(*addresses));
@@ -135,7 +137,7 @@ UNUSED static void pin(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* Give up root for good. */
+/* Permanently switch to an unprivileged user. */
 UNUSED static void become(unsigned int user)
 {
 	if (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))
@@ -143,8 +145,8 @@ UNUSED static void become(unsigned int user)
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
-/* Run `what` in a child process; returns its wait status. */
-UNUSED static int in_child(void (*what)(void *), void *argument)
+/* Run `function` in a child process. Returns its wait status. */
+UNUSED static int in_child(void (*function)(void *), void *argument)
 {
 	int status = -1;
 	pid_t child;
@@ -152,7 +154,7 @@ UNUSED static int in_child(void (*what)(void *), void *argument)
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		what(argument);
+		function(argument);
 		fflush(stdout);
 		_exit(0);
 	}

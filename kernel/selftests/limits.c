@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What profiles take of memory: who is charged, how much a user may take, and when it is given
- * back. */
+/* Memory of profiles: charges to control groups, limits per user and in total, and release */
 #define _GNU_SOURCE
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,24 +10,25 @@
 #define BOB   65534
 #define GROUP "/tmp/cgroup/limits/"
 
-/* Bytes that the profiles of a user, and all together, may take. */
+/* Limit for the profiles of one user, in bytes */
 static size_t share(void)
 {
 	return (size_t)sysconf(_SC_PHYS_PAGES) * PAGE / 512;
 }
 
+/* Limit for all profiles, in bytes */
 static size_t total(void)
 {
 	return (size_t)sysconf(_SC_PHYS_PAGES) * PAGE / 128;
 }
 
-/* Bytes of memory whose counters take `bytes`. */
+/* Returns the size of a range whose counters take `bytes`. */
 static size_t counted_by(size_t bytes)
 {
 	return bytes / sizeof(struct page_profile_count) * PAGE;
 }
 
-/* Addresses with nothing behind them. */
+/* Reserve address space without memory. */
 static byte *reserve(size_t length)
 {
 	byte *memory =
@@ -39,7 +39,7 @@ static byte *reserve(size_t length)
 	return memory;
 }
 
-/* Counters count towards the limit as long as anybody can see them. */
+/* Counters count towards the limit while they are mapped. */
 static void mapped(void)
 {
 	size_t length = counted_by(total() / 8 * 5);
@@ -50,20 +50,23 @@ static void mapped(void)
 
 	if (fd < 0)
 		die("page_profile_open");
-	is(page_profile_add(fd, (void *)memory, length, &offset), 0, "total: most of it");
+	is(page_profile_add(fd, (void *)memory, length, &offset), 0,
+	   "total: add a range that uses most of the limit");
 	counts = page_profile_map(fd, offset, length);
 	if (!counts)
 		die("page_profile_map");
-	is(page_profile_remove(fd, (void *)memory, length), 0, "total: removed, but mapped");
-	fails(page_profile_add(fd, (void *)memory, length, NULL), ENOSPC, "total: is not free");
+	is(page_profile_remove(fd, (void *)memory, length), 0,
+	   "total: remove the range, with its counters mapped");
+	fails(page_profile_add(fd, (void *)memory, length, NULL), ENOSPC,
+	      "total: mapped counters still count");
 	page_profile_unmap(counts, length);
-	is(page_profile_add(fd, (void *)memory, length, NULL), 0, "total: unmapped, it is");
+	is(page_profile_add(fd, (void *)memory, length, NULL), 0,
+	   "total: unmapped counters are released");
 	close(fd);
 	munmap((void *)memory, length);
 }
 
-/* As a user: add ranges until no more is to be had; returns how many bytes of counters those take.
- */
+/* Add ranges up to the user's limit. Returns the bytes of their counters. */
 static size_t fill(int fd, byte *memory)
 {
 	size_t each = share() / 16, added = 0;
@@ -74,10 +77,10 @@ static size_t fill(int fd, byte *memory)
 	return added;
 }
 
-static void use_up(void *line)
+static void use_up(void *pipes)
 {
 	byte *memory = reserve(counted_by(3 * share()));
-	int *ends = line, fd, other;
+	int *ends = pipes, fd, other;
 	size_t taken;
 	char word;
 
@@ -85,13 +88,13 @@ static void use_up(void *line)
 	fd = page_profile_open(0);
 	other = page_profile_open(0);
 	taken = fill(fd, memory);
-	fails(-1, ENOSPC, "user: there is a limit");
-	ok(taken <= share() && taken >= share() / 4 * 3, "user: it is her share (%zu of %zu bytes)",
-	   taken, share());
+	fails(-1, ENOSPC, "user: the limit is enforced");
+	ok(taken <= share() && taken >= share() / 4 * 3,
+	   "user: the limit is the user's share (%zu of %zu bytes)", taken, share());
 	page_profile_clear(fd);
-	is((long long)fill(other, memory), (long long)taken, "user: what is cleared is free again");
+	is((long long)fill(other, memory), (long long)taken, "user: clear releases the memory");
 	close(fd);
-	/* Until the others are done */
+	/* Wait until the other users are done */
 	if (write(ends[1], "", 1) != 1 || read(ends[2], &word, 1) != 0)
 		die("pipe");
 	_exit(0);
@@ -105,11 +108,11 @@ static void as_bob(void *unused)
 	become(BOB);
 	p = profile(PAGE_PROFILE_WINDOW, 4, memory, 1);
 	(void)*memory;
-	is(p.counts[0].reads, 1, "user: another one is not affected");
+	is(p.counts[0].reads, 1, "user: other users are not affected");
 	finish(&p);
 }
 
-/* One user's profiles leave room for those of others. */
+/* A user's profiles do not exhaust the memory of other users. */
 static void users(void)
 {
 	byte *memory = pages(1);
@@ -128,20 +131,23 @@ static void users(void)
 	}
 	if (read(ends[0], &word, 1) != 1)
 		die("read");
-	is(in_child(as_bob, NULL), 0, "user: the other child ended");
+	is(in_child(as_bob, NULL), 0, "user: the other user's child succeeded");
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, 1);
-	ok(true, "user: nor is root");
+	ok(true, "user: root is not affected");
 	finish(&p);
 	close(ends[3]);
 	waitpid(alice, &status, 0);
-	is(status, 0, "user: the child ended");
+	is(status, 0, "user: the child succeeded");
 	close(ends[0]);
 	close(ends[1]);
 	close(ends[2]);
 	munmap((void *)memory, PAGE);
 }
 
-/* A profile of a new process that sleeps, in window mode; -1 if it cannot be started. */
+/*
+ * Start a profile, in window mode, of a new process that sleeps. Returns its descriptor, or -1 if
+ * the limit is reached.
+ */
 static int sleeper(byte *memory, pid_t *child)
 {
 	int fd = page_profile_open(O_CLOEXEC);
@@ -169,7 +175,7 @@ static void end(pid_t child)
 	waitpid(child, NULL, 0);
 }
 
-/* Windows are given back when the process ends, though descriptors and counters stay. */
+/* Windows are released when the process exits, although descriptors and counters stay. */
 static void left_over(void *unused)
 {
 	enum { MOST = 600 };
@@ -181,22 +187,22 @@ static void left_over(void *unused)
 	become(BOB);
 	while (n < MOST && (fds[n] = sleeper(memory, &children[n])) >= 0)
 		n++;
-	fails(-1, ENOSPC, "ended: windows count towards the limit");
-	ok(n > 10 && n < MOST, "ended: %d processes could be profiled", n);
+	fails(-1, ENOSPC, "exited: windows count towards the limit");
+	ok(n > 10 && n < MOST, "exited: %d processes could be profiled", n);
 	end(children[n]);
 	for (int i = 0; i < n; i++)
 		end(children[i]);
 	while (more < n / 2 && sleeper(memory, &children[more]) >= 0)
 		more++;
-	is(more, n / 2, "ended: their windows are free though their descriptors are open");
-	fails(page_profile_rearm(fds[0]), ESRCH, "ended: they are indeed");
+	is(more, n / 2, "exited: their windows are released, with descriptors open");
+	fails(page_profile_rearm(fds[0]), ESRCH, "exited: re-arm fails");
 	is(page_profile_stats(fds[0], &(struct page_profile_stats){0}), 0,
-	   "ended: and can still be asked");
+	   "exited: statistics succeed");
 	for (int i = 0; i < more; i++)
 		end(children[i]);
 }
 
-/* Bytes of kernel memory that the control group was charged for. */
+/* Returns the kernel memory charged to the control group, in bytes, or -1. */
 static long usage(void)
 {
 	FILE *f = fopen(GROUP "memory.kmem.usage_in_bytes", "re");
@@ -233,17 +239,17 @@ static void charged(void *unused)
 	before = usage();
 	page_profile_start(fd);
 	running = usage();
-	ok(running - before >= 64 * 1024, "group: so are windows (%ld)", running - before);
+	ok(running - before >= 64 * 1024, "group: windows are charged (%ld)", running - before);
 	close(fd);
 	after = usage();
-	ok(running - after >= bytes, "group: all is given back (%ld)", running - after);
+	ok(running - after >= bytes, "group: close uncharges everything (%ld)", running - after);
 }
 
 int main(void)
 {
 	mapped();
 	users();
-	is(in_child(left_over, NULL), 0, "ended: the child ended");
-	is(in_child(charged, NULL), 0, "group: the child ended");
+	is(in_child(left_over, NULL), 0, "exited: the child succeeded");
+	is(in_child(charged, NULL), 0, "group: the child succeeded");
 	return done();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Profiles against everything the memory manager does to a page: counts follow the page, its entry
- * stays marked, and the data stay what they are.
+ * Operations of the memory manager on profiled pages: pages are counted as before, entries stay
+ * marked, and data are intact.
  */
 #define _GNU_SOURCE
 #include <linux/userfaultfd.h>
@@ -27,17 +27,17 @@
 #define THP "/sys/kernel/mm/transparent_hugepage/"
 #define KSM "/sys/kernel/mm/ksm/"
 
-/* Reads each page, expects that this counted once more in each, and that the data are right. */
+/* Read each page, then report whether each read was counted and the data are intact. */
 static void still_counts(struct profile *p, unsigned int reads, unsigned int writes,
 			 const char *after)
 {
-	char what[100];
+	char point[100];
 
 	read_each(p->memory, p->pages);
-	snprintf(what, sizeof(what), "%s: pages count on", after);
-	all_have(p, reads, writes, what);
-	snprintf(what, sizeof(what), "%s: data are intact", after);
-	ok(intact(p->memory, p->pages), "%s", what);
+	snprintf(point, sizeof(point), "%s: reads are counted", after);
+	all_have(p, reads, writes, point);
+	snprintf(point, sizeof(point), "%s: data are intact", after);
+	ok(intact(p->memory, p->pages), "%s", point);
 	page_profile_rearm(p->fd);
 }
 
@@ -51,16 +51,16 @@ static void migration(void)
 	is(move_to(memory, N, 1), N, "move_pages: all pages are on node 1");
 	still_counts(&p, 2, 0, "move_pages");
 	read_each(memory, N);
-	is(move_to(memory, N, 0), N, "move_pages: and back on node 0");
+	is(move_to(memory, N, 0), N, "move_pages: all pages are back on node 0");
 	read_each(memory, N);
-	all_have(&p, 3, 0, "move_pages: a page that moves within an epoch does not count twice");
-	ok(stats(&p).uncounted >= N, "move_pages: such accesses are accounted for");
+	all_have(&p, 3, 0, "move_pages: a page that migrates within an epoch counts once");
+	ok(stats(&p).uncounted >= N, "move_pages: repeated accesses are uncounted");
 	page_profile_rearm(p.fd);
-	is(syscall(SYS_migrate_pages, 0, 65, &here, &there), 0, "migrate_pages: succeeds");
+	is(syscall(SYS_migrate_pages, 0, 65, &here, &there), 0, "migrate_pages: to node 1");
 	still_counts(&p, 4, 0, "migrate_pages");
-	is(syscall(SYS_migrate_pages, 0, 65, &there, &here), 0, "migrate_pages: and back");
+	is(syscall(SYS_migrate_pages, 0, 65, &there, &here), 0, "migrate_pages: back to node 0");
 	is(syscall(SYS_mbind, memory, N * PAGE, 2, &there, 65, 3 /* MOVE | STRICT */), 0,
-	   "mbind: moves pages");
+	   "mbind: migrates pages");
 	still_counts(&p, 5, 0, "mbind");
 	adds_up(&p, "migration");
 	finish(&p);
@@ -71,7 +71,7 @@ static void migration(void)
 		if (move_to(memory, N, i % 2) != (long)N)
 			die("move_pages");
 	}
-	all_have(&p, 10, 0, "move_pages: windows count as if nothing moved");
+	all_have(&p, 10, 0, "move_pages: migration does not change window counts");
 	adds_up(&p, "migration, window");
 	finish(&p);
 	munmap((void *)memory, N * PAGE);
@@ -120,7 +120,7 @@ static void protection(void)
 	mprotect((void *)memory, N * PAGE, PROT_READ | PROT_WRITE);
 	read_each(memory, N);
 	all_have(&p, 3, 0, "mprotect: open pages stay open");
-	is((long long)stats(&p).uncounted, 0, "mprotect: without another fault");
+	is((long long)stats(&p).uncounted, 0, "mprotect: open pages do not fault again");
 	mprotect((void *)(memory + 8 * PAGE), 8 * PAGE, PROT_READ);
 	page_profile_rearm(p.fd);
 	still_counts(&p, 4, 0, "mprotect in the middle");
@@ -140,17 +140,17 @@ static void remapping(void)
 	ok(moved == place, "mremap: moves a profiled mapping");
 	page_profile_rearm(p.fd);
 	ok(intact(moved, N), "mremap: data are intact");
-	all_have(&p, 1, 0, "mremap: what left the range does not count");
+	all_have(&p, 1, 0, "mremap: accesses outside the range do not count");
 	is(page_profile_remove(p.fd, (void *)memory, N * PAGE), 0,
 	   "mremap: the old range can be removed");
 	is(page_profile_add(p.fd, (void *)moved, N * PAGE, &offset), 0,
-	   "mremap: and the new place added");
+	   "mremap: the new place can be added");
 	page_profile_unmap(p.counts, N * PAGE);
 	p.memory = moved;
 	p.counts = page_profile_map(p.fd, offset, N * PAGE);
 	still_counts(&p, 1, 0, "mremap");
 	moved = mremap((void *)moved, N * PAGE, 2 * N * PAGE, MREMAP_MAYMOVE);
-	ok(moved != MAP_FAILED, "mremap: growing");
+	ok(moved != MAP_FAILED, "mremap: grows a profiled mapping");
 	memset((void *)(moved + N * PAGE), 1, N * PAGE);
 	ok(intact(moved, N), "mremap: data are intact after growing");
 	finish(&p);
@@ -169,18 +169,19 @@ static void unmapping(void)
 	page_profile_rearm(p.fd);
 	read_each(memory, 8);
 	ok(p.counts[0].reads == 2 && p.counts[8].reads == 1,
-	   "munmap: the rest counts, what is gone keeps its counters");
+	   "munmap: the rest is counted, unmapped pages keep their counters");
 	again = mmap((void *)(memory + 8 * PAGE), 8 * PAGE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* there, if nothing else is */
-	ok(again == memory + 8 * PAGE, "munmap: something else may be mapped there");
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* at the hint if it is free */
+	ok(again == memory + 8 * PAGE, "munmap: a new mapping in the hole");
 	write_each(memory + 8 * PAGE, 8);
-	ok(p.counts[8].reads == 1 && p.counts[8].writes == 0, "munmap: which is not profiled");
+	ok(p.counts[8].reads == 1 && p.counts[8].writes == 0,
+	   "munmap: the new mapping is not profiled");
 	is(page_profile_stop(p.fd), 0, "munmap: stop with a hole");
 	is(page_profile_start(p.fd), 0, "munmap: start with a hole");
 	munmap((void *)memory, N * PAGE);
-	is(page_profile_rearm(p.fd), 0, "munmap: re-arming when all is gone");
+	is(page_profile_rearm(p.fd), 0, "munmap: re-arm without mappings");
 	is(page_profile_remove(p.fd, (void *)memory, N * PAGE), 0,
-	   "munmap: removing when all is gone");
+	   "munmap: remove without mappings");
 	finish(&p);
 }
 
@@ -193,20 +194,20 @@ static void discarding(void)
 	page_profile_rearm(p.fd);
 	madvise((void *)memory, N * PAGE, MADV_DONTNEED);
 	write_each(memory, N);
-	all_have(&p, 1, 1, "MADV_DONTNEED: new pages count");
-	ok(memory[PAGE] == 0 && memory[PAGE + 64] == 2, "MADV_DONTNEED: they are new");
+	all_have(&p, 1, 1, "MADV_DONTNEED: writes to new pages count");
+	ok(memory[PAGE] == 0 && memory[PAGE + 64] == 2, "MADV_DONTNEED: pages are new");
 	page_profile_rearm(p.fd);
 	madvise((void *)memory, N * PAGE, MADV_FREE);
 	write_each(memory, N);
-	all_have(&p, 1, 2, "MADV_FREE: a write counts");
-	ok(memory[PAGE + 64] == 2, "MADV_FREE: what is written after it stays");
+	all_have(&p, 1, 2, "MADV_FREE: writes count");
+	ok(memory[PAGE + 64] == 2, "MADV_FREE: later writes persist");
 	adds_up(&p, "discarding");
 	finish(&p);
 	munmap((void *)memory, N * PAGE);
 }
 
-/* Enter a memory control group of our own, whose limit can be lowered until we are swapped out. */
-static bool squeeze(void)
+/* Enter a new memory control group. Lowering its limit swaps the process out. */
+static bool enter_group(void)
 {
 	mkdir("/tmp/cgroup", 0700);
 	if (mount("none", "/tmp/cgroup", "cgroup", 0, "memory") && errno != EBUSY)
@@ -222,7 +223,7 @@ static void swapping_in_group(void *argument)
 	struct profile p;
 	size_t out;
 
-	if (!squeeze()) {
+	if (!enter_group()) {
 		skip("swap", "no memory control group");
 		return;
 	}
@@ -231,15 +232,15 @@ static void swapping_in_group(void *argument)
 	for (int tries = 0; tries < 20 && swapped(memory, n) < n / 2; tries++)
 		put("/tmp/cgroup/squeezed/memory.limit_in_bytes", "2097152");
 	out = swapped(memory, n);
-	ok(out >= n / 2, "swap: %zu of %zu pages are out", out, n);
+	ok(out >= n / 2, "swap: %zu of %zu pages are swapped out", out, n);
 	put("/tmp/cgroup/squeezed/memory.limit_in_bytes", "-1");
 	still_counts(&p, 1, 0, "swap in");
 	for (int tries = 0; tries < 20 && swapped(memory, n) < n / 2; tries++)
 		put("/tmp/cgroup/squeezed/memory.limit_in_bytes", "2097152");
 	put("/tmp/cgroup/squeezed/memory.limit_in_bytes", "-1");
 	out = swapped(memory, n);
-	is(swapoff("/var/tmp/swap"), 0, "swap: swapoff brings pages back");
-	ok(out >= n / 2 && swapped(memory, n) == 0, "swap: %zu pages were out, none is now", out);
+	is(swapoff("/var/tmp/swap"), 0, "swap: swapoff succeeds");
+	ok(out >= n / 2 && swapped(memory, n) == 0, "swap: swapoff swaps in all %zu pages", out);
 	still_counts(&p, 2, 0, "swapoff");
 	adds_up(&p, "swap");
 	finish(&p);
@@ -254,16 +255,17 @@ static void swapping(void)
 		skip("swap", "no swap file");
 		return;
 	}
-	is(in_child(swapping_in_group, NULL), 0, "swap: the process in the group ends");
+	is(in_child(swapping_in_group, NULL), 0, "swap: the child succeeded");
 	swapoff("/var/tmp/swap");
 	unlink("/var/tmp/swap");
 }
 
-static long settle(byte *memory, long wanted, int tries)
+/* Wait until `memory` has `expected` kB of huge pages. Returns the last value. */
+static long wait_for_huge_pages(byte *memory, long expected, int tries)
 {
 	long huge = -1;
 
-	while (tries-- && (huge = smaps(memory, "AnonHugePages", NULL)) != wanted)
+	while (tries-- && (huge = smaps(memory, "AnonHugePages", NULL)) != expected)
 		usleep(100000);
 	return huge;
 }
@@ -283,32 +285,29 @@ static void huge_pages(void)
 	for (size_t i = 0; i < n; i++)
 		memset((void *)(memory + i * PAGE), (int)(i + 1), PAGE);
 	if (smaps(memory, "AnonHugePages", NULL) != (long)(HUGE >> 10)) {
-		skip("huge pages", "none to be had");
+		skip("huge pages", "none available");
 		return;
 	}
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, n);
-	is(smaps(memory, "AnonHugePages", NULL), 0,
-	   "huge pages: one in a profiled range is mapped by small pages");
-	ok(smaps(memory, "VmFlags", " pp") == 1,
-	   "huge pages: smaps shows the flag of a profiled mapping");
+	is(smaps(memory, "AnonHugePages", NULL), 0, "huge pages: adding a range splits them");
+	ok(smaps(memory, "VmFlags", " pp") == 1, "huge pages: smaps shows the flag pp");
 	still_counts(&p, 1, 0, "huge page split");
 	usleep(1500000);
 	is(smaps(memory, "AnonHugePages", NULL), 0,
-	   "huge pages: khugepaged leaves a profiled range alone");
-	is(madvise((void *)memory, HUGE, MADV_COLLAPSE), -1,
-	   "huge pages: MADV_COLLAPSE is refused, or unknown");
+	   "huge pages: khugepaged ignores profiled mappings");
+	is(madvise((void *)memory, HUGE, MADV_COLLAPSE), -1, "huge pages: MADV_COLLAPSE fails");
 	madvise((void *)memory, HUGE, MADV_DONTNEED);
 	for (size_t i = 0; i < n; i++)
 		memset((void *)(memory + i * PAGE), (int)(i + 1), PAGE);
 	is(smaps(memory, "AnonHugePages", NULL), 0,
-	   "huge pages: a fault brings none into a profiled range");
+	   "huge pages: faults in profiled mappings use small pages");
 	page_profile_rearm(p.fd);
 	read_each(memory, n);
-	ok(having(&p, 2, 1) == n, "huge pages: all its small pages count");
+	ok(having(&p, 2, 1) == n, "huge pages: each small page counts");
 	adds_up(&p, "huge pages");
 	finish(&p);
-	is(settle(memory, HUGE >> 10, 100), HUGE >> 10,
-	   "huge pages: afterwards khugepaged may collapse it again");
+	is(wait_for_huge_pages(memory, HUGE >> 10, 100), HUGE >> 10,
+	   "huge pages: khugepaged collapses the range after the profile ends");
 	ok(intact(memory, n), "huge pages: data are intact");
 	munmap((void *)area, 3 * HUGE);
 }
@@ -344,7 +343,7 @@ static void refused(void)
 	munmap((void *)(memory + PAGE), PAGE);
 	fails(page_profile_add(fd, (void *)memory, 3 * PAGE, NULL), ENOMEM,
 	      "refused: a range with a hole");
-	is(smaps(memory, "VmFlags", " pp"), 0, "refused: and nothing is left of the attempt");
+	is(smaps(memory, "VmFlags", " pp"), 0, "refused: no mapping is flagged after a failure");
 	close(file);
 	close(fd);
 }
@@ -374,11 +373,11 @@ static void merging(void)
 	page_profile_rearm(p.fd);
 	page_profile_reset(p.fd);
 	read_each(memory, N);
-	all_have(&p, 1, 0, "KSM: merged pages count one by one");
+	all_have(&p, 1, 0, "KSM: merged pages are counted separately");
 	page_profile_rearm(p.fd);
 	write_each(memory, N);
-	all_have(&p, 1, 1, "KSM: so do writes that unmerge them");
-	ok(memory[0] == 7 && memory[64] == 1 && memory[PAGE + 64] == 2, "KSM: data are right");
+	all_have(&p, 1, 1, "KSM: writes that unmerge pages count");
+	ok(memory[0] == 7 && memory[64] == 1 && memory[PAGE + 64] == 2, "KSM: data are correct");
 	adds_up(&p, "KSM");
 	put(KSM "run", "2");
 	put(KSM "run", "0");
@@ -422,8 +421,8 @@ static void balancing(void)
 	munmap((void *)memory, 4096 * PAGE);
 }
 
-/* The kernel's other ways to a process's memory: not through its page table, so not counted. */
-static void pinning(void)
+/* Kernel accesses that bypass the page table are not counted. */
+static void page_references(void)
 {
 	byte *memory = pages(4), *other = pages(4);
 	struct profile p = profile(PAGE_PROFILE_EPOCH, 0, memory, 4);
@@ -432,12 +431,13 @@ static void pinning(void)
 
 	is(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 4 * PAGE,
 	   "GUP: process_vm_readv() of profiled pages");
-	ok(intact(other, 4), "GUP: reads the data");
+	ok(intact(other, 4), "GUP: process_vm_readv() reads the data");
 	memset((void *)other, 0x55, 4 * PAGE);
 	is(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 4 * PAGE,
 	   "GUP: process_vm_writev() to profiled pages");
-	all_have(&p, 0, 0, "GUP: accesses past the page table do not count");
-	ok(memory[0] == 0x55 && memory[4 * PAGE - 1] == 0x55, "GUP: writes the data");
+	all_have(&p, 0, 0, "GUP: accesses do not count");
+	ok(memory[0] == 0x55 && memory[4 * PAGE - 1] == 0x55,
+	   "GUP: process_vm_writev() writes the data");
 	fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 	ok(pwrite(fd, "\x66", 1, (off_t)(uintptr_t)(memory + PAGE)) == 1 && memory[PAGE] == 0x66,
 	   "/proc/self/mem: write");
@@ -451,7 +451,7 @@ static void pinning(void)
 	is(vmsplice(ends[1], &(struct iovec){(void *)memory, PAGE}, 1, 0), PAGE,
 	   "GUP: vmsplice() of a profiled page");
 	ok(read(ends[0], (void *)other, PAGE) == (ssize_t)PAGE && other[1] == 0x55,
-	   "GUP: and what comes out");
+	   "GUP: the pipe has the data");
 	close(ends[0]);
 	close(ends[1]);
 	fd = open("/var/tmp/direct", O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
@@ -473,7 +473,7 @@ static void pinning(void)
 	page_profile_rearm(p.fd);
 	page_profile_reset(p.fd);
 	read_each(memory, 4);
-	all_have(&p, 1, 0, "mlock: they count");
+	all_have(&p, 1, 0, "mlock: reads of locked pages count");
 	munlock((void *)memory, 4 * PAGE);
 	finish(&p);
 }
@@ -514,15 +514,15 @@ static void user_faults(void)
 	pthread_create(&thread, NULL, feed, &fd);
 	read_each(memory, 4);
 	pthread_join(thread, NULL);
-	all_have(&p, 1, 0, "userfaultfd: pages put there by user space count");
-	ok(memory[0] == 0x42 && memory[3 * PAGE] == 0x42, "userfaultfd: data are right");
+	all_have(&p, 1, 0, "userfaultfd: accesses to installed pages count");
+	ok(memory[0] == 0x42 && memory[3 * PAGE] == 0x42, "userfaultfd: data are correct");
 	finish(&p);
 	close(fd);
 	munmap((void *)memory, 4 * PAGE);
 }
 
-/* Mappings are split at the borders of a range, and whole again afterwards. */
-static void borders(void)
+/* Mappings are split at the boundaries of a range, and merged afterwards. */
+static void boundaries(void)
 {
 	byte *memory = pages(N);
 	int before = mappings();
@@ -530,20 +530,20 @@ static void borders(void)
 	uint64_t offset;
 
 	is(mappings(), before + 3,
-	   "borders: a range in the middle splits its mapping (and its counters are mapped)");
+	   "boundaries: a range splits its mapping (plus one mapping of counters)");
 	is(page_profile_add(p.fd, (void *)(memory + 16 * PAGE), 8 * PAGE, &offset), 0,
-	   "borders: a neighbouring range");
+	   "boundaries: add an adjacent range");
 	read_each(memory, N);
-	all_have(&p, 1, 0, "borders: inside counts");
-	is((long long)stats(&p).user_faults, 16, "borders: outside does not fault");
+	all_have(&p, 1, 0, "boundaries: accesses inside count");
+	is((long long)stats(&p).user_faults, 16, "boundaries: accesses outside do not fault");
 	is(page_profile_remove(p.fd, (void *)(memory + 8 * PAGE), 8 * PAGE), 0,
-	   "borders: one range removed");
+	   "boundaries: remove one range");
 	page_profile_rearm(p.fd);
 	read_each(memory, N);
-	is((long long)stats(&p).user_faults, 24, "borders: only the other counts on");
+	is((long long)stats(&p).user_faults, 24, "boundaries: only the other range is counted");
 	finish(&p);
-	is(mappings(), before, "borders: afterwards the mapping is one again");
-	ok(intact(memory, N), "borders: data are intact");
+	is(mappings(), before, "boundaries: the mapping is merged again");
+	ok(intact(memory, N), "boundaries: data are intact");
 	munmap((void *)memory, N * PAGE);
 }
 
@@ -572,7 +572,7 @@ static void core_dump(void)
 	status = in_child(dump, NULL);
 	ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "core dump: of a profiled process");
 	ok(WCOREDUMP(status) && system("grep -q 'the dumped words' /var/tmp/core*") == 0,
-	   "core dump: it holds the data of marked pages");
+	   "core dump: it contains the data of marked pages");
 	put("/proc/sys/kernel/core_pattern", pattern);
 	system("rm -f /var/tmp/core*");
 }
@@ -590,9 +590,9 @@ int main(void)
 	refused();
 	merging();
 	balancing();
-	pinning();
+	page_references();
 	user_faults();
-	borders();
+	boundaries();
 	core_dump();
 	return done();
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Profiled processes that fork, exec, are traced, killed, many at once; and what is left when it is
- * over. */
+/* Profiled processes that fork, exec, are traced or killed; and the state after a profile ends */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <spawn.h>
@@ -16,9 +15,9 @@
 
 extern char **environ;
 
-/* How many faults on reserved bits (error code bit 3) the processes of this machine took since
+/* Returns the number of reserved-bit faults (error code bit 3) of all processes since
  * tracing(true). */
-static long traced(void)
+static long traced_faults(void)
 {
 	FILE *f = fopen(TRACING "trace", "re");
 	char line[512];
@@ -35,22 +34,22 @@ static bool tracing(bool on)
 {
 	if (!on)
 		return put(EVENT "enable", "0");
-	close(open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC)); /* empties it */
+	close(open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC)); /* empties the trace */
 	return put(EVENT "filter", "error_code & 8") && put(EVENT "enable", "1") &&
 	       put(TRACING "tracing_on", "1");
 }
 
-/* After any end of a profile no entry is marked: nothing faults on a reserved bit any more. */
-static void restored(byte *memory, size_t n, const char *after)
+/* Report a test point: no entry is marked, so accesses take no reserved-bit fault. */
+static void restored(byte *memory, size_t n, const char *name)
 {
 	if (!tracing(true)) {
-		skip(after, "no tracepoint for page faults");
+		skip(name, "no tracepoint for page faults");
 		return;
 	}
 	read_each(memory, n);
 	write_each(memory, n);
 	tracing(false);
-	is(traced(), 0, after);
+	is(traced_faults(), 0, name);
 }
 
 static void closing(void)
@@ -61,7 +60,7 @@ static void closing(void)
 	if (tracing(true)) {
 		read_each(memory, N);
 		tracing(false);
-		is(traced(), N, "close: while it runs each page faults (the check can fail)");
+		is(traced_faults(), N, "close: each page faults while the profile runs");
 	}
 	page_profile_rearm(p.fd);
 	page_profile_stop(p.fd);
@@ -77,15 +76,15 @@ static void closing(void)
 	p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
 	read_each(memory, N);
 	mmap((void *)(memory + 60 * PAGE), 4 * PAGE, PROT_READ | PROT_WRITE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); /* in place of what was there */
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); /* replaces pages in the window */
 	write_each(memory + 60 * PAGE, 4);
-	read_each(memory, 32); /* evicts what was mapped in a window's place */
+	read_each(memory, 32); /* evicts them */
 	finish(&p);
-	restored(memory, N, "close: nor where something else is mapped now");
+	restored(memory, N, "close: no entry of a new mapping stays marked");
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
 	close(p.fd);
-	restored(memory, N, "close: it ends the profile though the counters are mapped");
-	all_have(&p, 0, 0, "close: they can still be read");
+	restored(memory, N, "close: it ends the profile although counters are mapped");
+	all_have(&p, 0, 0, "close: counters stay readable");
 	page_profile_unmap(p.counts, N * PAGE);
 	munmap((void *)memory, N * PAGE);
 }
@@ -100,20 +99,20 @@ static void forking(void)
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		/* The descriptor is the parent's profile, still. */
-		bool fine = page_profile_rearm(p.fd) == 0;
+		/* The descriptor refers to the parent's profile. */
+		bool passed = page_profile_rearm(p.fd) == 0;
 		int own = page_profile_open(0);
 
-		fine &= page_profile_add(own, (void *)memory, N * PAGE, NULL) == 0 &&
-			page_profile_start(own) == 0;
+		passed &= page_profile_add(own, (void *)memory, N * PAGE, NULL) == 0 &&
+			  page_profile_start(own) == 0;
 		read_each(memory, N);
-		fine &= intact(memory, N);
+		passed &= intact(memory, N);
 		close(own);
-		_exit(fine ? 0 : 1);
+		_exit(passed ? 0 : 1);
 	}
 	waitpid(child, &status, 0);
-	is(status, 0, "fork: a child can profile itself, and use the descriptor");
-	all_have(&p, 0, 0, "fork: its accesses are its own");
+	is(status, 0, "fork: a child can profile itself and use the descriptor");
+	all_have(&p, 0, 0, "fork: a child's accesses are not counted");
 	if (tracing(true)) {
 		child = fork();
 		if (child == 0) {
@@ -123,14 +122,14 @@ static void forking(void)
 		}
 		waitpid(child, &status, 0);
 		tracing(false);
-		is(traced(), 0, "fork: a child has no marked entries");
+		is(traced_faults(), 0, "fork: a child has no marked entries");
 	}
 	close(p.fd);
 	child = fork();
 	if (child == 0)
 		_exit(intact(memory, N) ? 0 : 1);
 	waitpid(child, &status, 0);
-	is(status, 0, "fork: after close");
+	is(status, 0, "fork: data are intact after close");
 	page_profile_unmap(p.counts, N * PAGE);
 
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
@@ -144,7 +143,7 @@ static void forking(void)
 		waitpid(child, &status, 0);
 		page_profile_rearm(p.fd);
 	}
-	all_have(&p, 0, 20, "fork: copies on write while children come and go");
+	all_have(&p, 0, 20, "fork: copies on write count once");
 	adds_up(&p, "fork");
 	finish(&p);
 
@@ -156,15 +155,15 @@ static void forking(void)
 	}
 	is(page_profile_clear(p.fd), 0, "fork: clear while a child has the descriptor");
 	finish(&p);
-	restored(memory, N, "fork: no entry stays marked then");
+	restored(memory, N, "fork: no entry stays marked after clear");
 	p = profile(PAGE_PROFILE_EPOCH, 0, memory, N);
 	read_each(memory, N);
-	all_have(&p, 1, 0, "fork: and another profile can be had");
+	all_have(&p, 1, 0, "fork: another profile can be created");
 	finish(&p);
 	kill(child, SIGKILL);
 	waitpid(child, &status, 0);
 
-	/* A descriptor that outlives its process in a child */
+	/* A child keeps the descriptor after its parent exits. */
 	child = fork();
 	if (child == 0) {
 		p = profile(PAGE_PROFILE_WINDOW, 4, memory, N);
@@ -200,15 +199,14 @@ static void executing(void)
 	waitpid(child, &status, 0);
 	is(status, 0, "exec: vfork() and exec");
 	read_each(memory, N);
-	all_have(&p, 1, 0, "exec: the parent's profile goes on");
+	all_have(&p, 1, 0, "exec: the parent's profile continues");
 	finish(&p);
 	child = fork();
 	if (child == 0) {
 		p = profile(PAGE_PROFILE_WINDOW, 8, memory, N);
 		fcntl(p.fd, F_SETFD, 0);
 		read_each(memory, N);
-		execv("/bin/true",
-		      arguments); /* keeps the descriptor of an address space that goes */
+		execv("/bin/true", arguments); /* keeps the descriptor of the old address space */
 		_exit(1);
 	}
 	waitpid(child, &status, 0);
@@ -249,10 +247,10 @@ static void killing(void)
 		if (!WIFSIGNALED(status) && status != 0)
 			ok(false, "kill: round %d ended with %x", round, status);
 	}
-	ok(true, "kill: twenty processes killed, or exiting, with four threads at work");
+	ok(true, "kill: twenty processes with four threads were killed or exited");
 }
 
-/* Threads fault while another closes, adds, removes, starts and stops. */
+/* Threads fault while another one closes, adds, removes, starts and stops profiles. */
 static void racing(void)
 {
 	double until = seconds() + 5;
@@ -284,16 +282,16 @@ static void racing(void)
 		_exit(rounds > 3 ? 0 : 1);
 	}
 	waitpid(child, &status, 0);
-	is(status, 0, "race: threads fault while profiles come and go, in both modes");
+	is(status, 0, "race: threads fault while profiles start and end, in both modes");
 	munmap((void *)memory, N * PAGE);
 }
 
-static void tracing_debugger(enum page_profile_mode mode, const char *name)
+static void debugging(enum page_profile_mode mode, const char *name)
 {
 	byte *memory = pages(N);
 	struct user_regs_struct registers;
 	int status, steps = 0;
-	char what[80];
+	char point[80];
 	pid_t child;
 	long word;
 
@@ -309,23 +307,23 @@ static void tracing_debugger(enum page_profile_mode mode, const char *name)
 	waitpid(child, &status, 0);
 	errno = 0;
 	word = ptrace(PTRACE_PEEKDATA, child, memory + 5 * PAGE, NULL);
-	snprintf(what, sizeof(what), "ptrace, %s: peek", name);
-	is(word, 0x0606060606060606, what);
-	snprintf(what, sizeof(what), "ptrace, %s: poke", name);
-	is(ptrace(PTRACE_POKEDATA, child, memory + 3 * PAGE, 0x77), 0, what);
+	snprintf(point, sizeof(point), "ptrace, %s: peek", name);
+	is(word, 0x0606060606060606, point);
+	snprintf(point, sizeof(point), "ptrace, %s: poke", name);
+	is(ptrace(PTRACE_POKEDATA, child, memory + 3 * PAGE, 0x77), 0, point);
 	while (steps < 2000 && ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0 &&
 	       waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
 	       WSTOPSIG(status) == SIGTRAP)
 		steps++;
 	ptrace(PTRACE_GETREGS, child, NULL, &registers);
-	snprintf(what, sizeof(what), "ptrace, %s: single steps (%d)", name, steps);
-	ok(steps > 100, "%s", what);
+	snprintf(point, sizeof(point), "ptrace, %s: single steps (%d)", name, steps);
+	ok(steps > 100, "%s", point);
 	if (WIFSTOPPED(status)) {
 		ptrace(PTRACE_CONT, child, NULL, NULL);
 		waitpid(child, &status, 0);
 	}
-	snprintf(what, sizeof(what), "ptrace, %s: the process ends by itself", name);
-	is(status, 0, what);
+	snprintf(point, sizeof(point), "ptrace, %s: the process exits", name);
+	is(status, 0, point);
 	munmap((void *)memory, N * PAGE);
 }
 
@@ -336,7 +334,7 @@ static void on_signal(int number)
 	signals++;
 }
 
-/* Signals that arrive between an access that is caught and the same made again. */
+/* Signals that arrive between a caught access and its repetition */
 static void interrupted(void)
 {
 	byte *memory = pages(N);
@@ -352,13 +350,13 @@ static void interrupted(void)
 	}
 	setitimer(ITIMER_REAL, &never, NULL);
 	ok(signals > 0, "signals: %d arrived", (int)signals);
-	all_have(&p, rounds, 0, "signals: each access counts all the same");
+	all_have(&p, rounds, 0, "signals: each access counts once");
 	finish(&p);
 	signal(SIGALRM, SIG_DFL);
 	munmap((void *)memory, N * PAGE);
 }
 
-/* Single steps that the process makes of its own accord; returns how often they trapped. */
+/* Execute instructions with the trap flag set. Returns the number of traps. */
 static int step(byte *at)
 {
 	signals = 0;
@@ -378,8 +376,8 @@ static int step(byte *at)
 	return (int)signals;
 }
 
-/* They trap as they do without a profile, also where the instruction is caught. */
-static void own_steps(void)
+/* Caught accesses do not change the number of traps. */
+static void self_stepping(void)
 {
 	byte *memory = pages(N);
 	struct profile p;
@@ -389,21 +387,21 @@ static void own_steps(void)
 	alone = step(memory);
 	p = profile(PAGE_PROFILE_WINDOW, 1, memory, N);
 	profiled = step(memory);
-	ok(alone > 0, "own steps: they trap (%d times)", alone);
-	is(profiled, alone, "own steps: as often where accesses are caught");
-	ok(p.counts[0].reads == 1 && p.counts[1].reads == 1, "own steps: which count once");
+	ok(alone > 0, "trap flag: instructions trap (%d times)", alone);
+	is(profiled, alone, "trap flag: caught accesses trap as often");
+	ok(p.counts[0].reads == 1 && p.counts[1].reads == 1, "trap flag: each access counts once");
 	page_profile_stop(p.fd);
-	is(step(memory), alone, "own steps: and as often when the profile is stopped");
+	is(step(memory), alone, "trap flag: accesses of a stopped profile trap as often");
 	signal(SIGTRAP, SIG_DFL);
 	finish(&p);
 	munmap((void *)memory, N * PAGE);
 }
 
-/* Several profiled processes at once, each with its own counts. */
+/* Several profiled processes run concurrently. */
 static void many(void)
 {
 	pid_t children[6];
-	int good = 0, status;
+	int succeeded = 0, status;
 
 	fflush(stdout);
 	for (int i = 0; i < 6; i++) {
@@ -420,9 +418,9 @@ static void many(void)
 	}
 	for (int i = 0; i < 6; i++) {
 		waitpid(children[i], &status, 0);
-		good += status == 0;
+		succeeded += status == 0;
 	}
-	is(good, 6, "many: six processes at once have each its own counts");
+	is(succeeded, 6, "many: six concurrent processes have independent counts");
 }
 
 int main(void)
@@ -432,10 +430,10 @@ int main(void)
 	executing();
 	killing();
 	racing();
-	tracing_debugger(PAGE_PROFILE_EPOCH, "epoch");
-	tracing_debugger(PAGE_PROFILE_WINDOW, "window");
+	debugging(PAGE_PROFILE_EPOCH, "epoch");
+	debugging(PAGE_PROFILE_WINDOW, "window");
 	interrupted();
-	own_steps();
+	self_stepping();
 	many();
 	return done();
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs a command with all its processes profiled, for programs that know nothing of profiles:
+ * Run a command with all its processes profiled:
  *
  *   profiled [-w PAGES] COMMAND...
  *
- * Every few milliseconds it looks for processes below itself, gives each a profile (epochs, or with
- * -w a window of that many pages), adds what private anonymous memory it has by now, and re-arms
- * it. Ends with the command's status; says on stderr how many processes and accesses it caught.
+ * Every few milliseconds, searches for descendants, creates a profile for each (epoch mode, or a
+ * window of PAGES), adds its new private anonymous mappings, and re-arms it. Prints the number of
+ * processes and caught accesses on stderr. Exits with the status of the command.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -14,7 +14,7 @@
 
 #include "guest.h"
 
-#define MOST	  256
+#define PROCESSES 256
 #define RANGES	  512
 #define PERIOD_US 5000
 
@@ -26,7 +26,7 @@ static struct tracked {
 	struct {
 		unsigned long start, end;
 	} range[RANGES];
-} tracked[MOST];
+} tracked[PROCESSES];
 
 static unsigned int window;
 static unsigned long processes, ranges, faults, lost;
@@ -49,7 +49,7 @@ static pid_t parent_of(pid_t pid)
 	return parent;
 }
 
-static bool below_us(pid_t pid)
+static bool is_descendant(pid_t pid)
 {
 	for (int depth = 0; pid > 1 && depth < 16; depth++) {
 		pid = parent_of(pid);
@@ -71,7 +71,7 @@ static void drop(struct tracked *t)
 	memset(t, 0, sizeof(*t));
 }
 
-static bool known(const struct tracked *t, unsigned long start, unsigned long end)
+static bool overlaps(const struct tracked *t, unsigned long start, unsigned long end)
 {
 	for (size_t i = 0; i < t->ranges; i++)
 		if (start < t->range[i].end && t->range[i].start < end)
@@ -79,7 +79,7 @@ static bool known(const struct tracked *t, unsigned long start, unsigned long en
 	return false;
 }
 
-/* Add whatever is private and anonymous; what is not is refused, and that is fine. */
+/* Add all private mappings. The kernel refuses those that are not anonymous. */
 static void extend(struct tracked *t)
 {
 	char path[64], line[512], permissions[8];
@@ -90,7 +90,7 @@ static void extend(struct tracked *t)
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f) && t->ranges < RANGES) {
 		if (sscanf(line, "%lx-%lx %7s %lx", &start, &end, permissions, &offset) != 4 ||
-		    permissions[3] != 'p' || strstr(line, "[v") || known(t, start, end))
+		    permissions[3] != 'p' || strstr(line, "[v") || overlaps(t, start, end))
 			continue;
 		if (page_profile_add(t->fd, (void *)start, end - start, NULL) == 0) {
 			t->range[t->ranges].start = start;
@@ -108,13 +108,13 @@ static struct tracked *find(pid_t pid)
 {
 	struct tracked *free_slot = NULL;
 
-	for (struct tracked *t = tracked; t < tracked + MOST; t++) {
+	for (struct tracked *t = tracked; t < tracked + PROCESSES; t++) {
 		if (t->pid == pid)
 			return t;
 		if (!t->pid && !free_slot)
 			free_slot = t;
 	}
-	if (!free_slot || !below_us(pid))
+	if (!free_slot || !is_descendant(pid))
 		return NULL;
 	free_slot->fd = page_profile_open(O_CLOEXEC);
 	if (free_slot->fd < 0)
@@ -130,7 +130,7 @@ static struct tracked *find(pid_t pid)
 	return free_slot;
 }
 
-static void look(unsigned int round)
+static void scan(unsigned int round)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
@@ -143,7 +143,7 @@ static void look(unsigned int round)
 			continue;
 		if (round % 8 == 0 || !t->started)
 			extend(t);
-		/* ESRCH: it ended, or executed another program, which is another address space */
+		/* ESRCH: the process exited or executed another program */
 		if (t->started && page_profile_rearm(t->fd) && errno == ESRCH)
 			drop(t);
 	}
@@ -170,13 +170,13 @@ int main(int argc, char **argv)
 		_exit(127);
 	}
 	for (unsigned int round = 0; waitpid(child, &status, WNOHANG) == 0; round++) {
-		look(round);
+		scan(round);
 		usleep(PERIOD_US);
 	}
-	for (struct tracked *t = tracked; t < tracked + MOST; t++)
+	for (struct tracked *t = tracked; t < tracked + PROCESSES; t++)
 		if (t->pid)
 			drop(t);
-	fprintf(stderr, "profiled: %lu address spaces, %lu ranges, %lu accesses caught, %lu lost\n",
+	fprintf(stderr, "profiled: %lu address spaces, %lu ranges, %lu caught accesses, %lu lost\n",
 		processes, ranges, faults, lost);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Everything at once on profiled memory, with every byte checked:
+ * All operations at once on profiled memory, with every byte checked:
  *
  *   stress SECONDS [SEED]
  *
- * Two writers own alternate pages and check what they wrote; the memory is migrated back and forth,
- * protected and unprotected, copied on write by children, swapped, made huge, discarded, moved,
- * re-armed, and profiles of all modes come and go, while signals interrupt it all.
+ * Two writers own alternate pages and check what they wrote. Meanwhile other threads migrate the
+ * memory, change its protection, fork, swap, discard, remap, collapse and re-arm it, and start and
+ * end profiles of both modes, interrupted by signals.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -36,18 +36,18 @@ static void failure(const char *what)
 	failed++;
 }
 
-static bool going(void)
+static bool running(void)
 {
 	return seconds() < until;
 }
 
-/* Owns the pages i with i % WRITERS == mine; nobody else writes them. */
+/* Write and check the pages i with i % WRITERS == mine. */
 static void *writer(void *argument)
 {
 	size_t mine = (uintptr_t)argument;
 	unsigned int round = 0;
 
-	for (; going(); round++) {
+	for (; running(); round++) {
 		for (size_t i = mine; i < N; i += WRITERS)
 			*(volatile uint64_t *)(memory + i * PAGE + (round % 500) * 8) =
 				i * 0x9e3779b97f4a7c15 + round;
@@ -61,7 +61,7 @@ static void *writer(void *argument)
 
 static void *mover(void *unused)
 {
-	for (int node = 1; going(); node = !node) {
+	for (int node = 1; running(); node = !node) {
 		if (move_to(memory, N, node) < 0)
 			failure("move_pages");
 		move_to(scratch, SCRATCH, !node);
@@ -74,10 +74,10 @@ static void *protector(void *unused)
 {
 	byte *own = scratch + SCRATCH * PAGE;
 
-	for (unsigned int i = 0; going(); i++) {
+	for (unsigned int i = 0; running(); i++) {
 		size_t at = i * 37 % (N - 16);
 
-		/* The writers must not fault for good, so only what leaves writing possible. */
+		/* The writers must not get SIGSEGV, so memory stays writable. */
 		if (mprotect((void *)(memory + at * PAGE), 16 * PAGE,
 			     PROT_READ | PROT_WRITE | PROT_EXEC) ||
 		    mprotect((void *)(memory + at * PAGE), 16 * PAGE, PROT_READ | PROT_WRITE))
@@ -96,8 +96,8 @@ static void *protector(void *unused)
 	return NULL;
 }
 
-/* A child sees the memory as it was at some moment: each word is one its page could have had. */
-static void look(void)
+/* In a child: check that each word is one that its writer wrote, then write every page. Exits. */
+static void check_copy(void)
 {
 	for (size_t i = 0; i < N; i++) {
 		uint64_t word = *(volatile uint64_t *)(memory + i * PAGE);
@@ -111,12 +111,12 @@ static void look(void)
 
 static void *forker(void *unused)
 {
-	while (going()) {
+	while (running()) {
 		pid_t child = fork();
 		int status = 0;
 
 		if (child == 0)
-			look();
+			check_copy();
 		if (child < 0 || waitpid(child, &status, 0) != child || status) {
 			printf("# child %d: status %x\n", child, status);
 			failure("fork");
@@ -129,7 +129,7 @@ static void *forker(void *unused)
 
 static void *discarder(void *unused)
 {
-	for (unsigned int i = 0; going(); i++) {
+	for (unsigned int i = 0; running(); i++) {
 		for (size_t j = 0; j < SCRATCH; j++)
 			scratch[j * PAGE + i % PAGE] = 1;
 		madvise((void *)scratch, SCRATCH * PAGE, i % 2 ? MADV_DONTNEED : 8 /* MADV_FREE */);
@@ -140,14 +140,14 @@ static void *discarder(void *unused)
 }
 
 /*
- * Moves a mapping of its own about, each time to a place reserved for that. Where it was there may
- * be another thread's stack a moment later, so it never goes back by itself.
+ * Move a mapping, each time to a newly reserved address. It never returns to an old address, which
+ * may have become another thread's stack.
  */
 static void *remapper(void *unused)
 {
 	byte *here = pages(32);
 
-	while (going()) {
+	while (running()) {
 		byte *place = mmap(NULL, 32 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (place == MAP_FAILED || mremap((void *)here, 32 * PAGE, 32 * PAGE,
@@ -167,7 +167,7 @@ static void *squeezer(void *unused)
 {
 	bool limited = false;
 
-	for (; going(); limited = !limited, squeezes++) {
+	for (; running(); limited = !limited, squeezes++) {
 		put(LIMIT, limited ? "-1" : "3145728");
 		usleep(300000);
 	}
@@ -179,7 +179,7 @@ static void *profiler(void *argument)
 {
 	unsigned int turn = (unsigned int)(uintptr_t)argument;
 
-	for (; going(); turn++) {
+	for (; running(); turn++) {
 		enum page_profile_mode mode = (enum page_profile_mode)(turn % 2);
 		double stop = seconds() + 0.5;
 		struct page_profile_stats s;
@@ -202,7 +202,7 @@ static void *profiler(void *argument)
 		uncounted += s.uncounted;
 		if (turn % 3 == 0)
 			page_profile_stop(fd);
-		if (page_profile_clear(fd)) /* a child may have the descriptor, too */
+		if (page_profile_clear(fd)) /* a child may hold the descriptor */
 			failure("page_profile_clear");
 		close(fd);
 		profiles++;
@@ -254,7 +254,7 @@ int main(int argc, char **argv)
 	area = mmap(NULL, N * PAGE + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		    0);
 	memory = (byte *)(((uintptr_t)area + HUGE - 1) & ~(HUGE - 1));
-	scratch = pages(SCRATCH + 64); /* the last 64 are the protector's */
+	scratch = pages(SCRATCH + 64); /* the last 64 for protector() */
 	until = seconds() + (argc > 1 ? atof(argv[1]) : 10);
 	signal(SIGALRM, on_signal);
 	setitimer(ITIMER_REAL, &often, NULL);
@@ -266,19 +266,20 @@ int main(int argc, char **argv)
 	swapoff("/var/tmp/swap");
 	put("/proc/sys/kernel/numa_balancing", "0");
 	put("/sys/kernel/mm/ksm/run", "0");
-	printf("# %lu rounds of writing, %lu moves, %lu children, %lu profiles, %lu protections, "
+	printf("# %lu rounds of writing, %lu migrations, %lu children, %lu profiles, %lu "
+	       "protections, "
 	       "%lu discards, %lu "
 	       "squeezes, %lu remaps, %lu signals\n",
 	       rounds, moves, children, profiles, protections, discards, squeezes, remaps, signals);
-	printf("# %lu faults caught, %lu of them uncounted; pswpin %ld, hinting faults %ld, huge "
+	printf("# %lu caught accesses, %lu uncounted; pswpin %ld, hinting faults %ld, huge "
 	       "pages split %ld\n",
 	       caught, uncounted, number_in("/proc/vmstat", "pswpin"),
 	       number_in("/proc/vmstat", "numa_hint_faults"),
 	       number_in("/proc/vmstat", "thp_split_pmd"));
 	ok(rounds && moves && children && profiles && protections && discards && squeezes &&
 		   remaps && signals,
-	   "stress: everybody got something done (seed %lu)", seed);
-	ok(caught > 0, "stress: accesses were caught");
+	   "stress: every thread made progress (seed %lu)", seed);
+	ok(caught > 0, "stress: accesses are caught");
 	is((long long)wrong, 0, "stress: no byte is wrong");
 	is((long long)failed, 0, "stress: no call failed");
 	return done();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* TAP, and a profile to test with. A program is one file, so everything here is static. */
+/* TAP output and helpers for profiles. Each program is a single file, so everything is static. */
 #ifndef TEST_H
 #define TEST_H
 
@@ -22,7 +22,7 @@
 
 typedef volatile unsigned char byte;
 
-/* Shared with children, which may make test points too. */
+/* Shared with child processes, which report test points too */
 static struct {
 	unsigned int tests, failures;
 } *tap;
@@ -32,56 +32,57 @@ __attribute__((constructor)) static void tap_start(void)
 	tap = mmap(NULL, sizeof(*tap), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
-/* One test point; returns whether it passed. */
-UNUSED __attribute__((format(printf, 2, 3))) static bool ok(bool passed, const char *what, ...)
+/* Report a test point. Returns `passed`. */
+UNUSED __attribute__((format(printf, 2, 3))) static bool ok(bool passed, const char *name, ...)
 {
 	va_list arguments;
 
 	tap->failures += !passed;
 	printf("%sok %u - ", passed ? "" : "not ", ++tap->tests);
-	va_start(arguments, what);
-	vprintf(what, arguments);
+	va_start(arguments, name);
+	vprintf(name, arguments);
 	va_end(arguments);
 	putchar('\n');
 	fflush(stdout);
 	return passed;
 }
 
-/* A test point about two numbers. */
-UNUSED static bool is(long long got, long long expected, const char *what)
+/* Report a test point that compares two numbers. */
+UNUSED static bool is(long long actual, long long expected, const char *name)
 {
-	return got == expected ? ok(true, "%s", what)
-			       : ok(false, "%s: got %lld, expected %lld", what, got, expected);
+	return actual == expected
+		       ? ok(true, "%s", name)
+		       : ok(false, "%s: got %lld, expected %lld", name, actual, expected);
 }
 
-/* A call that must fail with `expected`; `result` is what it returned. */
-UNUSED static bool fails(long result, int expected, const char *what)
+/* Report a test point: the call that returned `result` failed with errno `expected`. */
+UNUSED static bool fails(long result, int expected, const char *name)
 {
-	int got = errno;
+	int error = errno;
 
 	if (result != -1)
-		return ok(false, "%s: succeeded with %ld", what, result);
-	return got == expected
-		       ? ok(true, "%s", what)
-		       : ok(false, "%s: %s, expected %s", what, strerror(got), strerror(expected));
+		return ok(false, "%s: succeeded with %ld", name, result);
+	return error == expected ? ok(true, "%s", name)
+				 : ok(false, "%s: %s, expected %s", name, strerror(error),
+				      strerror(expected));
 }
 
-UNUSED static void skip(const char *what, const char *why)
+UNUSED static void skip(const char *name, const char *reason)
 {
-	printf("ok %u - %s # SKIP %s\n", ++tap->tests, what, why);
+	printf("ok %u - %s # SKIP %s\n", ++tap->tests, name, reason);
 	fflush(stdout);
 }
 
-/* The end of the program. */
+/* Print the plan. Returns the program's exit status. */
 UNUSED static int done(void)
 {
 	printf("1..%u\n", tap->tests);
 	return tap->failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-UNUSED __attribute__((noreturn)) static void die(const char *what)
+UNUSED __attribute__((noreturn)) static void die(const char *operation)
 {
-	printf("Bail out! %s: %s\n", what, strerror(errno));
+	printf("Bail out! %s: %s\n", operation, strerror(errno));
 	exit(EXIT_FAILURE);
 }
 
@@ -93,7 +94,7 @@ UNUSED static double seconds(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Small pages of private anonymous memory, page i filled with i + 1. */
+/* Allocate `n` small pages of private anonymous memory; page i is filled with i + 1. */
 UNUSED static byte *pages(size_t n)
 {
 	byte *memory =
@@ -107,7 +108,7 @@ UNUSED static byte *pages(size_t n)
 	return memory;
 }
 
-/* Whether page i of `memory` still holds what pages() filled it with. */
+/* Returns true if the content of `memory` is unchanged since pages(). */
 UNUSED static bool intact(byte *memory, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -117,7 +118,7 @@ UNUSED static bool intact(byte *memory, size_t n)
 	return true;
 }
 
-/* A profile of one range of this process. */
+/* A profile with one range of this process */
 struct profile {
 	int fd;
 	byte *memory;
@@ -125,7 +126,7 @@ struct profile {
 	const volatile struct page_profile_count *counts;
 };
 
-/* Profile `n` pages at `memory`, started. */
+/* Create and start a profile of `n` pages at `memory`. */
 UNUSED static struct profile profile(enum page_profile_mode mode, unsigned int window, byte *memory,
 				     size_t n)
 {
@@ -152,7 +153,7 @@ UNUSED static void finish(struct profile *p)
 	page_profile_unmap(p->counts, p->pages * PAGE);
 }
 
-/* Counts of a range of pages, added up. */
+/* Total counts of a range */
 struct sum {
 	unsigned long reads, writes;
 };
@@ -168,7 +169,7 @@ UNUSED static struct sum sum(const struct profile *p)
 	return total;
 }
 
-/* How many pages have exactly these counts. */
+/* Returns the number of pages with exactly these counts. */
 UNUSED static size_t having(const struct profile *p, uint32_t reads, uint32_t writes)
 {
 	size_t n = 0;
@@ -178,19 +179,19 @@ UNUSED static size_t having(const struct profile *p, uint32_t reads, uint32_t wr
 	return n;
 }
 
-/* Every page has exactly these counts. */
+/* Report a test point: every page has exactly these counts. */
 UNUSED static bool all_have(const struct profile *p, uint32_t reads, uint32_t writes,
-			    const char *what)
+			    const char *name)
 {
 	struct sum s = sum(p);
 
 	if (having(p, reads, writes) == p->pages)
-		return ok(true, "%s", what);
-	return ok(false,
-		  "%s: %zu of %zu pages have %u reads and %u writes (all together %lu, %lu; page 0 "
-		  "%u, %u)",
-		  what, having(p, reads, writes), p->pages, reads, writes, s.reads, s.writes,
-		  p->counts[0].reads, p->counts[0].writes);
+		return ok(true, "%s", name);
+	return ok(
+		false,
+		"%s: %zu of %zu pages have %u reads and %u writes (total %lu, %lu; page 0 %u, %u)",
+		name, having(p, reads, writes), p->pages, reads, writes, s.reads, s.writes,
+		p->counts[0].reads, p->counts[0].writes);
 }
 
 UNUSED static struct page_profile_stats stats(const struct profile *p)
@@ -202,9 +203,8 @@ UNUSED static struct page_profile_stats stats(const struct profile *p)
 	return s;
 }
 
-/* Nothing is lost and nothing counted twice: every fault is in exactly one counter, or accounted
- * for. */
-UNUSED static bool adds_up(const struct profile *p, const char *what)
+/* Report a test point: the counters add up to the caught accesses, and no access was lost. */
+UNUSED static bool adds_up(const struct profile *p, const char *name)
 {
 	struct page_profile_stats s = stats(p);
 	struct sum total = sum(p);
@@ -212,11 +212,11 @@ UNUSED static bool adds_up(const struct profile *p, const char *what)
 
 	return ok(s.lost == 0 && total.reads + total.writes == counted,
 		  "%s: counters add up to the faults (%lu + %lu of %lu; uncounted %lu, lost %lu)",
-		  what, total.reads, total.writes, (unsigned long)(s.user_faults + s.kernel_faults),
+		  name, total.reads, total.writes, (unsigned long)(s.user_faults + s.kernel_faults),
 		  (unsigned long)s.uncounted, (unsigned long)s.lost);
 }
 
-/* One access to each page. */
+/* Access each page once. */
 UNUSED static void read_each(byte *memory, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
