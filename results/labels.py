@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cell is called, what it is matched by, and in what cells differ.
+"""Labels and keys of cells: how reports name a cell, and how comparisons match it.
 
-A resolved cell is a free-form mapping; a model, a placement or a machine in it is a word, or a mapping with a
-`name` (`policy`, `kind` or `preset` will do) beside its parameters.
+A resolved cell is a free-form mapping. Its model, policy and machine are either a word or a mapping of
+parameters that has a `name` (or `policy`, `kind` or `preset`). The policy is recorded under the key
+`placement`.
 """
 
 from __future__ import annotations
@@ -13,169 +14,174 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from results.units import plain
+from results.units import printable
 
 Resolved = Mapping[str, Any]
-_HEADS = ("name", "policy", "kind", "preset")
-_ALWAYS = ("model", "batch", "placement", "fast_memory")  # named in every label, part of every key
-_LONGEST = 48  # characters of a name or a value
+_NAME_KEYS = ("name", "policy", "kind", "preset")
+_COMMON = ("model", "batch", "placement", "fast_memory")  # part of every label and key
+_MAX_LENGTH = 48  # characters of a name or value in a label
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What runs vary: the one source of the labels and the keys of their cells.
+    """The settings that vary within a run; they make the labels and keys of its cells.
 
-    Model, batch, placement and budget are always axes. `varied` holds the flat keys (`model.hidden`, `seed`)
-    that take several values within a run. Two cells of a run with equal keys are the same cell.
+    Model, batch size, policy and budget always count as axes. `varied` lists the flat keys (`model.hidden`,
+    `seed`) that have several values within a run. Within a run every cell has its own label and key.
     """
 
     varied: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *runs: Iterable[Resolved]) -> Axes:
-        """The axes of some runs, each given by its cells. Cells known by their id alone do not count."""
-        groups = [[cell for cell in cells if known(cell)] for cells in runs]
-        return cls(tuple(dict.fromkeys(key for group in groups for key in differing(group))))
+        """Return the axes of runs, each given as its cells. Cells known only by id are ignored."""
+        groups = [[cell for cell in cells if is_resolved(cell)] for cells in runs]
+        return cls(tuple(dict.fromkeys(key for group in groups for key in differing_keys(group))))
 
     def key(self, cell: Resolved) -> str | None:
-        """What the cell is matched by between runs; None for a cell known by its id alone."""
-        if not known(cell):
+        """Return the text that matches the cell between runs, or None if only its id is known."""
+        if not is_resolved(cell):
             return None
-        others = sorted({_head_of(key) for key in self.varied} - set(_ALWAYS))
-        values = [cell.get(name) for name in (*_ALWAYS, *others) if name != "batch"]
+        extras = sorted({_section(key) for key in self.varied} - set(_COMMON))
+        values = [cell.get(name) for name in (*_COMMON, *extras) if name != "batch"]
         return canonical(batch(cell), *values)
 
     @property
     def names(self) -> list[str]:
-        """The axes in words, for instance `model, placement, budget, seed`."""
-        others = dict.fromkeys(_head_of(key) for key in self.varied)
-        return ["model", "placement", "budget", *(name for name in others if name not in _ALWAYS)]
+        """The axes by name, such as `model, policy, budget, seed`."""
+        sections = dict.fromkeys(_section(key) for key in self.varied)
+        return ["model", "policy", "budget", *(name for name in sections if name not in _COMMON)]
 
     def label(self, cell: Resolved) -> str:
-        """For instance `resnet20 b8, sentinel, 20%`; the id of a cell known by nothing else."""
-        return f"{self.model(cell)}, {self.setting(cell)}" if known(cell) else self.setting(cell)
+        """Return the full label, such as `resnet20 b8, sentinel, 20%`, or the id if nothing else is known."""
+        return f"{self.model(cell)}, {self.variant(cell)}" if is_resolved(cell) else self.variant(cell)
 
     def model(self, cell: Resolved) -> str:
-        """For instance `lstm b8`: name, batch size, and the parameters that vary."""
+        """Return model name, batch size and varied parameters, such as `lstm b8 hidden 64`."""
         size = batch(cell)
         words = [_name(cell.get("model")), *([] if size is None else [f"b{_value(size)}"])]
-        return " ".join(words + self._varied(cell, "model", but=("", "name", "batch")))
+        return " ".join(words + self._varied_values(cell, "model", skip=("", "name", "batch")))
 
-    def setting(self, cell: Resolved) -> str:
-        """What tells apart the cells of a model: placement, budget, and what else varies."""
-        if not known(cell):
+    def variant(self, cell: Resolved) -> str:
+        """Return the part of the label after the model: policy, budget and varied settings."""
+        if not is_resolved(cell):
             return str(cell.get("id", "-"))
-        return ", ".join(filter(None, (placement(cell), budget(cell), self.also(cell))))
+        return ", ".join(filter(None, (policy(cell), budget(cell), self.settings(cell))))
 
-    def also(self, cell: Resolved) -> str:
-        """What varies beside model, placement and budget, for instance `seed 2, kernel 6.1`."""
-        others = dict.fromkeys(_head_of(key) for key in self.varied)
+    def settings(self, cell: Resolved) -> str:
+        """Return the varied settings other than model, policy and budget, such as `seed 2, kernel 6.1`."""
+        sections = dict.fromkeys(_section(key) for key in self.varied)
         return ", ".join(
-            text for head in others if head not in _ALWAYS for text in self._varied(cell, head, but=())
+            text
+            for section in sections
+            if section not in _COMMON
+            for text in self._varied_values(cell, section, skip=())
         )
 
-    def _varied(self, cell: Resolved, head: str, *, but: tuple[str, ...]) -> list[str]:
-        """The varied keys below `head` that the cell has, each with its value."""
-        values = flat(cell)
+    def _varied_values(self, cell: Resolved, section: str, *, skip: tuple[str, ...]) -> list[str]:
+        """Return `name value` for each varied key of a section of the cell."""
+        values = flatten(cell)
         result = []
         for key in self.varied:
-            rest = key.partition(".")[2]
-            if _head_of(key) != head or rest in but:
+            parameter = key.partition(".")[2]
+            if _section(key) != section or parameter in skip:
                 continue
             if values.get(key) is not None:
-                title = head if rest in ("", "name") else rest if head == "model" else key
-                result.append(f"{plain(title)} {_value(values[key])}")
-            elif head != "model":
-                result.append(f"{plain(key)} -")
+                title = section if parameter in ("", "name") else parameter if section == "model" else key
+                result.append(f"{printable(title)} {_value(values[key])}")
+            elif section != "model":
+                result.append(f"{printable(key)} -")
         return result
 
 
-def known(cell: Resolved) -> bool:
-    """Whether more than the cell's id is known."""
+def is_resolved(cell: Resolved) -> bool:
+    """Return whether anything but the cell's id is known."""
     return bool(cell.keys() - {"id"})
 
 
-def placement(cell: Resolved) -> str:
-    """For instance `sentinel`: the placement's name, and its parameters if it has any."""
+def policy(cell: Resolved) -> str:
+    """Return the policy with its parameters, if any, such as `sentinel`."""
     value = cell.get("placement")
     if not isinstance(value, Mapping):
         return _name(value)
-    head = next((key for key in _HEADS if key in value), None)
-    rest = [f"{plain(k)} {_value(v)}" for k, v in flat(value).items() if k != head and v is not None]
-    return ", ".join([_name(value), *rest])
+    name_key = next((key for key in _NAME_KEYS if key in value), None)
+    parameters = [
+        f"{printable(k)} {_value(v)}" for k, v in flatten(value).items() if k != name_key and v is not None
+    ]
+    return ", ".join([_name(value), *parameters])
 
 
-def placement_name(cell: Resolved) -> str:
-    """The placement's name without its parameters."""
+def policy_name(cell: Resolved) -> str:
+    """Return the policy's name without parameters."""
     return _name(cell.get("placement"))
 
 
 def budget(cell: Resolved) -> str:
-    """The budget of fast memory as the suite says it, for instance `20%`; empty where there is none."""
+    """Return the budget as the suite gives it, such as `20%`, or an empty string."""
     value = cell.get("fast_memory")
     return "" if value is None else _value(value)
 
 
 def batch(cell: Resolved) -> Any:
-    """The batch size, which may stand in the model or beside it; None if it does not."""
+    """Return the batch size, a parameter of the model or a setting of the cell, or None."""
     model = cell.get("model")
     return model.get("batch", cell.get("batch")) if isinstance(model, Mapping) else cell.get("batch")
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level: `{"model": {"name": "a"}}` becomes `{"model.name": "a"}`."""
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings: `{"model": {"name": "a"}}` becomes `{"model.name": "a"}`."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     result: dict[str, Any] = {}
     for key in sorted(value):
-        result.update(flat(value[key], f"{prefix}.{key}" if prefix else str(key)))
+        result.update(flatten(value[key], f"{prefix}.{key}" if prefix else str(key)))
     return result
 
 
 def canonical(*values: Any) -> str:
-    """Text that is equal exactly if the values are, independent of key order."""
+    """Return JSON text that is equal if and only if the values are, whatever the order of keys."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
-def differing(cells: Iterable[Resolved]) -> list[str]:
-    """The keys (`machine.name`) whose values are not the same in all cells; ids do not count.
+def differing_keys(cells: Iterable[Resolved]) -> list[str]:
+    """Return the flat keys, except ids, whose values differ between cells.
 
-    A key that a mapping's name decides is left out: `model.hidden`, if all models of a name have the same.
+    Parameters that a name determines are omitted: `model.hidden` if all models of a name have the same value.
     """
-    flats = [flat(cell) for cell in cells]
-    keys = sorted({key for f in flats for key in f} - {"id"})
-    return [key for key in keys if _count(flats, key) > 1 and not _follows_from_name(flats, key)]
+    flat_cells = [flatten(cell) for cell in cells]
+    keys = sorted({key for flat in flat_cells for key in flat} - {"id"})
+    return [key for key in keys if _count(flat_cells, key) > 1 and not _follows_from_name(flat_cells, key)]
 
 
-def _follows_from_name(flats: list[dict[str, Any]], key: str) -> bool:
-    """Whether cells with the same `machine.name` have the same `machine.KEY`."""
-    name = f"{_head_of(key)}.name"
+def _follows_from_name(flat_cells: list[dict[str, Any]], key: str) -> bool:
+    """Return whether cells with equal `machine.name` have equal `machine.KEY`."""
+    name = f"{_section(key)}.name"
     if key == name or "." not in key:
         return False
     groups: dict[str, list[dict[str, Any]]] = {}
-    for f in flats:
-        groups.setdefault(canonical(f.get(name, "(none)")), []).append(f)
+    for flat in flat_cells:
+        groups.setdefault(canonical(flat.get(name, "(none)")), []).append(flat)
     return all(_count(group, key) == 1 for group in groups.values())
 
 
-def _count(flats: list[dict[str, Any]], key: str) -> int:
-    return len({canonical(f.get(key, "(none)")) for f in flats})
+def _count(flat_cells: list[dict[str, Any]], key: str) -> int:
+    return len({canonical(flat.get(key, "(none)")) for flat in flat_cells})
 
 
-def _head_of(key: str) -> str:
+def _section(key: str) -> str:
     return key.partition(".")[0]
 
 
 def _name(value: Any) -> str:
     if isinstance(value, Mapping):
-        value = next((value[key] for key in _HEADS if key in value), None)
+        value = next((value[key] for key in _NAME_KEYS if key in value), None)
     return "-" if value is None else _value(value)
 
 
 def _value(value: Any) -> str:
-    """A value in a label. What is too long is cut, with a digest that keeps different values apart."""
+    """Format a value for a label. Long text is cut and a digest keeps different values apart."""
     text = value if isinstance(value, str) else canonical(value)[1:-1]
-    shown = plain(text)
-    if len(shown) <= _LONGEST:
-        return shown
-    return f"{shown[: _LONGEST - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    line = printable(text)
+    if len(line) <= _MAX_LENGTH:
+        return line
+    return f"{line[: _MAX_LENGTH - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"

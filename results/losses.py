@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether runs that must train alike did: the same losses at the same steps, bit for bit.
+"""Check that losses agree bit for bit: the placement of tensors must not change what is computed.
 
-Where tensors lie must not change what is computed. Repeats of the same model, batch and seed are held against
-each other step by step, warm-up included; steps that only one of them has are not compared.
+Repeats with the same model, batch size and seed must have equal losses. They are compared step by step,
+including warm-up. Steps that only one repeat has are not compared.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from results import labels
 from results.labels import Axes
 from results.runs import Cell, Repeat
 
-Outcome = Literal["OK", "DIFFERENT", "NOTHING TO COMPARE"]
+Outcome = Literal["equal", "differ", "not compared"]
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """The losses of one repeat: step number -> float.hex(). `name` says whose."""
+    """The losses of a repeat by step number, as `float.hex()`; `name` identifies the repeat."""
 
     name: str
     losses: Mapping[int, str]
@@ -28,7 +28,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome for one model; `text` is a line for people."""
+    """The outcome for repeats that must agree; `text` explains it in one line."""
 
     title: str
     outcome: Outcome
@@ -36,56 +36,54 @@ class Check:
 
 
 def sequence(axes: Axes, cell: Cell, repeat: Repeat, *, side: str = "") -> Sequence:
-    """The losses of a repeat, under a name a reader will recognise."""
-    name = f"{side}{axes.setting(cell.resolved)}, repeat {repeat.number}"
+    """Return the losses of a repeat, named after its cell's variant."""
+    name = f"{side}{axes.variant(cell.resolved)}, repeat {repeat.number}"
     return Sequence(name, {step.step: step.loss for step in repeat.steps})
 
 
 def key(cell: Cell) -> str:
-    """Cells with equal keys must have equal losses."""
-    return labels.canonical(
-        cell.resolved.get("model"), labels.batch(cell.resolved), cell.resolved.get("seed")
-    )
+    """Return the key that cells with equal losses share."""
+    resolved = cell.resolved
+    return labels.canonical(resolved.get("model"), labels.batch(resolved), resolved.get("seed"))
 
 
 def check(title: str, sequences: list[Sequence]) -> Check:
-    """Hold all sequences against each other."""
+    """Compare all sequences step by step, up to the first difference."""
     compared = 0
     for step in sorted({step for s in sequences for step in s.losses}):
-        having = [s for s in sequences if step in s.losses]
-        if len(having) < 2:
+        present = [s for s in sequences if step in s.losses]
+        if len(present) < 2:
             continue
         compared += 1
-        first = having[0]
-        for other in having[1:]:
-            a, b = first.losses[step], other.losses[step]
+        reference = present[0]
+        for other in present[1:]:
+            a, b = reference.losses[step], other.losses[step]
             if a != b:
-                text = f"at step {step} {first.name} has {_shown(a)}, {other.name} has {_shown(b)}"
-                return Check(title, "DIFFERENT", text)
+                text = f"at step {step} {reference.name} has {_format(a)}, {other.name} has {_format(b)}"
+                return Check(title, "differ", text)
     if not compared:
-        why = "one repeat" if len(sequences) == 1 else f"{len(sequences)} repeats with no step in common"
-        return Check(title, "NOTHING TO COMPARE", why)
-    text = f"{len(sequences)} repeats, {compared} steps, equal bit for bit"
+        reason = "one repeat" if len(sequences) == 1 else f"{len(sequences)} repeats with no common step"
+        return Check(title, "not compared", reason)
+    text = f"{len(sequences)} repeats, {compared} steps, bit for bit"
     if any(value in ("nan", "inf", "-inf") for s in sequences for value in s.losses.values()):
-        text += ", but not all are finite numbers"
-    return Check(title, "OK", text)
+        text += ", but some are not finite"
+    return Check(title, "equal", text)
 
 
-def check_cells(of: Iterable[Cell], axes: Axes) -> list[Check]:
-    """One check per model, batch and seed of a run."""
+def check_cells(cells: Iterable[Cell], axes: Axes) -> list[Check]:
+    """Return one check for each model, batch size and seed of a run."""
     groups: dict[str, list[Cell]] = {}
-    for cell in of:
+    for cell in cells:
         if cell.repeats:
             groups.setdefault(key(cell), []).append(cell)
-    result = []
+    checks = []
     for group in groups.values():
-        first = group[0].resolved
-        title = axes.model(first) + (f" (seed {first['seed']})" if "seed" in axes.varied else "")
-        result.append(
-            check(title, [sequence(axes, cell, repeat) for cell in group for repeat in cell.repeats])
-        )
-    return result
+        resolved = group[0].resolved
+        title = axes.model(resolved) + (f" (seed {resolved['seed']})" if "seed" in axes.varied else "")
+        sequences = [sequence(axes, cell, repeat) for cell in group for repeat in cell.repeats]
+        checks.append(check(title, sequences))
+    return checks
 
 
-def _shown(loss: str) -> str:
+def _format(loss: str) -> str:
     return f"{float.fromhex(loss):.9g} ({loss})"

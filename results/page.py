@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTML page of a run: one file with no script that loads nothing."""
+"""The HTML page of a run: one file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from results import report, summary
+from results import notes, report, summary
 from results.plots import colours
 from results.runs import Run
 from results.tables import BREAK
-from results.units import plain
+from results.units import printable
 from testbed.common import files
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError
 
 
 def write(run: Run, path: Path | str) -> Path:
-    """Write the page: one file with no script and nothing fetched. Returns its path."""
-    from results.plots import charts  # matplotlib takes a second to import, and only pages need it
+    """Write the page and return its path. Raises `UsageError` if the file cannot be written."""
+    from results.plots import charts  # imports matplotlib, which takes a second
 
     target = Path(path)
     if target.is_dir():
-        raise UsageError(f"{target}: is a folder", hint=f"name a file, for instance {target / 'report.html'}")
+        raise UsageError(f"{target}: is a folder", hint=f"give a file name, such as {target / 'report.html'}")
     data = summary.build(run)
-    columns, lines = report.grid(data.rows)
-    lines = [[value.replace(BREAK, " ") for value in line] for line in lines]
+    table = report.frame(data.rows)
     times, tensors = charts.step_times(data.rows), charts.tensors(data.rows)
     residency = None if tensors else charts.residency(data.rows)
     environment = jinja2.Environment(
@@ -42,15 +41,15 @@ def write(run: Run, path: Path | str) -> Path:
     )
     page = environment.get_template("report.html.j2").render(
         data=data,
-        columns=columns,
-        lines=lines,
-        text=report.TEXT_COLUMNS,
-        # the plots' text was escaped by matplotlib, and jinja2 escapes everything else
+        columns=list(table.columns),
+        lines=[[text.replace(BREAK, " ") for text in line] for line in table.to_numpy()],
+        text_columns=report.TEXT_COLUMNS,
+        # matplotlib escapes the text of plots; Jinja escapes the rest
         times=Markup(times) if times else None,  # noqa: S704
         tensors=Markup(tensors) if tensors else None,  # noqa: S704
         residency=Markup(residency) if residency else None,  # noqa: S704
-        slots=colours.slots(),
-        no_performance=summary.NO_PERFORMANCE,
+        css_colours=colours.css_colours(),
+        no_performance=notes.NO_PERFORMANCE,
         resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
     )
     try:
@@ -62,7 +61,7 @@ def write(run: Run, path: Path | str) -> Path:
 
 
 def _printable(value: Any) -> Any:
-    """XML has no control characters but the white ones; the plots' markup is left as it is."""
+    """Remove control characters other than line breaks and tabs, which XML does not allow; keep markup."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(c for c in value if c in "\n\t" or plain(c) or c == " ")
+    return "".join(c for c in value if c in "\n\t" or printable(c) or c == " ")

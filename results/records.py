@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a run: their format, and writing them so that nothing is ever half there.
+"""The format of a run's records.
 
     RUN/run.json                       `RunInfo`
-    RUN/cells/<cell id>/<000>/         a finished repeat; the folder appears whole, by a rename
+    RUN/cells/<cell id>/<000>/         a finished repeat
         cell.json                      the resolved cell: a free-form mapping with its `id`
         result.json                    `Result`
-        steps.jsonl                    a `Step` per line, warm-up steps included
+        steps.jsonl                    one `Step` per line, including warm-up
         provenance.json                `Provenance`
-        console.log, counters.jsonl, vmstat.jsonl, ...     whatever else was kept
-    RUN/cells/<cell id>/<000>.failed-<n>/      the n-th failed try of that repeat, same content
+        console.log, counters.jsonl, ...           other files of the repeat
+    RUN/cells/<cell id>/<000>.failed-<n>/      the n-th failed attempt at that repeat, same files
 
-`format` in run.json versions that file, `format` in result.json versions its folder. A reader refuses a
-newer format and unknown keys; adding a key raises the format. Names beginning with a dot are not records.
+`format` in run.json is the version of that file; `format` in result.json is the version of its folder.
+Readers reject newer formats and unknown keys, so a new key raises the format. Readers skip names that begin
+with a dot.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from pydantic import model_validator as validates_all
 from testbed.common.errors import ExitCode, SentinelError
 
 RUN_FORMAT = 1
-REPEAT_FORMAT = 3  # 2: a step may have `runtime`; 3: `sentinel` and `published` are renamed
-RENAMED_PLACEMENTS = {"sentinel": "sentinel-opt", "published": "sentinel"}  # from formats before 3
+REPEAT_FORMAT = 3  # 2: `Step.runtime`; 3: the policies `sentinel` and `published` have new names
+RENAMED_POLICIES = {"sentinel": "sentinel-opt", "published": "sentinel"}  # before format 3
 
 Verdict = Literal[
     "usage",
@@ -59,7 +60,7 @@ Nanoseconds = Annotated[int, Field(gt=0)]
 
 
 def verdict_of(error: SentinelError) -> Verdict:
-    """The verdict under which an expected failure is recorded."""
+    """Return the verdict that records an expected failure."""
     return _VERDICT_OF_CODE.get(error.code, "infrastructure")
 
 
@@ -68,7 +69,7 @@ class _Record(BaseModel):
 
 
 class RunInfo(_Record):
-    """run.json: what was asked for. `resolved` is the suite with every default filled in."""
+    """run.json: the suite with all defaults (`resolved`) and its cells in order."""
 
     format: int = RUN_FORMAT
     suite: str
@@ -78,7 +79,7 @@ class RunInfo(_Record):
 
 
 class Result(_Record):
-    """result.json: how it ended. `steps` counts the lines of steps.jsonl; `real_seconds` is host time."""
+    """result.json: the outcome. `steps` counts the lines of steps.jsonl; `real_seconds` is host time."""
 
     format: int = REPEAT_FORMAT
     status: Literal["ok", "failed"]
@@ -88,9 +89,9 @@ class Result(_Record):
     real_seconds: float = Field(ge=0)
 
     @validates_all(mode="after")
-    def _a_failure_has_a_verdict(self) -> Self:
+    def _check_verdict(self) -> Self:
         if (self.status == "failed") != (self.verdict is not None):
-            raise ValueError(f"status {self.status!r} does not go with verdict {self.verdict!r}")
+            raise ValueError(f"status {self.status!r} contradicts verdict {self.verdict!r}")
         return self
 
 
@@ -104,9 +105,9 @@ class Residency(_Record):
 class Step(_Record):
     """One line of steps.jsonl.
 
-    `guest_ns` and `model_ns` are the step's duration by the guest's clock and by the model clock (None where
-    there is none); `loss` is `float.hex()`, so that equal means equal bit for bit; `vmstat` holds what the
-    counters of /proc/vmstat grew by; `runtime` is what the Sentinel runtime says of it, if it was there.
+    `guest_ns` and `model_ns` are the step's duration by the guest clock and the model clock, if there is one.
+    `loss` is `float.hex()`, for bit-exact comparison. `vmstat` is the growth of the counters in /proc/vmstat.
+    `runtime` holds the statistics of the Sentinel runtime, if it is loaded.
     """
 
     step: int = Field(ge=0)
@@ -120,19 +121,18 @@ class Step(_Record):
 
     @validates("loss")
     @classmethod
-    def _hexadecimal(cls, text: str) -> str:
+    def _normalize_loss(cls, text: str) -> str:
         try:
             return float.fromhex(text).hex()
         except (ValueError, OverflowError):
-            raise ValueError(f"{text!r} is not a float.hex() number") from None
+            raise ValueError(f"{text!r} is not a number from float.hex()") from None
 
 
 class Throttle(BaseModel):
-    """How slow memory was made slow, and whether it was.
+    """How node 1 was slowed down.
 
-    `method` is "none" if nothing makes node 1 slower, "timing-plugin" if the timing model does, "remote-node"
-    if its memory is on a far node of the host; the calibration (whatever was measured) stands beside it as
-    further keys. `nodes_alike`: both nodes measured the same.
+    `method` is "none", "timing-plugin" (the timing model) or "remote-node" (memory of a remote node of the
+    host). `nodes_alike` means that both nodes are equally fast. Further keys hold the calibration.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -141,12 +141,12 @@ class Throttle(BaseModel):
 
     @property
     def is_slow(self) -> bool:
-        """Whether times on this machine tell fast memory from slow."""
+        """Whether node 1 is slower than node 0."""
         return self.method != "none" and not self.nodes_alike
 
 
 class FastMemory(BaseModel):
-    """The budget of fast memory for tensors, and the peak of the model's tensors that it is a share of."""
+    """The budget in bytes, and the model's peak, of which it is a share."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     budget_bytes: Bytes
@@ -154,10 +154,10 @@ class FastMemory(BaseModel):
 
 
 class Provenance(BaseModel):
-    """provenance.json: how the repeat was made. More keys may stand beside these.
+    """provenance.json: the origin of a repeat. Further keys are allowed.
 
-    `command` is a line to paste that makes it again; `fast_memory` is there if the cell has a budget (records
-    of former versions do not say it in bytes).
+    `command` is the shell command that reproduces it. `fast_memory` is set if the cell has a budget; older
+    records lack it.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -172,12 +172,12 @@ class Provenance(BaseModel):
     fast_memory: FastMemory | None = None
 
 
-def failed_try(name: str) -> tuple[int, int] | None:
-    """The repeat and the try that a folder of a failed repeat is named after, or None."""
+def failed_attempt(name: str) -> tuple[int, int] | None:
+    """Return repeat and attempt from the folder name of a failed attempt, or None."""
     match = re.fullmatch(r"([0-9]{3})\.failed-([0-9]+)", name)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def ascending(steps: list[Step]) -> bool:
-    """Whether step numbers ascend, as they must."""
+    """Return whether step numbers ascend."""
     return all(a.step < b.step for a, b in itertools.pairwise(steps))

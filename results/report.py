@@ -1,138 +1,136 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as a table for the terminal, as JSON, and as one self-contained HTML page."""
+"""The report of a run as a table for the terminal and as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import pandas as pd
 from rich.text import Text
 
-from results import summary
+from results import notes, summary
+from results.rows import Row
 from results.runs import Run
-from results.stats import columns_of
-from results.summary import MIGRATED, Report, Row
-from results.tables import BREAK, Column, Grid, Section
-from results.units import digits, duration, parts, percent
+from results.summary import Report
+from results.tables import BREAK, Grid
+from results.units import digits, duration, in_common_unit, percent
 
-FORMAT = 2
-_ALWAYS = ("Model", "Placement", "Step time")
-_COUNTS = ("Repeats", "Steps")  # steps of a repeat; shown where they differ, else a note says them
-TEXT_COLUMNS = ("Model", "Placement", "Also")  # columns; all others are figures
-_STYLES = {"OK": "green", "DIFFERENT": "bold red", "NOTHING TO COMPARE": "yellow"}
+FORMAT = 3
+TEXT_COLUMNS = ("Model", "Policy", "Budget", "Settings")
+_MANDATORY = ("Model", "Policy", "Step time")
+_COUNTS = ("Repeats", "Steps")  # omitted if all cells have the same count, which a note then gives
+LOSS_STYLES = {"equal": "green", "differ": "bold red", "not compared": "yellow"}
 
 
 def report(run: Run) -> Grid:
-    """The table of a run; losses, failures, notes and warnings stand below it."""
+    """Return the table of a run, with checks of losses, failures, warnings and notes below it."""
     data = summary.build(run)
-    columns, lines = grid(data.rows)
-    models: dict[str, list[list[Text]]] = {}
-    for model, *values in lines:
-        models.setdefault(model, []).append([Text(value) for value in values])
-    return Grid(
-        [Column(title, figures=title not in TEXT_COLUMNS) for title in columns[1:]],
-        [Section(model, cells) for model, cells in models.items()],
+    return Grid.of_frame(
+        frame(data.rows),
+        section="Model",
+        text_columns=TEXT_COLUMNS,
+        styles={},
         title=Text(f"{data.suite}, {data.created}", style="italic"),
-        caption=_below(data),
+        caption=_caption(data),
     )
 
 
-def rows(run: Run) -> list[dict[str, Any]]:
-    """One flat mapping per cell, times in nanoseconds, for JSON or CSV."""
-    data = summary.build(run)
-    return [_row(row, data.clock) for row in data.rows]
-
-
 def to_dict(run: Run) -> dict[str, Any]:
-    """All that is reported, as JSON."""
+    """Return the whole report for JSON, times in nanoseconds."""
     data = summary.build(run)
-    result = dataclasses.asdict(data)
-    return {"format": FORMAT, **result, "rows": [_row(row, data.clock) for row in data.rows]}
+    report_fields = dataclasses.asdict(data)
+    return {"format": FORMAT, **report_fields, "rows": [_json_row(row, data.clock) for row in data.rows]}
 
 
-def grid(data: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Column names and text, the model first. Columns are left out that would be empty, or count the same."""
-    references = {row.reference for row in data}
-    told = any(row.tensors for row in data)
-    grid: list[dict[str, str]] = []
-    for row in data:
-        s, r = row.summary, row.relative
-        grid.append(
-            {
-                "Model": row.model,
-                "Placement": ", ".join(filter(None, (row.placement, row.budget))),
-                "Also": row.also,
-                "Repeats": f"{row.repeats}",
-                "Steps": f"{s.steps / s.repeats:g}" if s else "-",
-                "Step time": _step_time(row),
-                "Relative": (
-                    f"{r.value:.2f}{BREAK}({r.low:.2f} to {r.high:.2f})"
-                    if r
-                    else "1"
-                    if row.id in references
-                    else ""
-                ),
-                "Tensors on node 0": _tensors(row) if told else "",
-                "Process on node 0": percent(row.anon_shares.get("0", 0.0))
-                if row.anon_shares and not told
-                else "",
-                "Moved per step": digits(row.vmstat[MIGRATED]) if MIGRATED in row.vmstat else "",
-            }
-        )
-    columns = [c for c in (grid[0] if grid else {}) if c in _ALWAYS or any(line[c] for line in grid)]
-    columns = [c for c in columns if c not in _COUNTS or len({line[c] for line in grid} - {"-"}) > 1]
-    return columns, [[line[c] for c in columns] for line in grid]
+def rows(run: Run) -> list[dict[str, Any]]:
+    """Return the report's rows for JSON, one per cell."""
+    data = summary.build(run)
+    return [_json_row(row, data.clock) for row in data.rows]
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    """Return the report's table as formatted text, without empty columns and constant counts."""
+    references = {row.reference for row in rows}
+    has_tensors = any(row.tensors for row in rows)
+    table = pd.DataFrame([_line(row, is_reference=row.id in references, tensors=has_tensors) for row in rows])
+    empty = [name for name in table if name not in _MANDATORY and (table[name] == "").all()]
+    constant = [name for name in _COUNTS if name in table and table[name][table[name] != "-"].nunique() <= 1]
+    return table.drop(columns=[*empty, *constant])
+
+
+def _line(row: Row, *, is_reference: bool, tensors: bool) -> dict[str, str]:
+    s, r = row.summary, row.relative
+    relative = f"{r.value:.2f}{BREAK}({r.low:.2f} to {r.high:.2f})" if r else "1" if is_reference else ""
+    on_node_0 = percent(row.anon_shares.get("0", 0.0)) if row.anon_shares else ""
+    return {
+        "Model": row.model,
+        "Policy": row.policy,
+        "Budget": row.budget,
+        "Settings": row.settings,
+        "Repeats": f"{row.repeats}",
+        "Steps": f"{s.steps / s.repeats:g}" if s else "-",
+        "Step time": _step_time(row),
+        "Relative": relative,
+        "Tensors on node 0": _tensors(row) if tensors else "",
+        "Process on node 0": "" if tensors else on_node_0,
+        "Moved pages": digits(row.vmstat[notes.MIGRATED]) if notes.MIGRATED in row.vmstat else "",
+    }
 
 
 def _step_time(row: Row) -> str:
     s = row.summary
     if s is not None:
         return duration(s.centre_ns, low=s.low_ns, high=s.high_ns, gap=BREAK)
-    return "by another clock" if row.off_clock else "-"
+    return "other clock" if row.off_clock else "-"
 
 
 def _tensors(row: Row) -> str:
-    """Bytes on node 0, of the budget if there is one that is known."""
+    """Format the tensor bytes on node 0 and, if recorded, the budget."""
     if row.tensors is None:
         return "not recorded" if row.repeats else "-"
     if row.tensors.budget is None:
-        size, unit = parts(row.tensors.nodes[0])
+        size, unit = in_common_unit(row.tensors.nodes[0])
         return f"{size} {unit}"
-    size, budget, unit = parts(row.tensors.nodes[0], row.tensors.budget)
-    return f"{size}{BREAK}of {budget} {unit}"
+    size, budget, unit = in_common_unit(row.tensors.nodes[0], row.tensors.budget)
+    return f"{size} of{BREAK}{budget} {unit}"
 
 
-def _below(data: Report) -> Text:
+def _caption(data: Report) -> Text:
     text = Text()
     for check in data.losses:
-        text.append("losses ").append(check.outcome, style=_STYLES[check.outcome])
-        text.append(f" {check.title}: {check.text}\n")
+        text.append("losses ").append(check.outcome, style=LOSS_STYLES[check.outcome])
+        text.append(f": {check.title}: {check.text}\n")
     for f in data.failures:
-        text.append(f.verdict, style="yellow" if f.made_good else "red")
-        later = ", finished later" if f.made_good else ""
-        text.append(f": {f.label}, repeat {f.repeat}, try {f.attempt}{later}: {f.message}\n")
+        text.append(f.verdict, style="yellow" if f.finished_later else "red")
+        later = ", finished later" if f.finished_later else ""
+        text.append(f": {f.label}, repeat {f.repeat}, attempt {f.attempt}{later}: {f.message}\n")
     for warning in data.warnings:
         text.append(f"warning: {warning}\n", style="yellow")
     for note in data.notes:
-        text.append(f"{note}\n", style="bold" if note.startswith(summary.NO_PERFORMANCE) else "dim")
+        text.append(f"{note}\n", style="bold" if note.startswith(notes.NO_PERFORMANCE) else "dim")
     text.rstrip()
     return text
 
 
-def _row(row: Row, clock: str) -> dict[str, Any]:
+def _json_row(row: Row, clock: str) -> dict[str, Any]:
     s, r, t = row.summary, row.relative, row.tensors
     return {
         "cell": row.id,
         "label": row.label,
         "model": row.model,
-        "placement": row.placement,
-        "fast_memory": row.budget or None,
-        "also": row.also,
+        "policy": row.policy,
+        "budget": row.budget or None,
+        "settings": row.settings,
         "repeats": row.repeats,
         "off_clock": row.off_clock,
         "failures": row.failures,
         "clock": clock if s else None,
-        **columns_of(s),
+        "steps": s.steps if s else 0,
+        "median_ns": s.median_ns if s else None,
+        "centre_ns": s.centre_ns if s else None,
+        "low_ns": s.low_ns if s else None,
+        "high_ns": s.high_ns if s else None,
         "reference": row.reference,
         "relative": r.value if r else None,
         "relative_low": r.low if r else None,

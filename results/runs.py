@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run read back: what is damaged is told and left out, what is whole is kept."""
+"""Read the records of a run. Damaged records are reported and skipped; the others are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from results.records import (
-    RENAMED_PLACEMENTS,
+    RENAMED_POLICIES,
     REPEAT_FORMAT,
     RUN_FORMAT,
     Provenance,
@@ -20,17 +20,17 @@ from results.records import (
     RunInfo,
     Step,
     ascending,
-    failed_try,
+    failed_attempt,
 )
 from testbed.common import files
 from testbed.common.errors import UsageError
 
-_NUMBER = re.compile("[0-9]{3}")
+_REPEAT_NAME = re.compile("[0-9]{3}")
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """One stored repeat. `attempt` is None for a finished one, else which failed try it is (from 1)."""
+    """A stored repeat. `attempt` numbers failed attempts from 1 and is None for a finished repeat."""
 
     number: int
     attempt: int | None
@@ -43,7 +43,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell and what is stored of it; `resolved` is only its id while nothing is."""
+    """A cell with its repeats. Before the first repeat, `resolved` contains only the id."""
 
     id: str
     resolved: dict[str, Any]
@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read: cells in the suite's order, and a warning for each record that had to be left out."""
+    """A run with its cells in the order of the suite, and a warning for each skipped record."""
 
     path: Path
     info: RunInfo
@@ -62,43 +62,43 @@ class Run:
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
-        """Read a run, also one that is still going on. What is no run is a `UsageError`."""
+        """Read a run, which may still be in progress. Raises `UsageError` if the folder is not a run."""
         root = Path(path)
         info = read_info(root)
         warnings: list[str] = []
         ids = list(dict.fromkeys(info.cells))
-        stored = _names(root / "cells")
-        for stray in [name for name in stored if name not in ids]:
-            warnings.append(f"{root / 'cells' / stray}: not a cell of run.json; left out")
+        for name in _folder_names(root / "cells"):
+            if name not in ids:
+                warnings.append(f"{root / 'cells' / name}: not a cell of this run; skipped")
         cells = [_read_cell(root / "cells" / cell_id, warnings) for cell_id in ids]
         return cls(root, info, cells, warnings)
 
 
 def read_info(run_dir: Path) -> RunInfo:
-    """Read run.json, or raise a `UsageError` that says why this is not a run."""
+    """Read run.json. Raises `UsageError` if the folder is not a run."""
     path = run_dir / "run.json"
-    hint = "a run is a folder that holds run.json"
+    hint = "a run is a folder with a run.json"
     if not run_dir.is_dir():
         raise UsageError(f"{run_dir}: no such folder", hint=hint)
     try:
         if not path.exists():
-            raise UsageError(f"{run_dir}: not a run: it holds no run.json", hint=hint)
+            raise UsageError(f"{run_dir}: not a run: no run.json", hint=hint)
         return _parse(path, RunInfo, newest=RUN_FORMAT)
     except PermissionError:
         raise UsageError(f"{run_dir}: cannot be read: permission denied") from None
     except _DamagedError as e:
-        newer = "update this program" if e.newer else "restore it from a copy; its cells/ may be whole"
-        raise UsageError(str(e), hint=newer) from None
+        hint = "update this program" if e.newer else "restore run.json from a copy; cells/ may be intact"
+        raise UsageError(str(e), hint=hint) from None
 
 
 def finished(run_dir: Path, cell_id: str) -> set[int]:
-    """The numbers of the finished repeats of a cell: what a resumed run need not do again."""
-    found = (run_dir / "cells" / cell_id).glob("*/result.json")
-    return {int(path.parent.name) for path in found if _NUMBER.fullmatch(path.parent.name)}
+    """Return the numbers of a cell's finished repeats, which a resumed run skips."""
+    results = (run_dir / "cells" / cell_id).glob("*/result.json")
+    return {int(path.parent.name) for path in results if _REPEAT_NAME.fullmatch(path.parent.name)}
 
 
 class _DamagedError(Exception):
-    """A record that cannot be used; the text is one line that begins with the file."""
+    """An unusable record; the text is one line that begins with its path."""
 
     def __init__(self, text: str, *, newer: bool = False) -> None:
         super().__init__(" ".join(text.split()))
@@ -110,40 +110,40 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def _read_cell(folder: Path, warnings: list[str]) -> Cell:
     cell = Cell(folder.name, {"id": folder.name})
-    for name in _names(folder):
-        attempt = failed_try(name)
-        if attempt is None and not _NUMBER.fullmatch(name):
-            warnings.append(f"{folder / name}: not a repeat; left out")
+    for name in _folder_names(folder):
+        failed = failed_attempt(name)
+        if failed is None and not _REPEAT_NAME.fullmatch(name):
+            warnings.append(f"{folder / name}: not a repeat; skipped")
             continue
-        number, tried = attempt or (int(name), None)
+        number, attempt = failed or (int(name), None)
         try:
-            repeat = _read_repeat(folder / name, number, tried)
+            repeat = _read_repeat(folder / name, number, attempt)
         except _DamagedError as e:
-            warnings.append(f"{e}; repeat left out")
+            warnings.append(f"{e}; repeat skipped")
             continue
         if len(cell.resolved) == 1:
             cell.resolved.update(repeat.cell)
         elif repeat.cell != cell.resolved:
             warnings.append(f"{repeat.path}/cell.json: differs from the cell's other repeats")
-        (cell.repeats if tried is None else cell.failures).append(repeat)
+        (cell.repeats if attempt is None else cell.failures).append(repeat)
     return cell
 
 
 def _read_repeat(folder: Path, number: int, attempt: int | None) -> Repeat:
     result = _parse(folder / "result.json", Result, newest=REPEAT_FORMAT)
     if (result.status == "ok") != (attempt is None):
-        raise _DamagedError(f"{folder}/result.json: status {result.status!r} in a folder of that name")
-    cell = _decode(folder / "cell.json", _text(folder / "cell.json"))
+        raise _DamagedError(f"{folder}/result.json: status {result.status!r} contradicts the folder's name")
+    cell = _decode(folder / "cell.json", _read_text(folder / "cell.json"))
     if cell.get("id") != folder.parent.name:
-        raise _DamagedError(f"{folder}/cell.json: is of cell {cell.get('id')!r}")
+        raise _DamagedError(f"{folder}/cell.json: belongs to cell {cell.get('id')!r}")
     if result.format < 3 and isinstance(cell.get("placement"), str):
-        cell["placement"] = RENAMED_PLACEMENTS.get(cell["placement"], cell["placement"])
+        cell["placement"] = RENAMED_POLICIES.get(cell["placement"], cell["placement"])
     steps_path = folder / "steps.jsonl"
-    text = _text(steps_path).removesuffix("\n")
+    text = _read_text(steps_path).removesuffix("\n")
     lines = text.split("\n") if text else []
     steps = [_validate(f"{steps_path}:{n}", line, Step) for n, line in enumerate(lines, 1)]
     if len(steps) != result.steps:
-        raise _DamagedError(f"{steps_path}: {len(steps)} steps where result.json says {result.steps}")
+        raise _DamagedError(f"{steps_path}: {len(steps)} steps, but result.json says {result.steps}")
     if not ascending(steps):
         raise _DamagedError(f"{steps_path}: step numbers do not ascend")
     provenance = _parse(folder / "provenance.json", Provenance)
@@ -151,14 +151,14 @@ def _read_repeat(folder: Path, number: int, attempt: int | None) -> Repeat:
 
 
 def _parse(path: Path, model: type[_Model], *, newest: int | None = None) -> _Model:
-    text = _text(path)
+    text = _read_text(path)
     if newest is not None:
-        found = _decode(path, text).get("format")
-        if not isinstance(found, int):
-            raise _DamagedError(f"{path}: damaged: it says no format")
-        if found > newest:
-            why = f"format {found} is newer than this program reads ({newest})"
-            raise _DamagedError(f"{path}: {why}", newer=True)
+        version = _decode(path, text).get("format")
+        if not isinstance(version, int):
+            raise _DamagedError(f"{path}: damaged: no format version")
+        if version > newest:
+            reason = f"format {version} is newer than this program supports ({newest})"
+            raise _DamagedError(f"{path}: {reason}", newer=True)
     return _validate(path, text, model)
 
 
@@ -166,9 +166,9 @@ def _validate(place: Path | str, text: str, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(text)
     except ValidationError as e:
-        first = e.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _DamagedError(f"{place}: damaged: {where}{': ' if where else ''}{first['msg']}") from None
+        error = e.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in error["loc"])
+        raise _DamagedError(f"{place}: damaged: {where}{': ' if where else ''}{error['msg']}") from None
 
 
 def _decode(path: Path, text: str) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _decode(path: Path, text: str) -> dict[str, Any]:
     return value
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return files.read_input(path).decode()
     except FileNotFoundError:
@@ -192,11 +192,11 @@ def _text(path: Path) -> str:
         raise _DamagedError(e.message) from None
 
 
-def _names(folder: Path) -> list[str]:
+def _folder_names(folder: Path) -> list[str]:
     try:
         names = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):  # a run just begun has none yet
+    except (FileNotFoundError, NotADirectoryError):  # the run has no repeats yet
         return []
     except PermissionError:
         raise UsageError(f"{folder}: cannot be read: permission denied") from None
-    return sorted(names, key=lambda name: (failed_try(name) or (0, 0), name))
+    return sorted(names, key=lambda name: (failed_attempt(name) or (0, 0), name))

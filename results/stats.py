@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place for statistics.
+"""Statistics of step times.
 
-Everything works on `Samples`: per finished repeat, the times of its measured steps in nanoseconds. Warm-up
-steps never count. A cell's *centre* is the median over repeats of the repeats' median step times, so that a
-repeat counts once however many steps it has.
+`Samples` hold the times of the measured steps in nanoseconds, one sequence per finished repeat. Warm-up steps
+are excluded. The *centre* of a cell is the median over its repeats of each repeat's median step time, so that
+every repeat has equal weight.
 
-Spread is a percentile bootstrap in two levels, the way the data arose: draw repeats with replacement, then in
-each drawn repeat draw steps with replacement, and take the centre again; the interval holds the middle
-`CONFIDENCE` of `RESAMPLES` such centres (or of the quotients of two). The generator is seeded, so the same
-records always give the same numbers. With one repeat only the steps vary: the interval then says nothing
-about how the next repeat would turn out, and `Summary.repeats` and `Ratio.repeats` are there to tell.
+Intervals come from a two-level percentile bootstrap: draw repeats with replacement, draw steps with
+replacement within each drawn repeat, and compute the centre. The interval contains the middle `CONFIDENCE` of
+`RESAMPLES` such centres, or of their ratios. The generator is seeded, so that equal records give equal
+numbers. With a single repeat the interval reflects the variation of its steps only and says nothing about
+further repeats; see `Summary.repeats` and `Ratio.repeats`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell's step time, in nanoseconds; `low_ns` to `high_ns` is the spread of `centre_ns`."""
+    """A cell's step time in nanoseconds; `low_ns` to `high_ns` is the interval of `centre_ns`."""
 
     repeats: int
     steps: int
@@ -44,18 +44,9 @@ class Summary:
     high_ns: float
 
 
-def columns_of(summary: Summary | None) -> dict[str, Any]:
-    """A summary as the columns that tables and frames share; a cell without one has 0 steps and no times."""
-    times = ("median_ns", "centre_ns", "low_ns", "high_ns")
-    return {
-        "steps": summary.steps if summary else 0,
-        **{name: getattr(summary, name) if summary else None for name in times},
-    }
-
-
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer a step of the second takes; `repeats` is the smaller number of the two."""
+    """A ratio of step times with its interval; `repeats` is the smaller count of the two cells."""
 
     value: float
     low: float
@@ -64,29 +55,29 @@ class Ratio:
 
     @property
     def excludes_one(self) -> bool:
-        """Whether the spread leaves no room for "the same"."""
+        """Whether the interval does not contain 1."""
         return self.low > 1.0 or self.high < 1.0
 
 
 def measured(repeat: Repeat) -> list[Step]:
-    """The steps that count: those after the warm-up."""
+    """Return the steps after the warm-up."""
     return [step for step in repeat.steps if not step.warmup]
 
 
 def clock_of(repeats: Iterable[Repeat]) -> Clock:
-    """The model clock if a repeat has it in every measured step, else the guest's."""
+    """Return "model" if any repeat has the model clock in all its measured steps, else "guest"."""
     return "model" if any(has_clock(repeat, "model") and measured(repeat) for repeat in repeats) else "guest"
 
 
 def has_clock(repeat: Repeat, clock: Clock) -> bool:
-    """Whether every measured step has a time by that clock."""
+    """Return whether every measured step has a time by the clock."""
     return clock == "guest" or all(step.model_ns is not None for step in measured(repeat))
 
 
 def samples(repeats: Iterable[Repeat], clock: Clock) -> list[list[float]]:
-    """Step times by that clock, of the repeats that have it in every step: clocks are never mixed.
+    """Return step times by the clock in nanoseconds, one list per repeat.
 
-    Repeats without a measured step are left out too.
+    Repeats without measured steps, or with a step that lacks the clock, are excluded: clocks are never mixed.
     """
     result = []
     for repeat in repeats:
@@ -97,7 +88,7 @@ def samples(repeats: Iterable[Repeat], clock: Clock) -> list[list[float]]:
 
 
 def summarise(data: Samples, *, seed: int = SEED) -> Summary | None:
-    """Centre and spread of one cell; None if there is no measured step."""
+    """Return centre and interval of a cell, or None without measured steps."""
     if not data:
         return None
     low, high = _interval(_centres(data, np.random.default_rng(seed)))
@@ -112,29 +103,29 @@ def summarise(data: Samples, *, seed: int = SEED) -> Summary | None:
 
 
 def ratio(a: Samples, b: Samples, *, seed: int = SEED) -> Ratio | None:
-    """Step time of `b` in units of `a` (above 1: `b` is slower); None if either has no measured step."""
+    """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps."""
     if not a or not b:
         return None
     rng = np.random.default_rng(seed)
-    below = _centres(a, rng)  # drawn first, and never the same draws as for `b`
-    low, high = _interval(_centres(b, rng) / below)
+    denominators = _centres(a, rng)  # before those of `b`: the order decides the draws
+    low, high = _interval(_centres(b, rng) / denominators)
     return Ratio(_centre(b) / _centre(a), low, high, min(len(a), len(b)))
 
 
 def shares(repeats: Iterable[Repeat], kind: Literal["anon", "file"] = "anon") -> dict[str, float]:
-    """The share (0 to 1) of resident bytes on each node, over all measured steps; empty if none were seen."""
-    total: dict[str, int] = {}
+    """Return the share (0 to 1) of resident bytes by node, over all measured steps; empty if not recorded."""
+    by_node: dict[str, int] = {}
     for repeat in repeats:
         for step in measured(repeat):
-            held = step.residency.anon if kind == "anon" else step.residency.file
-            for node, size in held.items():
-                total[node] = total.get(node, 0) + size
-    everything = sum(total.values())
-    return {node: total[node] / everything for node in sorted(total, key=int)} if everything else {}
+            resident = step.residency.anon if kind == "anon" else step.residency.file
+            for node, size in resident.items():
+                by_node[node] = by_node.get(node, 0) + size
+    total = sum(by_node.values())
+    return {node: by_node[node] / total for node in sorted(by_node, key=int)} if total else {}
 
 
 def per_step(repeats: Iterable[Repeat]) -> dict[str, float]:
-    """Mean growth of each kernel counter over a measured step."""
+    """Return the mean growth of each kernel counter per measured step."""
     steps = [step for repeat in repeats for step in measured(repeat)]
     names = sorted({name for step in steps for name in step.vmstat})
     return {name: sum(step.vmstat.get(name, 0) for step in steps) / len(steps) for name in names}
@@ -145,14 +136,14 @@ def _centre(data: Samples) -> float:
 
 
 def _centres(data: Samples, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """`RESAMPLES` centres of data drawn anew from `data`."""
+    """Return the centres of `RESAMPLES` bootstrap samples of `data`."""
     chosen = rng.integers(0, len(data), size=(RESAMPLES, len(data)))
     medians = np.empty(chosen.shape)
     for number, repeat in enumerate(data):
         values = np.asarray(repeat, dtype=np.float64)
-        places = chosen == number
-        drawn = rng.integers(0, len(values), size=(int(places.sum()), len(values)))
-        medians[places] = np.median(values[drawn], axis=1)
+        selected = chosen == number
+        drawn = rng.integers(0, len(values), size=(int(selected.sum()), len(values)))
+        medians[selected] = np.median(values[drawn], axis=1)
     return np.asarray(np.median(medians, axis=1))
 
 

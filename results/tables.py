@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables for a terminal of any width: a word is never broken if it fits on a line.
+"""Tables for terminals of any width, without breaking words that fit on a line.
 
-Columns are as wide as they need where there is room. Where there is less, text wraps between words and
-figures wrap where they may (`BREAK`). Where even that does not fit side by side, each row becomes a block.
+In a narrow terminal text wraps between words and figures wrap at `BREAK`. If the columns still do not fit
+side by side, each row becomes a block of lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -16,25 +17,28 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-BREAK = "\x1f"  # in a figure: where it may wrap; a space otherwise
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, and most verbs have no frames
+
+BREAK = "\x1f"  # a space at which a figure may wrap
 _GAP = 2  # characters between columns
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of text, or of figures: they stand at the right and wrap nowhere but at `BREAK`."""
+    """A column of text, or of figures, which are right-aligned and wrap only at `BREAK`."""
 
     title: str
     figures: bool = False
 
     def pieces(self, text: str) -> list[str]:
-        """The parts of a cell that must stay whole."""
+        """Split the text of a cell into parts that must not be broken."""
         return text.split(BREAK) if self.figures else text.split()
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows, one `Text` for each column, under a heading; without one if it is empty."""
+    """Rows with one `Text` per column, below a heading unless `title` is empty."""
 
     title: str
     lines: Sequence[Sequence[Text]]
@@ -42,12 +46,38 @@ class Section:
 
 @dataclass
 class Grid:
-    """A table in sections that share their columns, with a title above and text below."""
+    """A table of sections with common columns, a title above and a caption below."""
 
     columns: Sequence[Column]
     sections: Sequence[Section]
     title: Text = field(default_factory=Text)
     caption: Text = field(default_factory=Text)
+
+    @classmethod
+    def of_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        section: str,
+        text_columns: Container[str],
+        styles: Mapping[str, str],
+        title: Text,
+        caption: Text,
+    ) -> Grid:
+        """Build a table from a frame of text, with one section per value of the column `section`.
+
+        Columns not in `text_columns` are figures. `styles` maps texts to their Rich style.
+        """
+        body = frame.drop(columns=section, errors="ignore")
+        columns = [Column(str(name), figures=name not in text_columns) for name in body]
+        sections = [
+            Section(
+                str(heading),
+                [[Text(text, styles.get(text, "")) for text in line] for line in body.loc[group].to_numpy()],
+            )
+            for heading, group in frame.groupby(section, sort=False).groups.items()
+        ]
+        return cls(columns, sections, title, caption)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
@@ -66,7 +96,7 @@ class Grid:
             yield self.caption
 
     def _widths(self, available: int) -> list[int] | None:
-        """The widths of the columns side by side; None if no widths keep all words whole."""
+        """Return the column widths, or None if the columns do not fit without breaking words."""
         least, most = [], []
         for number, column in enumerate(self.columns):
             texts = [line[number].plain for section in self.sections for line in section.lines]
@@ -76,7 +106,7 @@ class Grid:
         available -= _GAP * (len(self.columns) - 1)
         if sum(least) > available:
             return None
-        for level in range(max(most, default=0), -1, -1):  # the widest columns give way first
+        for level in range(max(most, default=0), -1, -1):  # narrow the widest columns first
             widths = [max(low, min(high, level)) for low, high in zip(least, most, strict=True)]
             if sum(widths) <= available:
                 break

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the tensors of a cell were: bytes on each node, against the budget of fast memory.
+"""Tensor bytes on each node, compared with the budget.
 
-Only the Sentinel runtime tells tensors from the rest of a process. `Residency` cannot: it counts the
-interpreter, libraries' data and stacks as well, so it says nothing of a budget.
+The figures come from the Sentinel runtime, which alone tells tensors from the rest of the process.
+`Residency` counts the whole process, including the interpreter and its libraries, and cannot be compared with
+a budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.records import Step
@@ -17,9 +18,9 @@ from results.stats import measured
 
 @dataclass(frozen=True)
 class Tensors:
-    """Bytes of tensors by node, at the end of the measured step that had most of them on node 0.
+    """Tensor bytes by node at the end of the measured step with most of them on node 0.
 
-    `budget` is the most they may take there, in bytes; None if there is none, or the record does not say.
+    `budget` is the limit for node 0 in bytes, or None if the cell has no budget or the records lack it.
     """
 
     nodes: tuple[int, ...]
@@ -27,20 +28,19 @@ class Tensors:
 
     @property
     def over(self) -> bool:
-        """Whether more were on node 0 than the budget allows."""
+        """Whether node 0 holds more tensor bytes than the budget."""
         return self.budget is not None and self.nodes[0] > self.budget
 
 
-def tensors(repeats: Iterable[Repeat]) -> Tensors | None:
-    """The tensors of a cell's repeats; None if no measured step has a figure."""
-    of = list(repeats)
-    found = [nodes for repeat in of for step in measured(repeat) if (nodes := by_node(step)) is not None]
-    budgets = {r.provenance.fast_memory.budget_bytes for r in of if r.provenance.fast_memory is not None}
-    return Tensors(max(found), budgets.pop() if len(budgets) == 1 else None) if found else None
+def tensors(repeats: Sequence[Repeat]) -> Tensors | None:
+    """Return the tensor bytes of a cell's repeats, or None if no measured step has them."""
+    by_step = [nodes for repeat in repeats for step in measured(repeat) if (nodes := by_node(step))]
+    budgets = {r.provenance.fast_memory.budget_bytes for r in repeats if r.provenance.fast_memory is not None}
+    return Tensors(max(by_step), budgets.pop() if len(budgets) == 1 else None) if by_step else None
 
 
 def by_node(step: Step) -> tuple[int, ...] | None:
-    """Bytes of the runtime's pools on each node; None where the runtime did not say."""
+    """Return the resident bytes of the runtime's pools by node, or None without valid statistics."""
     pools = step.runtime.get("pools")
     if not isinstance(pools, dict) or not pools:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the records of a run: a repeat is visible as a whole or not at all."""
+"""Write the records of a run. A repeat's folder appears complete, by a rename."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.records import Provenance, Result, RunInfo, Step, ascending, failed_try
+from results.records import Provenance, Result, RunInfo, Step, ascending, failed_attempt
 from testbed.common import files
 from testbed.common.cache import explained_disk_errors
 from testbed.common.errors import UsageError
 
 
 def write_run(run_dir: Path, info: RunInfo) -> None:
-    """Begin a run: write its run.json. A folder that holds one already is a `UsageError`."""
+    """Write run.json. Raises `UsageError` if the folder already has one."""
     path = run_dir / "run.json"
     if path.exists():
-        raise UsageError(f"{run_dir} already holds a run", hint="resume it, or name another folder")
+        raise UsageError(f"{run_dir} already contains a run", hint="resume it, or use another folder")
     with explained_disk_errors(path):
         files.write_json(path, info.model_dump(mode="json"))
 
@@ -37,11 +37,11 @@ def write_repeat(
     provenance: Provenance,
     extra: Mapping[str, str | bytes | Path] | None = None,
 ) -> Path:
-    """Store one repeat, finished or failed, and return its folder.
+    """Store a finished or failed repeat and return its folder.
 
-    `extra` maps file names (console.log, ...) to their content, or to a file to copy. The folder appears only
-    when all is on disk. A finished repeat that is there already is never replaced (`UsageError`); a failed
-    one gets a name of its own, so that a retry can fill the place.
+    `extra` maps names of further files, such as console.log, to their content or to a file to copy. A failed
+    attempt gets its own folder, so that a retry can still finish the repeat. Raises `UsageError` if the
+    repeat is already finished, and `ValueError` if the arguments contradict each other.
     """
     lines = list(steps)
     _check(cell_id, repeat, cell=cell, result=result, steps=lines, extra=extra or {})
@@ -55,16 +55,17 @@ def write_repeat(
         "result.json": _json(result.model_dump(mode="json")),
     }
     with files.locked(folder / f".{name}.lock"):
-        for leftover in folder.glob(f".{name}.tmp-*"):  # we hold the lock: whoever made it is dead
+        for leftover in folder.glob(f".{name}.tmp-*"):  # we hold the lock, so its writer has died
             shutil.rmtree(leftover, ignore_errors=True)
         final = folder / name
         if result.status == "ok" and final.exists():
             raise UsageError(
-                f"{final} is already there", hint="a finished repeat is kept; remove it by hand to redo it"
+                f"{final} already exists", hint="finished repeats are kept; to repeat it, remove the folder"
             )
         if result.status == "failed":
-            tries = [failed_try(path.name) for path in folder.glob(f"{name}.failed-*")]
-            final = folder / f"{name}.failed-{1 + max((n for _, n in filter(None, tries)), default=0)}"
+            attempts = [failed_attempt(path.name) for path in folder.glob(f"{name}.failed-*")]
+            last = max((attempt for _, attempt in filter(None, attempts)), default=0)
+            final = folder / f"{name}.failed-{last + 1}"
         tmp = files.new_folder(folder, f".{name}.tmp-")
         try:
             with explained_disk_errors(final):
@@ -89,19 +90,19 @@ def _check(
     steps: list[Step],
     extra: Mapping[str, str | bytes | Path],
 ) -> None:
-    """A writer that breaks the contract is a defect: stop it before anything is on disk."""
-    own = {"cell.json", "result.json", "steps.jsonl", "provenance.json"}
-    for wrong, what in (
-        (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", cell_id), f"{cell_id!r} is no cell id"),
+    """Raise `ValueError` for arguments that no caller may pass, before anything is written."""
+    own_files = {"cell.json", "result.json", "steps.jsonl", "provenance.json"} & extra.keys()
+    for invalid, message in (
+        (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", cell_id), f"{cell_id!r} is not a valid cell id"),
         (not 0 <= repeat <= 999, f"repeat {repeat} is not within 0..999"),
         (cell.get("id") != cell_id, f"the cell's id {cell.get('id')!r} is not {cell_id!r}"),
-        (result.steps != len(steps), f"{result.steps} steps are said and {len(steps)} given"),
+        (result.steps != len(steps), f"the result has {result.steps} steps, but {len(steps)} are given"),
         (not ascending(steps), "step numbers do not ascend"),
-        (own & extra.keys(), f"{', '.join(sorted(own & extra.keys()))}: not an extra file"),
-        (any(Path(n).name != n or n.startswith(".") for n in extra), "an extra file needs a plain name"),
+        (own_files, f"{', '.join(sorted(own_files))}: reserved file name"),
+        (any(Path(n).name != n or n.startswith(".") for n in extra), "extra files need a plain file name"),
     ):
-        if wrong:
-            raise ValueError(what)
+        if invalid:
+            raise ValueError(message)
 
 
 def _json(value: Any) -> str:
@@ -117,7 +118,7 @@ def _put(path: Path, value: str | bytes | Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to disk."""
+    """Flush a file or a folder's entries to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

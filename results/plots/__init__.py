@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All plots of results, and their colours."""
+"""Plots of reports and calibrations, and the colours of all plots."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of a calibration: how latency grows with what is gone through, and with load."""
+"""Plots of a calibration: latency by working set and by load."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from testbed.common.errors import UsageError
 from testbed.common.progress import note
 from testbed.timing.calibration import Calibration
 
-_MARKS = ("o", "s")  # by node, so that colour never stands alone
+_MARKS = ("o", "s")  # by node, so that nothing depends on colour alone
 
 
 def write(calibration: Calibration, folder: Path) -> list[Path]:
-    """Write latency.svg and load.svg into `folder`, which is made; returns their paths."""
+    """Write latency.svg and load.svg, creating the folder if needed, and return their paths.
+
+    Raises `UsageError` for a paced calibration, which has no curves.
+    """
     if calibration.dilation:
-        raise UsageError("a paced calibration has no curves", hint="leave --paced out")
+        raise UsageError("a paced calibration has no curves", hint="omit --paced")
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         paths = [_latency(calibration, folder / "latency.svg"), _load(calibration, folder / "load.svg")]
@@ -42,9 +45,9 @@ def _latency(calibration: Calibration, path: Path) -> Path:
                 label=f"node {node}",
             )
         axes.set_xscale("log", base=2)
-        axes.set_xlabel("MiB gone through")
+        axes.set_xlabel("Working set (MiB)")
 
-    return _figure(path, "Dependent reads by size", draw)
+    return _figure(path, "Latency of dependent reads by working set", draw)
 
 
 def _load(calibration: Calibration, path: Path) -> Path:
@@ -54,9 +57,9 @@ def _load(calibration: Calibration, path: Path) -> Path:
             if curve:
                 loads, times = zip(*curve, strict=True)
                 axes.plot(loads, times, color=NODES[node].light, marker=_MARKS[node], label=f"node {node}")
-        axes.set_xlabel("GB/s that the other vCPU reads from the same node")
+        axes.set_xlabel("Load from the other vCPU (GB/s)")
 
-    return _figure(path, "Dependent reads by load", draw)
+    return _figure(path, "Latency of dependent reads by load", draw)
 
 
 def _figure(path: Path, title: str, draw: Callable[[Any], None]) -> Path:
@@ -64,7 +67,7 @@ def _figure(path: Path, title: str, draw: Callable[[Any], None]) -> Path:
     axes = figure.subplots()
     draw(axes)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("ns")
+    axes.set_ylabel("Latency (ns)")
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots as SVG to stand inside a page.
+"""Plots of a report as SVG elements for an HTML page.
 
-Colours (`results.plots.colours`) are written as CSS variables, so that both themes of the page apply;
-text stays text, in the font of the page.
+Colours are CSS variables, so that the page's light and dark themes apply. Text stays text, in the page's
+font.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from results.plots import colours
-from results.summary import Row
-from results.units import digits, percent, scale_of, size_of
+from results.rows import Row
+from results.units import byte_unit, digits, percent, time_unit
 
-_MOST_STEPS = 300  # drawn per cell: more would be a blot, and a large file
+_MAX_STEPS = 300  # drawn per cell; more would blur and make the file large
 
-# Stand-ins that matplotlib draws with and that are replaced by the page's variables.
+# Colours that Matplotlib draws with; CSS variables replace them in the SVG text.
 _INK, _FAINT, _PAPER = "#0a0b01", "#0a0b02", "#0a0b03"
-_COLOURS = {name: f"#0a0c{n:02x}" for n, name in enumerate(colours.slots())}
+_COLOURS = {name: f"#0a0c{n:02x}" for n, name in enumerate(colours.css_colours())}
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _PAPER: "--paper"} | {
-    stand_in: f"--{name}" for name, stand_in in _COLOURS.items()
+    placeholder: f"--{name}" for name, placeholder in _COLOURS.items()
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -45,61 +45,63 @@ _STYLE: dict[Any, Any] = {
 
 
 def step_times(rows: list[Row], *, name: str = "times") -> str | None:
-    """Step times by model and placement: centre, its spread, and the single steps; None without any."""
+    """Plot step times by cell: centre, interval and single steps. Returns None without step times."""
     shown = [row for row in rows if row.summary]
 
     def draw(axes: Any, group: list[Row]) -> None:
-        size, unit = scale_of(max(row.summary.centre_ns for row in group if row.summary))
+        size, unit = time_unit(max(row.summary.centre_ns for row in group if row.summary))
         for y, row in enumerate(group):
             if row.summary is None:
                 continue
             colour = _colour(row)
             s = row.summary
             steps = list(itertools.chain.from_iterable(row.samples))
-            steps = steps[:: 1 + len(steps) // _MOST_STEPS]
+            steps = steps[:: 1 + len(steps) // _MAX_STEPS]
             axes.barh(y, s.centre_ns / size, height=0.62, color=colour, alpha=0.28)
             axes.plot(
                 [t / size for t in steps], [y] * len(steps), "|", ms=9, mew=0.7, color=colour, alpha=0.5
             )
             axes.plot([s.low_ns / size, s.high_ns / size], [y, y], lw=3.2, color=colour)
             axes.plot([s.centre_ns / size], [y], "o", ms=6.5, mfc=colour, mec=_PAPER, mew=1.2)
-            axes.text(1.015, y, f"{digits(s.centre_ns / size)} {unit}", va="center", transform=_beside(axes))
+            axes.text(
+                1.015, y, f"{digits(s.centre_ns / size)} {unit}", va="center", transform=_right_of(axes)
+            )
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"time per step ({unit})")
+        axes.set_xlabel(f"Step time ({unit})")
 
     return _panels(shown, draw, name)
 
 
 def tensors(rows: list[Row], *, name: str = "tensors") -> str | None:
-    """Bytes of tensors on each node, and the budget of node 0, per cell; None where none were recorded."""
+    """Plot the tensor bytes of each cell by node, with its budget. Returns None without tensor statistics."""
     shown = [row for row in rows if row.repeats and row.summary]
     if not any(row.tensors for row in shown):
         return None
 
     def draw(axes: Any, group: list[Row]) -> None:
-        size, unit = size_of(max(sum(row.tensors.nodes) if row.tensors else 0 for row in group))
+        size, unit = byte_unit(max(sum(row.tensors.nodes) if row.tensors else 0 for row in group))
         for y, row in enumerate(group):
             if row.tensors is None:
                 axes.text(0, y, " not recorded", va="center")
                 continue
             left = 0.0
-            for node, held in enumerate(row.tensors.nodes):
-                _bar(axes, y, left, held / size, row, node)
-                left += held / size
+            for node, resident in enumerate(row.tensors.nodes):
+                _bar(axes, y, left, resident / size, row, node)
+                left += resident / size
             budget = row.tensors.budget
-            beside = f"{digits(row.tensors.nodes[0] / size)} {unit}"
+            annotation = f"{digits(row.tensors.nodes[0] / size)} {unit}"
             if budget is not None:
                 axes.plot([budget / size] * 2, [y - 0.42, y + 0.42], color=_INK, lw=2)
-                beside = f"{digits(row.tensors.nodes[0] / size)} of {digits(budget / size)} {unit}"
-            axes.text(1.015, y, beside, va="center", transform=_beside(axes))
+                annotation = f"{digits(row.tensors.nodes[0] / size)} of {digits(budget / size)} {unit}"
+            axes.text(1.015, y, annotation, va="center", transform=_right_of(axes))
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"tensors ({unit}): node 0 dark, node 1 pale; the line is the budget of node 0")
+        axes.set_xlabel(f"Tensors ({unit}): dark on node 0, pale on node 1; line: budget of node 0")
 
     return _panels(shown, draw, name)
 
 
 def residency(rows: list[Row], *, name: str = "residency") -> str | None:
-    """The share of anonymous memory on each node, per cell; None where none was recorded."""
+    """Plot the share of anonymous memory of each cell by node. Returns None if it was not recorded."""
     shown = [row for row in rows if row.anon_shares]
     nodes = sorted({node for row in shown for node in row.anon_shares}, key=int)
 
@@ -114,29 +116,27 @@ def residency(rows: list[Row], *, name: str = "residency") -> str | None:
                 left += share
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
-        axes.set_xlabel("share of the process's anonymous memory")
+        axes.set_xlabel("Share of the process's anonymous memory")
 
     return _panels(shown, draw, name)
 
 
 def _bar(axes: Any, y: int, left: float, width: float, row: Row, node: int) -> None:
-    """A part of a cell's memory, the paler the slower its node."""
+    """Draw a cell's memory on one node: dark for node 0, pale for the others."""
     alpha = 0.6 if node == 0 else 0.2
     axes.barh(y, width, left=left, height=0.62, color=_colour(row), alpha=alpha, ec=_PAPER, lw=1)
 
 
 def _colour(row: Row) -> str:
-    return _COLOURS[colours.slot(row.placement_name)]
+    return _COLOURS[colours.css_name(row.policy_name)]
 
 
 def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) -> str | None:
-    """One panel per model, a line per cell, the first on top."""
+    """Draw one panel per model, with one line per cell."""
     if not rows:
         return None
     groups = [[row for row in rows if row.model == model] for model in dict.fromkeys(r.model for r in rows)]
-    with matplotlib.rc_context(
-        {**_STYLE, "svg.hashsalt": name}
-    ):  # the salt makes equal runs give equal files
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # a fixed salt makes the SVG reproducible
         figure = Figure(
             figsize=(9.2, 1.1 * len(groups) + 0.34 * len(rows)),
             layout=ConstrainedLayoutEngine(h_pad=0.09),
@@ -147,7 +147,7 @@ def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) 
             axes.set_facecolor("none")
             draw(axes, group)
             axes.set_title(group[0].model, loc="left", fontsize=10.5, fontweight="bold")
-            axes.set_yticks(range(len(group)), [row.setting for row in group])
+            axes.set_yticks(range(len(group)), [row.variant for row in group])
             axes.set_ylim(len(group) - 0.45, -0.55)
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", color=_FAINT, lw=0.6, alpha=0.6)
@@ -155,13 +155,13 @@ def _panels(rows: list[Row], draw: Callable[[Any, list[Row]], None], name: str) 
         return _svg(figure, name)
 
 
-def _beside(axes: Any) -> Any:
-    """Coordinates: x from 0 to 1 across the panel, y as the data."""
+def _right_of(axes: Any) -> Any:
+    """Return the transform with x from 0 to 1 across the panel and y in data coordinates."""
     return axes.get_yaxis_transform()
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure as one <svg> element whose ids are unique in the page."""
+    """Return the figure as one <svg> element whose ids are unique in the page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
@@ -171,6 +171,6 @@ def _svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text)
     text = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1inherit", text)
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, f"var({variable})")
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, f"var({variable})")
     return text.strip()

@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from results.plots import colours
-from results.units import scale_of
+from results.units import time_unit
 from sentinel.planner import explain
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
@@ -138,7 +138,7 @@ def migrations(profile: Profile, plan: Plan) -> Figure:
     """Layers computing, helpers migrating and waits against each other, and fast memory below."""
     course = explain.course(profile, plan)
     begin = course.timeline.begin
-    size, unit = scale_of(course.timeline.step_ns)
+    size, unit = time_unit(course.timeline.step_ns)
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     rows, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1.6))
     starts = np.flatnonzero(np.diff(profile.ops.layer, prepend=-1))
@@ -169,14 +169,14 @@ def migrations(profile: Profile, plan: Plan) -> Figure:
 def candidates(plan: Plan) -> Figure:
     """The predicted step of every candidate, by layers of an interval."""
     rows, predicted = plan.predicted["candidates"], plan.predicted
-    size, unit = scale_of(predicted["step_ns"])
+    size, unit = time_unit(predicted["step_ns"])
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     published = [row for row in rows if row["rule"] == "as published"]
     others = [row for row in rows if row["rule"] not in ("as published", "static")]
     for label, some, marker, colour in (
-        ("as published", published, "o-", colours.PLACEMENTS["sentinel"].light),
-        ("variants", others, "x", colours.PLACEMENTS["sentinel-opt"].light),
+        ("as published", published, "o-", colours.POLICIES["sentinel"].light),
+        ("variants", others, "x", colours.POLICIES["sentinel-opt"].light),
     ):
         layers, times = [row["interval_layers"] for row in some], [row["step_ns"] / size for row in some]
         axes.plot(layers, times, marker, color=colour, label=label)

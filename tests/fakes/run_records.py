@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic runs: the cells of real suites, with records of times that a seed decides."""
+"""Synthetic runs: cells that a suite expands to, with step times from a seeded generator."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from testbed.timing import preset as presets
 SLOW = Throttle.model_validate(
     {"method": "timing-plugin", "nodes_alike": False, "latency_ns": {"0": 82.0, "1": 300.0}}
 )
-ALIKE = Throttle(method="none", nodes_alike=True)
-FACTOR = {
+EQUALLY_FAST = Throttle(method="none", nodes_alike=True)
+STEP_FACTOR = {  # step time relative to fast-only
     "fast-only": 1.0,
     "slow-only": 3.4,
     "first-touch": 2.4,
     "interleave": 2.1,
-    "sentinel": 1.15,
-    "sentinel-opt": 1.3,
+    "sentinel": 1.3,
+    "sentinel-opt": 1.15,
 }
-ANON = 64 << 20  # bytes of the process
-TENSORS = 40 << 20  # bytes of them that are tensors
+ANON_BYTES = 64 << 20  # of the process
+TENSOR_BYTES = 40 << 20  # of these
 
 Cell = dict[str, Any]
 
 
 def suite_of(**changes: Any) -> Suite:
-    """A small suite, by the loader's own model."""
+    """Return a small suite with changed fields."""
     fields: dict[str, Any] = {
         "name": "smoke",
         "preset": "optane-6dimm",
@@ -56,17 +56,17 @@ def suite_of(**changes: Any) -> Suite:
 
 
 def cells_of(**changes: Any) -> list[Cell]:
-    """The cells that such a suite expands to, as they are recorded."""
+    """Return the cells that such a suite expands to, as recorded."""
     suite = suite_of(**changes)
     preset = presets.load(suite.preset) if suite.preset is not None else None
     matrix = Matrix(suite, machines.load(suite.machine), preset)
     return [{"id": cell.id, **cell.resolved} for cell in matrix.cells]
 
 
-def cell_of(model: str, placement: str, budget: str | None = None, **changes: Any) -> Cell:
-    """One cell of a suite, by the name of its model, its placement and its budget."""
+def cell_of(model: str, policy: str, budget: str | None = None, **changes: Any) -> Cell:
+    """Return a single cell."""
     budgets = {"fast_memory": (budget,)} if budget is not None else {}
-    (cell,) = cells_of(models=({"name": model},), placements=(placement,), **budgets, **changes)
+    (cell,) = cells_of(models=({"name": model},), placements=(policy,), **budgets, **changes)
     return cell
 
 
@@ -77,18 +77,22 @@ def steps_of(
     seed: int = 0,
     count: int = 8,
     model_clock: bool = True,
-    told: bool = True,
+    tensor_statistics: bool = True,
 ) -> list[Step]:
-    """The steps of a repeat; `told`: the runtime's statistics are there, if the cell has the runtime."""
-    placement = cell["placement"]
-    noise = random.Random(f"{placement} {seed}")  # noqa: S311
-    near = {"fast-only": 1.0, "slow-only": 0.0, "interleave": 0.5}.get(placement, 0.2)
-    held = budget_of(cell)
-    tensors = round(TENSORS * near) if held is None else min(held, round(TENSORS * 0.5))
+    """Return the steps of a repeat; the first two are its warm-up.
+
+    With `tensor_statistics`, steps of cells with the runtime have its statistics.
+    """
+    policy = cell["placement"]
+    noise = random.Random(f"{policy} {seed}")  # noqa: S311
+    fast_share = {"fast-only": 1.0, "slow-only": 0.0, "interleave": 0.5}.get(policy, 0.2)
+    budget = budget_of(cell)
+    tensors = round(TENSOR_BYTES * fast_share) if budget is None else min(budget, TENSOR_BYTES // 2)
+    fast_bytes = round(ANON_BYTES * fast_share)
     steps = []
     for number in range(count):
-        ns = round(base_ns * FACTOR[placement] * noise.lognormvariate(0, 0.02) * (3 if number < 2 else 1))
-        moved = 900 + number if placement in ("sentinel", "sentinel-opt") else 0
+        ns = round(base_ns * STEP_FACTOR[policy] * noise.lognormvariate(0, 0.02) * (3 if number < 2 else 1))
+        migrated = 900 + number if policy in ("sentinel", "sentinel-opt") else 0
         steps.append(
             Step(
                 step=number,
@@ -96,31 +100,31 @@ def steps_of(
                 guest_ns=ns * 40,
                 model_ns=ns if model_clock else None,
                 loss=(2.3 * 0.97**number).hex(),
-                residency=Residency(anon={"0": round(ANON * near), "1": ANON - round(ANON * near)}),
-                vmstat={"pgmigrate_success": moved},
-                runtime=runtime_of(tensors) if told and cell.get("runtime") else {},
+                residency=Residency(anon={"0": fast_bytes, "1": ANON_BYTES - fast_bytes}),
+                vmstat={"pgmigrate_success": migrated},
+                runtime=runtime_of(tensors) if tensor_statistics and cell.get("runtime") else {},
             )
         )
     return steps
 
 
 def runtime_of(on_node_0: int) -> dict[str, Any]:
-    """Statistics of the runtime; a quarter of the tensor bytes on node 0 is in another pool."""
-    rest = TENSORS - on_node_0
+    """Return runtime statistics; a quarter of the tensor bytes on node 0 is in the reserved pool."""
+    rest = TENSOR_BYTES - on_node_0
     quarter = on_node_0 // 4
     return {
         "planned": True,
         "pools": {
-            "ordinary": {"live": TENSORS, "resident": [on_node_0 - quarter, rest]},
+            "ordinary": {"live": TENSOR_BYTES, "resident": [on_node_0 - quarter, rest]},
             "reserved": {"live": 0, "resident": [quarter, 0]},
         },
     }
 
 
 def budget_of(cell: Cell) -> int | None:
-    """The bytes that the budget of a cell comes to."""
+    """Return the budget of a cell in bytes."""
     share = cell.get("fast_memory")
-    return None if share is None else TENSORS * int(share.removesuffix("%")) // 100
+    return None if share is None else TENSOR_BYTES * int(share.removesuffix("%")) // 100
 
 
 def provenance_of(cell: Cell, throttle: Throttle = SLOW, accelerator: str = "tcg") -> Provenance:
@@ -134,7 +138,7 @@ def provenance_of(cell: Cell, throttle: Throttle = SLOW, accelerator: str = "tcg
         image={"key": "beef"},
         qemu="7.2.11",
         host={"name": "lab", "cpus": 2},
-        fast_memory=None if budget is None else FastMemory(budget_bytes=budget, peak_bytes=TENSORS),
+        fast_memory=None if budget is None else FastMemory(budget_bytes=budget, peak_bytes=TENSOR_BYTES),
     )
 
 
@@ -191,17 +195,40 @@ def make_run(
     throttle: Throttle = SLOW,
     accelerator: str = "tcg",
     model_clock: bool = True,
-    told: bool = True,
+    tensor_statistics: bool = True,
     factor: float = 1.0,
     **changes: Any,
 ) -> Run:
-    """A whole run of a suite: every model on every placement with every budget."""
+    """Store and read a complete run: every model with every policy and budget."""
     names = tuple({"name": name} for name in models)
     cells = cells_of(models=names, placements=placements, fast_memory=fast_memory, **changes)
     begin(path, cells)
     for cell in cells:
         base = 5e6 * factor * (2.5 if cell["model"]["name"] == "lstm" else 1)
         for repeat in range(repeats):
-            steps = steps_of(cell, base_ns=base, seed=repeat, model_clock=model_clock, told=told)
+            steps = steps_of(
+                cell,
+                base_ns=base,
+                seed=repeat,
+                model_clock=model_clock,
+                tensor_statistics=tensor_statistics,
+            )
             add(path, cell, repeat, steps, throttle=throttle, accelerator=accelerator)
     return Run.load(path)
+
+
+def troubled_run(root: Path) -> Run:
+    """Store and read a run with special characters, a differing loss, failures, damage and a pending cell."""
+    fast, slow = cell_of("resnet20", "fast-only"), cell_of("resnet20", "slow-only")
+    odd = {**fast, "id": "odd", "model": {"name": "a<b>&$x_1$", "batch": 8}}
+    begin(root, [fast, slow, odd, cell_of("lstm", "fast-only")], suite="suite <script>")
+    for cell in (fast, slow, odd):
+        for repeat in range(2):
+            steps = steps_of(cell, seed=repeat)
+            if cell is slow and repeat == 1:
+                steps[4] = steps[4].model_copy(update={"loss": (1.5).hex()})
+            add(root, cell, repeat, steps, throttle=EQUALLY_FAST)
+    fail(root, fast, 0)
+    fail(root, fast, 2, "Oops:\x1b[31m <at> & [bold]mm/migrate.c[/bold]\n")
+    (root / "cells" / "odd" / "001" / "cell.json").unlink()
+    return Run.load(root)

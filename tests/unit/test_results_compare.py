@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparisons: cells are held only against those that are alike in all that varies."""
+"""Comparisons match cells by id or by all varied settings, and refuse verdicts that times do not permit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from results.compare import Comparison, compare
+from results.compare_report import rows, table, to_dict
 from results.runs import Run
-from tests.fakes.run_records import ALIKE, Cell, add, begin, cell_of, cells_of, make_run, steps_of
-from tests.unit.test_results_tables import shown
+from tests.fakes.run_records import EQUALLY_FAST, Cell, add, begin, cell_of, cells_of, make_run, steps_of
+from tests.fakes.terminal import render, render_words
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def run_of(path: Path, cells: list[Cell], *, model_clock: bool = True) -> Run:
-    """A run of those cells with one repeat each."""
+    """Store and read a run with one repeat of each cell."""
     begin(path, cells)
     for cell in cells:
         add(path, cell, 0, steps_of(cell, model_clock=model_clock))
@@ -33,7 +34,7 @@ def verdicts(comparison: Comparison) -> set[str]:
 
 
 def labels(comparison: Comparison) -> tuple[list[tuple[str, str]], list[str], list[str]]:
-    """What was paired, and what is in one run alone."""
+    """Return the labels of the pairs, of the cells only in A, and of the cells only in B."""
     label = comparison.axes.label
     return (
         [(label(pair.a.resolved), label(pair.b.resolved)) for pair in comparison.pairs],
@@ -42,74 +43,79 @@ def labels(comparison: Comparison) -> tuple[list[tuple[str, str]], list[str], li
     )
 
 
-def test_a_run_against_itself(whole: Run) -> None:
-    found = compare(whole, whole)
-    assert verdicts(found) == {"no difference seen"}
-    assert all(row["ratio"] == 1 and row["matched"] == "id" for row in found.rows())
-    assert {row["losses"] for row in found.rows()} == {"OK"}
-    assert (found.only_a, found.only_b) == ([], [])
+def test_run_does_not_differ_from_itself(whole: Run) -> None:
+    comparison = compare(whole, whole)
+    assert verdicts(comparison) == {"no difference seen"}
+    assert all(row["ratio"] == 1 and row["matched"] == "id" for row in rows(comparison))
+    assert {row["losses"] for row in rows(comparison)} == {"equal"}
+    assert (comparison.only_a, comparison.only_b) == ([], [])
 
 
-def test_slower_and_faster(whole: Run, tmp_path: Path) -> None:
+def test_verdict_tells_slower_from_faster(whole: Run, tmp_path: Path) -> None:
     other = make_run(tmp_path / "run", factor=1.25)
     assert verdicts(compare(whole, other)) == {"slower"}
     assert verdicts(compare(other, whole)) == {"faster"}
-    assert all(row["ratio"] == pytest.approx(1.25, rel=1e-3) for row in compare(whole, other).rows())
-    assert any("1.250 (" in line for line in shown(compare(whole, other).table(), 120))
+    comparison = compare(whole, other)
+    assert all(row["ratio"] == pytest.approx(1.25, rel=1e-3) for row in rows(comparison))
+    assert any("1.250 (" in line for line in render(table(comparison), 120))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"throttle": ALIKE}, "in B both nodes have the same speed"),
+        ({"throttle": EQUALLY_FAST}, "both nodes are equally fast in B"),
         ({"accelerator": "kvm"}, "the accelerators differ (A tcg; B kvm)"),
     ],
 )
-def test_no_verdict(whole: Run, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    found = compare(whole, make_run(tmp_path / "run", factor=2, **change))
-    assert verdicts(found) == {f"no verdict: {reason}"}
-    assert all(row["ratio"] == pytest.approx(2, rel=1e-3) for row in found.rows())  # said, but not judged
+def test_verdict_needs_slow_memory_and_one_accelerator(
+    whole: Run, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    comparison = compare(whole, make_run(tmp_path / "run", factor=2, **change))
+    assert verdicts(comparison) == {f"no verdict: {reason}"}
+    assert all(row["ratio"] == pytest.approx(2, rel=1e-3) for row in rows(comparison))
 
 
-def test_times_by_different_clocks_are_not_compared_at_all(whole: Run, tmp_path: Path) -> None:
-    found = compare(whole, make_run(tmp_path / "run", model_clock=False))
-    assert verdicts(found) == {"no verdict: the clocks differ (A model, B guest)"}
-    assert {(row["clock"], row["ratio"], row["a_ns"], row["b_ns"]) for row in found.rows()} == {(None,) * 4}
+def test_times_by_different_clocks_are_not_compared(whole: Run, tmp_path: Path) -> None:
+    comparison = compare(whole, make_run(tmp_path / "run", model_clock=False))
+    assert verdicts(comparison) == {"no verdict: the clocks differ (A model, B guest)"}
+    assert {(row["clock"], row["ratio"], row["a_ns"], row["b_ns"]) for row in rows(comparison)} == {
+        (None,) * 4
+    }
 
 
-def test_a_repeat_by_another_clock_is_flagged_and_left_out(whole: Run, tmp_path: Path) -> None:
+def test_repeat_without_the_clock_is_excluded_with_a_warning(whole: Run, tmp_path: Path) -> None:
     root = tmp_path / "run"
     cells = [cell.resolved for cell in whole.cells[:2]]
     begin(root, cells)
     for cell in cells:
         for number in range(3):
-            lost = cell is cells[0] and number == 1
-            add(root, cell, number, steps_of(cell, seed=number, model_clock=not lost))
-    found = compare(whole, Run.load(root))
-    assert [(row["clock"], row["repeats"]) for row in found.rows()] == [("model", 2), ("model", 3)]
-    assert all(row["ratio"] == pytest.approx(1, abs=0.05) for row in found.rows())
-    line = "B: resnet20 b8, fast-only, repeat 1: no model clock; its times are left out of every figure"
-    assert found.to_dict()["warnings"] == [line]
-    assert f"warning: {line}" in " ".join(shown(found.table(), 200))
+            guest_only = cell is cells[0] and number == 1
+            add(root, cell, number, steps_of(cell, seed=number, model_clock=not guest_only))
+    comparison = compare(whole, Run.load(root))
+    assert [(row["clock"], row["repeats"]) for row in rows(comparison)] == [("model", 2), ("model", 3)]
+    assert all(row["ratio"] == pytest.approx(1, abs=0.05) for row in rows(comparison))
+    line = "B: resnet20 b8, fast-only, repeat 1: no model clock; excluded from all figures"
+    assert to_dict(comparison)["warnings"] == [line]
+    assert f"warning: {line}" in render_words(table(comparison))
 
 
 SHARES = ("20%", "40%")
 
 
 @pytest.mark.parametrize("kernel", ["4.9", "6.1"])  # the same ids, and others
-def test_budgets_are_matched_with_the_same_budgets(tmp_path: Path, kernel: str) -> None:
+def test_cells_match_cells_with_the_same_budget(tmp_path: Path, kernel: str) -> None:
     suite: dict[str, Any] = {"placements": ("fast-only", "sentinel"), "fast_memory": SHARES}
     before, after = cells_of(**suite, kernel="4.9"), cells_of(**suite, kernel=kernel)
-    found = compare(run_of(tmp_path / "a", before), run_of(tmp_path / "b", list(reversed(after))))
+    comparison = compare(run_of(tmp_path / "a", before), run_of(tmp_path / "b", list(reversed(after))))
     names = ["resnet20 b8, fast-only", *(f"resnet20 b8, sentinel, {share}" for share in SHARES)]
-    assert labels(found) == ([(name, name) for name in names], [], [])
+    assert labels(comparison) == ([(name, name) for name in names], [], [])
 
 
-def test_a_budget_is_never_held_against_another(tmp_path: Path) -> None:
+def test_cells_with_different_budgets_do_not_match(tmp_path: Path) -> None:
     small, large = (cell_of("resnet20", "sentinel", share) for share in SHARES)
-    found = compare(run_of(tmp_path / "a", [small]), run_of(tmp_path / "b", [large]))
-    assert labels(found) == ([], ["resnet20 b8, sentinel, 20%"], ["resnet20 b8, sentinel, 40%"])
-    text = " ".join(shown(found.table(), 200))
+    comparison = compare(run_of(tmp_path / "a", [small]), run_of(tmp_path / "b", [large]))
+    assert labels(comparison) == ([], ["resnet20 b8, sentinel, 20%"], ["resnet20 b8, sentinel, 40%"])
+    text = render_words(table(comparison))
     assert "only in A: resnet20 b8, sentinel, 20%" in text and "only in B: resnet20 b8, sentinel, 40%" in text
     assert "faster" not in text and "slower" not in text
 
@@ -125,38 +131,38 @@ def test_a_budget_is_never_held_against_another(tmp_path: Path) -> None:
     ],
     ids=lambda parts: next(iter(parts[0])),
 )
-def test_whatever_varies_in_a_run_is_matched_by(tmp_path: Path, parts: tuple[dict[str, Any], ...]) -> None:
-    """Two halves of a run differ in one thing; in the other run all cells have two warm-up steps more."""
+def test_cells_match_by_every_setting_that_varies(tmp_path: Path, parts: tuple[dict[str, Any], ...]) -> None:
+    """The halves of each run differ in one setting; the runs differ in their warm-up."""
     before = [cell for part in parts for cell in cells_of(**part)]
     after = [cell for part in parts for cell in cells_of(**part, warmup=3)]
-    found = compare(run_of(tmp_path / "a", before), run_of(tmp_path / "b", after[1:]))
-    paired, only_a, only_b = labels(found)
+    comparison = compare(run_of(tmp_path / "a", before), run_of(tmp_path / "b", after[1:]))
+    paired, only_a, only_b = labels(comparison)
     assert all(a == b for a, b in paired)
     assert len({a for a, _ in paired}) == len(before) - 1
     assert (len(only_a), only_b) == (1, [])
-    assert all(row["differs"] == {"warmup": [1, 3]} for row in found.rows())
+    assert all(row["differs"] == {"warmup": [1, 3]} for row in rows(comparison))
 
 
-def test_what_differs_between_runs_is_told(tmp_path: Path) -> None:
-    found = compare(
+def test_differing_settings_are_listed(tmp_path: Path) -> None:
+    comparison = compare(
         run_of(tmp_path / "a", [cell_of("lstm", "fast-only", kernel="4.9")]),
         run_of(tmp_path / "b", [cell_of("lstm", "fast-only", kernel="6.1")]),
     )
-    (row,) = found.rows()
+    (row,) = rows(comparison)
     assert (row["matched"], row["differs"]) == ("axes", {"kernel": ["4.9", "6.1"]})
-    text = " ".join(shown(found.table(), 200))
-    assert "matched by model, placement, budget; differs in kernel 4.9 -> 6.1" in text
-    assert json.loads(json.dumps(found.to_dict()))["rows"] == found.rows()
+    text = render_words(table(comparison))
+    assert "matched by model, policy, budget; differs in kernel 4.9 -> 6.1" in text
+    assert json.loads(json.dumps(to_dict(comparison)))["rows"] == rows(comparison)
 
 
-def test_a_cell_not_yet_run_is_matched_by_its_id(whole: Run, tmp_path: Path) -> None:
+def test_cell_without_repeats_matches_by_id(whole: Run, tmp_path: Path) -> None:
     begin(tmp_path / "run", [whole.cells[0].resolved, {"id": "other"}])
-    found = compare(whole, Run.load(tmp_path / "run"))
-    assert verdicts(found) == {"no verdict: no measured step in B"}
-    assert labels(found)[2] == ["other"]
+    comparison = compare(whole, Run.load(tmp_path / "run"))
+    assert verdicts(comparison) == {"no verdict: no measured steps in B"}
+    assert labels(comparison)[2] == ["other"]
 
 
-def test_losses_that_differ_between_runs(whole: Run, tmp_path: Path) -> None:
+def test_losses_are_compared_between_runs(whole: Run, tmp_path: Path) -> None:
     cells = [cell.resolved for cell in whole.cells[:2]]
     begin(tmp_path / "run", cells)
     for cell in cells:
@@ -164,13 +170,13 @@ def test_losses_that_differ_between_runs(whole: Run, tmp_path: Path) -> None:
         if cell is cells[1]:
             steps[4] = steps[4].model_copy(update={"loss": (1.5).hex()})
         add(tmp_path / "run", cell, 0, steps)
-    assert [row["losses"] for row in compare(whole, Run.load(tmp_path / "run")).rows()] == ["OK", "DIFFERENT"]
+    assert [row["losses"] for row in rows(compare(whole, Run.load(tmp_path / "run")))] == ["equal", "differ"]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_the_table_fits_and_breaks_no_word(whole: Run, tmp_path: Path, width: int) -> None:
-    lines = shown(compare(whole, make_run(tmp_path / "run", accelerator="kvm")).table(), width)
-    table = lines[2 : next(n for n, line in enumerate(lines) if line.startswith("losses"))]
-    assert all(len(line) <= width for line in table)
-    words = {word for line in table for word in line.split()}
-    assert words >= {"fast-only", "sentinel,", "20%", "accelerators", "differ", "Placement", "B/A"}
+def test_table_fits_without_breaking_words(whole: Run, tmp_path: Path, width: int) -> None:
+    lines = render(table(compare(whole, make_run(tmp_path / "run", accelerator="kvm"))), width)
+    body = lines[2 : next(n for n, line in enumerate(lines) if line.startswith("losses"))]
+    assert all(len(line) <= width for line in body)
+    words = {word for line in body for word in line.split()}
+    assert words >= {"fast-only", "sentinel", "20%", "accelerators", "differ", "Policy", "Budget", "B/A"}

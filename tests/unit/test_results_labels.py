@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels and keys: cells that differ have different ones, whatever a suite varies."""
+"""Labels and keys are unique within a run, whatever a suite varies."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ SUITES: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_every_cell_of_a_run_has_a_label_and_a_key_of_its_own(suite: str) -> None:
+def test_labels_and_keys_are_unique_within_a_run(suite: str) -> None:
     run = SUITES[suite]
     axes = Axes.of(run)
     assert len({axes.label(cell) for cell in run}) == len(run)
     assert len({axes.key(cell) for cell in run}) == len(run)
-    by_model = {(axes.model(cell), axes.setting(cell)) for cell in run}
-    assert len(by_model) == len(run)
+    assert len({(axes.model(cell), axes.variant(cell)) for cell in run}) == len(run)
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_another_run_of_the_same_cells_has_the_same_labels_and_keys(suite: str) -> None:
+def test_labels_and_keys_are_equal_between_runs_of_the_same_cells(suite: str) -> None:
     run = SUITES[suite]
     other = [{**cell, "id": f"x{n}", "code": "newer"} for n, cell in enumerate(run)]
     axes = Axes.of(run, other)
@@ -48,70 +47,69 @@ def test_another_run_of_the_same_cells_has_the_same_labels_and_keys(suite: str) 
     assert [axes.label(cell) for cell in other] == [axes.label(cell) for cell in run]
 
 
-def test_labels_name_what_varies_and_nothing_else() -> None:
-    def labels(run: list[dict[str, Any]]) -> list[str]:
+def test_labels_name_only_settings_that_vary() -> None:
+    def labels_of(run: list[dict[str, Any]]) -> list[str]:
         return [Axes.of(run).label(cell) for cell in run]
 
-    assert labels(SUITES["budgets"]) == [
+    assert labels_of(SUITES["budgets"]) == [
         "resnet20 b8, fast-only",
         "resnet20 b8, sentinel, 20%",
         "resnet20 b8, sentinel, 40%",
     ]
-    assert labels(SUITES["a parameter of one of two models"])[::2] == [
+    assert labels_of(SUITES["a parameter of one of two models"])[::2] == [
         "lstm b8 hidden 64, fast-only",
         "lstm b8 hidden 128, fast-only",
         "cnn b8, fast-only",
     ]
-    assert labels(SUITES["kernels"])[::2] == [
+    assert labels_of(SUITES["kernels"])[::2] == [
         "resnet20 b8, fast-only, kernel 4.9",
         "resnet20 b8, fast-only, kernel 6.1",
     ]
-    assert labels(SUITES["seeds and threads"])[-1] == "resnet20 b8, slow-only, seed 8, threads 2"
+    assert labels_of(SUITES["seeds and threads"])[-1] == "resnet20 b8, slow-only, seed 8, threads 2"
 
 
-def test_what_varies_between_runs_only_is_no_axis() -> None:
+def test_settings_that_vary_only_between_runs_are_not_axes() -> None:
     old, new = cells_of(kernel="4.9"), cells_of(kernel="6.1")
     axes = Axes.of(old, new)
-    assert axes.names == ["model", "placement", "budget"]
+    assert axes.names == ["model", "policy", "budget"]
     assert [axes.key(cell) for cell in old] == [axes.key(cell) for cell in new]
     both = Axes.of([*old, *new], new)
-    assert both.names == ["model", "placement", "budget", "kernel"]
+    assert both.names == ["model", "policy", "budget", "kernel"]
     assert {both.key(cell) for cell in old}.isdisjoint(both.key(cell) for cell in new)
 
 
-def test_a_cell_known_by_its_id_alone_is_called_by_it() -> None:
+def test_label_of_an_unresolved_cell_is_its_id() -> None:
     axes = Axes.of([{"id": "7"}, *SUITES["budgets"]])
     assert (axes.label({"id": "7"}), axes.key({"id": "7"})) == ("7", None)
     assert axes == Axes.of(SUITES["budgets"])
 
 
-def test_a_budget_is_part_of_the_key_even_where_there_is_only_one() -> None:
+def test_key_includes_the_budget_even_if_it_does_not_vary() -> None:
     few, many = cells_of(fast_memory=("20%",), placements=("sentinel",)), SUITES["budgets"]
     axes = Axes.of(few, many[2:])
     assert axes.key(few[0]) != axes.key(many[2])
     assert axes.key(few[0]) == axes.key(many[1])
 
 
-def test_names_of_free_form_cells() -> None:
-    """Records of other programs may have mappings where suites have words."""
+def test_labels_of_cells_with_nested_settings() -> None:
     a = {"id": "1", "model": {"name": "dcgan"}, "batch": 4, "placement": {"policy": "nimble", "fast": "20%"}}
     b = {**a, "id": "2", "machine": {"name": "kvm", "nodes": 2}, "seed": 3}
     c = {**b, "machine": {"name": "tcg", "nodes": 4}}
     d = {**c, "machine": {"name": "tcg", "nodes": 5}}
     assert Axes().label(a) == "dcgan b4, nimble, fast 20%"
-    assert labels.placement_name(a) == "nimble"
-    assert labels.differing([b, c]) == ["machine.name"]  # the name stands for the rest
-    assert labels.differing([b, c, d]) == ["machine.name", "machine.nodes"]  # here it does not
-    assert labels.differing([a, b]) == ["machine.name", "seed"]
+    assert labels.policy_name(a) == "nimble"
+    assert labels.differing_keys([b, c]) == ["machine.name"]  # the name determines the rest
+    assert labels.differing_keys([b, c, d]) == ["machine.name", "machine.nodes"]  # it does not here
+    assert labels.differing_keys([a, b]) == ["machine.name", "seed"]
     assert Axes.of([b, c, d]).label(d) == "dcgan b4, nimble, fast 20%, machine tcg, machine.nodes 5"
 
 
-def test_long_names_are_cut_and_stay_apart() -> None:
+def test_long_names_are_cut_but_stay_unique() -> None:
     twins = [{"id": str(n), "model": "x" * 200 + str(n), "placement": "fast-only"} for n in range(2)]
     labels = [Axes.of(twins).label(cell) for cell in twins]
     assert labels[0] != labels[1]
     assert all(len(label) < 70 for label in labels)
 
 
-def test_a_label_cannot_steer_a_terminal() -> None:
+def test_labels_have_no_control_characters() -> None:
     assert Axes().label({"model": "a\x1b[31m\n b", "placement": "\x07fast"}) == "a[31m b, fast"

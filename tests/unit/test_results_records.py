@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records: written whole or not at all, and read with clear errors."""
+"""Records are written completely or not at all, and read with clear errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_what_is_written_is_read_back(run_dir: Path) -> None:
+def test_repeat_is_read_as_written(run_dir: Path) -> None:
     steps = steps_of(CELL)
     folder = add(run_dir, CELL, 7, steps)
     assert folder == run_dir / "cells" / CELL["id"] / "007"
@@ -45,14 +45,14 @@ def test_what_is_written_is_read_back(run_dir: Path) -> None:
     assert finished(run_dir, CELL["id"]) == {7}
 
 
-def test_a_finished_repeat_is_never_replaced(run_dir: Path) -> None:
+def test_finished_repeat_is_never_replaced(run_dir: Path) -> None:
     add(run_dir, CELL, 0, steps_of(CELL))
-    with pytest.raises(errors.UsageError, match="already there"):
+    with pytest.raises(errors.UsageError, match="already exists"):
         add(run_dir, CELL, 0, steps_of(CELL, seed=9))
     assert Run.load(run_dir).cells[0].repeats[0].steps == steps_of(CELL)
 
 
-def test_failed_tries_are_kept_and_leave_the_place_free(run_dir: Path) -> None:
+def test_failed_attempts_are_kept_and_the_repeat_can_finish(run_dir: Path) -> None:
     names = [fail(run_dir, CELL, 0).name for _ in range(11)]
     assert names == [f"000.failed-{n}" for n in range(1, 12)]
     assert finished(run_dir, CELL["id"]) == set()
@@ -64,7 +64,7 @@ def test_failed_tries_are_kept_and_leave_the_place_free(run_dir: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
 @pytest.mark.parametrize("after", range(5))
-def test_stopped_between_files_nothing_is_visible(
+def test_interrupted_write_leaves_nothing_visible(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException
 ) -> None:
     put, calls = writer._put, 0
@@ -84,7 +84,7 @@ def test_stopped_between_files_nothing_is_visible(
     assert Run.load(run_dir).cells[0].repeats == []
 
 
-def test_killed_between_files_nothing_is_visible_and_the_next_writer_cleans_up(run_dir: Path) -> None:
+def test_killed_write_leaves_nothing_visible_and_is_cleaned_up(run_dir: Path) -> None:
     script = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -111,7 +111,7 @@ add(Path({str(run_dir)!r}), cell, 0, steps_of(cell))
     assert len(Run.load(run_dir).cells[0].repeats) == 1
 
 
-def test_extra_files_are_copied(run_dir: Path, tmp_path: Path) -> None:
+def test_extra_files_are_stored(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"\x00\xff")
     steps = steps_of(CELL)
     folder = write_repeat(
@@ -123,54 +123,52 @@ def test_extra_files_are_copied(run_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "message"),
     [
         ({"cell": {**CELL, "id": "other"}}, "is not"),
-        ({"cell_id": "../up"}, "no cell id"),
+        ({"cell_id": "../up"}, "not a valid cell id"),
         ({"repeat": 1000}, "0..999"),
-        ({"result": Result(status="ok", steps=3, real_seconds=1)}, "3 steps are said"),
-        ({"extra": {"result.json": ""}}, "not an extra file"),
-        ({"extra": {"a/b": ""}}, "plain name"),
+        ({"result": Result(status="ok", steps=3, real_seconds=1)}, "the result has 3 steps"),
+        ({"extra": {"result.json": ""}}, "reserved file name"),
+        ({"extra": {"a/b": ""}}, "plain file name"),
     ],
 )
-def test_a_writer_that_breaks_the_contract_is_stopped(
-    run_dir: Path, change: dict[str, object], why: str
-) -> None:
+def test_contradictory_arguments_are_refused(run_dir: Path, change: dict[str, object], message: str) -> None:
     steps = steps_of(CELL)
     arguments = {
         "cell_id": CELL["id"], "repeat": 0, "cell": CELL, "result": ok(steps), "steps": steps,
         "provenance": provenance_of(CELL), **change,
     }  # fmt: skip
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=message):
         write_repeat(run_dir, **arguments)
     assert not (run_dir / "cells").exists()
 
 
-def test_a_second_run_in_one_folder_is_refused(run_dir: Path) -> None:
-    with pytest.raises(errors.UsageError, match="already holds a run"):
+def test_second_run_in_a_folder_is_refused(run_dir: Path) -> None:
+    with pytest.raises(errors.UsageError, match="already contains a run"):
         write_run(run_dir, read_info(run_dir))
 
 
 @given(st.floats())
-def test_losses_survive_bit_for_bit(loss: float) -> None:
+def test_losses_are_stored_bit_for_bit(loss: float) -> None:
     step = Step(step=0, warmup=False, guest_ns=1, loss=loss.hex())
     assert Step.model_validate_json(step.model_dump_json()).loss == loss.hex()
 
 
 @pytest.mark.parametrize("loss", ["", "0x1p99999", "abcx"])
-def test_a_loss_that_is_no_number_is_refused(loss: str) -> None:
+def test_invalid_loss_is_refused(loss: str) -> None:
     with pytest.raises(ValidationError):
         Step(step=0, warmup=False, guest_ns=1, loss=loss)
 
 
-def test_a_failure_needs_a_verdict() -> None:
-    with pytest.raises(ValidationError, match="does not go with"):
+def test_status_and_verdict_must_agree() -> None:
+    with pytest.raises(ValidationError, match="contradicts"):
         Result(status="failed", steps=0, real_seconds=0)
-    with pytest.raises(ValidationError, match="does not go with"):
+    with pytest.raises(ValidationError, match="contradicts"):
         Result(status="ok", verdict="boot", steps=0, real_seconds=0)
 
 
-def test_every_expected_failure_has_its_verdict() -> None:
+def test_every_expected_error_has_its_verdict() -> None:
     kinds = (
         errors.UsageError, errors.BuildError, errors.BootError, errors.GuestPanicError,
         errors.GuestHangError, errors.WorkloadError, errors.LostConnectionError, errors.InfrastructureError,
@@ -182,11 +180,11 @@ def test_every_expected_failure_has_its_verdict() -> None:
     ("method", "alike", "slow"),
     [("none", True, False), ("none", False, False), ("x", True, False), ("x", False, True)],
 )
-def test_when_slow_memory_is_slow(method: str, alike: bool, slow: bool) -> None:
+def test_memory_is_slow_if_throttled_and_nodes_differ(method: str, alike: bool, slow: bool) -> None:
     assert Throttle(method=method, nodes_alike=alike).is_slow is slow
 
 
-# Reading what is not whole
+# Damaged records
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -196,22 +194,25 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
-        (lambda p: p.unlink(), "not a run: it holds no run.json"),
+        (lambda p: p.unlink(), "not a run: no run.json"),
         (lambda p: p.write_text("{"), "run.json: damaged: not JSON"),
         (lambda p: p.write_bytes(b"\xff\xfe"), "run.json: damaged: not text"),
         (lambda p: p.write_text("[]"), "run.json: damaged: not a mapping"),
-        (lambda p: edit(p, lambda v: v.update(format=2)), "run.json: format 2 is newer than this program"),
-        (lambda p: edit(p, lambda v: v.pop("format")), "run.json: damaged: it says no format"),
+        (
+            lambda p: edit(p, lambda v: v.update(format=2)),
+            "run.json: format 2 is newer than this program supports",
+        ),
+        (lambda p: edit(p, lambda v: v.pop("format")), "run.json: damaged: no format version"),
         (lambda p: edit(p, lambda v: v.pop("suite")), "run.json: damaged: suite: Field required"),
         (lambda p: edit(p, lambda v: v.update(cells=["../x"])), "run.json: damaged: cells.0"),
     ],
 )
-def test_what_is_no_run_is_one_line_with_a_hint(
-    run_dir: Path, spoil: Callable[[Path], None], message: str
+def test_invalid_run_is_one_line_with_a_hint(
+    run_dir: Path, damage: Callable[[Path], None], message: str
 ) -> None:
-    spoil(run_dir / "run.json")
+    damage(run_dir / "run.json")
     with pytest.raises(errors.UsageError) as caught:
         Run.load(run_dir)
     assert message in caught.value.message
@@ -219,7 +220,7 @@ def test_what_is_no_run_is_one_line_with_a_hint(
     assert caught.value.hint
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="no such folder"):
         Run.load(tmp_path / "nothing")
 
@@ -229,30 +230,30 @@ def cut_last_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "message"),
+    ("name", "damage", "message"),
     [
         ("result.json", lambda p: p.unlink(), "result.json: missing"),
         ("result.json", lambda p: p.write_text(""), "result.json: damaged: not JSON"),
         ("result.json", lambda p: edit(p, lambda v: v.update(format=9)), "format 9 is newer"),
-        ("result.json", lambda p: edit(p, lambda v: v.update(steps=3)), "8 steps where result.json says 3"),
+        ("result.json", lambda p: edit(p, lambda v: v.update(steps=3)), "8 steps, but result.json says 3"),
         (
             "result.json",
             lambda p: edit(p, lambda v: v.update(status="failed", verdict="boot")),
             "'failed'",
         ),
         ("result.json", lambda p: edit(p, lambda v: v.update(extra=1)), "extra: Extra inputs"),
-        ("cell.json", lambda p: edit(p, lambda v: v.update(id="x")), "is of cell 'x'"),
+        ("cell.json", lambda p: edit(p, lambda v: v.update(id="x")), "belongs to cell 'x'"),
         ("steps.jsonl", cut_last_line, "steps.jsonl:8: damaged"),
         ("steps.jsonl", lambda p: p.write_text("\n".join(reversed(p.read_text().split()))), "do not ascend"),
         ("provenance.json", lambda p: edit(p, lambda v: v.pop("throttle")), "throttle: Field required"),
     ],
 )
-def test_a_damaged_repeat_is_told_and_the_others_are_kept(
-    tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str
+def test_damaged_repeat_is_skipped_with_a_warning(
+    tmp_path: Path, name: str, damage: Callable[[Path], None], message: str
 ) -> None:
     root = tmp_path / "run"
     (cell,) = make_run(root, models=("resnet20",), placements=("fast-only",)).cells
-    spoil(root / "cells" / cell.id / "001" / name)
+    damage(root / "cells" / cell.id / "001" / name)
     run = Run.load(root)
     assert [repeat.number for repeat in run.cells[0].repeats] == [0, 2]
     (warning,) = run.warnings
@@ -261,8 +262,8 @@ def test_a_damaged_repeat_is_told_and_the_others_are_kept(
     assert "\n" not in warning
 
 
-def test_a_run_still_going_on_is_read(run_dir: Path) -> None:
-    run = Run.load(run_dir)  # no cells/ at all
+def test_run_in_progress_is_read(run_dir: Path) -> None:
+    run = Run.load(run_dir)  # without cells/
     assert (run.cells[0].repeats, run.cells[0].resolved) == ([], {"id": CELL["id"]})
     (run_dir / "cells" / CELL["id"] / ".000.tmp-abc").mkdir(parents=True)
     assert Run.load(run_dir).warnings == []
@@ -276,16 +277,16 @@ def test_records_before_format_3_are_read_with_renamed_policies(tmp_path: Path) 
     assert names == ["fast-only", "sentinel-opt"]
 
 
-def test_strange_folders_are_told(run_dir: Path) -> None:
+def test_unexpected_folders_are_skipped_with_a_warning(run_dir: Path) -> None:
     (run_dir / "cells" / "other").mkdir(parents=True)
     (run_dir / "cells" / CELL["id"] / "0x1").mkdir(parents=True)
     assert [w.rpartition("/")[2] for w in Run.load(run_dir).warnings] == [
-        "other: not a cell of run.json; left out",
-        "0x1: not a repeat; left out",
+        "other: not a cell of this run; skipped",
+        "0x1: not a repeat; skipped",
     ]
 
 
-def test_a_synthetic_run_is_whole(tmp_path: Path) -> None:
+def test_synthetic_run_is_complete(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     assert [cell.resolved["placement"] for cell in run.cells] == ["fast-only", "slow-only", "sentinel"] * 2
     assert all(len(cell.repeats) == 3 and not cell.failures for cell in run.cells)

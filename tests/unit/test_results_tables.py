@@ -1,28 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of any width: words stay whole, and nothing is lost."""
+"""Tables fit any width without breaking words or losing text."""
 
 from __future__ import annotations
 
-import io
 import random
 import re
 
 import pytest
-from rich.console import Console, RenderableType
 from rich.text import Text
 
 from results.tables import BREAK, Column, Grid, Section
-
-
-def shown(table: RenderableType, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+from tests.fakes.terminal import render
 
 
 def grid(*lines: tuple[str, ...], figures: bool = True) -> Grid:
-    columns = [Column("Placement"), Column("Step time", figures=figures), Column("Verdict")]
+    columns = [Column("Policy"), Column("Step time", figures=figures), Column("Verdict")]
     return Grid(columns, [Section("resnet20 b8", [[Text(cell) for cell in line] for line in lines])])
 
 
@@ -32,18 +24,18 @@ WIDE = grid(
 )
 
 
-def test_wide_enough_every_row_is_a_line() -> None:
-    assert shown(WIDE, 80) == [
-        "Placement                   Step time  Verdict",
+def test_table_has_one_line_per_row_if_it_fits() -> None:
+    assert render(WIDE, 80) == [
+        "Policy                      Step time  Verdict",
         "resnet20 b8",
         "fast-only      5.00 ms (4.90 to 5.07)  faster",
         "sentinel, 20%  5.75 ms (5.61 to 5.80)  no verdict: the clocks differ",
     ]
 
 
-def test_narrower_text_wraps_between_words_and_figures_where_they_may() -> None:
-    assert shown(WIDE, 46) == [
-        "Placement           Step time  Verdict",
+def test_table_wraps_text_at_words_and_figures_at_breaks() -> None:
+    assert render(WIDE, 46) == [
+        "Policy              Step time  Verdict",
         "resnet20 b8",
         "fast-only             5.00 ms  faster",
         "               (4.90 to 5.07)",
@@ -53,15 +45,15 @@ def test_narrower_text_wraps_between_words_and_figures_where_they_may() -> None:
     ]
 
 
-def test_too_narrow_for_columns_rows_become_blocks() -> None:
-    assert shown(WIDE, 30) == [
+def test_table_turns_rows_into_blocks_if_columns_do_not_fit() -> None:
+    assert render(WIDE, 30) == [
         "resnet20 b8",
-        "  Placement: fast-only",
+        "  Policy: fast-only",
         "  Step time: 5.00 ms (4.90 to",
         "  5.07)",
         "  Verdict: faster",
         "",
-        "  Placement: sentinel, 20%",
+        "  Policy: sentinel, 20%",
         "  Step time: 5.75 ms (5.61 to",
         "  5.80)",
         "  Verdict: no verdict: the",
@@ -70,7 +62,7 @@ def test_too_narrow_for_columns_rows_become_blocks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_word_that_fits_is_ever_broken(seed: int) -> None:
+def test_table_never_breaks_a_word_that_fits(seed: int) -> None:
     choice = random.Random(seed)  # noqa: S311
 
     def words() -> str:
@@ -78,13 +70,13 @@ def test_no_word_that_fits_is_ever_broken(seed: int) -> None:
 
     lines = [(words(), words().replace(" ", BREAK), words()) for _ in range(3)]
     for width in range(32, 100, 3):
-        text = shown(grid(*lines), width)
+        text = render(grid(*lines), width)
         assert all(len(line) <= width for line in text)
         whole = sorted(re.findall("x+", " ".join(text)))
         assert whole == sorted(re.findall("x+", " ".join(map(" ".join, lines)))), width
 
 
-def test_a_word_longer_than_the_line_is_shown_whole_over_several() -> None:
+def test_table_folds_a_word_longer_than_the_line() -> None:
     path = "/cache/" + "a" * 90
-    text = shown(grid((path, "1", "ok")), 40)
+    text = render(grid((path, "1", "ok")), 40)
     assert path in "".join(line.strip() for line in text)

@@ -66,7 +66,7 @@ def test_every_placement_trains_with_the_same_losses_on_its_own_node(tmp_path: P
     out = tmp_path / "run"
     done = sentinel("run", path, "--out", out, "--json")
     assert done.returncode == ExitCode.OK, done.stderr
-    assert {row["placement"] for row in json.loads(done.stdout)["rows"]} == {
+    assert {row["policy"] for row in json.loads(done.stdout)["rows"]} == {
         *("fast-only", "slow-only", "first-touch", "interleave")
     }
     run = Run.load(out)
