@@ -6,7 +6,11 @@ from __future__ import annotations
 from importlib import metadata
 
 import click
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from results import frames
 
 project = "Sentinel testbed"
 author = "The Sentinel testbed authors"
@@ -36,6 +40,17 @@ def _examples_as_code(_app: Sphinx, ctx: click.Context, lines: list[str]) -> Non
         lines += [f"**{heading}**", "", ".. code-block:: text", "", *(f"   {line}" for line in examples), ""]
 
 
+class _Columns(SphinxDirective):
+    """The columns of a frame of `results.load`, from its schema."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        rows = [f"| `{f.name}` | {f.dtype} | {f.meaning} |" for f in frames.SCHEMAS[self.arguments[0]]]
+        return self.parse_text_to_nodes("\n".join(["| column | type | meaning |", "|---|---|---|", *rows]))
+
+
 def setup(app: Sphinx) -> None:
     """Register what Sphinx has no setting for."""
+    app.add_directive("columns", _Columns)
     app.connect("sphinx-click-process-epilog", _examples_as_code)

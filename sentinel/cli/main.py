@@ -39,6 +39,7 @@ _VERBS = {
     "policy": ("sentinel.cli.policies", "policy", "List the policies for the use of fast memory."),
     "preset": ("sentinel.cli.presets", "preset", "Show the memories that the timing model knows."),
     "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
+    "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),

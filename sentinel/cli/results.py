@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel report` and `sentinel compare`."""
+"""`sentinel report`, `sentinel compare` and `sentinel results`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sentinel.cli import output
+
+if TYPE_CHECKING:
+    from results.export import FileFormat
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -20,25 +24,25 @@ Examples:
 """
 )
 @click.argument("folder", metavar="RUN", type=_FOLDER)
-@click.option("--html", type=_FOLDER, help="Where the page goes (default: RUN/report.html).")
+@click.option("--html", type=_FOLDER, help="Write the page to this file (default: RUN/report.html).")
 @output.json_option
 def report(folder: Path, html: Path | None, as_json: bool) -> None:
     """Show the run in the folder RUN as a table, and write its HTML page."""
-    from results import page as pages
+    from results import page
     from results import report as reports
     from results.runs import Run
     from testbed.common import places
     from testbed.common.progress import note
 
-    loaded = Run.load(folder)
+    run = Run.load(folder)
     html = html or folder / "report.html"
     places.check_file(html, "--html")
-    page = pages.write(loaded, html)
+    page.write(run, html)
     if as_json:
-        output.show_json(reports.to_dict(loaded))
+        output.show_json(reports.to_dict(run))
     else:
-        output.show(reports.report(loaded))
-    note(f"page in {page}")
+        output.show(reports.report(run))
+    note(f"page in {html}")
 
 
 @click.command(
@@ -52,12 +56,51 @@ Examples:
 @click.argument("b", type=_FOLDER)
 @output.json_option
 def compare(a: Path, b: Path, as_json: bool) -> None:
-    """Compare run B with run A: the ratio of their step times per cell, with its spread."""
+    """Compare run B with run A: the ratio of step times of each cell, with its interval."""
+    from results import compare_report
     from results.compare import compare as compare_runs
     from results.runs import Run
 
     comparison = compare_runs(Run.load(a), Run.load(b))
     if as_json:
-        output.show_json(comparison.to_dict())
+        output.show_json(compare_report.to_dict(comparison))
     else:
-        output.show(comparison.table())
+        output.show(compare_report.table(comparison))
+
+
+@click.group()
+def results() -> None:
+    """Export the records of runs."""
+
+
+@results.command(
+    epilog="""\b
+Examples:
+  sentinel results export runs/placements
+  sentinel results export runs/before runs/after --parquet --out /tmp/both
+"""
+)
+@click.argument("folders", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.option("--csv", "file_format", flag_value="csv", default=True, help="Write CSV files (the default).")
+@click.option("--parquet", "file_format", flag_value="parquet", help="Write Parquet files; needs pyarrow.")
+@click.option("--out", type=_FOLDER, help="Write into this folder (default: RUN, if there is only one).")
+@output.json_option
+def export(folders: tuple[Path, ...], file_format: FileFormat, out: Path | None, as_json: bool) -> None:
+    """Write the repeats and steps of runs as two files, one row each."""
+    from results import export as exports
+    from results.runs import Run
+    from testbed.common import places
+    from testbed.common.errors import UsageError
+
+    if out is None:
+        if len(folders) > 1:
+            raise UsageError("several runs need --out", hint="name a folder for the files of all runs")
+        out = folders[0]
+    runs = [Run.load(folder) for folder in folders]
+    places.check_folder(out, "--out")
+    paths = exports.write(runs, out, file_format)
+    if as_json:
+        output.show_json({"files": [str(path) for path in paths]})
+    else:
+        for path in paths:
+            click.echo(path)

@@ -106,6 +106,7 @@ def test_every_verb_is_there() -> None:
         "preset list",
         "preset show",
         "report",
+        "results export",
         "run",
         "suite schema",
         "vm console",
