@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import metadata
 
 import click
@@ -11,6 +12,16 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from results import frames
+
+from experiments import models, policies
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    cells = [list(columns)]
+    cells += [["---"] * len(cells[0]), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
 
 project = "Sentinel testbed"
 author = "The Sentinel testbed authors"
@@ -23,8 +34,19 @@ nitpicky = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 4
+# Tables of what suites can name: {{ policies }} and {{ models }}
+myst_substitutions = {
+    "policies": _table(
+        ("policy", "description", "needs", "source"),
+        ((f"`{p.name}`", p.description, str(p.needs), p.source) for p in policies.registry().values()),
+    ),
+    "models": _table(
+        ("model", "description", "parameters"),
+        ((f"`{m.name}`", m.description, m.parameter_list()) for m in models.registry().values()),
+    ),
+}
 
 html_theme = "furo"
 html_title = f"{project} {release}"

@@ -83,6 +83,10 @@ class Model:
         defaults = {key: parameter.default for key, parameter in self.parameters.items()}
         return {"name": self.name, **{key: values.get(key, default) for key, default in defaults.items()}}
 
+    def parameter_list(self) -> str:
+        """The parameters in words, with their defaults and bounds."""
+        return ", ".join(f"{k}: {p.default} ({p.minimum}-{p.maximum})" for k, p in self.parameters.items())
+
     def to_dict(self) -> dict[str, Any]:
         """The model for `--json`."""
         parameters = {name: value.model_dump(mode="json") for name, value in self.parameters.items()}

@@ -22,15 +22,5 @@ def list_(as_json: bool) -> None:
     if as_json:
         output.show_json({name: model.to_dict() for name, model in registry.items()})
         return
-    lines = [
-        (
-            name,
-            model.description,
-            ", ".join(
-                f"{key}: {parameter.default} ({parameter.minimum}-{parameter.maximum})"
-                for key, parameter in model.parameters.items()
-            ),
-        )
-        for name, model in registry.items()
-    ]
+    lines = [(name, model.description, model.parameter_list()) for name, model in registry.items()]
     output.show(output.rows(("model", "description", "parameters: default (bounds)"), lines))
