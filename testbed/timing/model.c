@@ -7,80 +7,79 @@
 #include <string.h>
 
 /*
- * A node's time is cut into slots, and a request takes its service time out of the first slots from
- * its own time on that have some left. vCPUs' clocks differ by up to the window in which they are
- * kept, so requests do not come in the order of their times: whoever comes later with an earlier
- * time still has a right to its fair share of a slot, and takes it from who has most of it. That
- * one owes it to the node then, and its next request takes so much longer. So bandwidth is shared
- * max-min fairly, whichever vCPU the host runs first, and none is ever given away twice.
+ * Bandwidth of a node. Its time is divided into slots. A request is served from the first slots, at
+ * or after its own time, that have time left. The clocks of vCPUs differ by up to the window, so
+ * requests do not arrive in the order of their times. A request that finds a slot used up is still
+ * entitled to its fair share, which it takes from the vCPU with the largest share. That vCPU's next
+ * request is prolonged by the same time (its debt). So bandwidth is shared max-min fairly,
+ * regardless of the order in which the host runs vCPUs, and is never allocated twice.
  */
 #define SLOT  256.0 /* ns */
-#define SLOTS 4096  /* a ring; 1 ms is far more than any window */
-#define UNIT  256.0 /* of a nanosecond: what service times are counted in */
+#define SLOTS 4096  /* in a ring: 1 ms, far more than any window */
+#define UNIT  256.0 /* units of service time per ns */
 #define FULL  ((uint32_t)(SLOT * UNIT))
 
-/* Others' use of a node as it was a moment ago makes who waits for one line wait longer. */
-#define MEMORY	 1000.0	  /* ns over which use is averaged */
-#define RECENTLY 100000.0 /* whose clock is further away than this is not there */
-#define BUSIEST	 0.999
+/* Recent use of a node by other vCPUs delays single requests. */
+#define USE_NS	  1000.0   /* period over which use is averaged */
+#define RECENT_NS 100000.0 /* ignore vCPUs whose last use is further away */
+#define MAX_USE	  0.999
 
 struct slot {
-	uint64_t number; /* since the beginning of time */
-	uint64_t users;	 /* a bit for each vCPU */
-	uint32_t used;	 /* UNITs */
+	uint64_t number; /* time / SLOT */
+	uint64_t users;	 /* one bit per vCPU */
+	uint32_t used;	 /* units */
 	uint32_t taken[MODEL_CPUS];
 };
 
 struct queue {
 	struct slot slots[SLOTS];
 	atomic_flag lock;
-	uint64_t debt[MODEL_CPUS]; /* UNITs */
-	double use[MODEL_CPUS];	   /* share of the node's time, of late */
-	double last[MODEL_CPUS];   /* when it was brought up to date */
-	unsigned int cpus;	   /* one more than the last vCPU that came */
+	uint64_t debt[MODEL_CPUS]; /* units */
+	double use[MODEL_CPUS];	   /* share of the node's time, at `last` */
+	double last[MODEL_CPUS];   /* time of the last request */
+	unsigned int cpus;	   /* highest vCPU with a request, plus 1 */
 };
 
 struct line {
-	uint64_t tag; /* line number + 1; 0 if there is none */
+	uint64_t tag; /* line number + 1; 0: empty */
 	uint32_t used;
 	bool dirty;
 };
 
-#define RECENT 1024 /* lines that are found without a search */
-#define AGAIN  256  /* and those that are found without their physical address */
+#define RECENT	  1024 /* lines that are found without a search */
+#define SHORTCUTS 256  /* lines that are found by key, without a physical address */
 
 struct cache {
-	struct line *lines; /* ways beside each other */
+	struct line *lines; /* sets of ways */
 	uint64_t sets;
 	uint32_t tick;
-	atomic_flag lock; /* of a shared one */
+	atomic_flag lock; /* if shared */
 };
 
 struct cpu {
 	struct cache *cache;
 	double clock;
-	_Atomic double shown; /* the clock, for others */
+	_Atomic double shown; /* copy of the clock for other threads */
 	bool serial;
-	struct line *recent[RECENT]; /* of its own cache, by the last bits of the line's number */
+	struct line *recent[RECENT]; /* by line number % RECENT */
 	struct {
 		uint64_t key, tag;
 		struct line *line;
-	} again[AGAIN]; /* whatever has a key has a line */
+	} shortcuts[SHORTCUTS]; /* by key % SHORTCUTS */
 	struct model_counters counters;
 } __attribute__((aligned(128)));
 
 struct model {
 	struct model_config config;
 	unsigned int line_bits;
-	double service[MODEL_NODES][2]; /* ns for a line, read and written */
+	double service[MODEL_NODES][2]; /* ns to read and to write a line at full bandwidth */
 	struct cache *caches;
-	_Atomic uint64_t *near; /* memory mode: line + 1 of node 1, and whether it is dirty, by line
-				   of node 0 */
+	_Atomic uint64_t *near; /* memory mode, by line of node 0: (line + 1) << 1 | dirty */
 	struct queue queues[MODEL_NODES];
 	struct cpu cpus[MODEL_CPUS];
 };
 
-static bool sensible(const struct model_config *c)
+static bool is_valid(const struct model_config *c)
 {
 	if (c->cache_line < 16 || c->cache_line > MODEL_PAGE ||
 	    (c->cache_line & (c->cache_line - 1)) || !c->cache_ways ||
@@ -113,7 +112,7 @@ struct model *model_new(const struct model_config *config)
 	uint64_t ways = config->cache_ways, sets;
 	struct model *m;
 
-	if (!sensible(config)) {
+	if (!is_valid(config)) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -168,7 +167,7 @@ static void unlock(atomic_flag *flag)
 	atomic_flag_clear_explicit(flag, memory_order_release);
 }
 
-/* Counters have one writer, and readers at any time. */
+/* Counters have a single writer and concurrent readers. */
 static void count(uint64_t *counter, uint64_t n)
 {
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
@@ -181,54 +180,54 @@ static void spend(double *counter, double ns)
 	__atomic_store(counter, &sum, __ATOMIC_RELAXED);
 }
 
-/* Take `more` than is left of a slot from who has most of it but `cpu`. */
-static void rob(struct queue *q, struct slot *slot, unsigned int cpu, uint32_t more)
+/* Take `more` units of a slot from the vCPU with the largest share, other than `cpu`. */
+static void take_from_largest(struct queue *q, struct slot *slot, unsigned int cpu, uint32_t more)
 {
-	unsigned int richest = cpu;
+	unsigned int largest = cpu;
 
 	for (uint64_t users = slot->users & ~(1ULL << cpu); users; users &= users - 1) {
 		unsigned int other = (unsigned int)__builtin_ctzll(users);
 
-		if (richest == cpu || slot->taken[other] > slot->taken[richest])
-			richest = other;
+		if (largest == cpu || slot->taken[other] > slot->taken[largest])
+			largest = other;
 	}
-	if (more > slot->taken[richest])
-		more = slot->taken[richest];
-	slot->taken[richest] -= more;
-	q->debt[richest] += more;
+	if (more > slot->taken[largest])
+		more = slot->taken[largest];
+	slot->taken[largest] -= more;
+	q->debt[largest] += more;
 }
 
-/* Remember that `cpu` uses a node for `service` ns at time `t`. */
-static void used(struct queue *q, unsigned int cpu, double t, double service)
+/* Update the average use of a node: `cpu` uses it for `service` ns at time `t`. */
+static void record_use(struct queue *q, unsigned int cpu, double t, double service)
 {
-	double since = t - q->last[cpu];
+	double elapsed = t - q->last[cpu];
 
-	if (since < 0)
-		since = 0;
-	q->use[cpu] *= since < MEMORY ? 1 - since / MEMORY : 0;
-	q->use[cpu] += service / MEMORY;
+	if (elapsed < 0)
+		elapsed = 0;
+	q->use[cpu] *= elapsed < USE_NS ? 1 - elapsed / USE_NS : 0;
+	q->use[cpu] += service / USE_NS;
 	q->last[cpu] = t;
 	if (q->cpus <= cpu)
 		q->cpus = cpu + 1;
 }
 
-/* Take `service` ns of a node from time `t` on; returns when that is done. */
+/* Allocate `service` ns of a node's time, from time `t` on. Returns when the request completes. */
 static double serve(struct model *m, int node, unsigned int cpu, double t, double service)
 {
 	struct queue *q = &m->queues[node];
 	uint64_t need = (uint64_t)(service * UNIT + 0.5), number = (uint64_t)(t / SLOT);
-	uint32_t within = (uint32_t)((t - (double)number * SLOT) * UNIT), most, at;
+	uint32_t offset = (uint32_t)((t - (double)number * SLOT) * UNIT), turn, at;
 	double end = t + service;
 
 	lock(&q->lock);
-	used(q, cpu, t, service);
+	record_use(q, cpu, t, service);
 	need += q->debt[cpu];
 	q->debt[cpu] = 0;
-	for (;; number++, within = 0) {
+	for (;; number++, offset = 0) {
 		struct slot *slot = &q->slots[number % SLOTS];
 		uint32_t left, fair, take, users;
 
-		if (slot->number > number) /* far behind: nobody knows any more */
+		if (slot->number > number) /* too old: no longer in the ring */
 			break;
 		if (slot->number < number)
 			*slot = (struct slot){.number = number};
@@ -241,19 +240,19 @@ static double serve(struct model *m, int node, unsigned int cpu, double t, doubl
 		if (take > need)
 			take = (uint32_t)need;
 		if (take > left)
-			rob(q, slot, cpu, take - left);
+			take_from_largest(q, slot, cpu, take - left);
 		slot->used = take > left ? FULL : slot->used + take;
 		slot->taken[cpu] += take;
 		need -= take;
 		if (need)
 			continue;
-		/* In its turn among all requests, or at the rate of its fair share if that is
-		 * sooner */
-		most = slot->used < (uint64_t)slot->taken[cpu] * users ? slot->used
+		/* Complete in order of all requests, or at the rate of the fair share if that is
+		 * sooner. */
+		turn = slot->used < (uint64_t)slot->taken[cpu] * users ? slot->used
 								       : slot->taken[cpu] * users;
-		at = within + take < FULL ? within + take : FULL;
-		if (most > at)
-			at = most;
+		at = offset + take < FULL ? offset + take : FULL;
+		if (turn > at)
+			at = turn;
 		if ((double)number * SLOT + at / UNIT > end)
 			end = (double)number * SLOT + at / UNIT;
 		break;
@@ -263,35 +262,36 @@ static double serve(struct model *m, int node, unsigned int cpu, double t, doubl
 }
 
 /*
- * How long a single request waits because others use the node: what a queue of random arrivals and
- * fixed service times would take (M/D/1), but never longer than all that others have in flight.
+ * Returns the wait of a single request due to other vCPUs' use of the node, in ns: that of a queue
+ * with random arrivals and fixed service times (M/D/1), but at most the service of all requests
+ * that the others can have in flight.
  */
-static double crowded(struct model *m, int node, unsigned int cpu, double t)
+static double contention(struct model *m, int node, unsigned int cpu, double t)
 {
 	struct queue *q = &m->queues[node];
-	double busy = 0, flights = 0, own, wait;
+	double busy = 0, in_flight = 0, own, wait;
 
 	lock(&q->lock);
 	own = q->use[cpu];
 	for (unsigned int i = 0; i < q->cpus; i++) {
-		double apart = t - q->last[i];
+		double age = t - q->last[i];
 
-		if (i == cpu || !(q->use[i] > 0) || apart > RECENTLY || apart < -RECENTLY)
+		if (i == cpu || !(q->use[i] > 0) || age > RECENT_NS || age < -RECENT_NS)
 			continue;
 		busy += q->use[i];
-		flights += m->config.parallelism[i];
+		in_flight += m->config.parallelism[i];
 	}
 	unlock(&q->lock);
-	if (!flights)
+	if (!in_flight)
 		return 0;
-	if (busy > 1 - own) /* they take what we leave, whatever they took just now */
+	if (busy > 1 - own) /* the others get at most what this vCPU leaves */
 		busy = 1 - own;
 	if (busy < 0)
 		busy = 0;
-	if (busy > BUSIEST)
-		busy = BUSIEST;
+	if (busy > MAX_USE)
+		busy = MAX_USE;
 	wait = busy / (2 * (1 - busy));
-	return (wait < flights ? wait : flights) * m->service[node][0];
+	return (wait < in_flight ? wait : in_flight) * m->service[node][0];
 }
 
 static bool is_memory(const struct model *m, uint64_t address)
@@ -305,14 +305,14 @@ static int node_of(const struct model *m, uint64_t address)
 	return address >= m->config.split;
 }
 
-/* A line is written to `node`; returns when that is done. */
+/* Write a line to `node`. Returns when the write completes. */
 static double write_line(struct model *m, struct cpu *c, int node)
 {
 	count(&c->counters.bytes_written[node], m->config.cache_line);
 	return serve(m, node, (unsigned int)(c - m->cpus), c->clock, m->service[node][1]);
 }
 
-/* A line goes to its node: nobody waits for that unless too many do. */
+/* Write an evicted line to its node. The vCPU waits only if writes lag too far behind. */
 static void write_back(struct model *m, struct cpu *c, uint64_t line)
 {
 	double late = write_line(m, c, node_of(m, line << m->line_bits)) - c->clock -
@@ -325,18 +325,18 @@ static void write_back(struct model *m, struct cpu *c, uint64_t line)
 	}
 }
 
-/* A line comes from `node`. */
+/* Read a line from `node`. */
 static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 {
 	double service = m->service[node][0];
 	double overlap = c->serial ? 1 : m->config.parallelism[cpu];
 	double queue = serve(m, node, cpu, c->clock, service) - service - c->clock;
 	double latency = m->config.node[node].read_latency / overlap;
-	double crowd = crowded(m, node, cpu, c->clock) / overlap;
+	double wait = contention(m, node, cpu, c->clock) / overlap;
 
-	/* Who is bound by the bandwidth waits in the queue already */
-	if (latency + crowd > service)
-		queue += latency > service ? crowd : latency + crowd - service;
+	/* A bandwidth-bound vCPU already waits in the queue */
+	if (latency + wait > service)
+		queue += latency > service ? wait : latency + wait - service;
 	if (latency < service)
 		latency = service;
 	c->clock += latency + queue;
@@ -345,16 +345,16 @@ static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 	count(&c->counters.bytes_read[node], m->config.cache_line);
 }
 
-/* Memory mode: where node 0 keeps `line`, if it does. */
-static _Atomic uint64_t *near_of(struct model *m, uint64_t line)
+/* Memory mode: the entry of node 0 to which `line` maps. */
+static _Atomic uint64_t *near_entry(struct model *m, uint64_t line)
 {
 	return &m->near[line % (m->config.split >> m->line_bits)];
 }
 
-/* Memory mode: all memory is on node 1, and node 0 keeps the lines used last. */
+/* Memory mode: read a line of node 1 through node 0, its direct-mapped cache. */
 static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line)
 {
-	_Atomic uint64_t *near = near_of(m, line);
+	_Atomic uint64_t *near = near_entry(m, line);
 
 	if (*near >> 1 == line + 1) {
 		count(&c->counters.hits_near, 1);
@@ -367,7 +367,7 @@ static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu,
 		write_line(m, c, 1);
 }
 
-static void wait(struct cpu *c, double ns)
+static void delay(struct cpu *c, double ns)
 {
 	c->clock += ns;
 	spend(&c->counters.memory, ns);
@@ -382,30 +382,30 @@ static void miss(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line
 		fetch_through_near(m, c, cpu, line);
 	else if (!store)
 		fetch(m, c, cpu, node);
-	else if (c->serial) /* the next one waits until it has arrived */
-		wait(c, m->config.node[node].write_latency);
-	/* What is written is taken to be written whole: nothing is fetched */
+	else if (c->serial) /* the next miss depends on this write */
+		delay(c, m->config.node[node].write_latency);
+	/* Other write misses cost nothing: lines are assumed to be written completely */
 }
 
 static void evict(struct model *m, struct cpu *c, uint64_t line)
 {
-	uint64_t clean = (line + 1) << 1, held = clean;
+	uint64_t clean = (line + 1) << 1, entry = clean;
 
 	if (!m->near) {
 		write_back(m, c, line);
 		return;
 	}
-	/* Into node 0 if it has the line still, else to node 1 */
-	if (atomic_compare_exchange_strong(near_of(m, line), &held, clean | 1) ||
-	    held == (clean | 1))
+	/* To node 0 if it still caches the line, else to node 1 */
+	if (atomic_compare_exchange_strong(near_entry(m, line), &entry, clean | 1) ||
+	    entry == (clean | 1))
 		write_line(m, c, 0);
 	else
 		write_line(m, c, 1);
 }
 
 /*
- * The first way of a line's set. Sets are chosen by a hash, as in processors whose last-level cache
- * is in slices: so it makes little difference where in memory a page happens to be.
+ * Returns the first way of a line's set. Sets are selected by a hash, as in processors with a
+ * sliced last-level cache, so results hardly depend on physical addresses.
  */
 static struct line *set_of(const struct model *m, const struct cache *cache, uint64_t line)
 {
@@ -415,7 +415,7 @@ static struct line *set_of(const struct model *m, const struct cache *cache, uin
 	return &cache->lines[set * m->config.cache_ways];
 }
 
-/* The way a line is in, or NULL. */
+/* Returns the way that holds a line, or NULL. */
 static struct line *find_line(struct line *set, uint32_t ways, uint64_t line)
 {
 	for (struct line *l = set; l < set + ways; l++)
@@ -424,8 +424,8 @@ static struct line *find_line(struct line *set, uint32_t ways, uint64_t line)
 	return NULL;
 }
 
-/* The way whose turn it is: a free one, or the one that was not used for longest. */
-static struct line *oldest_of(struct line *set, uint32_t ways, uint32_t tick)
+/* Returns an empty way, or else the least recently used one. */
+static struct line *choose_victim(struct line *set, uint32_t ways, uint32_t tick)
 {
 	struct line *oldest = set;
 
@@ -438,7 +438,7 @@ static struct line *oldest_of(struct line *set, uint32_t ways, uint32_t tick)
 	return oldest;
 }
 
-/* Look a line up, and put it there if it was `missing`; `victim` is a dirty line + 1 that left. */
+/* Look up a line, and insert it if it is `missing`. Sets `victim` to an evicted dirty line + 1. */
 static struct line *look_up(struct model *m, struct cache *cache, uint64_t line, bool *missing,
 			    uint64_t *victim)
 {
@@ -448,7 +448,7 @@ static struct line *look_up(struct model *m, struct cache *cache, uint64_t line,
 	*missing = !l;
 	if (l)
 		return l;
-	l = oldest_of(set, ways, cache->tick);
+	l = choose_victim(set, ways, cache->tick);
 	*victim = l->dirty ? l->tag : 0;
 	l->tag = line + 1;
 	l->dirty = false;
@@ -461,7 +461,7 @@ static void use(struct cache *cache, struct line *l, bool store)
 	l->dirty |= store;
 }
 
-/* An access to one line; returns whether it missed. */
+/* Access one line. Returns true if it missed. */
 static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line, bool store)
 {
 	bool shared = m->config.cache_shared, missing;
@@ -495,17 +495,17 @@ void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_
 
 	if (m->config.cache_shared || !l || l->tag != line + 1)
 		return;
-	c->again[key % AGAIN].key = key;
-	c->again[key % AGAIN].tag = line + 1;
-	c->again[key % AGAIN].line = l;
+	c->shortcuts[key % SHORTCUTS].key = key;
+	c->shortcuts[key % SHORTCUTS].tag = line + 1;
+	c->shortcuts[key % SHORTCUTS].line = l;
 }
 
 bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 {
 	struct cpu *c = &m->cpus[cpu];
-	struct line *l = c->again[key % AGAIN].line;
+	struct line *l = c->shortcuts[key % SHORTCUTS].line;
 
-	if (c->again[key % AGAIN].key != key || l->tag != c->again[key % AGAIN].tag)
+	if (c->shortcuts[key % SHORTCUTS].key != key || l->tag != c->shortcuts[key % SHORTCUTS].tag)
 		return false;
 	use(c->cache, l, store);
 	count(&c->counters.accesses, 1);
@@ -514,7 +514,7 @@ bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 
 void model_forget(struct model *m, unsigned int cpu)
 {
-	memset(m->cpus[cpu].again, 0xff, sizeof(m->cpus[cpu].again)); /* all bits set is no key */
+	memset(m->cpus[cpu].shortcuts, 0xff, sizeof(m->cpus[cpu].shortcuts)); /* not a key */
 }
 
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
@@ -529,7 +529,7 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 
 	if (!is_memory(m, address))
 		return 0;
-	if (__builtin_expect(!cache->lines, 0) && !allocate_lines(m, cache)) /* its own: no race */
+	if (__builtin_expect(!cache->lines, 0) && !allocate_lines(m, cache)) /* private: no race */
 		abort();
 	count(&c->counters.accesses, 1);
 	for (; line <= last; line++)

@@ -7,17 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALLEST 1024 /* entries of the table, a power of two */
+#define INITIAL_SIZE 1024 /* entries, a power of two */
 
 struct page {
-	uint64_t number; /* + 1; 0 if there is none */
+	uint64_t number; /* page number + 1; 0: empty */
 	uint64_t reads, writes, misses[2];
 };
 
 struct oracle {
-	struct page *pages; /* a hash table, open addressing */
+	struct page *pages; /* hash table with open addressing */
 	size_t size, used;
-	bool full; /* it could not grow: further pages are lost */
+	bool full; /* out of memory: counts are incomplete */
 	pthread_mutex_t lock;
 };
 
@@ -27,12 +27,12 @@ struct oracle *oracle_new(void)
 
 	if (!o)
 		return NULL;
-	o->pages = calloc(SMALLEST, sizeof(*o->pages));
+	o->pages = calloc(INITIAL_SIZE, sizeof(*o->pages));
 	if (!o->pages) {
 		free(o);
 		return NULL;
 	}
-	o->size = SMALLEST;
+	o->size = INITIAL_SIZE;
 	pthread_mutex_init(&o->lock, NULL);
 	return o;
 }
@@ -44,7 +44,7 @@ void oracle_free(struct oracle *o)
 	free(o);
 }
 
-/* The page's entry, or the empty one where it belongs. */
+/* Returns the entry of a page, or the empty entry to use for it. */
 static struct page *find(struct page *pages, size_t size, uint64_t number)
 {
 	size_t i = (number * 0x9e3779b97f4a7c15ULL) >> 20;
@@ -56,15 +56,15 @@ static struct page *find(struct page *pages, size_t size, uint64_t number)
 
 static bool grow(struct oracle *o)
 {
-	struct page *more = calloc(2 * o->size, sizeof(*more));
+	struct page *larger = calloc(2 * o->size, sizeof(*larger));
 
-	if (!more)
+	if (!larger)
 		return false;
 	for (struct page *p = o->pages; p < o->pages + o->size; p++)
 		if (p->number)
-			*find(more, 2 * o->size, p->number - 1) = *p;
+			*find(larger, 2 * o->size, p->number - 1) = *p;
 	free(o->pages);
-	o->pages = more;
+	o->pages = larger;
 	o->size *= 2;
 	return true;
 }
@@ -134,7 +134,7 @@ bool oracle_write(struct oracle *o, FILE *to)
 	pthread_mutex_lock(&o->lock);
 	sorted = malloc((o->used + 1) * sizeof(*sorted));
 	if (sorted && o->full)
-		errno = ENOMEM; /* some are missing */
+		errno = ENOMEM;
 	else if (sorted)
 		written = write_pages(o, sorted, to);
 	free(sorted);

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #define BINS_PER_OCTAVE 12
-#define LOWEST		-5 /* log2 of the lowest ratio */
+#define MIN_LOG2	-5 /* log2 of the lowest ratio */
 
 void pace_begin(struct pace *p, double dilation, double real, double model)
 {
@@ -36,7 +36,7 @@ void pace_behind(struct pace *p, double real, double model)
 
 void pace_observe(struct pace_demand *d, double real, double model)
 {
-	double ratio = model > 0 ? log2(real / model) - LOWEST : INFINITY;
+	double ratio = model > 0 ? log2(real / model) - MIN_LOG2 : INFINITY;
 	int bin = PACE_BINS - 1;
 
 	if (ratio < 0)
@@ -54,7 +54,7 @@ double pace_needed(const struct pace_demand *d, double share)
 	for (int bin = 0; bin < PACE_BINS; bin++) {
 		double behind = 0, total = 0;
 
-		dilation = exp2((double)(bin + 1) / BINS_PER_OCTAVE + LOWEST);
+		dilation = exp2((double)(bin + 1) / BINS_PER_OCTAVE + MIN_LOG2);
 		for (int i = 0; i < PACE_BINS; i++) {
 			double paced = d->model[i] * dilation;
 

@@ -1,41 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pacing: model time goes by at a fixed rate of real time, `dilation` real ns for each model ns, so
- * that the guest's ordinary clocks see what memory costs. It knows nothing of QEMU; the caller says
- * what time it is. Times are ns.
+ * Pacing: model time advances at a fixed rate of real time, `dilation` real ns per model ns, so
+ * that the guest's ordinary clocks include the cost of memory. Independent of QEMU: the caller
+ * passes the time. Times are ns.
  */
 #ifndef SENTINEL_TIMING_PACE_H
 #define SENTINEL_TIMING_PACE_H
 
-/* A vCPU that is no further behind than this will catch up; further, and the model stands still. */
+/* A vCPU may catch up if it is behind by at most this; beyond, the model clock is stopped. */
 #define PACE_TOLERANCE 4e6
 
 struct pace {
 	double dilation;
-	double real, model; /* when the region began */
-	double slipped;	    /* real ns for which the model stood still */
+	double real, model; /* start of the region */
+	double slipped;	    /* real ns for which the model clock was stopped */
 };
 
-/* A region begins: real time `real` is model time `model` from here on. */
+/* Begin a region: real time `real` corresponds to model time `model`. */
 void pace_begin(struct pace *p, double dilation, double real, double model);
 
-/* How far, in real ns, model time `model` is ahead of real time `real`; negative if it is behind.
- */
+/* Returns how far model time is ahead of real time, in real ns; negative if behind. */
 double pace_ahead(const struct pace *p, double real, double model);
 
-/* For how long, in real ns, the model stood still or `model` is behind: what the host was too slow
- * for since the region began. */
+/*
+ * Returns the real ns by which the host was too slow since the region began: the time for which the
+ * model clock was stopped, plus the current lag of `model`.
+ */
 double pace_late(const struct pace *p, double real, double model);
 
-/* The model time that real time `real` stands for. */
+/* Returns the model time that corresponds to `real`. */
 double pace_model(const struct pace *p, double real);
 
-/* Note that a vCPU at `model` is only there at `real`. Not thread-safe. */
+/* Stop the model clock if a vCPU at `model` is too far behind at `real`. Not thread-safe. */
 void pace_behind(struct pace *p, double real, double model);
 
 /*
- * What dilation a host sustains: fed with how long pieces of model time took unpaced. Pieces are
- * kept by their ratio, in steps of a twelfth of an octave.
+ * Estimate of the dilation that a host sustains, from samples of real and model time. Samples are
+ * kept in bins by their ratio, twelve per octave.
  */
 #define PACE_BINS 300
 
@@ -43,9 +44,10 @@ struct pace_demand {
 	double real[PACE_BINS], model[PACE_BINS];
 };
 
+/* Add a sample. */
 void pace_observe(struct pace_demand *d, double real, double model);
 
-/* The smallest dilation with which the host would be behind for at most `share` of the time. */
+/* Returns the lowest dilation for which the host is behind for at most `share` of the time. */
 double pace_needed(const struct pace_demand *d, double share);
 
 #endif

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * QEMU plugin: runs the timing model along with the guest.
+ * QEMU plugin that runs the timing model along with the guest.
  *
  *   -plugin timing.so,config=FILE
  *
- * FILE has lines "name value"; names are in options[] below. Markers are instructions: long NOPs
- * with a tag and a number, which hardware executes as nothing. Only between the markers of a
- * region's begin and end is the guest's code instrumented; everywhere else it runs at TCG's speed.
+ * FILE has lines "name value", with the names in options[] below. The guest controls the plugin
+ * with markers: long NOPs that encode a number. Guest code is instrumented only between the markers
+ * that begin and end a region of interest; all other code runs at TCG's speed.
  *
- * A region belongs to the process that begins it, and ends with it. The model runs while any region
- * is open.
+ * A region belongs to the process that begins it, and ends with the process. The model runs while
+ * any region is open.
  *
- * Each vCPU's thread alone writes that vCPU's state. What all share is atomic or has a lock. A
- * thread takes region_lock before pace_lock, and log_lock last.
+ * A vCPU's state is written only by its thread, except for fields marked otherwise. Shared state is
+ * atomic or protected by a lock. Lock order: region_lock, pace_lock, log_lock.
  *
- * QEMU 7.2 must not flush instrumented code: it keeps a pointer to the callbacks of an instruction
- * that did not end (iret, a fault) and follows it later (mended in 8.0). There code that was
- * instrumented stays so, and only does nothing after the region.
+ * With QEMU 7.2, instrumented code must not be flushed: QEMU keeps a pointer to the callbacks of an
+ * instruction that did not complete (iret, a fault) and follows it later (fixed in 8.0). There,
+ * instrumented code stays instrumented, and its callbacks do nothing outside of regions.
  *
- * Synchronised, vCPUs are kept together: who is ahead of the slowest busy one by more than the
- * window is held. Paced, all of them are kept to a fixed rate of real time. Either way a vCPU is
- * held for a moment at a time, because QEMU may need all vCPUs to stop.
+ * In synchronised mode, a vCPU that is ahead of the slowest busy one by more than the window is
+ * held. In paced mode, model time advances at a fixed rate of real time. vCPUs are held for short
+ * periods, because QEMU may need all of them to stop.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,29 +43,29 @@
 
 EXPORT int qemu_plugin_version = API;
 
-#define QUANTUM	   2000	 /* instructions between looks at the others, at most, */
-#define LOOKS	   4	 /* and looks in a window */
-#define PENDING	   256	 /* instructions that are accounted for together */
-#define SHORTCUTS  4096	 /* accesses after which a virtual address is looked up again */
-#define HOLD_NS	   50000 /* of one sleep, */
-#define MOST_HOLDS 20	 /* and how many there may be before the guest goes on */
-#define PACE_LOOK  20e3	 /* paced: real ns between looks at the time */
-#define SLEEP_LATE 150e3 /* a sleep may end so much later than asked for */
-#define PIECE	   1e6	 /* real ns after which we note what dilation the host sustains */
-#define LATE_SHARE 0.004 /* of the time for which it may be behind */
-#define USER_HALF  (1ULL << 47)
-#define RESET	   0xfffffff0 /* where a processor begins after a reset */
-#define KINDS	   512
-#define REGIONS	   64 /* open at once */
-#define NOBODY	   -2 /* no process */
-#define UNKNOWN	   -1 /* a process that the kernel has not named yet */
-#define COLD	   __attribute__((noinline))
+#define SYNC_INSTRUCTIONS 2000 /* maximum number of instructions between synchronisations */
+#define SYNCS_PER_WINDOW  4
+#define BATCH		  256	/* instructions that are accounted for together */
+#define SHORTCUT_LIMIT	  4096	/* accesses by shortcut before all are dropped */
+#define HOLD_NS		  50000 /* duration of one sleep */
+#define MAX_HOLDS	  20	/* consecutive sleeps before the guest continues */
+#define PACE_CHECK_NS	  20e3	/* paced: real ns between checks of the time */
+#define SLEEP_OVERRUN_NS  150e3 /* a sleep may take this much longer than requested */
+#define SAMPLE_NS	  1e6	/* real ns of one sample of the host's speed */
+#define BEHIND_LIMIT	  0.004 /* accepted share of time behind, for the needed dilation */
+#define USER_END	  (1ULL << 47)
+#define RESET_VECTOR	  0xfffffff0
+#define KINDS		  512
+#define MAX_REGIONS	  64 /* open at once */
+#define NO_PROCESS	  -2
+#define UNKNOWN_PROCESS	  -1 /* the kernel has not named the process yet */
+#define COLD		  __attribute__((noinline))
 
 static struct model_config config;
 static struct model *model;
-static unsigned int line_bits; /* of the cache's lines */
-static double window = 20000;  /* ns */
-static double page_ns = 1500;  /* of migrating a page */
+static unsigned int line_bits; /* log2 of the cache line size */
+static double window = 20000;  /* maximum distance of vCPUs, model ns */
+static double page_ns = 1500;  /* fixed time to migrate a page */
 static char log_path[4096], clock_path[4096];
 
 static FILE *log_file;
@@ -74,99 +74,100 @@ static bool log_failed;
 static volatile struct clock_page *clock_page;
 static qemu_plugin_id_t plugin;
 static atomic_bool active;	 /* a region is open */
-static atomic_bool instrumented; /* what is translated now */
+static atomic_bool instrumented; /* new translations have callbacks */
 static struct oracle *oracle;
-static atomic_int observed = NOBODY; /* the process whose accesses the oracle counts, */
-static atomic_int counted = NOBODY;  /* and the one that it has counts of */
+static atomic_int observed = NO_PROCESS; /* the process that the oracle observes */
+static atomic_int counted = NO_PROCESS;	 /* the process of the oracle's counts */
 
-/* What there is of regions. */
+/* Protects the regions, and page_files */
 static pthread_mutex_t region_lock = PTHREAD_MUTEX_INITIALIZER;
-static int regions[REGIONS]; /* the processes that have an open one */
+static int regions[MAX_REGIONS]; /* process IDs */
 static unsigned int open_regions;
-static uint64_t generation; /* of the clock page */
-static unsigned int dumps;  /* files of page counts so far */
+static uint64_t generation;	/* of the clock page */
+static unsigned int page_files; /* number of files of page counts */
 
-/* How fast model time goes by: since when, and at what rate. */
+/* Protects the pace, and the start of the model */
 static pthread_mutex_t pace_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct pace pace; /* its dilation is 0 if vCPUs are synchronised */
+static struct pace pace; /* of the last start; dilation is 0 in synchronised mode */
 static struct pace_demand demand;
-static atomic_uint starts;	     /* of the model; pace is the last one's */
-static _Atomic double started_model; /* the clocks of all vCPUs at the last one */
-static atomic_uint machines;	     /* that there were: it was reset, or another restored */
+static atomic_uint starts;	   /* number of starts of the model */
+static _Atomic double start_clock; /* model clock at the last start */
+static atomic_uint machines;	   /* number of resets and restores */
 
-/* Loads and stores of a kind, as QEMU numbers them; no kind has the number ~0. */
+/* A kind of memory access, decoded from QEMU's meminfo; ~0 is never valid */
 struct kind {
 	qemu_plugin_meminfo_t info;
-	uint8_t last; /* offset of the last byte */
+	uint8_t last; /* size in bytes - 1 */
 	bool read, write;
 };
 
 static struct vcpu {
-	/* Any thread's */
+	/* Written by any thread */
 	atomic_bool present, busy;
-	atomic_bool stale;    /* virtual addresses may be other memory now */
-	atomic_int serial_of; /* the process between these markers */
-	/* Written by its own thread */
-	_Atomic uint64_t held;		     /* sleeps */
+	atomic_bool stale;	   /* mappings of virtual addresses may have changed */
+	atomic_int serial_process; /* the process whose misses are serial */
+	/* Written by the vCPU's thread, read by any */
+	_Atomic uint64_t held;		     /* number of sleeps */
 	_Atomic uint64_t pages[MODEL_NODES]; /* migrated to each node */
-	/* Its own thread's */
-	unsigned int start, machine;	/* what it knows of: starts, machines */
-	uint32_t since;			/* instructions since it looked at the others */
-	uint32_t pending;		/* and those that the model does not know of yet, */
-	uint32_t unlooked;		/* and those since it may have had to wait */
-	uint32_t shortcuts;		/* accesses since keys were forgotten */
-	uint32_t argument;		/* the lower half of a marker's */
-	int process;			/* that it runs, as far as we know */
-	bool serial;			/* which is the one of serial_of */
-	bool halts;			/* it executed HLT last: asleep, it waits for work */
-	double dilation;		/* 0: synchronised */
-	double looked;			/* its clock when it did, or at the time (paced) */
-	double piece_real, piece_model; /* when the piece began for which we note the demand */
-	double piece_held;		/* real ns it was held since */
-	struct kind kinds[KINDS];	/* by place_of() */
+	/* Used by the vCPU's thread only */
+	unsigned int start, machine; /* the last values of `starts` and `machines` it has seen */
+	uint32_t since_sync;	     /* instructions since the last synchronisation */
+	uint32_t pending;	     /* instructions not reported to the model yet */
+	uint32_t since_batch;	     /* instructions since the last full batch */
+	uint32_t shortcuts;	     /* accesses by shortcut since the last forget() */
+	uint32_t argument;	     /* lower half of a marker's argument */
+	int process;		     /* the process that it runs */
+	bool serial;		     /* process == serial_process */
+	bool halted;		     /* the last instruction was HLT or MWAIT */
+	double dilation;	     /* 0: synchronised */
+	double checked_at;	     /* model clock at the last synchronisation or pace check */
+	double sample_real, sample_model; /* start of the current sample of the host's speed */
+	double sample_held;		  /* real ns held in this sample */
+	struct kind kinds[KINDS];	  /* by kind_index() */
 } __attribute__((aligned(128))) vcpus[MODEL_CPUS];
-static atomic_uint vcpus_seen; /* the last one's number + 1 */
+static atomic_uint n_vcpus;
 
-static bool known(unsigned int cpu)
+static bool is_modelled(unsigned int cpu)
 {
 	return cpu < MODEL_CPUS;
 }
 
-static void count(_Atomic uint64_t *counter)
+static void increment(_Atomic uint64_t *counter)
 {
 	atomic_store_explicit(counter, *counter + 1, memory_order_relaxed);
 }
 
-/* The clock of the busy vCPU furthest behind, but `cpu`; negative if there is none. */
-static double slowest_but(unsigned int cpu)
+/* Returns the lowest clock of all busy vCPUs except `cpu`, or -1 if there are none. */
+static double slowest_other_clock(unsigned int cpu)
 {
-	double found = -1, start = started_model;
+	double slowest = -1, start = start_clock;
 
-	for (unsigned int i = 0; i < vcpus_seen; i++) {
+	for (unsigned int i = 0; i < n_vcpus; i++) {
 		double clock;
 
 		if (i == cpu || !vcpus[i].present || !vcpus[i].busy)
 			continue;
 		clock = model_clock(model, i);
-		if (clock < start) /* it does not know yet that the model runs */
+		if (clock < start) /* it has not seen the start of the model yet */
 			clock = start;
-		if (found < 0 || clock < found)
-			found = clock;
+		if (slowest < 0 || clock < slowest)
+			slowest = clock;
 	}
-	return found;
+	return slowest;
 }
 
-/* The clock of the vCPU furthest ahead, idle or busy. */
-static double furthest(void)
+/* Returns the highest clock of all vCPUs, idle or busy. */
+static double latest_clock(void)
 {
-	double found = 0;
+	double latest = 0;
 
-	for (unsigned int i = 0; i < vcpus_seen; i++)
-		if (model_clock(model, i) > found)
-			found = model_clock(model, i);
-	return found;
+	for (unsigned int i = 0; i < n_vcpus; i++)
+		if (model_clock(model, i) > latest)
+			latest = model_clock(model, i);
+	return latest;
 }
 
+/* Write the vCPU's clock to the clock page. */
 static void publish(unsigned int cpu)
 {
 	if (clock_page)
@@ -181,57 +182,57 @@ static double host_now(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-/* Real time for the guest: it stands still while the machine is paused. */
+/* Returns real time in ns, excluding pauses of the machine. */
 static double real_now(void)
 {
 	return cpu_get_clock ? (double)cpu_get_clock() : host_now();
 }
 
-static void begin_piece(struct vcpu *v, double now, double clock)
+static void begin_sample(struct vcpu *v, double now, double clock)
 {
-	v->piece_real = now;
-	v->piece_model = clock;
-	v->piece_held = 0;
+	v->sample_real = now;
+	v->sample_model = clock;
+	v->sample_held = 0;
 }
 
-/* Note how long this vCPU's last piece of model time took. */
-static void note_demand(struct vcpu *v, double clock)
+/* End the current sample if it is long enough: record real and model time. */
+static void end_sample(struct vcpu *v, double clock)
 {
-	double now = real_now(), took = now - v->piece_real - v->piece_held;
+	double now = real_now(), elapsed = now - v->sample_real - v->sample_held;
 
-	if (took < PIECE)
+	if (elapsed < SAMPLE_NS)
 		return;
 	pthread_mutex_lock(&pace_lock);
-	pace_observe(&demand, took, clock - v->piece_model);
+	pace_observe(&demand, elapsed, clock - v->sample_model);
 	pthread_mutex_unlock(&pace_lock);
-	begin_piece(v, now, clock);
+	begin_sample(v, now, clock);
 }
 
-/* Wait for the slowest. */
-static void hold(unsigned int cpu)
+/* Synchronised: wait while the vCPU is ahead of the slowest by more than the window. */
+static void synchronise(unsigned int cpu)
 {
-	static const struct timespec moment = {0, HOLD_NS};
+	static const struct timespec hold = {0, HOLD_NS};
 	struct vcpu *v = &vcpus[cpu];
-	double before = 0;
+	double since = 0;
 
 	publish(cpu);
-	note_demand(v, model_clock(model, cpu));
-	for (int i = 0; i < MOST_HOLDS && active; i++) {
-		double slowest = slowest_but(cpu);
+	end_sample(v, model_clock(model, cpu));
+	for (int i = 0; i < MAX_HOLDS && active; i++) {
+		double slowest = slowest_other_clock(cpu);
 
 		if (slowest < 0 || model_clock(model, cpu) <= slowest + window)
 			break;
-		if (!before)
-			before = real_now();
-		count(&v->held);
-		nanosleep(&moment, NULL);
+		if (!since)
+			since = real_now();
+		increment(&v->held);
+		nanosleep(&hold, NULL);
 	}
-	if (before)
-		v->piece_held += real_now() - before;
+	if (since)
+		v->sample_held += real_now() - since;
 }
 
-/* How far, in real ns, this clock is ahead of real time. */
-static double ahead_of_time(double clock)
+/* Returns how far the model clock is ahead of real time, in real ns. */
+static double ns_ahead(double clock)
 {
 	double ahead;
 
@@ -241,8 +242,8 @@ static double ahead_of_time(double clock)
 	return ahead;
 }
 
-/* How late this vCPU is, in real ns. */
-static double lateness(unsigned int cpu)
+/* Returns the lag of the vCPU, in real ns (see pace_late()). */
+static double ns_late(unsigned int cpu)
 {
 	double late;
 
@@ -252,25 +253,27 @@ static double lateness(unsigned int cpu)
 	return late;
 }
 
-/* Wait until real time has come as far as the model. Time may stand still: the machine is about to
- * be paused, and waits for us. */
+/*
+ * Paced: wait until real time catches up with the model clock. Gives up after MAX_HOLDS, because
+ * the machine's time stops before its vCPUs do when it is paused.
+ */
 static void keep_pace(unsigned int cpu)
 {
 	struct vcpu *v = &vcpus[cpu];
 	double clock = model_clock(model, cpu), began = host_now(), ahead;
 
 	publish(cpu);
-	while ((ahead = ahead_of_time(clock)) > 0 && active) {
-		if (host_now() - began > (double)MOST_HOLDS * HOLD_NS) {
-			v->unlooked = PENDING; /* look again at the next block */
+	while ((ahead = ns_ahead(clock)) > 0 && active) {
+		if (host_now() - began > (double)MAX_HOLDS * HOLD_NS) {
+			v->since_batch = BATCH; /* check again at the next block */
 			return;
 		}
-		if (ahead > 2 * SLEEP_LATE) {
-			count(&v->held);
+		if (ahead > 2 * SLEEP_OVERRUN_NS) {
+			increment(&v->held);
 			nanosleep(&(struct timespec){0, HOLD_NS}, NULL);
 		}
 	}
-	v->looked = clock;
+	v->checked_at = clock;
 	if (ahead < -PACE_TOLERANCE) {
 		pthread_mutex_lock(&pace_lock);
 		pace_behind(&pace, real_now(), clock);
@@ -278,8 +281,8 @@ static void keep_pace(unsigned int cpu)
 	}
 }
 
-/* Time went by while the model did not run, for all vCPUs alike. */
-static COLD void skip_time(unsigned int cpu)
+/* Set the vCPU's clock and pace to those of the last start of the model. */
+static COLD void adopt_start(unsigned int cpu)
 {
 	struct vcpu *v = &vcpus[cpu];
 	struct pace p;
@@ -289,26 +292,26 @@ static COLD void skip_time(unsigned int cpu)
 	v->start = starts;
 	pthread_mutex_unlock(&pace_lock);
 	model_wake(model, cpu, p.model);
-	v->looked = p.model;
+	v->checked_at = p.model;
 	v->dilation = p.dilation;
-	begin_piece(v, p.real, p.model);
+	begin_sample(v, p.real, p.model);
 }
 
-/* Note whether the model was started since this vCPU last looked. */
-static void follow(unsigned int cpu)
+/* Check whether the model was started since the last check. */
+static void check_start(unsigned int cpu)
 {
 	if (vcpus[cpu].start != atomic_load_explicit(&starts, memory_order_relaxed))
-		skip_time(cpu);
+		adopt_start(cpu);
 }
 
-/* Account for the instructions since the last time. */
-static void execute(unsigned int cpu)
+/* Report pending instructions to the model. */
+static void flush_pending(unsigned int cpu)
 {
 	struct vcpu *v = &vcpus[cpu];
 
 	if (v->pending) {
 		model_execute(model, cpu, v->pending);
-		v->since += v->pending;
+		v->since_sync += v->pending;
 		v->pending = 0;
 	}
 }
@@ -317,32 +320,32 @@ static void on_block(unsigned int cpu, void *data)
 {
 	struct vcpu *v = &vcpus[cpu];
 	uint64_t n = (uintptr_t)data;
-	double passed;
+	double elapsed;
 
 	if (!active)
 		return;
-	follow(cpu);
-	v->halts = false;
+	check_start(cpu);
+	v->halted = false;
 	v->pending += n;
-	v->unlooked += n;
-	if (v->unlooked < PENDING)
+	v->since_batch += n;
+	if (v->since_batch < BATCH)
 		return;
-	v->unlooked = 0;
-	execute(cpu);
-	passed = model_clock(model, cpu) - v->looked;
+	v->since_batch = 0;
+	flush_pending(cpu);
+	elapsed = model_clock(model, cpu) - v->checked_at;
 	if (v->dilation > 0) {
-		if (passed * v->dilation >= PACE_LOOK)
+		if (elapsed * v->dilation >= PACE_CHECK_NS)
 			keep_pace(cpu);
 		return;
 	}
-	if (v->since >= QUANTUM || passed >= window / LOOKS) {
-		v->since = 0;
-		v->looked += passed;
-		hold(cpu);
+	if (v->since_sync >= SYNC_INSTRUCTIONS || elapsed >= window / SYNCS_PER_WINDOW) {
+		v->since_sync = 0;
+		v->checked_at += elapsed;
+		synchronise(cpu);
 	}
 }
 
-/* Virtual addresses may be other memory now. */
+/* Drop all shortcuts: mappings of virtual addresses may have changed. */
 static void forget(unsigned int cpu)
 {
 	vcpus[cpu].stale = false;
@@ -355,23 +358,22 @@ static uint64_t line_of(uint64_t address)
 	return address >> line_bits;
 }
 
-/* Whether the oracle counts an access there. */
-static bool observes(const struct vcpu *v, uint64_t address)
+/* Returns true if the oracle counts the vCPU's access to `address`. */
+static bool is_observed(const struct vcpu *v, uint64_t address)
 {
-	return v->process >= 0 && v->process == observed && address < USER_HALF;
+	return v->process >= 0 && v->process == observed && address < USER_END;
 }
 
-/* Where a kind is: loads and stores of one size differ in bit 16, and should not be in one place.
- */
-static unsigned int place_of(qemu_plugin_meminfo_t info)
+/* Hash of `info`. Loads and stores of one size differ only in bit 16, which must have effect. */
+static unsigned int kind_index(qemu_plugin_meminfo_t info)
 {
 	return (info ^ info >> 8) % KINDS;
 }
 
-/* Returns what QEMU says of such an access, and remembers it. */
-static struct kind kind_of(struct vcpu *v, qemu_plugin_meminfo_t info)
+/* Decode `info`, and cache the result. */
+static struct kind decode_kind(struct vcpu *v, qemu_plugin_meminfo_t info)
 {
-	struct kind *kind = &v->kinds[place_of(info)];
+	struct kind *kind = &v->kinds[kind_index(info)];
 
 	kind->info = info;
 	kind->read = info >> MEM_RW_SHIFT & QEMU_PLUGIN_MEM_R;
@@ -380,7 +382,7 @@ static struct kind kind_of(struct vcpu *v, qemu_plugin_meminfo_t info)
 	return *kind;
 }
 
-static void observe(uint64_t address, struct kind kind, unsigned int misses, int node)
+static void count_observed(uint64_t address, struct kind kind, unsigned int misses, int node)
 {
 	if (kind.read)
 		oracle_count(oracle, address, false, misses, node);
@@ -388,8 +390,10 @@ static void observe(uint64_t address, struct kind kind, unsigned int misses, int
 		oracle_count(oracle, address, true, kind.read ? 0 : misses, node);
 }
 
-/* The part of an access that is in one page: the bytes from `first` to `last`. What is written
- * after it was read is there already. */
+/*
+ * Account for the bytes from `first` to `last` of an access, which are in one page. The write of a
+ * read-modify-write hits the cache.
+ */
 static void access_page(unsigned int cpu, struct kind kind, uint64_t first, uint64_t last)
 {
 	struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(kind.info, first);
@@ -398,7 +402,7 @@ static void access_page(unsigned int cpu, struct kind kind, uint64_t first, uint
 
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
-	execute(cpu);
+	flush_pending(cpu);
 	physical = qemu_plugin_hwaddr_phys_addr(hw);
 	if (kind.read)
 		misses += model_access(model, cpu, physical, size, false);
@@ -406,25 +410,25 @@ static void access_page(unsigned int cpu, struct kind kind, uint64_t first, uint
 		misses += model_access(model, cpu, physical, size, true);
 	if (line_of(first) == line_of(last))
 		model_remember(model, cpu, physical, line_of(first));
-	if (observes(&vcpus[cpu], first))
-		observe(first, kind, misses, physical >= config.split);
+	if (is_observed(&vcpus[cpu], first))
+		count_observed(first, kind, misses, physical >= config.split);
 }
 
-/* An access to a line that is none of those accessed a moment ago. */
-static COLD void access_anew(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
-			     bool kernel)
+/* Account for an access without a shortcut. */
+static COLD void access_memory(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
+			       bool kernel)
 {
 	struct vcpu *v = &vcpus[cpu];
-	struct kind kind = kind_of(v, info);
+	struct kind kind = decode_kind(v, info);
 	uint64_t last = address + kind.last, page = last / MODEL_PAGE * MODEL_PAGE;
 
 	if (v->stale)
 		forget(cpu);
-	if (kernel && v->serial) /* an interrupt's misses do not wait for each other */
+	if (kernel && v->serial) /* misses in interrupts are not serial */
 		model_serial(model, cpu, false);
 	if (address / MODEL_PAGE == last / MODEL_PAGE) {
 		access_page(cpu, kind, address, last);
-	} else { /* virtual addresses go on there, physical ones do not */
+	} else { /* the pages may not be physically contiguous */
 		access_page(cpu, kind, address, page - 1);
 		access_page(cpu, kind, page, last);
 	}
@@ -432,20 +436,20 @@ static COLD void access_anew(unsigned int cpu, qemu_plugin_meminfo_t info, uint6
 		model_serial(model, cpu, true);
 }
 
-/* The shortcut was taken: what is to be done now and then. */
-static COLD void now_and_then(unsigned int cpu, uint64_t address, struct kind kind)
+/* Rare work after an access by shortcut: drop all shortcuts at the limit, count for the oracle. */
+static COLD void after_shortcut(unsigned int cpu, uint64_t address, struct kind kind)
 {
-	if (vcpus[cpu].shortcuts >= SHORTCUTS)
+	if (vcpus[cpu].shortcuts >= SHORTCUT_LIMIT)
 		forget(cpu);
-	if (observes(&vcpus[cpu], address))
-		observe(address, kind, 0, 0);
+	if (is_observed(&vcpus[cpu], address))
+		count_observed(address, kind, 0, 0);
 }
 
-/* Most of the model's cost in real time is here: a leaf, and few instructions. */
+/* The hot path of the plugin: no calls, few instructions. */
 static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel)
 {
 	struct vcpu *v = &vcpus[cpu];
-	struct kind kind = v->kinds[place_of(info)];
+	struct kind kind = v->kinds[kind_index(info)];
 	uint64_t line = line_of(address);
 
 	if (!active)
@@ -453,16 +457,17 @@ static void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t add
 	if (kind.info != info || line != line_of(address + kind.last) ||
 	    atomic_load_explicit(&v->stale, memory_order_relaxed) ||
 	    !model_again(model, cpu, line, !kind.read)) {
-		access_anew(cpu, info, address, kernel);
+		access_memory(cpu, info, address, kernel);
 		return;
 	}
 	if (kind.read && kind.write)
 		model_again(model, cpu, line, true);
-	if (++v->shortcuts >= SHORTCUTS || observed >= 0)
-		now_and_then(cpu, address, kind);
+	if (++v->shortcuts >= SHORTCUT_LIMIT || observed >= 0)
+		after_shortcut(cpu, address, kind);
 }
 
-static void report(unsigned int cpu, unsigned int marker, const char *more)
+/* Write a line with all counters to the log. `fields` are further JSON members, or empty. */
+static void log_counters(unsigned int cpu, unsigned int marker, const char *fields)
 {
 	const char *comma = "";
 	int failed = 0;
@@ -470,7 +475,7 @@ static void report(unsigned int cpu, unsigned int marker, const char *more)
 	pthread_mutex_lock(&log_lock);
 	failed |= fprintf(log_file, "{\"marker\": %u, \"vcpu\": %u, \"ns\": %.1f, \"vcpus\": [",
 			  marker, cpu, model_clock(model, cpu)) < 0;
-	for (unsigned int i = 0; i < vcpus_seen; i++) {
+	for (unsigned int i = 0; i < n_vcpus; i++) {
 		struct model_counters c;
 
 		if (!vcpus[i].present)
@@ -492,59 +497,59 @@ static void report(unsigned int cpu, unsigned int marker, const char *more)
 				c.memory, c.queue, c.charged, c.idle, (uint64_t)vcpus[i].held) < 0;
 		comma = ", ";
 	}
-	failed |= fprintf(log_file, "]%s}\n", more) < 0;
+	failed |= fprintf(log_file, "]%s}\n", fields) < 0;
 	failed |= fflush(log_file) != 0;
 	if (failed && !log_failed) {
 		log_failed = true;
-		fprintf(stderr, "timing: counters are lost from here on: %s: %s\n", log_path,
+		fprintf(stderr, "timing: cannot write counters any more: %s: %s\n", log_path,
 			strerror(errno));
 	}
 	pthread_mutex_unlock(&log_lock);
 }
 
-static void attach(qemu_plugin_id_t id);
+static void register_callbacks(qemu_plugin_id_t id);
 
-/* Have code translated again, with or without callbacks. */
-static void instrument(bool wanted)
+/* Have all code translated again, with or without callbacks. */
+static void set_instrumentation(bool on)
 {
-	if (instrumented == wanted || (API < 2 && !wanted))
+	if (instrumented == on || (API < 2 && !on))
 		return;
-	instrumented = wanted;
-	qemu_plugin_reset(plugin, attach);
+	instrumented = on;
+	qemu_plugin_reset(plugin, register_callbacks);
 }
 
-static void unknown(unsigned int marker)
+static void warn_unknown(unsigned int marker)
 {
-	static atomic_bool said;
+	static atomic_bool warned;
 
-	if (!atomic_exchange(&said, true))
-		fprintf(stderr, "timing: marker %u is none of ours, and not counted\n", marker);
+	if (!atomic_exchange(&warned, true))
+		fprintf(stderr, "timing: unknown marker %u ignored\n", marker);
 }
 
-/* The first region begins. */
+/* Start the model with the requested dilation, when the first region begins. */
 static void start_model(void)
 {
-	double latest = furthest(), asked = clock_page ? clock_page->dilation : 0;
+	double latest = latest_clock(), requested = clock_page ? clock_page->dilation : 0;
 
 	pthread_mutex_lock(&pace_lock);
-	if (asked >= 1) /* what went before was to find out what to ask for */
+	if (requested >= 1) /* earlier samples served to choose this dilation */
 		memset(&demand, 0, sizeof(demand));
-	pace_begin(&pace, asked >= 1 ? asked : 0, real_now(), latest);
-	started_model = latest;
+	pace_begin(&pace, requested >= 1 ? requested : 0, real_now(), latest);
+	start_clock = latest;
 	starts++;
 	pthread_mutex_unlock(&pace_lock);
 	active = true;
-	instrument(true);
+	set_instrumentation(true);
 }
 
-/* Returns what the counters' line says of a region that ended. */
-static const char *tell_end(char *text, size_t size, int process, const char *cause)
+/* Format the log fields of a region's end, and update the clock page. Returns `text`. */
+static const char *describe_end(char *text, size_t size, int process, const char *cause)
 {
 	double real, needed, behind;
 
 	pthread_mutex_lock(&pace_lock);
 	real = real_now() - pace.real;
-	needed = pace_needed(&demand, LATE_SHARE);
+	needed = pace_needed(&demand, BEHIND_LIMIT);
 	behind = pace.dilation > 0 && real > 0 ? pace.slipped / real : 0;
 	snprintf(text, size,
 		 ", \"process\": %d, \"cause\": \"%s\", \"dilation\": %.6g, \"needed\": %.6g, "
@@ -558,7 +563,7 @@ static const char *tell_end(char *text, size_t size, int process, const char *ca
 	return text;
 }
 
-/* End the process's region; returns false if it has none. Called with region_lock. */
+/* End the region of a process. Returns false if it has none. Called with region_lock. */
 static bool end_region(unsigned int cpu, int process, const char *cause)
 {
 	char text[256];
@@ -571,24 +576,24 @@ static bool end_region(unsigned int cpu, int process, const char *cause)
 	regions[i] = regions[--open_regions];
 	if (!open_regions) {
 		active = false;
-		instrument(false);
+		set_instrumentation(false);
 	}
 	publish(cpu);
-	report(cpu, MARKER_REGION_END, tell_end(text, sizeof(text), process, cause));
+	log_counters(cpu, MARKER_REGION_END, describe_end(text, sizeof(text), process, cause));
 	return true;
 }
 
-/* A process has one region at most: beginning another one ends it. */
+/* Begin a region of the current process. Ends its previous region if that is open. */
 static void begin_region(unsigned int cpu)
 {
 	int process = vcpus[cpu].process;
 
 	pthread_mutex_lock(&region_lock);
 	end_region(cpu, process, "begin");
-	end_region(cpu, UNKNOWN, "begin");
-	if (open_regions == REGIONS) {
-		fprintf(stderr, "timing: the region of process %d is one too many; %d are open\n",
-			process, REGIONS);
+	end_region(cpu, UNKNOWN_PROCESS, "begin");
+	if (open_regions == MAX_REGIONS) {
+		fprintf(stderr, "timing: region of process %d ignored: %d regions are open\n",
+			process, MAX_REGIONS);
 	} else {
 		if (!open_regions)
 			start_model();
@@ -596,93 +601,95 @@ static void begin_region(unsigned int cpu)
 	}
 	pthread_mutex_unlock(&region_lock);
 	vcpus[cpu].busy = true;
-	follow(cpu);
+	check_start(cpu);
 }
 
-/* Whatever was open is no more: this is another machine now. Called with region_lock. */
-static void forget_machine(unsigned int cpu, const char *cause)
+/* End everything that processes left open, after a reset or restore. Called with region_lock. */
+static void end_machine(unsigned int cpu, const char *cause)
 {
 	while (open_regions)
 		end_region(cpu, regions[open_regions - 1], cause);
-	observed = NOBODY;
-	for (unsigned int i = 0; i < vcpus_seen; i++)
-		vcpus[i].serial_of = NOBODY;
+	observed = NO_PROCESS;
+	for (unsigned int i = 0; i < n_vcpus; i++)
+		vcpus[i].serial_process = NO_PROCESS;
 	machines++;
 }
 
-/* The CPU turns to a process. */
-static void turn_to(unsigned int cpu, int process)
+/* The vCPU switches to a process. */
+static void switch_process(unsigned int cpu, int process)
 {
 	struct vcpu *v = &vcpus[cpu];
 
 	v->process = process;
-	v->serial = v->serial_of == process;
+	v->serial = v->serial_process == process;
 	model_serial(model, cpu, v->serial);
 	forget(cpu);
 }
 
-/* Note whether this is another machine now: no process is known then. */
-static void meet_machine(unsigned int cpu)
+/* Check whether the machine was reset or restored: the process is unknown then. */
+static void check_machine(unsigned int cpu)
 {
 	unsigned int machine = machines;
 
 	if (vcpus[cpu].machine != machine) {
 		vcpus[cpu].machine = machine;
-		turn_to(cpu, UNKNOWN);
+		switch_process(cpu, UNKNOWN_PROCESS);
 	}
 }
 
-/* A process exits or executes another program: nothing of what it left open is for others. */
+/* A process exits or executes another program: end everything that it left open. */
 static void end_process(unsigned int cpu, int process)
 {
 	struct vcpu *v = &vcpus[cpu];
-	bool named = v->process != UNKNOWN;
+	bool named = v->process != UNKNOWN_PROCESS;
 
 	if (!named)
-		turn_to(cpu, process);
+		switch_process(cpu, process);
 	pthread_mutex_lock(&region_lock);
 	end_region(cpu, process, "process");
 	if (!named)
-		end_region(cpu, UNKNOWN, "process");
+		end_region(cpu, UNKNOWN_PROCESS, "process");
 	pthread_mutex_unlock(&region_lock);
-	atomic_compare_exchange_strong(&observed, &(int){process}, NOBODY);
-	for (unsigned int i = 0; i < vcpus_seen; i++)
-		atomic_compare_exchange_strong(&vcpus[i].serial_of, &(int){process}, NOBODY);
-	turn_to(cpu, v->process);
+	atomic_compare_exchange_strong(&observed, &(int){process}, NO_PROCESS);
+	for (unsigned int i = 0; i < n_vcpus; i++)
+		atomic_compare_exchange_strong(&vcpus[i].serial_process, &(int){process},
+					       NO_PROCESS);
+	switch_process(cpu, v->process);
 }
 
-/* The kernel says something: what it loads from, after a marker, is what it says. */
-static void on_low_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
+/* A kernel marker's first load: its address carries the lower half of the argument. */
+static void on_argument_low(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
 			    void *data)
 {
 	(void)info;
 	(void)data;
-	if (known(cpu))
+	if (is_modelled(cpu))
 		vcpus[cpu].argument = address % MARKER_ARGUMENTS;
 }
 
+/* A kernel marker's second load: its address carries the upper half of the argument. */
 static void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data, value;
 
 	(void)info;
-	if (!known(cpu))
+	if (!is_modelled(cpu))
 		return;
 	value = vcpus[cpu].argument + address % MARKER_ARGUMENTS * MARKER_ARGUMENTS;
 	if (marker == MARKER_PROCESS) {
-		turn_to(cpu, (int)value);
+		switch_process(cpu, (int)value);
 	} else if (marker == MARKER_PROCESS_END) {
 		end_process(cpu, (int)value);
 	} else if (active && value < MODEL_NODES) {
-		for (unsigned int i = 0; i < vcpus_seen; i++)
-			vcpus[i].stale = true; /* that page is elsewhere now */
-		count(&vcpus[cpu].pages[value]);
+		for (unsigned int i = 0; i < n_vcpus; i++)
+			vcpus[i].stale = true; /* the page has a new physical address */
+		increment(&vcpus[cpu].pages[value]);
 		model_charge(model, cpu, page_ns);
 	}
 }
 
-/* Write the oracle's counts to a file; returns what the counters' line says of it. */
-static const char *dump_pages(char *text, size_t size)
+/* Write the oracle's counts to a file. Formats the log fields. Returns `text`. */
+static const char *write_pages(char *text, size_t size)
 {
 	char path[sizeof(log_path) + 32];
 	FILE *file;
@@ -690,18 +697,19 @@ static const char *dump_pages(char *text, size_t size)
 
 	pthread_mutex_lock(&region_lock);
 	snprintf(path, sizeof(path), "%.*s/pages-%u.csv", (int)(strrchr(log_path, '/') - log_path),
-		 log_path, dumps);
+		 log_path, page_files);
 	file = fopen(path, "we");
 	if (file) {
 		written = oracle_write(oracle, file);
 		written &= fclose(file) == 0;
 	}
 	if (!written)
-		fprintf(stderr, "timing: no counts of pages: %s: %s\n", path, strerror(errno));
+		fprintf(stderr, "timing: cannot write page counts: %s: %s\n", path,
+			strerror(errno));
 	snprintf(text, size, ", \"process\": %d, \"pages\": %s%s%s", (int)counted,
 		 written ? "\"" : "", written ? strrchr(path, '/') + 1 : "null",
 		 written ? "\"" : "");
-	dumps++;
+	page_files++;
 	pthread_mutex_unlock(&region_lock);
 	return text;
 }
@@ -710,23 +718,24 @@ static void on_marker(unsigned int cpu, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data;
 	char text[sizeof(log_path) + 64];
-	const char *more = "";
+	const char *fields = "";
 	struct vcpu *v = &vcpus[cpu];
 	bool ended;
 
-	if (!known(cpu))
+	if (!is_modelled(cpu))
 		return;
-	follow(cpu);
-	execute(cpu);
+	check_start(cpu);
+	flush_pending(cpu);
 	switch (marker) {
 	case MARKER_REGION_BEGIN:
 		begin_region(cpu);
 		snprintf(text, sizeof(text), ", \"process\": %d", v->process);
-		more = text;
+		fields = text;
 		break;
 	case MARKER_REGION_END:
 		pthread_mutex_lock(&region_lock);
-		ended = end_region(cpu, v->process, "marker") || end_region(cpu, UNKNOWN, "marker");
+		ended = end_region(cpu, v->process, "marker") ||
+			end_region(cpu, UNKNOWN_PROCESS, "marker");
 		pthread_mutex_unlock(&region_lock);
 		if (ended)
 			return;
@@ -737,58 +746,58 @@ static void on_marker(unsigned int cpu, void *data)
 	case MARKER_SERIAL_BEGIN:
 	case MARKER_SERIAL_END:
 		v->serial = marker == MARKER_SERIAL_BEGIN;
-		v->serial_of = v->serial ? v->process : NOBODY;
+		v->serial_process = v->serial ? v->process : NO_PROCESS;
 		model_serial(model, cpu, v->serial);
 		return;
 	case MARKER_CLOCK:
 		publish(cpu);
 		if (clock_page)
-			clock_page->late[cpu] = v->dilation > 0 ? lateness(cpu) : 0;
+			clock_page->late[cpu] = v->dilation > 0 ? ns_late(cpu) : 0;
 		return;
 	case MARKER_OBSERVE:
 		oracle_clear(oracle);
 		observed = counted = v->process;
 		return;
 	case MARKER_PAGES:
-		more = dump_pages(text, sizeof(text));
+		fields = write_pages(text, sizeof(text));
 		break;
-	case MARKER_PAGE_MIGRATED: /* on_argument() sees to these */
+	case MARKER_PAGE_MIGRATED: /* handled by on_argument() */
 	case MARKER_PROCESS:
 	case MARKER_PROCESS_END:
 		return;
 	default:
 		if (marker < MARKER_LAYER ||
 		    (marker >= MARKER_LAYER + MARKER_LAYERS && marker < MARKER_USER)) {
-			unknown(marker);
+			warn_unknown(marker);
 			return;
 		}
 	}
 	publish(cpu);
-	report(cpu, marker, more);
+	log_counters(cpu, marker, fields);
 }
 
-/* The processor begins anew. */
+/* The first instruction after a reset */
 static void on_reset(unsigned int cpu, void *data)
 {
 	(void)data;
-	if (!known(cpu))
+	if (!is_modelled(cpu))
 		return;
 	pthread_mutex_lock(&region_lock);
-	forget_machine(cpu, "reset");
+	end_machine(cpu, "reset");
 	if (clock_page)
 		clock_page->dilation = 0;
 	pthread_mutex_unlock(&region_lock);
-	meet_machine(cpu);
+	check_machine(cpu);
 }
 
 static void on_halt(unsigned int cpu, void *data)
 {
 	(void)data;
-	if (known(cpu))
-		vcpus[cpu].halts = true;
+	if (is_modelled(cpu))
+		vcpus[cpu].halted = true;
 }
 
-/* Whether this instruction has `size` bytes, which are stored in `bytes` then. */
+/* Read the instruction's bytes if it has exactly `size`. Returns false otherwise. */
 static bool read_bytes(const struct qemu_plugin_insn *insn, uint8_t *bytes, size_t size)
 {
 	if (qemu_plugin_insn_size(insn) != size)
@@ -801,8 +810,8 @@ static bool read_bytes(const struct qemu_plugin_insn *insn, uint8_t *bytes, size
 #endif
 }
 
-/* HLT and MWAIT. */
-static bool halts(const struct qemu_plugin_insn *insn)
+/* Returns true for HLT and MWAIT. */
+static bool is_halt(const struct qemu_plugin_insn *insn)
 {
 	uint8_t bytes[3];
 
@@ -811,8 +820,8 @@ static bool halts(const struct qemu_plugin_insn *insn)
 		!memcmp(bytes, (const uint8_t[]){0x0f, 0x01, 0xc9}, 3));
 }
 
-/* The number of the marker that this instruction is; -1 if it is another instruction. */
-static int marker_in(const struct qemu_plugin_insn *insn)
+/* Returns the number of a marker, or -1 for other instructions. */
+static int marker_number(const struct qemu_plugin_insn *insn)
 {
 	uint8_t bytes[8];
 
@@ -833,13 +842,13 @@ static bool has_argument(int marker)
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
-	bool observe = instrumented, kernel = qemu_plugin_tb_vaddr(tb) >= USER_HALF;
+	bool instrument = instrumented, kernel = qemu_plugin_tb_vaddr(tb) >= USER_END;
 	int marker = -1, before = -1, earlier;
 
 	(void)id;
-	if (qemu_plugin_tb_vaddr(tb) == RESET)
+	if (qemu_plugin_tb_vaddr(tb) == RESET_VECTOR)
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_reset, QEMU_PLUGIN_CB_NO_REGS, NULL);
-	if (observe)
+	if (instrument)
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS,
 						     (void *)n);
 	for (size_t i = 0; i < n; i++) {
@@ -847,22 +856,22 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
 		earlier = before;
 		before = marker;
-		marker = marker_in(insn);
-		if (halts(insn))
+		marker = marker_number(insn);
+		if (is_halt(insn))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_halt,
 							       QEMU_PLUGIN_CB_NO_REGS, NULL);
 		if (marker >= 0)
 			qemu_plugin_register_vcpu_insn_exec_cb(
 				insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)marker);
 		if (has_argument(before))
-			qemu_plugin_register_vcpu_mem_cb(insn, on_low_argument,
+			qemu_plugin_register_vcpu_mem_cb(insn, on_argument_low,
 							 QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
-							 /* 7.2 knows no _R */ NULL);
+							 /* QEMU 7.2 has no _R */ NULL);
 		else if (has_argument(earlier))
 			qemu_plugin_register_vcpu_mem_cb(insn, on_argument, QEMU_PLUGIN_CB_NO_REGS,
 							 QEMU_PLUGIN_MEM_RW,
 							 (void *)(uintptr_t)earlier);
-		else if (observe)
+		else if (instrument)
 			qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
 							 QEMU_PLUGIN_MEM_RW,
 							 (void *)(uintptr_t)kernel);
@@ -874,19 +883,19 @@ static void on_vcpu(qemu_plugin_id_t id, unsigned int cpu)
 	struct vcpu *v = &vcpus[cpu];
 
 	(void)id;
-	if (!known(cpu)) {
-		fprintf(stderr, "timing: vCPU %u is one too many; the model has %d\n", cpu,
+	if (!is_modelled(cpu)) {
+		fprintf(stderr, "timing: vCPU %u is not supported: the model has %d\n", cpu,
 			MODEL_CPUS);
 		exit(1);
 	}
 	v->present = true;
 	v->busy = true;
-	v->process = UNKNOWN;
-	v->serial_of = NOBODY;
-	v->halts = true; /* until another one starts it */
+	v->process = UNKNOWN_PROCESS;
+	v->serial_process = NO_PROCESS;
+	v->halted = true; /* waits to be started by another vCPU */
 	memset(v->kinds, 0xff, sizeof(v->kinds));
-	if (vcpus_seen <= cpu)
-		vcpus_seen = cpu + 1;
+	if (n_vcpus <= cpu)
+		n_vcpus = cpu + 1;
 }
 
 static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
@@ -897,8 +906,8 @@ static void on_idle(qemu_plugin_id_t id, unsigned int cpu)
 }
 
 /*
- * What is restored into this machine brings the clock page as it was when it was saved, and any
- * vCPU that runs after that was asleep in between.
+ * Check whether the machine was restored: the clock page is then that of the saved machine, with an
+ * older generation. Called when a vCPU resumes, because every vCPU stops for a restore.
  */
 static void check_restored(unsigned int cpu)
 {
@@ -906,7 +915,7 @@ static void check_restored(unsigned int cpu)
 		return;
 	pthread_mutex_lock(&region_lock);
 	if (clock_page->generation != generation)
-		forget_machine(cpu, "restore");
+		end_machine(cpu, "restore");
 	clock_page->generation = ++generation;
 	pthread_mutex_unlock(&region_lock);
 }
@@ -918,11 +927,11 @@ static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
 
 	(void)id;
 	check_restored(cpu);
-	meet_machine(cpu);
-	follow(cpu);
-	if (v->halts) { /* not if the machine was paused: it goes on where it was */
-		/* It was woken by who is furthest, for all we know; that one may sleep by now */
-		clock = furthest();
+	check_machine(cpu);
+	check_start(cpu);
+	if (v->halted) { /* idle until now; otherwise the machine was paused */
+		/* Assume that the vCPU with the latest clock woke this one */
+		clock = latest_clock();
 		if (active && v->dilation > 0) {
 			pthread_mutex_lock(&pace_lock);
 			clock = pace_model(&pace, now);
@@ -930,12 +939,12 @@ static void on_resume(qemu_plugin_id_t id, unsigned int cpu)
 		}
 		model_wake(model, cpu, clock);
 	}
-	v->halts = false;
-	begin_piece(v, now, model_clock(model, cpu));
+	v->halted = false;
+	begin_sample(v, now, model_clock(model, cpu));
 	v->busy = true;
 }
 
-static void attach(qemu_plugin_id_t id)
+static void register_callbacks(qemu_plugin_id_t id)
 {
 	qemu_plugin_register_vcpu_init_cb(id, on_vcpu);
 	qemu_plugin_register_vcpu_idle_cb(id, on_idle);
@@ -965,7 +974,7 @@ static void set_path(void *to, const char *value)
 	snprintf(to, sizeof(log_path), "%s", value);
 }
 
-/* One figure for each vCPU, separated by commas; the last one is for all further ones. */
+/* One number per vCPU, separated by commas; the last one applies to all further vCPUs. */
 static void set_cpus(void *to, const char *value)
 {
 	double *cpus = to, last = 0;
@@ -1011,7 +1020,7 @@ static const struct {
 	{"clock", clock_path, set_path},
 };
 
-static bool configure(const char *path)
+static bool read_options(const char *path)
 {
 	FILE *file = fopen(path, "re");
 	char line[8192], *value;
@@ -1041,7 +1050,7 @@ static bool configure(const char *path)
 	return true;
 }
 
-static bool open_clock(void)
+static bool map_clock_page(void)
 {
 	int fd = open(clock_path, O_RDWR | O_CLOEXEC);
 	void *page = MAP_FAILED;
@@ -1067,15 +1076,15 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 		if (!strncmp(argv[i], "config=", 7))
 			path = argv[i] + 7;
 	if (!path) {
-		fprintf(stderr, "timing: config=FILE is missing\n");
+		fprintf(stderr, "timing: missing argument config=FILE\n");
 		return -1;
 	}
-	if (!configure(path))
+	if (!read_options(path))
 		return -1;
 	model = model_new(&config);
 	if (!model) {
 		fprintf(stderr, "timing: %s: %s\n", path,
-			errno == EINVAL ? "these figures make no machine" : strerror(errno));
+			errno == EINVAL ? "invalid configuration" : strerror(errno));
 		return -1;
 	}
 	line_bits = (unsigned int)__builtin_ctz(config.cache_line);
@@ -1089,14 +1098,14 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 		fprintf(stderr, "timing: %s: %s\n", log_path, strerror(errno));
 		return -1;
 	}
-	if (*clock_path && !open_clock())
+	if (*clock_path && !map_clock_page())
 		return -1;
 	if (!qemu_plugin_mem_is_store(QEMU_PLUGIN_MEM_W << MEM_RW_SHIFT) ||
 	    qemu_plugin_mem_is_store(QEMU_PLUGIN_MEM_R << MEM_RW_SHIFT)) {
-		fprintf(stderr, "timing: this QEMU tells reads and writes in a way unknown here\n");
+		fprintf(stderr, "timing: this QEMU encodes reads and writes in an unknown way\n");
 		return -1;
 	}
 	plugin = id;
-	attach(id);
+	register_callbacks(id);
 	return 0;
 }

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Measures both nodes' memory in the guest, by the model's clock and by the ordinary one. Static.
+ * Measure the memory of both nodes in the guest, by the model clock and the guest clock. Linked
+ * statically.
  *
  *   probe full CACHE STREAM     latency by size, streams, copies, two vCPUs, load, migration
- *   probe paced CACHE STREAM    only each node's latencies and bandwidths, paced
+ *   probe paced CACHE STREAM    latencies and bandwidths only, paced
  *
- * CACHE is the size of the last-level cache in bytes, STREAM that of a stream, at least 8 times as
- * much. Four streams' worth of memory is used, half of it on each node. vCPU 0 computes, vCPU 1 (if
- * there is one) helps. Prints a JSON object for each measurement:
+ * CACHE is the size of the last-level cache in bytes, STREAM the size of a stream, at least 8 times
+ * CACHE. Uses memory for four streams, two on each node. vCPU 0 is the compute vCPU, vCPU 1 (if
+ * present) the helper. Prints a JSON object for each measurement:
  *
  *   what       read_latency, write_latency, read, write, copy, shared, loaded, migrate, migrating
- *   node       that is measured; `to` is the other end of a copy or a migration
- *   size       bytes that are gone through
- *   model_ns, guest_ns   for each access (latencies), page (migrate), or `size` bytes (all others)
- *   cpu        which vCPU was measured, if it was not 0
- *   helper     bytes per model ns that the other vCPU moved meanwhile
+ *   node       the measured node; `to` is the target of a copy or a migration
+ *   size       working set in bytes
+ *   model_ns, guest_ns   per access (latencies), page (migrate), or `size` bytes (all others)
+ *   cpu        the measured vCPU; default 0
+ *   helper     concurrent transfers of the other vCPU, bytes per model ns
  *   pause      lines streamed between two pauses (loaded); 0: the other vCPU is idle
- *   dilation, needed   of the region, as the plugin says
- *   behind     paced: for which share of what was measured the host was late, at most
+ *   dilation, needed   of the region, as reported by the plugin
+ *   behind     paced: upper bound of the share of time for which the host was late
  */
 #include "sentinel_markers.h"
 
@@ -31,31 +32,33 @@
 #define LINE	     64
 #define PAGE	     4096
 #define MIB	     (1UL << 20)
-#define CHASES	     20000 /* dependent accesses of one measurement */
+#define CHASES	     20000 /* dependent accesses per measurement */
 #define PACED_CHASES 4000
-#define PAGES	     2048  /* of one migration */
-#define RELIABLE     0.005 /* share of the time for which the host may be behind, paced */
-#define MOST_TRIES   4	   /* each with twice the dilation */
-#define MARGIN	     1.5   /* over the dilation that was sustained: room to catch up */
-#define LARGEST	     5000  /* dilation; beyond it the guest's timer interrupts add more than 1 % */
+#define PAGES	     2048  /* per migration */
+#define MAX_BEHIND   0.005 /* accepted share of time behind, paced */
+#define MAX_TRIES    4	   /* each with twice the dilation */
+#define MARGIN	     1.5   /* of the dilation over the needed one, to catch up */
+#define MAX_DILATION 5000  /* beyond it, the guest's timer interrupts add more than 1 % */
 #define NODES	     2
 #define MPOL_BIND    2
 #define MPOL_MF_MOVE 2
 
 struct times {
 	uint64_t model, guest;
-	/* Paced: real ns for which the host was late, shortly before and after. Of a difference:
-	 * the most that it may have been late meanwhile. */
+	/*
+	 * Paced: real ns by which the host was late, just before and after. In a difference: upper
+	 * bound of the time for which it was late.
+	 */
 	double late, late_after;
 };
 
-static char *memory[NODES], *more[NODES]; /* two areas on each node, stream bytes each */
+static char *memory[NODES], *more[NODES]; /* two areas of `stream` bytes on each node */
 static size_t cache, stream;		  /* bytes */
-static bool helped;			  /* there is a vCPU 1 */
+static bool has_helper;			  /* vCPU 1 exists */
 
-static void fail(const char *what)
+static void fail(const char *operation)
 {
-	perror(what);
+	perror(operation);
 	exit(1);
 }
 
@@ -74,7 +77,7 @@ static struct times now(void)
 	times.late = lateness();
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	times.guest = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-	(void)sentinel_now_ns(); /* the host may have looked away since */
+	(void)sentinel_now_ns(); /* updates `late` */
 	times.late_after = lateness();
 	return times;
 }
@@ -87,10 +90,10 @@ static double smaller(double a, double b)
 static struct times since(struct times start)
 {
 	struct times end = now();
-	double most = fabs(end.late_after - start.late), other = fabs(end.late - start.late_after);
+	double outer = fabs(end.late_after - start.late), inner = fabs(end.late - start.late_after);
 
 	return (struct times){end.model - start.model, end.guest - start.guest,
-			      most > other ? most : other, 0};
+			      outer > inner ? outer : inner, 0};
 }
 
 static void run_on(int cpu)
@@ -103,7 +106,7 @@ static void run_on(int cpu)
 		fail("sched_setaffinity");
 }
 
-static char *area(int node, size_t size)
+static char *allocate(int node, size_t size)
 {
 	unsigned long mask = 1UL << node;
 	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -118,7 +121,7 @@ static char *area(int node, size_t size)
 
 static uint64_t random_below(uint64_t n)
 {
-	static uint64_t x = 88172645463325252ULL; /* xorshift64, always the same */
+	static uint64_t x = 88172645463325252ULL; /* xorshift64 with a fixed seed */
 
 	x ^= x << 13;
 	x ^= x >> 7;
@@ -126,7 +129,7 @@ static uint64_t random_below(uint64_t n)
 	return x % n;
 }
 
-/* Make one random cycle of all lines of `p` (Sattolo): each begins with the address of the next. */
+/* Link all lines of `p` into a random cycle (Sattolo): each starts with the address of the next. */
 static void link_lines(char *p, size_t size)
 {
 	size_t n = size / LINE;
@@ -138,16 +141,17 @@ static void link_lines(char *p, size_t size)
 		order[i] = (uint32_t)i;
 	for (size_t i = n - 1; i > 0; i--) {
 		size_t j = random_below(i);
-		uint32_t other = order[j];
+		uint32_t swap = order[j];
 
 		order[j] = order[i];
-		order[i] = other;
+		order[i] = swap;
 	}
 	for (size_t i = 0; i < n; i++)
 		*(void **)(p + (size_t)order[i] * LINE) = p + (size_t)order[(i + 1) % n] * LINE;
 	free(order);
 }
 
+/* Follow `steps` links. Returns the last line. */
 static void *chase(void *at, size_t steps)
 {
 	while (steps--)
@@ -155,8 +159,7 @@ static void *chase(void *at, size_t steps)
 	return at;
 }
 
-/* `steps` stores to lines of `p` in an order without a pattern, none of them twice; `lines` is a
- * power of 2 */
+/* Store to `steps` distinct lines of `p` in pseudo-random order; `lines` is a power of 2. */
 static void scatter(char *p, size_t lines, size_t first, size_t steps)
 {
 	for (size_t i = first; i < first + steps; i++)
@@ -165,7 +168,7 @@ static void scatter(char *p, size_t lines, size_t first, size_t steps)
 
 static void read_lines(const char *p, size_t size)
 {
-	/* Unrolled: what the loop itself costs is not what is measured */
+	/* Unrolled, so that the loop itself costs little */
 	for (const char *end = p + size; p < end; p += 8 * LINE) {
 		(void)*(const volatile uint64_t *)p;
 		(void)*(const volatile uint64_t *)(p + LINE);
@@ -190,9 +193,9 @@ static void copy_lines(char *to, const char *from, size_t size)
 		*(volatile uint64_t *)(to + i) = *(const volatile uint64_t *)(from + i);
 }
 
-static double dilation; /* of all regions; 0: synchronised */
-static double needed;	/* found in the regions so far */
-static double behind;	/* in the last measurement */
+static double dilation; /* of the next region; 0: synchronised */
+static double needed;	/* dilation that the host sustains, as of the last region */
+static double behind;	/* share of time behind in the last measurement */
 static bool silent;
 
 static void begin(void)
@@ -204,29 +207,32 @@ static void begin(void)
 	sentinel_mark(SENTINEL_REGION_BEGIN);
 }
 
-/* End the region, and print a measurement in it: `per` is what the times are divided by. */
-static void end(const char *what, int node, size_t size, struct times took, double per,
-		const char *further)
+/*
+ * End the region, and print its measurement: the times divided by `per`, and `fields`, further JSON
+ * members.
+ */
+static void end(const char *what, int node, size_t size, struct times elapsed, double per,
+		const char *fields)
 {
 	const volatile struct sentinel_clock_page *page = sentinel_clock_page();
 
 	sentinel_mark(SENTINEL_REGION_END);
 	if (page)
 		needed = page->needed;
-	behind = took.guest ? took.late / (double)took.guest : 0;
+	behind = elapsed.guest ? elapsed.late / (double)elapsed.guest : 0;
 	if (silent)
 		return;
 	printf("{\"what\": \"%s\", \"node\": %d, \"size\": %zu, \"model_ns\": %.6g, \"guest_ns\": "
 	       "%.6g%s, "
 	       "\"dilation\": %.6g, \"needed\": %.6g, \"behind\": %.6g}\n",
-	       what, node, size, (double)took.model / per, (double)took.guest / per, further,
+	       what, node, size, (double)elapsed.model / per, (double)elapsed.guest / per, fields,
 	       page ? dilation : 0, page ? page->needed : 0, behind);
 	fflush(stdout);
 }
 
 /* ---------------------------------------------------------------- one vCPU */
 
-/* What was there before is gone, and what of it was to be written back is. */
+/* Evict all lines from the cache, with write-back of dirty ones. */
 static void clear_cache(int node)
 {
 	read_lines(more[node] + stream - 4 * cache, 4 * cache);
@@ -234,26 +240,26 @@ static void clear_cache(int node)
 
 static void measure_read_latency(int node, size_t size, size_t steps)
 {
-	struct times start, took;
+	struct times start, elapsed;
 	void *at = memory[node];
 
 	link_lines(memory[node], size);
 	begin();
 	clear_cache(node);
 	sentinel_mark(SENTINEL_SERIAL_BEGIN);
-	if (size <= 4 * cache) /* what fits the cache shall be there */
+	if (size <= 4 * cache) /* warm up the cache */
 		at = chase(at, size / LINE);
 	start = now();
 	at = chase(at, steps);
-	took = since(start);
+	elapsed = since(start);
 	sentinel_mark(SENTINEL_SERIAL_END);
-	end("read_latency", node, size, took, (double)steps, at ? "" : "?");
+	end("read_latency", node, size, elapsed, (double)steps, at ? "" : "?");
 }
 
 static void measure_write_latency(int node, size_t steps)
 {
 	size_t lines = stream / LINE, power = 1;
-	struct times start, took;
+	struct times start, elapsed;
 
 	while (2 * power <= lines)
 		power *= 2;
@@ -263,47 +269,47 @@ static void measure_write_latency(int node, size_t steps)
 	scatter(memory[node], power, 0, 100);
 	start = now();
 	scatter(memory[node], power, 100, steps);
-	took = since(start);
+	elapsed = since(start);
 	sentinel_mark(SENTINEL_SERIAL_END);
-	end("write_latency", node, power * LINE, took, (double)steps, "");
+	end("write_latency", node, power * LINE, elapsed, (double)steps, "");
 }
 
 static void measure_read(int node)
 {
-	struct times start, took;
+	struct times start, elapsed;
 
 	begin();
 	clear_cache(node);
 	start = now();
 	read_lines(memory[node], stream);
-	took = since(start);
-	end("read", node, stream, took, 1, "");
+	elapsed = since(start);
+	end("read", node, stream, elapsed, 1, "");
 }
 
 static void measure_write(int node)
 {
-	struct times start, took;
+	struct times start, elapsed;
 
 	begin();
-	write_lines(more[node], 2 * cache); /* from here on each store writes an older line back */
+	write_lines(more[node], 2 * cache); /* then each store evicts a dirty line */
 	start = now();
 	write_lines(memory[node], stream);
-	took = since(start);
-	end("write", node, stream, took, 1, "");
+	elapsed = since(start);
+	end("write", node, stream, elapsed, 1, "");
 }
 
 static void measure_copy(int from, int to)
 {
-	struct times start, took;
-	char further[32];
+	struct times start, elapsed;
+	char fields[32];
 
-	snprintf(further, sizeof(further), ", \"to\": %d", to);
+	snprintf(fields, sizeof(fields), ", \"to\": %d", to);
 	begin();
 	copy_lines(more[to] + stream - 4 * cache, memory[from] + stream - 4 * cache, 4 * cache);
 	start = now();
 	copy_lines(more[to], memory[from], stream - 4 * cache);
-	took = since(start);
-	end("copy", from, stream - 4 * cache, took, 1, further);
+	elapsed = since(start);
+	end("copy", from, stream - 4 * cache, elapsed, 1, fields);
 }
 
 /* ---------------------------------------------------------------- two vCPUs */
@@ -313,23 +319,23 @@ struct helper {
 	int node, to;
 	size_t pause;
 	atomic_bool started, stop;
-	size_t bytes; /* that it moved, */
-	double model; /* in this time, */
-	double guest; /* which is this by the ordinary clock */
+	size_t bytes; /* transferred */
+	double model; /* duration, model ns */
+	double guest; /* duration, guest ns */
 };
 
 static void *helper_main(void *data)
 {
 	struct helper *h = data;
-	struct times start, took;
+	struct times start, elapsed;
 
 	run_on(1);
 	start = now();
 	h->started = true;
 	h->work(h);
-	took = since(start);
-	h->guest = (double)took.guest;
-	h->model = (double)took.model;
+	elapsed = since(start);
+	h->guest = (double)elapsed.guest;
+	h->model = (double)elapsed.model;
 	return NULL;
 }
 
@@ -351,7 +357,7 @@ static void stop_helper(struct helper *h, pthread_t thread)
 	pthread_join(thread, NULL);
 }
 
-static void help_reading(struct helper *h)
+static void read_stream(struct helper *h)
 {
 	size_t at = 0;
 
@@ -362,57 +368,60 @@ static void help_reading(struct helper *h)
 	}
 }
 
-/* vCPU 0 reads lines of the helper's node beside it; how fast each was is what is measured. */
-static void read_beside(const char *what, struct helper *h, const char *lines)
+/* Measure vCPU 0 and the helper while vCPU 0 reads `lines` on the helper's node. */
+static void read_with_helper(const char *what, struct helper *h, const char *lines)
 {
-	struct times start, took;
+	struct times start, elapsed;
 	pthread_t thread;
-	char further[64];
+	char fields[64];
 
 	begin();
 	clear_cache(h->node);
 	thread = start_helper(h);
 	start = now();
 	read_lines(lines, stream);
-	took = since(start);
+	elapsed = since(start);
 	stop_helper(h, thread);
-	snprintf(further, sizeof(further), ", \"to\": %d, \"helper\": %.6g", h->to,
+	snprintf(fields, sizeof(fields), ", \"to\": %d, \"helper\": %.6g", h->to,
 		 (double)h->bytes / h->model);
-	end(what, h->node, stream, took, 1, further);
+	end(what, h->node, stream, elapsed, 1, fields);
 }
 
 static void measure_shared(int node)
 {
-	struct helper h = {.work = help_reading, .node = node, .to = node};
+	struct helper h = {.work = read_stream, .node = node, .to = node};
 
-	read_beside("shared", &h, memory[node]);
+	read_with_helper("shared", &h, memory[node]);
 }
 
-static void help_chasing(struct helper *h)
+/* Measure dependent reads: `bytes` is the model ns, `to` the guest ns per access. */
+static void chase_lines(struct helper *h)
 {
-	struct times start, took;
-	static void *at[NODES]; /* goes on where it stopped: what was read before may be cached */
+	struct times start, elapsed;
+	static void *at[NODES]; /* continues the cycle, since lines read before may be cached */
 
 	if (!at[h->node])
 		at[h->node] = more[h->node];
 	sentinel_mark(SENTINEL_SERIAL_BEGIN);
 	start = now();
 	at[h->node] = chase(at[h->node], CHASES);
-	took = since(start);
+	elapsed = since(start);
 	sentinel_mark(SENTINEL_SERIAL_END);
-	h->bytes = took.model;
-	h->to = (int)(took.guest / CHASES);
+	h->bytes = elapsed.model;
+	h->to = (int)(elapsed.guest / CHASES);
 }
 
-/* vCPU 1 chases while vCPU 0 streams `pause` lines at a time, and waits for the other node in
- * between. */
+/*
+ * Measure dependent reads by vCPU 1 while vCPU 0 streams `pause` lines at a time, each followed by
+ * a dependent read on the other node.
+ */
 static void measure_loaded(int node, size_t pause)
 {
-	struct helper h = {.work = help_chasing, .node = node};
-	size_t at = 0, bytes = 0, other = 0;
-	struct times start, took;
+	struct helper h = {.work = chase_lines, .node = node};
+	size_t at = 0, bytes = 0;
+	struct times start, elapsed;
 	pthread_t thread;
-	char further[96];
+	char fields[96];
 	void *waiting = more[!node];
 
 	begin();
@@ -427,14 +436,13 @@ static void measure_loaded(int node, size_t pause)
 		sentinel_mark(SENTINEL_SERIAL_BEGIN);
 		waiting = chase(waiting, 1);
 		sentinel_mark(SENTINEL_SERIAL_END);
-		other++;
 	}
-	took = since(start);
+	elapsed = since(start);
 	pthread_join(thread, NULL);
-	snprintf(further, sizeof(further), ", \"cpu\": 1, \"pause\": %zu, \"helper\": %.6g", pause,
-		 took.model && waiting ? (double)bytes / (double)took.model : 0);
+	snprintf(fields, sizeof(fields), ", \"cpu\": 1, \"pause\": %zu, \"helper\": %.6g", pause,
+		 elapsed.model && waiting ? (double)bytes / (double)elapsed.model : 0);
 	end("loaded", node, CHASES * LINE,
-	    (struct times){.model = h.bytes, .guest = (uint64_t)h.to * CHASES}, CHASES, further);
+	    (struct times){.model = h.bytes, .guest = (uint64_t)h.to * CHASES}, CHASES, fields);
 }
 
 /* ---------------------------------------------------------------- migration */
@@ -456,8 +464,8 @@ static size_t move(char *p, size_t pages, int to)
 	return moved;
 }
 
-/* vCPU 1 migrates pages that it has not in its cache. */
-static void help_migrating(struct helper *h)
+/* Migrate pages that are not in the vCPU's cache. */
+static void migrate_pages(struct helper *h)
 {
 	char *p = memory[h->node];
 
@@ -469,32 +477,32 @@ static void help_migrating(struct helper *h)
 
 static void measure_migrate(int from, int to)
 {
-	struct helper h = {.work = help_migrating, .node = from, .to = to, .stop = true};
-	struct times took;
+	struct helper h = {.work = migrate_pages, .node = from, .to = to, .stop = true};
+	struct times elapsed;
 	pthread_t thread;
-	char further[64];
+	char fields[64];
 
 	begin();
 	thread = start_helper(&h);
 	stop_helper(&h, thread);
-	took = (struct times){.model = (uint64_t)h.model, .guest = (uint64_t)h.guest};
-	snprintf(further, sizeof(further), ", \"to\": %d, \"cpu\": 1, \"moved\": %zu", to,
+	elapsed = (struct times){.model = (uint64_t)h.model, .guest = (uint64_t)h.guest};
+	snprintf(fields, sizeof(fields), ", \"to\": %d, \"cpu\": 1, \"moved\": %zu", to,
 		 h.bytes / PAGE);
-	end("migrate", from, h.bytes, took, (double)h.bytes / PAGE, further);
-	move(memory[from], PAGES, from); /* as it was */
+	end("migrate", from, h.bytes, elapsed, (double)h.bytes / PAGE, fields);
+	move(memory[from], PAGES, from); /* back */
 }
 
-/* vCPU 0 reads node `from` while vCPU 1 migrates pages from there. */
+/* Measure reads of node `from` by vCPU 0 while vCPU 1 migrates pages away from it. */
 static void measure_migrating(int from, int to)
 {
-	struct helper h = {.work = help_migrating, .node = from, .to = to};
+	struct helper h = {.work = migrate_pages, .node = from, .to = to};
 
-	read_beside("migrating", &h, more[from]);
+	read_with_helper("migrating", &h, more[from]);
 	for (size_t at = 0; at + PAGES * PAGE <= stream; at += PAGES * PAGE)
 		move(memory[from] + at, PAGES, from);
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- measurements */
 
 static void measure_figures(size_t chases)
 {
@@ -516,7 +524,7 @@ static void measure_write_latency_paced(int node)
 	measure_write_latency(node, PACED_CHASES);
 }
 
-/* Each figure again, slower, as long as the host was behind; but not for ever. */
+/* Repeat each measurement with twice the dilation while the host is behind. */
 static void measure_paced(void)
 {
 	static void (*const measurements[])(int node) = {
@@ -524,16 +532,16 @@ static void measure_paced(void)
 
 	for (int node = 0; node < NODES; node++)
 		for (size_t i = 0; i < sizeof(measurements) / sizeof(*measurements); i++) {
-			double first = dilation;
+			double initial = dilation;
 
 			measurements[i](node);
 			for (int tries = 1;
-			     behind > RELIABLE && dilation < LARGEST && tries < MOST_TRIES;
+			     behind > MAX_BEHIND && dilation < MAX_DILATION && tries < MAX_TRIES;
 			     tries++) {
-				dilation = smaller(2 * dilation, LARGEST);
+				dilation = smaller(2 * dilation, MAX_DILATION);
 				measurements[i](node);
 			}
-			dilation = first;
+			dilation = initial;
 		}
 }
 
@@ -548,7 +556,7 @@ static void measure_all(void)
 	for (int from = 0; from < NODES; from++)
 		for (int to = 0; to < NODES; to++)
 			measure_copy(from, to);
-	if (!helped)
+	if (!has_helper)
 		return;
 	for (int node = 0; node < NODES; node++) {
 		measure_shared(node);
@@ -569,20 +577,20 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: probe full|paced CACHE STREAM\n");
 		return 2;
 	}
-	helped = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	has_helper = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	run_on(0);
 	for (int node = 0; node < NODES; node++) {
-		memory[node] = area(node, stream);
-		more[node] = area(node, stream);
+		memory[node] = allocate(node, stream);
+		more[node] = allocate(node, stream);
 	}
 	if (!strcmp(argv[1], "full")) {
 		measure_all();
 		return 0;
 	}
-	silent = true; /* what this host sustains */
+	silent = true; /* determine the needed dilation */
 	measure_figures(PACED_CHASES);
 	silent = false;
-	dilation = smaller(MARGIN * needed, LARGEST);
+	dilation = smaller(MARGIN * needed, MAX_DILATION);
 	measure_paced();
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What we use of QEMU's plugin interface, declared here because no package ships its header.
- * API is the version of the interface to build for: 1 (QEMU 7.2) to 4 (10.0). A QEMU loads plugins
- * of its own version, and of some before it.
+ * Subset of QEMU's plugin interface, declared here because no package ships its header. API is the
+ * version of the interface to build for: 1 (QEMU 7.2) to 4 (10.0). QEMU loads plugins of its own
+ * version and of some earlier ones.
  */
 #ifndef SENTINEL_TIMING_QEMU_PLUGIN_H
 #define SENTINEL_TIMING_QEMU_PLUGIN_H
@@ -59,14 +59,15 @@ bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *address);
 uint64_t qemu_plugin_hwaddr_phys_addr(const struct qemu_plugin_hwaddr *address);
 
 /*
- * How the two bits of qemu_plugin_mem_rw are told in `info`. Up to 9.1 an atomic read-modify-write
- * is one access with both of them (later it is two accesses), and no function says that it reads.
+ * Position of the two bits of qemu_plugin_mem_rw in `info`. Up to QEMU 9.1, an atomic
+ * read-modify-write is one access with both bits (later, two accesses), and no function tells that
+ * it reads.
  */
 #define MEM_RW_SHIFT 16
 
 /*
- * ns that the machine has run, without those for which it was paused. It belongs to no interface,
- * and a QEMU built without modules does not export it.
+ * Returns the ns for which the machine has run, excluding pauses. Not part of the plugin interface;
+ * a QEMU built without modules does not export it.
  */
 int64_t cpu_get_clock(void) __attribute__((weak));
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timing model against closed forms: what streams, chases and copies must cost."""
+"""The timing model compared with closed forms for streams, dependent accesses and copies."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Counters(ctypes.Structure):
 
 
 class Model:
-    """The C model, loaded."""
+    """An instance of the C model."""
 
     def __init__(self, library: ctypes.CDLL, **changes: Any) -> None:
         self._library = library
@@ -87,13 +87,9 @@ class Model:
     def touch(self, cpu: int, line: int, *, store: bool = False) -> None:
         self.access(cpu, ctypes.c_uint64(line * LINE), 8, store)
 
-    def flushed(self, cpu: int, node: int) -> None:
-        """Push everything dirty out of the cache, by reading."""
-        for line in range(2 * (1 << 20) // LINE):
-            self.touch(cpu, at(node, 4_000_000 + line))
-
 
 def at(node: int, line: int) -> int:
+    """Return the number of a node's line."""
     return node * GIB // LINE + line
 
 
@@ -129,20 +125,20 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture
 def model(library: ctypes.CDLL) -> Iterator[Model]:
-    made = Model(library)
-    yield made
-    made.free()
+    instance = Model(library)
+    yield instance
+    instance.free()
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_stream_of_reads_has_the_nodes_bandwidth(model: Model, node: int) -> None:
+def test_a_stream_of_reads_reaches_the_nodes_bandwidth(model: Model, node: int) -> None:
     for line in range(STREAM):
         model.touch(0, at(node, line))
     assert STREAM * LINE / model.clock(0) == pytest.approx(READ[node], rel=0.01)
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_stream_of_writes_has_the_nodes_bandwidth(model: Model, node: int) -> None:
+def test_a_stream_of_writes_reaches_the_nodes_bandwidth(model: Model, node: int) -> None:
     for line in range(STREAM):
         model.touch(0, at(node, line), store=True)
     cached = (1 << 20) // LINE
@@ -151,7 +147,7 @@ def test_a_stream_of_writes_has_the_nodes_bandwidth(model: Model, node: int) -> 
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_dependent_reads_have_the_nodes_latency(model: Model, node: int) -> None:
+def test_a_dependent_read_takes_the_nodes_latency(model: Model, node: int) -> None:
     model.serial(0, True)
     order = list(range(50_000))
     random.Random(7).shuffle(order)  # noqa: S311
@@ -160,32 +156,32 @@ def test_dependent_reads_have_the_nodes_latency(model: Model, node: int) -> None
     assert model.clock(0) / len(order) == pytest.approx(LATENCY[node], rel=0.001)
 
 
-def test_misses_overlap_as_far_as_the_cpu_goes(library: ctypes.CDLL) -> None:
-    few = Model(library, parallelism=(ctypes.c_double * 64)(*[10] * 64))
+def test_misses_overlap_up_to_the_parallelism_of_the_cpu(library: ctypes.CDLL) -> None:
+    model = Model(library, parallelism=(ctypes.c_double * 64)(*[10] * 64))
     for line in range(10_000):
-        few.touch(0, at(1, line))
-    assert few.clock(0) / 10_000 == pytest.approx(LATENCY[1] / 10, rel=0.001)
-    few.free()
+        model.touch(0, at(1, line))
+    assert model.clock(0) / 10_000 == pytest.approx(LATENCY[1] / 10, rel=0.001)
+    model.free()
 
 
-def test_what_fits_the_cache_is_fetched_once(model: Model) -> None:
+def test_a_working_set_that_fits_the_cache_is_fetched_once(model: Model) -> None:
     lines = (1 << 20) // LINE // 2
     for _ in range(10):
         for line in range(lines):
             model.touch(0, line)
-    # A few sets have more lines than ways: sets are chosen by a hash
+    # Sets are selected by a hash, so a few have more lines than ways
     assert lines <= model.counters(0).misses[0] < 1.05 * lines
     assert model.counters(0).accesses == 10 * lines
 
 
-def test_an_access_across_lines_is_of_both(model: Model) -> None:
+def test_an_access_across_lines_misses_both(model: Model) -> None:
     model.access(0, 60, 8, False)
     assert model.counters(0).misses[0] == 2
     assert model.counters(0).accesses == 1
 
 
-def test_the_shortcut_changes_nothing_but_the_time_it_takes(library: ctypes.CDLL) -> None:
-    """Accesses found by a key are counted, kept in the cache and made dirty as those found by address."""
+def test_the_shortcut_does_not_change_results(library: ctypes.CDLL) -> None:
+    """Accesses by key update counters, cache order and dirty state like accesses by address."""
     choose = random.Random(7)  # noqa: S311
     lines = [
         choose.randrange(40_000) if choose.random() < 0.3 else choose.randrange(50) for _ in range(60_000)
@@ -213,7 +209,7 @@ def test_the_shortcut_changes_nothing_but_the_time_it_takes(library: ctypes.CDLL
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_shared_cache_is_shared(library: ctypes.CDLL, shared: bool) -> None:
+def test_a_shared_cache_serves_all_vcpus(library: ctypes.CDLL, shared: bool) -> None:
     model = Model(library, cache_shared=shared)
     for cpu in (0, 1):
         for line in range(100):
@@ -223,8 +219,8 @@ def test_a_shared_cache_is_shared(library: ctypes.CDLL, shared: bool) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 1000])
-def test_two_cpus_share_a_nodes_bandwidth_whatever_the_order(model: Model, chunk: int) -> None:
-    """`chunk` lines by one, then by the other: as a host's scheduler would have it."""
+def test_two_cpus_share_a_nodes_bandwidth_in_any_order(model: Model, chunk: int) -> None:
+    """The CPUs run alternately, for `chunk` lines each, like threads on a busy host."""
     for first in range(0, STREAM // 2, chunk):
         for cpu in (0, 1):
             for line in range(first, first + chunk):
@@ -233,7 +229,7 @@ def test_two_cpus_share_a_nodes_bandwidth_whatever_the_order(model: Model, chunk
         assert STREAM // 2 * LINE / model.clock(cpu) == pytest.approx(READ[1] / 2, rel=0.03)
 
 
-def test_two_nodes_do_not_disturb_each_other(model: Model) -> None:
+def test_nodes_are_independent(model: Model) -> None:
     for line in range(STREAM // 2):
         for cpu in (0, 1):
             model.touch(cpu, at(cpu, line))
@@ -242,7 +238,7 @@ def test_two_nodes_do_not_disturb_each_other(model: Model) -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 0)])
-def test_a_copy_between_nodes_is_bound_by_the_slower(model: Model, source: int, target: int) -> None:
+def test_a_copy_between_nodes_is_bound_by_the_slower_node(model: Model, source: int, target: int) -> None:
     for line in range(STREAM):
         model.touch(0, at(source, line))
         model.touch(0, at(target, line), store=True)
@@ -250,8 +246,8 @@ def test_a_copy_between_nodes_is_bound_by_the_slower(model: Model, source: int, 
     assert STREAM * LINE / model.clock(0) == pytest.approx(expected, rel=0.06)
 
 
-def test_a_migrating_cpu_slows_another_by_what_it_takes(model: Model) -> None:
-    """The other reads node 1 at a quarter of its bandwidth."""
+def test_a_migrating_cpu_reduces_the_others_bandwidth_by_its_own(model: Model) -> None:
+    """The migrating CPU reads node 1 at a quarter of its bandwidth."""
     share, line = 0.25, 0
     while line < STREAM:
         model.touch(0, at(1, line))
@@ -267,8 +263,8 @@ def test_a_migrating_cpu_slows_another_by_what_it_takes(model: Model) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0.0, 5_000.0, 20_000.0])
-def test_who_wants_little_gets_it_however_far_ahead_the_other_is(model: Model, ahead: float) -> None:
-    """A stream takes all it can, up to `ahead` ns before the other, who wants a tenth of the node."""
+def test_a_small_request_is_served_fully_however_far_ahead_the_stream_is(model: Model, ahead: float) -> None:
+    """A stream runs up to `ahead` ns ahead of a CPU that uses a tenth of the node."""
     share, line = 0.1, 0
     while model.clock(1) < 1_000_000:
         while model.clock(0) <= model.clock(1) + ahead:
@@ -276,14 +272,14 @@ def test_who_wants_little_gets_it_however_far_ahead_the_other_is(model: Model, a
             line += 1
         model.touch(1, at(1, 4_000_000 + line))
         model.charge(1, LINE / READ[1] * (1 / share - 1))
-    gets = [model.counters(cpu).bytes_read[1] / model.clock(cpu) for cpu in (0, 1)]
-    assert gets[1] == pytest.approx(READ[1] * share, rel=0.03)
-    assert gets[0] == pytest.approx(READ[1] * (1 - share), rel=0.03)
+    bandwidth = [model.counters(cpu).bytes_read[1] / model.clock(cpu) for cpu in (0, 1)]
+    assert bandwidth[1] == pytest.approx(READ[1] * share, rel=0.03)
+    assert bandwidth[0] == pytest.approx(READ[1] * (1 - share), rel=0.03)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
-def test_a_busy_node_answers_later(model: Model, share: float) -> None:
-    """Random arrivals at a server of fixed service time wait rho / (2 (1 - rho)) of them (M/D/1)."""
+def test_latency_rises_with_the_use_of_the_node(model: Model, share: float) -> None:
+    """The mean wait is rho / (2 (1 - rho)) service times (M/D/1)."""
     model.serial(1, True)
     line = 0
     for chased in range(3_000):
@@ -298,14 +294,14 @@ def test_a_busy_node_answers_later(model: Model, share: float) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_dependent_writes_have_the_nodes_latency(model: Model, node: int) -> None:
+def test_a_dependent_write_takes_the_nodes_latency(model: Model, node: int) -> None:
     model.serial(0, True)
     for line in range(50_000):
         model.touch(0, at(node, 3 * line), store=True)
     assert model.clock(0) / 50_000 == pytest.approx(WRITE_LATENCY[node], rel=0.001)
 
 
-def test_instructions_cost_what_the_cpu_says(model: Model) -> None:
+def test_the_clock_adds_instructions_charges_and_idle_time(model: Model) -> None:
     model.execute(3, 1000)
     assert model.clock(3) == 250
     assert model.counters(3).instructions == 1000
@@ -316,7 +312,7 @@ def test_instructions_cost_what_the_cpu_says(model: Model) -> None:
     assert (model.clock(3), model.counters(3).idle) == (5000, 3250)
 
 
-def test_what_is_no_memory_costs_nothing(library: ctypes.CDLL) -> None:
+def test_addresses_outside_memory_cost_nothing(library: ctypes.CDLL) -> None:
     model = Model(library, hole=(ctypes.c_uint64 * 2)(GIB // 2, GIB))
     model.access(0, GIB // 2 + 64, 8, False)
     model.access(0, 4 * GIB, 8, False)
@@ -325,9 +321,9 @@ def test_what_is_no_memory_costs_nothing(library: ctypes.CDLL) -> None:
     model.free()
 
 
-def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) -> None:
+def test_in_memory_mode_node_0_caches_node_1(library: ctypes.CDLL) -> None:
     model = Model(library, memory_mode=1)
-    fitting = 100_000  # lines: more than the cache, less than node 0
+    fitting = 100_000  # lines; exceeds the cache, fits node 0
     for _ in range(2):
         for line in range(fitting):
             model.touch(0, at(1, line))
@@ -347,14 +343,16 @@ def test_memory_mode_keeps_in_node_0_what_was_used_last(library: ctypes.CDLL) ->
         (2 * GIB - 4, 8, (0, 1)),
     ],
 )
-def test_an_access_ends_with_its_page(model: Model, address: int, size: int, misses: tuple[int, int]) -> None:
-    """What the virtually next page is, only the caller knows."""
+def test_an_access_stops_at_the_end_of_its_page(
+    model: Model, address: int, size: int, misses: tuple[int, int]
+) -> None:
+    """The model does not know the physical address of the next virtual page."""
     assert model.access(0, address, size, False) == sum(misses)
     assert tuple(model.counters(0).misses) == misses
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "changes",
     [
         {"cache_line": 48},
         {"cache_ways": 0},
@@ -373,6 +371,6 @@ def test_an_access_ends_with_its_page(model: Model, address: int, size: int, mis
         {"node": (Node * 2)(Node(100, 0, 10, 10), Node(300, 300, 10, 10))},
     ],
 )
-def test_nonsense_is_refused(library: ctypes.CDLL, wrong: dict[str, Any]) -> None:
+def test_an_invalid_configuration_is_rejected(library: ctypes.CDLL, changes: dict[str, Any]) -> None:
     with pytest.raises(OSError, match="model_new"):
-        Model(library, **wrong)
+        Model(library, **changes)

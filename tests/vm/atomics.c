@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Each kind of atomic instruction goes through LINES lines of node 1 that are not in the cache.
- * Prints the number of lines, and then the name of each kind; its accesses are between a step's
- * begin and end.
+ * Execute each kind of atomic instruction on LINES lines of node 1 that are not in the cache,
+ * between the markers of a step. Prints the number of lines, and the name of each kind.
  */
 #include "sentinel_markers.h"
 
@@ -11,7 +10,7 @@
 
 #define LINES 4096UL
 #define LINE  64
-#define OTHER (8UL << 20) /* bytes: several caches */
+#define OTHER (8UL << 20) /* bytes, several times the cache */
 
 static char *lines, *other;
 

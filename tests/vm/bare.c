@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A machine's only program, 32 bits and without an operating system, so that nothing else is
- * counted. It executes each kind of access to LINES lines that are not in the cache, between the
- * markers USER(2 k) and USER(2 k + 1) for kind k; then an access across pages, between USER(0x100)
- * and USER(0x101). After that it goes through regions for ever, with USER(0x200) in each.
+ * A 32-bit program that runs without an operating system, so that no other accesses are counted.
+ * For each kind k of access, it accesses LINES lines that are not in the cache, between the markers
+ * USER(2 k) and USER(2 k + 1); then it accesses memory across a page boundary, between USER(0x100)
+ * and USER(0x101). Finally it begins and ends regions forever, with USER(0x200) in each.
  *
  *	gcc -m32 -ffreestanding -nostdlib -static -fno-pie -no-pie -O1 -Wl,-Ttext=0x100000
  *
- * Physical memory from 64 MiB on is node 1, and the cache is a quarter of FLUSH.
+ * Node 1 starts at 64 MiB of physical memory. The cache is a quarter of FLUSH.
  */
 #include <stdint.h>
 
@@ -16,12 +16,12 @@
 #define FLUSH (256 << 10)
 #define MIB   (1 << 20)
 
-#define OLD	((char *)(32 * MIB)) /* what is accessed, and what fills the cache before */
-#define OTHER	((char *)(40 * MIB))
-#define TABLES	((uint32_t *)(8 * MIB)) /* pages of page tables */
-#define WINDOW	0xc0000000		/* virtual, of two pages */
-#define LAST	(64 * MIB - 4096)	/* physical: the last page of node 0 */
-#define ANOTHER (16 * MIB)		/* and one in the midst of it */
+#define LINES_AT ((char *)(32 * MIB))	 /* the accessed lines */
+#define OTHER	 ((char *)(40 * MIB))	 /* fills the cache */
+#define TABLES	 ((uint32_t *)(8 * MIB)) /* pages of page tables */
+#define WINDOW	 0xc0000000		 /* virtual address of two pages */
+#define LAST	 (64 * MIB - 4096)	 /* physical address: last page of node 0 */
+#define ANOTHER	 (16 * MIB)		 /* physical address: another page of node 0 */
 
 __asm__(".balign 4\n"
 	".long 0x1badb002, 0, -0x1badb002\n" /* multiboot */
@@ -39,12 +39,12 @@ static void fill_cache(void)
 		(void)*(volatile char *)p;
 }
 
-/* Execute instructions with the address in %0 for each `step` bytes of the lines. */
+/* Execute instructions for every `step` bytes of the lines, with the address in %0. */
 #define KIND(number, step, ...)                                                                    \
 	do {                                                                                       \
 		fill_cache();                                                                      \
 		MARK(0x8000 + 2 * (number));                                                       \
-		for (char *p = OLD; p < OLD + LINES * LINE; p += (step))                           \
+		for (char *p = LINES_AT; p < LINES_AT + LINES * LINE; p += (step))                 \
 			__asm__ volatile(__VA_ARGS__ ::"r"(p) : "eax", "ecx", "edx", "memory");    \
 		MARK(0x8000 + 2 * (number) + 1);                                                   \
 	} while (0)
@@ -57,7 +57,7 @@ static void access_lines(void)
 	KIND(3, LINE, "lock xaddl %%eax, (%0)");
 	KIND(4, LINE, "xchgl %%eax, (%0)");
 	KIND(5, LINE, "xchgb %%al, (%0)");
-	KIND(6, LINE, "movl $12345, %%eax; cmpxchgl %%ecx, (%0)"); /* finds another value */
+	KIND(6, LINE, "movl $12345, %%eax; cmpxchgl %%ecx, (%0)"); /* comparison fails */
 	KIND(7, LINE, "movl $12345, %%eax; lock cmpxchgl %%ecx, (%0)");
 	KIND(8, LINE, "xchgl %%eax, (%0); lock cmpxchgl %%ecx, (%0); lock incl (%0)");
 	KIND(9, LINE, "btsl $3, (%0)");
@@ -69,12 +69,12 @@ static void access_lines(void)
 	KIND(15, LINE, "lock orw $3, (%0)");
 	KIND(16, LINE, "pushl %%ebx; cmpxchg8b (%0); popl %%ebx");
 	KIND(17, LINE, "pushl %%ebx; lock cmpxchg8b (%0); popl %%ebx");
-	KIND(18, 2 * LINE, "lock addl $1, 62(%0)"); /* two lines at once */
+	KIND(18, 2 * LINE, "lock addl $1, 62(%0)"); /* across two lines */
 	KIND(19, LINE, "movl (%0), %%eax");
-	KIND(20, LINE, "movl $1, (%0)"); /* reads nothing */
+	KIND(20, LINE, "movl $1, (%0)"); /* write only */
 }
 
-/* Virtual addresses are physical ones, but for two pages: the last one of node 0, and another. */
+/* Identity mapping, plus two pages at WINDOW: LAST and ANOTHER. */
 static void enable_paging(void)
 {
 	uint32_t *directory = TABLES;

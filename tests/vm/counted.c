@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Accesses pages a known number of times while they are counted: page i is read i % 7 + 1 times and
- * written i % 3 times, at a fixed address. With an argument it does the same for ever, uncounted.
+ * Access pages at a fixed address a known number of times while they are counted: page i is read
+ * i % 7 + 1 times and written i % 3 times. With an argument, do the same forever, uncounted.
  */
 #include "sentinel_markers.h"
 

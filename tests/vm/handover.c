@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Two vCPUs take turns: one sleeps while the other chases through node 1. Prints the model ns that
- * the first one saw go by, and the dependent reads that were made in turn.
+ * Two vCPUs take turns: one sleeps while the other makes dependent reads of node 1. Prints the
+ * elapsed model ns of the first one, and the total number of dependent reads.
  */
 #include "sentinel_markers.h"
 
@@ -28,23 +28,23 @@ static void run_on(int cpu)
 		exit(1);
 }
 
-static void take_turns(int who)
+static void take_turns(int self)
 {
 	for (int i = 0; i < TURNS; i++) {
 		pthread_mutex_lock(&lock);
-		while (turn != who)
+		while (turn != self)
 			pthread_cond_wait(&changed, &lock);
 		sentinel_mark(SENTINEL_SERIAL_BEGIN);
 		for (int n = 0; n < CHASES; n++)
 			at = *(void **volatile *)at;
 		sentinel_mark(SENTINEL_SERIAL_END);
-		turn = !who;
+		turn = !self;
 		pthread_cond_signal(&changed);
 		pthread_mutex_unlock(&lock);
 	}
 }
 
-static void *other(void *unused)
+static void *second_thread(void *unused)
 {
 	run_on(1);
 	take_turns(1);
@@ -61,7 +61,7 @@ int main(void)
 
 	if (p == MAP_FAILED || syscall(SYS_mbind, p, LINES * 64, 2, &node_1, 64, 0))
 		return 1;
-	for (size_t i = 0; i < LINES; i++) { /* a full cycle: an odd step, and 5 = 1 modulo 4 */
+	for (size_t i = 0; i < LINES; i++) { /* full period: 5 = 1 modulo 4, odd increment */
 		size_t next = (5 * order + 1) % LINES;
 
 		*(void **)(p + order % LINES * 64) = p + next * 64;
@@ -71,7 +71,7 @@ int main(void)
 	run_on(0);
 	sentinel_mark(SENTINEL_REGION_BEGIN);
 	start = sentinel_now_ns();
-	if (pthread_create(&thread, NULL, other, NULL))
+	if (pthread_create(&thread, NULL, second_thread, NULL))
 		return 1;
 	take_turns(0);
 	pthread_join(thread, NULL);

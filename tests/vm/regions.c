@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Processes end within their regions, each in its own way. After each one its parent marks
- * USER(way), and has a region of its own with the dilation FIRST_DILATION + way. The last way is
- * that of a process whose first thread exits before the other one marks USER(0x100).
+ * Processes end within their regions, each in a different way. After each one, the parent marks
+ * USER(way) and has its own region with the dilation FIRST_DILATION + way. In the last way, the
+ * main thread exits before another thread marks USER(0x100).
  */
 #include "sentinel_markers.h"
 
@@ -25,11 +25,11 @@ static void *exec_self(void *unused)
 	return unused;
 }
 
-static void *outlive(void *main_thread)
+static void *outlive_main(void *main_thread)
 {
 	char path[64], state = 0;
 
-	/* Until it is a zombie: "pid (name) Z" */
+	/* Wait until it is a zombie: "pid (name) Z" */
 	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", *(int *)main_thread);
 	while (state != 'Z') {
 		FILE *f = fopen(path, "r");
@@ -66,7 +66,7 @@ static void end(enum way way)
 		pthread_join(thread, NULL);
 		break;
 	case THREADS:
-		pthread_create(&thread, NULL, outlive, &main_thread);
+		pthread_create(&thread, NULL, outlive_main, &main_thread);
 		syscall(SYS_exit, 0);
 		break;
 	default:
@@ -75,7 +75,7 @@ static void end(enum way way)
 	abort();
 }
 
-/* A marker's number is a constant. */
+/* The number of a marker must be a compile-time constant. */
 static void mark_way(enum way way)
 {
 	switch (way) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timing plugin in a real QEMU whose only program is bare.c: no operating system disturbs the counts."""
+"""The timing plugin in a real QEMU that runs bare.c without an operating system, for exact counts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests import timing_config
 MIB = 1 << 20
 BEGIN, END, USER = 1, 2, 0x8000
 LINES = 256
-HANGS = 300.0  # seconds after which nothing will happen any more
-# Kinds of accesses in bare.c: what each does, and the lines that it must fetch
+TIMEOUT = 300.0  # seconds
+# The kinds of accesses in bare.c, and the lines that each fetches
 KINDS = (
     *("add", "lock add", "xadd", "lock xadd", "xchg", "xchg of a byte", "cmpxchg", "lock cmpxchg"),
     *("xchg, cmpxchg and inc", "bts", "lock bts", "lock btr", "lock inc", "lock neg", "lock not", "lock or"),
@@ -36,7 +36,7 @@ FLAGS = (
 
 
 class Bare:
-    """A machine that runs, and its monitor."""
+    """A running machine and its monitor."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self.folder = folder
@@ -51,15 +51,15 @@ class Bare:
         return list(counters.read(self.folder / "counters.jsonl"))
 
     def wait_for(self, cause: str | None, after: int = 0) -> list[dict[str, Any]]:
-        """The lines after the first `after`, as soon as a region ended for that cause (None: began)."""
-        deadline = time.monotonic() + HANGS
+        """Wait until a region ends for `cause` (None: begins). Return the counter lines from `after` on."""
+        deadline = time.monotonic() + TIMEOUT
         while self._process.poll() is None and time.monotonic() < deadline:
             lines = self.lines()[after:]
             if any(line["marker"] <= END and line.get("cause") == cause for line in lines):
                 return lines
             time.sleep(0.1)
-        told = (self.folder / "qemu.log").read_text()
-        raise AssertionError(f"no region ended by {cause!r}; QEMU says: {told}")
+        log = (self.folder / "qemu.log").read_text()
+        raise AssertionError(f"no region ended by {cause!r}; QEMU log: {log}")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def running(program: Path, folder: Path, *, vcpus: int, **changes: object) -> It
     command = [
         *(qemu, "-M", "q35,memory-backend=memory", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "128M"),
         *("-smp", str(vcpus), "-nodefaults", "-display", "none", "-kernel", str(program)),
-        # Memory first: an old QEMU tells a plugin where it is among all of QEMU's blocks
+        # Memory first: old versions of QEMU pass RAM block offsets to plugins, not physical addresses
         *("-object", "memory-backend-ram,id=memory,size=128M"),
         *(
             "-object",
@@ -97,14 +97,14 @@ def running(program: Path, folder: Path, *, vcpus: int, **changes: object) -> It
 
 
 def counted(lines: list[dict[str, Any]], first: int, name: str) -> list[int]:
-    """By node: what vCPU 0 counted between the markers `first` and `first` + 1."""
+    """Return the increase of a counter of vCPU 0, by node, between the markers `first` and `first` + 1."""
     at = {line["marker"]: line["vcpus"][0][name] for line in reversed(lines)}
     return [after - before for before, after in zip(at[first], at[first + 1], strict=True)]
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])
-def test_whatever_reads_a_line_fetches_it(program: Path, tmp_path: Path, vcpus: int) -> None:
-    """Locked or not: with several vCPUs, QEMU tells an atomic read-modify-write as one access."""
+def test_every_access_that_reads_a_line_fetches_it(program: Path, tmp_path: Path, vcpus: int) -> None:
+    """With several vCPUs, QEMU reports an atomic read-modify-write as one access."""
     with running(program, tmp_path, vcpus=vcpus) as machine:
         lines = machine.wait_for("marker")
     fetched = {kind: counted(lines, USER + 2 * i, "read") for i, kind in enumerate(KINDS)}
@@ -121,15 +121,15 @@ def test_a_reset_and_a_restore_end_the_region(program: Path, tmp_path: Path) -> 
         lines = machine.wait_for("marker", after=len(machine.lines()))
         machine.monitor("loadvm here")
         lines = machine.wait_for("restore", after=len(lines))
-        machine.wait_for("marker", after=len(machine.lines()))  # and it goes on
+        machine.wait_for("marker", after=len(machine.lines()))  # it continues
         machine.monitor("system_reset")
         machine.wait_for("reset", after=len(lines))
         after = machine.wait_for("marker", after=len(machine.lines()))
     assert after[-1]["vcpus"][0]["ns"] > 0
 
 
-def test_a_pause_is_no_time(program: Path, tmp_path: Path) -> None:
-    """Paced, model time goes by with real time; vCPU 0, which computes all the time, is never idle."""
+def test_a_pause_takes_no_model_time(program: Path, tmp_path: Path) -> None:
+    """Paced, model time follows real time. vCPU 0 is always busy, so it has no idle time."""
     pause, dilation = 2.0, 500.0
     with running(program, tmp_path, vcpus=2, instruction=1) as machine:
         machine.wait_for("marker")

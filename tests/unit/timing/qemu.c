@@ -9,12 +9,12 @@
 #include "markers.h"
 #include "qemu_plugin.h"
 
-#define CALLBACKS 4   /* of one instruction */
+#define CALLBACKS 4   /* per instruction */
 #define BLOCK	  512 /* instructions */
 #define MAPPINGS  64
 #define PAGE	  4096
-#define CODE	  0x400000		/* a user program's, */
-#define KERNEL	  0xffffffff81000000ULL /* and the kernel's */
+#define CODE	  0x400000		/* user mode */
+#define KERNEL	  0xffffffff81000000ULL /* kernel mode */
 #define RESET	  0xfffffff0
 #define ARGUMENTS 0xffffffff82000000ULL /* aligned to MARKER_ARGUMENTS */
 
@@ -29,8 +29,8 @@ struct qemu_plugin_insn {
 	struct callback exec[CALLBACKS];
 	mem_cb mem;
 	void *mem_data;
-	uint64_t address; /* of its access, if there is one */
-	qemu_plugin_meminfo_t info;
+	uint64_t address;	    /* of the memory access */
+	qemu_plugin_meminfo_t info; /* 0: no access */
 };
 
 struct qemu_plugin_tb {
@@ -54,7 +54,7 @@ static struct {
 } mappings[MAPPINGS];
 static unsigned int mapped;
 
-/* ---------------------------------------------------------------- what the plugin calls */
+/* ---------------------------------------------------------------- called by the plugin */
 
 void qemu_plugin_register_vcpu_init_cb(qemu_plugin_id_t id, vcpu_cb cb)
 {
@@ -114,7 +114,7 @@ void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, mem_cb cb,
 	insn->mem_data = data;
 }
 
-/* Nothing translated is kept here: there is nothing to flush. */
+/* Translated code is not kept, so there is nothing to flush. */
 void qemu_plugin_reset(qemu_plugin_id_t id, simple_cb cb)
 {
 	(void)id;
@@ -191,7 +191,7 @@ int64_t cpu_get_clock(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* ---------------------------------------------------------------- what tests call */
+/* ---------------------------------------------------------------- called by tests */
 
 int qemu_start(const char *config, unsigned int cpus)
 {
@@ -224,7 +224,7 @@ static void call(const struct callback *callbacks, unsigned int cpu)
 		callbacks[i].cb(cpu, callbacks[i].data);
 }
 
-/* Translate and execute; instructions without bytes are NOPs. */
+/* Translate and execute a block. Instructions without bytes are NOPs. */
 static void run(unsigned int cpu, struct qemu_plugin_tb *tb)
 {
 	for (size_t i = 0; i < tb->n; i++)

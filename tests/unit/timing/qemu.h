@@ -1,34 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stand-in for QEMU: its vCPUs execute what they are told. A function with `cpu` is called by the
- * thread of that vCPU, and everything else by one thread while no vCPU executes.
+ * A fake QEMU whose vCPUs execute instructions on request. Functions with `cpu` must be called by
+ * the thread of that vCPU, all others by a single thread while no vCPU executes.
  */
 #ifndef SENTINEL_TESTS_TIMING_QEMU_H
 #define SENTINEL_TESTS_TIMING_QEMU_H
 
 #include <stdint.h>
 
-/* Load the plugin into a machine with this many vCPUs. Returns what the plugin returns. */
+/* Load the plugin into a machine with `cpus` vCPUs. Returns the result of qemu_plugin_install(). */
 int qemu_start(const char *config, unsigned int cpus);
 
-/* The virtual page at `address` is the physical one at `physical`; else they are the same. */
+/* Map the virtual page at `address` to `physical`. Unmapped addresses are physical ones. */
 void qemu_map(uint64_t address, uint64_t physical);
 
-/* The machine's own clock: this, in ns; negative: CLOCK_MONOTONIC. */
+/* Set the machine's clock in ns; if negative, it is CLOCK_MONOTONIC (the default). */
 void qemu_set_clock(int64_t ns);
 
 /* Execute `n` instructions without a memory access. */
 void qemu_execute(unsigned int cpu, unsigned int n);
 
-/* Execute an instruction of a user program with one access; `rw` as in qemu_plugin_mem_rw. */
+/* Execute an instruction in user mode with one access; `rw` is a qemu_plugin_mem_rw. */
 void qemu_access(unsigned int cpu, uint64_t address, unsigned int size_shift, unsigned int rw);
 
 void qemu_marker(unsigned int cpu, unsigned int number);
 void qemu_kernel_marker(unsigned int cpu, unsigned int number, uint32_t argument);
 
-void qemu_halt(unsigned int cpu);   /* execute HLT, and be idle */
-void qemu_pause(unsigned int cpu);  /* be idle without it */
-void qemu_resume(unsigned int cpu); /* be idle no more */
+void qemu_halt(unsigned int cpu);   /* execute HLT and become idle */
+void qemu_pause(unsigned int cpu);  /* become idle without HLT */
+void qemu_resume(unsigned int cpu); /* end idle time */
 void qemu_reset(unsigned int cpu);  /* execute the first instruction after a reset */
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vCPUs in threads of their own do all that a guest can do, at once and in an order that `seed`
- * decides. Built with a sanitizer, which ends it if anything is wrong.
+ * vCPUs, each in its own thread, concurrently execute random actions of all kinds. Built with a
+ * sanitizer, which aborts the program on errors.
  *
  *   races CONFIG SEED
  */
@@ -14,7 +14,7 @@
 
 #define CPUS   3
 #define ROUNDS 3000
-#define SHARED 64 /* pages that all of them access */
+#define SHARED 64 /* pages accessed by all vCPUs */
 
 static unsigned int seed;
 
