@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the page-access profiler uses of Linux, as far as a compiler needs it to check names and
- * types: every header that the profiler includes is this one. LINUX is the version, 409 or 601.
+ * Declarations of the kernel interfaces that the page-access profiler uses, for type checking.
+ * Every header that the profiler includes is replaced by this one. LINUX is the version, 409 or
+ * 601.
  */
 #ifndef KERNEL_INTERFACES_H
 #define KERNEL_INTERFACES_H

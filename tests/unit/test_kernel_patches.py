@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped patches without a kernel: they fit each other, and the profiler compiles for each version.
+"""The shipped patches without a kernel source: they are consistent, and the profiler compiles.
 
-What they change is made up of the context that they name themselves, so this says that the patches of a
-version agree with each other. Whether they agree with Linux, building a kernel shows.
+The patched files are reconstructed from the context in the patches. So these tests check that the patches of
+a version agree with each other; only a kernel build checks that they apply to Linux.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tests.fakes import kernel_tree
 VERSIONS = ("4.9", "6.1")
 INTERFACES = Path(kernel_tree.__file__).parent / "kernel_interfaces.h"
 PROFILER = "arch/x86/mm/page_profile.c"
-REACH = 100  # lines that a hunk may be away from where it says it is
+REACH = 100  # maximum displacement of a hunk, in lines
 
 
 @dataclass
 class Line:
-    """A line of a file, and the line of the original file that it is; None if a patch added it."""
+    """A line of a reconstructed file."""
 
-    text: str | None  # None: anything
-    original: int | None
+    text: str | None  # None: unknown
+    original: int | None  # index in the original file; None: added by a patch
 
 
 @dataclass
 class Skeleton:
-    """A file of which only those lines are known that patches name."""
+    """A file of which only the lines in the context of patches are known."""
 
     original: list[str | None] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
 
     def apply(self, start: int, hunk: list[str]) -> None:
-        """Do what a hunk that begins at line `start` says, and learn from its context."""
+        """Apply a hunk that begins at line `start`, and learn from its context."""
         before = [line[1:] for line in hunk if line[0] in " -"]
         while len(self.lines) < start + len(before) + REACH:
             self.lines.append(Line(None, len(self.original)))
@@ -64,21 +64,21 @@ class Skeleton:
                 at += 1
 
     def _find(self, expected: int, before: list[str]) -> int:
-        """Where these lines are, the nearest place of equals; else where nothing is known yet."""
+        """Return the index of the nearest match of `before`, or else of the nearest unknown lines."""
         nearby = sorted(range(max(0, expected - REACH), expected + REACH), key=lambda at: abs(at - expected))
         for unknown in (False, True):
             for at in nearby:
                 here = [line.text for line in self.lines[at : at + len(before)]]
                 if here == before or (unknown and here == [None] * len(before)):
                     return at
-        raise AssertionError(f"there is no room for {before} at line {expected + 1}")
+        raise AssertionError(f"no match for {before} near line {expected + 1}")
 
     def text(self) -> str:
         return "".join(f"line {n}\n" if line is None else f"{line}\n" for n, line in enumerate(self.original))
 
 
 def hunks(patch: Patch) -> Iterator[tuple[str, int, list[str]]]:
-    """The file, first line and body of each hunk that changes a file."""
+    """Yield file, first line and body of each hunk that changes an existing file."""
     name, remaining, body = "", [0, 0], list[str]()
     for line in patch.path.read_text().splitlines():
         if remaining != [0, 0]:
@@ -95,7 +95,7 @@ def hunks(patch: Patch) -> Iterator[tuple[str, int, list[str]]]:
 
 
 def make_tree(folder: Path, patches: Iterable[Patch]) -> None:
-    """A source in which everything that the patches name is where they say."""
+    """Write a source tree to which the patches apply."""
     files: dict[str, Skeleton] = {}
     for patch in patches:
         for name, start, body in list(hunks(patch)):
@@ -106,6 +106,7 @@ def make_tree(folder: Path, patches: Iterable[Patch]) -> None:
 
 
 def added(patch: Patch) -> list[str]:
+    """Return the lines that a patch adds."""
     return [line[1:] for line in patch.path.read_text().splitlines() if re.match(r"\+(?!\+\+ )", line)]
 
 
@@ -121,8 +122,8 @@ def test_the_series_of_a_version_applies_in_order(version: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_patch_with_other_context_does_not_apply(version: str, tmp_path: Path) -> None:
-    """So the test above can fail."""
+def test_a_patch_with_wrong_context_is_rejected(version: str, tmp_path: Path) -> None:
+    """This shows that test_the_series_of_a_version_applies_in_order can fail."""
     patches = series.select(parse(version))
     make_tree(tmp_path, patches)
     (building,) = [p for p in patches if "build-the-page-access-profiler" in p.name]
@@ -132,16 +133,16 @@ def test_a_patch_with_other_context_does_not_apply(version: str, tmp_path: Path)
 
 
 def compile_profiler(folder: Path, *, version: str, compat: str) -> subprocess.CompletedProcess[str]:
-    """Check the profiler of that version's series, with what `compat`'s has for it."""
+    """Compile the profiler for `version`, with the compatibility header of `compat`."""
     patches = [p for v in (version, compat) for p in series.select(parse(v))]
-    made = {name for patch in patches for name in patch.creates if "page_profile" in name}
+    created = {name for patch in patches for name in patch.creates if "page_profile" in name}
     for patch in patches:
-        for name in made & patch.creates:
+        for name in created & patch.creates:
             text = patch.path.read_text().partition(f"\n+++ b/{name}\n")[2].partition("\ndiff --git ")[0]
             lines = [line[1:] for line in text.splitlines() if line.startswith("+")]
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("\n".join(lines) + "\n")
-    sources = [*(folder / name for name in made)]
+    sources = [folder / name for name in created]
     included = {m for path in sources for m in re.findall(r"#include <(.+)>", path.read_text())}
     for name in included:
         path = folder / "stand-ins" / name
@@ -164,16 +165,16 @@ def compile_profiler(folder: Path, *, version: str, compat: str) -> subprocess.C
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_profiler_compiles_against_a_versions_interfaces(version: str, tmp_path: Path) -> None:
+def test_the_profiler_compiles_for_each_version(version: str, tmp_path: Path) -> None:
     if not shutil.which("gcc"):
-        pytest.skip("there is no gcc")
+        pytest.skip("no gcc")
     result = compile_profiler(tmp_path, version=version, compat=version)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_profiler_does_not_compile_against_another_versions_interfaces(tmp_path: Path) -> None:
+def test_the_profiler_does_not_compile_with_another_versions_header(tmp_path: Path) -> None:
     if not shutil.which("gcc"):
-        pytest.skip("there is no gcc")
+        pytest.skip("no gcc")
     result = compile_profiler(tmp_path, version="6.1", compat="4.9")
     assert result.returncode != 0
     assert "mmap_sem" in result.stderr

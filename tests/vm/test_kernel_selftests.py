@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's own tests of its memory manager: what passes without the profiler passes under it.
+"""The kernel's own selftests of the memory manager: those that pass without the profiler pass under it.
 
-Runs with --slow only: it builds kernels without the profiler to compare with.
+Runs with --slow only, because it builds kernels without the profiler for comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from testbed.common.cache import Cache
 pytestmark = pytest.mark.slow
 
 WITHOUT = tuple(fragment for fragment in DEFAULT if fragment != "profile")
-# As the kernel's run_vmtests.sh calls them, with less memory; a version has some of them
+# Commands of the kernel's run_vmtests.sh, with less memory. Not every version has all of them.
 COMMANDS = (
     "compaction_test",
     "gup_test -u",
@@ -60,12 +60,12 @@ COMMANDS = (
     "userfaultfd shmem 20 16",
     "virtual_address_range",
 )
-# These ask for huge pages in memory that is profiled, which has none
+# These request huge pages, which profiled memory does not have
 HUGE = {"khugepaged", "split_huge_page_test"}
 
 
 def compile_into(folder: Path, kernel: str) -> None:
-    """The programs of a kernel's tools/testing/selftests/vm, as far as this host can compile them."""
+    """Compile the programs of a kernel's tools/testing/selftests/vm, as far as the host supports them."""
     cache = Cache()
     spec = resolve(kernel, location=None, flavour=DEFAULT, cache=cache)
     with tree.opened(spec.source, spec.patches, cache=cache) as work:
@@ -78,14 +78,14 @@ def compile_into(folder: Path, kernel: str) -> None:
             files = [str(path) for path in (folder / program, sources / f"{program}.c", *extra)]
             command = ["gcc", *flags, "-o", *files, "-lpthread", "-lrt", "-lm"]
             subprocess.run(command, capture_output=True, check=False)
-    assert len(list(folder.iterdir())) > 5, "hardly one of the kernel's tests can be compiled here"
+    assert len(list(folder.iterdir())) > 5, "hardly any of the kernel's tests can be compiled"
 
 
 def passed(kernel: str, flavour: tuple[str, ...], programs: Path, prefix: str) -> dict[str, bool]:
-    """Which commands end with 0, each under `prefix`; on a kernel that has nothing to complain of."""
-    made = boot.prepare(machine.load("two-node"), kernel=kernel, flavour=flavour)
+    """Run each command under `prefix`. Return whether it exits with 0. Fails on any kernel BUG."""
+    artifacts = boot.prepare(machine.load("two-node"), kernel=kernel, flavour=flavour)
     results = {}
-    with vm.running("kernel-selftests", made.boot) as guest:
+    with vm.running("kernel-selftests", artifacts.boot) as guest:
         guest.wait_ready()
         with guest.shell() as shell:
             shell.put(programs, "/opt/vm")
@@ -99,7 +99,7 @@ def passed(kernel: str, flavour: tuple[str, ...], programs: Path, prefix: str) -
     return results
 
 
-def test_what_passes_without_the_profiler_passes_under_it(
+def test_selftests_that_pass_without_the_profiler_pass_under_it(
     kernel: str,
     programs: Path,
     request: pytest.FixtureRequest,
@@ -112,11 +112,11 @@ def test_what_passes_without_the_profiler_passes_under_it(
     shutil.copy(programs / "profiled", tmp_path)
     before = passed(kernel, WITHOUT, tmp_path, "")
     after = passed(kernel, DEFAULT, tmp_path, "./profiled -w 8")
-    assert sum(before.values()) >= 4, before  # all that 4.9 has without hugetlbfs and userfaultfd
-    for command, was in before.items():
+    assert sum(before.values()) >= 4, before  # the minimum on 4.9, without hugetlbfs and userfaultfd
+    for command, passed_before in before.items():
         with subtests.test(msg=command):
-            if not was:
-                pytest.skip("fails without the profiler too")
+            if not passed_before:
+                pytest.skip("also fails without the profiler")
             if command.split()[0] in HUGE:
-                pytest.skip("asks for huge pages, which profiled memory has none of")
+                pytest.skip("requests huge pages, which profiled memory does not have")
             assert after[command]
