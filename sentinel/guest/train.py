@@ -3,8 +3,8 @@
 
     FOLDER/job.json     read at the start: {"model": {"name": ..., parameters}, "seed": n, "threads": n}, and
                         {"runtime": true} if the Sentinel runtime manages the tensors
-    FOLDER/barrier      a FIFO. With its graph built, the process waits here for its order. It has no TensorFlow
-                        session yet, hence no thread and no tensor, so the machine can be saved
+    FOLDER/barrier      a FIFO. With its graph built, the process waits here for its order. It has no
+                        TensorFlow session yet, hence no thread and no tensor: the machine can be saved
     FOLDER/waiting      appears when the process waits; holds the time until then
     FOLDER/steps.jsonl  one record per step, written as the step ends; the last line is {"end": true}
 
@@ -19,8 +19,8 @@ The order is {"steps": n, "warmup": n} and any of
     observe       with a profile: the timing model counts accesses by page in the second of these steps, in
                   which the kernel's profiler counts them too
 
-A budget needs at least one warm-up step. One more unmeasured step follows it; a plan adds TRIAL_STEPS, in which the
-runtime tries how to execute it.
+A budget needs at least one warm-up step. One more unmeasured step follows, or TRIAL_STEPS with a plan, in
+which the runtime tries how to execute it.
 
 Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC, `model_ns` by the model clock (null without one).
 """

@@ -6,8 +6,8 @@
 Every session.run() that updates variables as an optimiser does is a step. Without --profile and --plan the
 runtime is only loaded. --stats writes the runtime's counters when the script ends.
 
-On a machine with a timing model the script runs on the compute vCPU, and the region of interest lasts from its
-first step to its end.
+With a timing model the script runs on the compute vCPU, and the region of interest lasts from its first step
+to its end.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -37,7 +37,7 @@ def _operations(session, fetches):
 
 
 def watch(session_class, trainer, prepare=lambda: None):
-    """Make every training run of the class's sessions a step of `trainer`. `prepare` is called before each."""
+    """Make every training run of the class's sessions a step of `trainer`, after calling `prepare`."""
     plain_run = session_class.run
     verdicts = weakref.WeakKeyDictionary()  # graph -> names of the fetched operations -> whether they train
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# gradients are accumulated over 4 small batches by assign_add, then applied
+# Accumulates gradients over 4 small batches with assign_add, then applies them
 import numpy as np
 import tensorflow as tf
 

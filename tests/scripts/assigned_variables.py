@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: updates by Variable.assign, as BERT's optimiser makes them
+# Updates variables with Variable.assign, as BERT's optimiser does
 import numpy as np
 import tensorflow as tf
 

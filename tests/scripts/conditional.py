@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# tf.cond takes the other branch in every third step
+# tf.cond takes its other branch in every third step
 import numpy as np
 import tensorflow as tf
 

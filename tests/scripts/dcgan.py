@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# DCGAN: D once, G twice per iteration, each a session.run of its own
+# DCGAN: one discriminator and two generator updates per iteration, each in its own session.run()
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# as c11, with default threading (2 inter-op, 2 intra-op on this machine)
+# Uses TensorFlow's default number of threads
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: one thread trains, another only evaluates (no training op in it)
+# One thread trains while another evaluates in the same session
 import threading
 
 import numpy as np

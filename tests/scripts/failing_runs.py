@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# A monitored session whose runs fail: the data end twice in the middle, and a run is given a wrong shape
+# Runs of a monitored session fail: the data set ends twice, and one feed has the wrong shape
 import numpy as np
 import tensorflow as tf
 from guest.bindings.hook import SentinelHook

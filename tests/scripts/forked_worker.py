@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: a worker is forked before the first step, and lives on
+# Forks a worker before the first step; the worker outlives it
 import multiprocessing as mp
 import sys
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# three python threads train in one session at the same time (Hogwild); a fourth evaluates
+# Hogwild: three threads train in one session, a fourth evaluates
 import threading
 
 import numpy as np

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: tf.keras compile and fit
+# tf.keras compile() and fit()
 import numpy as np
 import tensorflow as tf
 

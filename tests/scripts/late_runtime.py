@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# a session exists before the runtime is loaded (misuse, by hand)
+# Loads the runtime too late, after a session exists
 import tensorflow as tf
 
 s = tf.Session()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# many graphs, one after the other, as evaluation loops make them: are they let go?
+# Builds and drops graphs as evaluation loops do, and counts those that stay alive
 import gc
 import weakref
 

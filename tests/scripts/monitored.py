@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# MonitoredTrainingSession + hooks + checkpoint_dir (so SummarySaverHook, CheckpointSaverHook, StepCounterHook), cifar10-like EMA
+# MonitoredTrainingSession with hooks and a checkpoint_dir (summaries, checkpoints, step counter), and averages
 import shutil
 import tempfile
 

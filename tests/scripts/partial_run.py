@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# partial_run: forward first, then the rest with what python made of it
+# partial_run: the forward pass, then the rest with a value computed in Python
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# queue runners and a Coordinator
+# Queue runners and a Coordinator
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# a SparseTensor among what is fetched with the train op
+# Fetches a SparseTensor with the training operation
 import numpy as np
 import tensorflow as tf
 

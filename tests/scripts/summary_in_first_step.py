@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: the first step also fetches a summary (as SummarySaverHook does)
+# The first step also fetches a summary, as SummarySaverHook does
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# smallest: two python threads train in one session
+# Two threads train in one session
 import sys
 import threading
 

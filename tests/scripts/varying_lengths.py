@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# lengths differ from batch to batch, the last batch is smaller
+# Sequence lengths differ between batches; the last batch is smaller
 import numpy as np
 import tensorflow as tf
 

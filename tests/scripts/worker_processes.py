@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# multiprocessing workers load data; started after the session exists, and again in the middle
+# multiprocessing workers load data; they start after the session exists, and again during training
 import multiprocessing as mp
 
 import numpy as np

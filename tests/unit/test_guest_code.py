@@ -80,6 +80,7 @@ def test_it_uses_no_syntax_newer_than_python2(path: Path) -> None:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert not [f.name for f in functions if f.args.kwonlyargs or f.returns or f.args.posonlyargs]
     assert text.isascii() or "coding" in text.splitlines()[0]
+    assert [line for line in text.splitlines() if len(line) > 110 or line != line.rstrip()] == []
     if functions:
         assert "from __future__ import absolute_import, division, print_function" in text
 

@@ -154,7 +154,7 @@ def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, t
     library.profile = json.dumps({**PROFILE, "step_ns": 0})
     runtime.start_profile(str(tmp_path / "step.json"))
     with pytest.raises(
-        ValueError, match=r"step.json: the step took 0 ns by the model's clock, .*region_begin"
+        ValueError, match=r"step.json: the step took 0 ns by the model clock, .*region_begin"
     ):
         runtime.end_profile()
     assert list(tmp_path.iterdir()) == []

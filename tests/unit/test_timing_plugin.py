@@ -162,5 +162,5 @@ def test_markers_and_clock_are_harmless_here() -> None:
     model.region_end()
     assert not model.modelled()
     assert model.now_ns() <= model.now_ns()
-    with pytest.raises(ValueError, match="layers are 0 to 4095"):
+    with pytest.raises(ValueError, match="a layer must be 0 to 4095"):
         model.layer(4096)

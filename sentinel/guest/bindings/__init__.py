@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bindings of the guest's Python to the Sentinel runtime, the page-access profiler and the kernel's NUMA calls."""
+"""Python bindings to the Sentinel runtime, the page-access profiler and the kernel's NUMA calls."""

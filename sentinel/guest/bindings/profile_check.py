@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a profile can be planned: the planner's rules for profiles, where profiles are made. python2.7 and 3.
+"""The planner's rules for profiles, applied where profiles are recorded. python2.7 and 3.
 
-The planner (`planner/formats/profile.py`) refuses what these rules refuse; here the reason is told before the training
-that was profiled is over.
+The planner (`planner/formats/profile.py`) refuses the same profiles; here the reason is known before the
+training ends.
 """
 
 from __future__ import absolute_import, division, print_function
 
 
 def unplannable(profile):
-    """Why the planner would refuse this profile; None if it would not."""
+    """Return the reason for which the planner would refuse this profile, or None."""
     if profile["step_ns"] < 1:
         if profile["clock"] == "model":
             return (
-                "the step took 0 ns by the model's clock, which runs within a region of interest only:"
+                "the step took 0 ns by the model clock, which runs within a region of interest only:"
                 " call timing_client.region_begin() before the first step"
             )
         return "the step took 0 ns"
     ops = profile["ops"]
     if not ops["name"]:
-        return "there is no operation"
+        return "it has no operations"
     clocks = ""
     if profile["clock"] == "model":
         clocks = ", as the clocks of vCPUs differ: call timing_client.compute() before the first session"
@@ -30,17 +30,17 @@ def unplannable(profile):
             return "operation %d (%s) ends before it begins%s" % (p, ops["name"][p], clocks)
     keys = set()
     for number, tensor in enumerate(profile["tensors"]):
-        reason = _wrong_life(tensor, len(ops["name"]))
+        reason = _wrong_lifetime(tensor, len(ops["name"]))
         if reason is not None:
             return "tensor %d %s" % (number, reason)
         key = _key(tensor, ops)
         if key in keys:
-            return "tensor %d has the key of another: %s" % (number, key)
+            return "tensor %d has the key of another tensor: %s" % (number, key)
         keys.add(key)
     return None
 
 
-def _wrong_life(tensor, end):
+def _wrong_lifetime(tensor, end):
     op, birth, death = tensor["op"], tensor["birth"], tensor["death"]
     if (op < 0) != (birth < 0) or not op <= birth < death <= end:
         return "is allocated by operation %d, born at %d and dead at %d" % (op, birth, death)

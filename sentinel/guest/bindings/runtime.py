@@ -12,8 +12,8 @@
     runtime.end_profile()
     runtime.load_plan("plan.json")
 
-`guest.bindings.hook.SentinelHook` does the same for a MonitoredSession. docs/sentinel.md describes profiles and
-plans. Errors are `RuntimeUnavailable` or `BadPlan`, each with a message of one line.
+`guest.bindings.hook.SentinelHook` does the same for a MonitoredSession. docs/sentinel.md describes profiles
+and plans. Errors are `RuntimeUnavailable` or `BadPlan`, each with a message of one line.
 
 python2.7 with TensorFlow 1.13.1; importable on python3.
 """
@@ -129,7 +129,7 @@ def _require():
 
 
 def add_layer(tensor):
-    """End a layer with `tensor`, and a layer of the backward pass with its gradient. Returns the marked tensor."""
+    """End a layer with `tensor`, and one of the backward pass with its gradient. Returns the tensor."""
     return _require().ops.sentinel_layer(tensor)
 
 
@@ -261,6 +261,6 @@ def wants_profile():
 
 
 def stats():
-    """Return the runtime's counters as a dictionary. It looks up every page, so do not call it in a timed step."""
+    """Return the runtime's counters. Looks up every page, so do not call it within a timed step."""
     library = _require().library
     return json.loads(_take_text(library, library.sentinel_statistics()))

@@ -6,8 +6,10 @@ A model's file has
     DESCRIPTION     one line
     PARAMETERS      name -> {"default": n, "minimum": n, "maximum": n, "description": one line}; whole numbers
     build(...)      takes the parameters by name, adds the model to TensorFlow's default graph and returns
-                    (inputs, train_op, loss); `inputs` is a list of (placeholder, function of a numpy RandomState
-                    that makes a batch), so that data is created after the memory policy is set
+                    (inputs, train_op, loss)
+
+`inputs` is a list of pairs: a placeholder, and a function of a numpy RandomState that makes a batch. Data is
+created after the memory policy is set.
 
 The host reads DESCRIPTION and PARAMETERS, so the file imports TensorFlow within `build` only. A model named
 `a-b` is in `a_b.py`. Bounds come from the guest's memory and the time of an emulated step.

@@ -21,7 +21,7 @@ def labels(batch, classes=10):
 
 
 def resnet(batch, blocks):
-    """Build a ResNet for 32x32 images (He et al. 2016, section 4.2; 1x1 projections where the shape changes)."""
+    """Build a ResNet for 32x32 images: He et al. 2016, section 4.2, with 1x1 projections."""
     import tensorflow as tf
 
     x, make_x = images(batch, 32, 3)

@@ -3,7 +3,7 @@
 
 from __future__ import absolute_import, division, print_function
 
-DESCRIPTION = "ResNet-20 on 32x32 images (He et al. 2016): wide and short; scratch of convolutions is a third of its memory"
+DESCRIPTION = "ResNet-20 on 32x32 images (He et al. 2016): wide and short"
 PARAMETERS = {"batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "images per step"}}
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import absolute_import, division, print_function
 
-DESCRIPTION = "ResNet-56 on 32x32 images (He et al. 2016): deep and narrow; single operations are small beside the peak"
+DESCRIPTION = "ResNet-56 on 32x32 images (He et al. 2016): deep and narrow"
 PARAMETERS = {"batch": {"default": 4, "minimum": 1, "maximum": 1024, "description": "images per step"}}
 
 

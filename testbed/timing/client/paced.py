@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an ordinary program so that its own clocks see what memory costs: `python3 -m paced COMMAND...`
+"""Runs an ordinary program so that its own clocks show the cost of memory: `python3 -m paced COMMAND...`
 
-Within the region model time goes by at a fixed rate of real time, the dilation. Without --dilation the command
-runs twice: once to find out what dilation this host sustains, then paced by it. Times that the program measures,
-divided by the dilation, are those of the machine that the preset describes. It runs on the vCPU that computes.
+Model time passes at a fixed rate of real time, the dilation. Without --dilation the command runs twice: once
+to measure the dilation that this host sustains, then paced by it. Times that the program measures, divided by
+the dilation, are those of the machine that the preset describes. The program runs on the compute vCPU.
 
-Afterwards standard error says the dilation, and for which share of the time the host was behind. More than
-1 % is called unreliable, and so is a dilation of more than 5,000; the exit status is 75 then. python2.7 and 3.
+Afterwards a line on standard error gives the dilation and the share of time in which the host was behind. A
+share of more than 1 % is unreliable, and so is a dilation of more than 5,000; the exit status is 75 then.
+python2.7 and 3.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -17,14 +18,14 @@ import sys
 
 import timing_client
 
-RELIABLE = 0.01
-LARGEST = 5000  # dilation; beyond it the guest's timer interrupts add more than 1 %
-MARGIN = 1.5  # over what was sustained: room to catch up
+MAX_BEHIND = 0.01  # share of time
+MAX_DILATION = 5000  # beyond it the guest's timer interrupts add more than 1 %
+MARGIN = 1.5  # over the sustained dilation, to catch up
 UNRELIABLE = 75  # EX_TEMPFAIL
 
 
 def run(command, dilation):
-    """Run the command in a region of its own; returns its exit status."""
+    """Run the command in a region of interest. Returns its exit status."""
     timing_client.pace(dilation)
     timing_client.region_begin()
     try:
@@ -36,27 +37,27 @@ def run(command, dilation):
 
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m paced", description=__doc__.splitlines()[0])
-    parser.add_argument("--dilation", type=float, help="real ns for each model ns (found out if not given)")
+    parser.add_argument("--dilation", type=float, help="real ns per model ns (default: measured)")
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    given = parser.parse_args()
-    if not given.command or (given.dilation is not None and given.dilation < 1):
-        parser.error("a command is needed" if not given.command else "the dilation must be at least 1")
+    options = parser.parse_args()
+    if not options.command or (options.dilation is not None and options.dilation < 1):
+        parser.error("missing command" if not options.command else "the dilation must be at least 1")
     if not timing_client.modelled():
         parser.error("this machine has no timing model: start it with a preset")
     timing_client.compute()
-    dilation = given.dilation
+    dilation = options.dilation
     if dilation is None:
-        status = run(given.command, 0)
+        status = run(options.command, 0)
         if status:
             return status
         dilation = MARGIN * timing_client.host()[0]
-    status = run(given.command, dilation)
+    status = run(options.command, dilation)
     behind = timing_client.host()[1]
     verdict = "reliable"
-    if behind > RELIABLE:
-        verdict = "UNRELIABLE: more than %.0f %%" % (100 * RELIABLE)
-    elif dilation > LARGEST:
-        verdict = "UNRELIABLE: beyond %d timer interrupts add more than %.0f %%" % (LARGEST, 100 * RELIABLE)
+    if behind > MAX_BEHIND:
+        verdict = "UNRELIABLE: more than %.0f %%" % (100 * MAX_BEHIND)
+    elif dilation > MAX_DILATION:
+        verdict = "UNRELIABLE: beyond %d timer interrupts add more than 1 %%" % MAX_DILATION
     print("paced: dilation %.6g, behind for %.2f %% of the time (%s)" % (dilation, 100 * behind, verdict),
           file=sys.stderr)
     return status or (0 if verdict == "reliable" else UNRELIABLE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers for the timing model, and its clock. Linux, x86-64; python2.7 and 3.
+"""Markers and the clock of the timing model. Linux on x86-64; python2.7 and 3.
 
     import timing_client
 
@@ -12,8 +12,8 @@
         timing_client.step_end()
     timing_client.region_end()
 
-A marker is an instruction that does nothing; the timing model sees it go by. So all of this is harmless
-anywhere else, where `now_ns` is CLOCK_MONOTONIC.
+A marker is a NOP that the timing model recognises. Without a timing model markers have no effect, and
+`now_ns` is CLOCK_MONOTONIC.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -25,13 +25,13 @@ import os
 import struct
 import threading
 
-# What testbed/timing/markers.h defines
+# Values of testbed/timing/markers.h
 REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END, SERIAL_BEGIN, SERIAL_END = range(1, 7)
 PAGE_MIGRATED, CLOCK, OBSERVE, PAGES, PROCESS, PROCESS_END = range(7, 13)
 LAYER, USER = 0x1000, 0x8000
 _MAGIC = 0x5344524B434F4C43
 _CPUS = 64
-_DILATION = 8 + 8 * _CPUS  # where it is in the page; `needed` and `behind` follow
+_DILATION = 8 + 8 * _CPUS  # offset in the page; `needed` and `behind` follow
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -44,14 +44,14 @@ class _Timespec(ctypes.Structure):
 
 
 def monotonic_ns():
-    """CLOCK_MONOTONIC (python2.7 has no such function)."""
+    """Return CLOCK_MONOTONIC, which python2.7 lacks."""
     t = _Timespec()
     _libc.clock_gettime(1, ctypes.byref(t))
     return t.tv_sec * 10**9 + t.tv_nsec
 
 
 def code(number):
-    """The marker `number` as machine code: nopl 0x534e0000+number(%rax,%rax,1); ret."""
+    """Return the marker `number` as machine code: nopl 0x534e0000+number(%rax,%rax,1); ret."""
     return b"\x0f\x1f\x84\x00" + struct.pack("<H", number) + b"\x4e\x53" + b"\xc3"
 
 
@@ -70,19 +70,17 @@ def mark(number):
 
 
 def region_begin():
-    """The model runs from here on; before, the guest is not slowed down."""
+    """Begin a region of interest: the timing model runs within it only."""
     mark(REGION_BEGIN)
 
 
 def region_end():
+    """End the region of interest."""
     mark(REGION_END)
 
 
 class Region(object):
-    """A region that begins when it is first needed, and ends once: `begin` may be called for every step.
-
-    A child of the process leaves it alone.
-    """
+    """A region of interest of this process, which `begin` opens at most once. It has no effect in a child."""
 
     def __init__(self):
         self._pid = os.getpid()
@@ -103,39 +101,41 @@ class Region(object):
 
 
 def step_begin():
+    """Begin a step."""
     mark(STEP_BEGIN)
 
 
 def step_end():
+    """End a step."""
     mark(STEP_END)
 
 
 def layer(number):
-    """Layer `number` begins; 0 to 4095."""
+    """Begin layer `number`, 0 to 4095."""
     if not 0 <= number < 0x1000:
-        raise ValueError("layers are 0 to 4095, not %r" % (number,))
+        raise ValueError("a layer must be 0 to 4095, not %r" % (number,))
     mark(LAYER + number)
 
 
 def user(number):
-    """A marker of your own; 0 to 32767."""
+    """Execute a user-defined marker, 0 to 32767."""
     if not 0 <= number < 0x8000:
-        raise ValueError("markers are 0 to 32767, not %r" % (number,))
+        raise ValueError("a marker must be 0 to 32767, not %r" % (number,))
     mark(USER + number)
 
 
 def observe():
-    """Count this process's accesses by page, exactly, from here on; what was counted before is forgotten."""
+    """Start counting this process's accesses by page, exactly. Earlier counts are discarded."""
     mark(OBSERVE)
 
 
 def pages():
-    """Have the counts by page written to a file `pages-N.csv` beside the model's counters."""
+    """Write the counts by page to a file `pages-N.csv` next to the model's counters."""
     mark(PAGES)
 
 
 def _open_page():
-    """The page of model clocks: the memory of an ivshmem device. None if there is no timing model."""
+    """Map the page of model clocks, the memory of an ivshmem device. Returns None without a timing model."""
     for device in glob.glob("/sys/bus/pci/devices/*"):
         try:
             with open(device + "/vendor") as vendor, open(device + "/device") as kind:
@@ -156,25 +156,25 @@ _page = _open_page()
 
 
 def modelled():
-    """Whether there is a model clock."""
+    """Return whether this machine has a model clock."""
     return _page is not None
 
 
 def pace(dilation):
-    """Ask for `dilation` real ns for each model ns in the next regions; 0 is synchronised."""
+    """Request `dilation` real ns per model ns in the next regions; 0 means synchronised."""
     if modelled():
         struct.pack_into("<d", _page, _DILATION, dilation)
 
 
 def host():
-    """(The dilation this host sustains, by all regions since the last paced one; the share of its time for
-    which it was behind in the last region).
+    """Return (dilation, share): the dilation that this host sustained in all regions since the last paced
+    one, and the share of time in which the last region was behind.
     """
     return struct.unpack_from("<2d", _page, _DILATION + 8) if modelled() else (1.0, 0.0)
 
 
 def compute():
-    """Stay on the vCPU that computes (the others help), with all threads that are started from here on."""
+    """Bind this thread, and threads that it starts from now on, to the compute vCPU."""
     if modelled():
         mask = ctypes.c_ulong(1)
         if _libc.sched_setaffinity(0, ctypes.c_size_t(ctypes.sizeof(mask)), ctypes.byref(mask)):
@@ -182,7 +182,7 @@ def compute():
 
 
 def now_ns():
-    """The model clock of this vCPU in ns; CLOCK_MONOTONIC where there is no model."""
+    """Return the model clock of this vCPU in ns, or CLOCK_MONOTONIC without a timing model."""
     if _page is None:
         return monotonic_ns()
     mark(CLOCK)
