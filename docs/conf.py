@@ -11,9 +11,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from results import frames
-
 from experiments import models, policies
+from results import frames
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest refuses the profiles that the planner would refuse, and no others."""
+"""The guest's check of profiles agrees with the planner's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ unplannable = load("guest.bindings.profile_check").unplannable
 
 
 def agree(value: dict[str, Any]) -> bool:
-    """Whether the planner takes this profile; the guest says the same."""
+    """Return whether the planner accepts the profile; the guest must agree."""
     try:
         profile.parse(value)
     except FormatError:
@@ -31,14 +31,14 @@ def agree(value: dict[str, Any]) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6))
-def test_good_profiles_are_taken(seed: int) -> None:
+def test_valid_profiles_are_accepted(seed: int) -> None:
     assert agree(profiles.random_value(seed))
     assert agree(profiles.wild_value(seed))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**6))
-def test_harm_is_found_as_the_planner_finds_it(seed: int) -> None:
+def test_invalid_profiles_are_refused_as_by_the_planner(seed: int) -> None:
     r = random.Random(seed)  # noqa: S311
     value = profiles.wild_value(seed)
     ops, n = value["ops"], len(value["ops"]["name"])
@@ -64,14 +64,14 @@ def test_harm_is_found_as_the_planner_finds_it(seed: int) -> None:
     agree(value)
 
 
-def test_the_harm_above_is_harm() -> None:
+def test_an_empty_lifetime_is_refused() -> None:
     value = profiles.random_value(3)
     assert value["tensors"]
     value["tensors"][0]["death"] = value["tensors"][0]["birth"]
     assert not agree(value)
 
 
-def test_clocks_of_several_processors_are_told() -> None:
+def test_clocks_of_several_vcpus_are_reported() -> None:
     value = profiles.value([0, 0], [10, 10], [])
     value["ops"]["begin_ns"] = [10, 0]
     assert not agree(value)
@@ -85,7 +85,7 @@ def test_clocks_of_several_processors_are_told() -> None:
     ("clock", "reason"),
     [("model", "call timing_client.region_begin() before the first step"), ("guest", "took 0 ns")],
 )
-def test_a_step_without_time_is_refused_with_the_cause(clock: str, reason: str) -> None:
+def test_a_step_of_0_ns_is_refused_with_the_reason(clock: str, reason: str) -> None:
     value = {**profiles.random_value(3), "step_ns": 0, "clock": clock}
     assert not agree(value)
     assert reason in unplannable(value)

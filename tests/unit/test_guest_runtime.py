@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime's Python side without TensorFlow: files, messages, and what is called when."""
+"""The runtime's Python bindings on a fake library: files, messages, and the order of calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROFILE = {
 
 
 class Library:
-    """What the C library does, as far as Python can tell."""
+    """A fake of the C library that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -107,7 +107,7 @@ def library(runtime: Any) -> Library:
     return library
 
 
-def test_what_needs_the_library_says_that_it_is_not_there(
+def test_without_the_library_calls_fail_with_the_reason(
     runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(runtime.RuntimeUnavailable, match="not loaded: call load"):
@@ -124,7 +124,9 @@ def test_what_needs_the_library_says_that_it_is_not_there(
 
 
 @pytest.mark.parametrize("name", ["step.json", "step.json.gz"])
-def test_a_profile_is_written_whole(runtime: Any, library: Library, tmp_path: Path, name: str) -> None:
+def test_a_profile_is_written_atomically_and_reproducibly(
+    runtime: Any, library: Library, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / name
     contents = []
     for _ in range(2):
@@ -141,7 +143,9 @@ def test_a_profile_is_written_whole(runtime: Any, library: Library, tmp_path: Pa
     assert library.lent == 0
 
 
-def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_a_profile_that_cannot_be_written_is_refused_with_the_reason(
+    runtime: Any, library: Library, tmp_path: Path
+) -> None:
     with pytest.raises(OSError, match="cannot write a profile to /none/step"):
         runtime.start_profile("/none/step.json")
     with pytest.raises(ValueError, match="without start_profile"):
@@ -153,9 +157,7 @@ def test_a_profile_that_cannot_be_is_explained(runtime: Any, library: Library, t
     assert list(tmp_path.iterdir()) == []
     library.profile = json.dumps({**PROFILE, "step_ns": 0})
     runtime.start_profile(str(tmp_path / "step.json"))
-    with pytest.raises(
-        ValueError, match=r"step.json: the step took 0 ns by the model clock, .*region_begin"
-    ):
+    with pytest.raises(ValueError, match=r"step.json: the step took 0 ns by the model clock, .*region_begin"):
         runtime.end_profile()
     assert list(tmp_path.iterdir()) == []
 
@@ -166,14 +168,16 @@ def test_a_step_ends_when_its_run_fails(runtime: Any, library: Library) -> None:
     assert library.calls == ["step_begin", "step_failed"]
 
 
-def test_plans_are_read_zipped_or_not(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_plans_are_read_with_and_without_compression(runtime: Any, library: Library, tmp_path: Path) -> None:
     for name, data in (("a.json", b"{}"), ("b.json.gz", gzip.compress(b"{}")), ("c", gzip.compress(b"{}"))):
         (tmp_path / name).write_bytes(data)
         runtime.load_plan(str(tmp_path / name))
         assert library.plan == b"{}"
 
 
-def test_bad_plans_are_one_line_with_their_name(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_a_bad_plan_is_reported_in_one_line_with_its_path(
+    runtime: Any, library: Library, tmp_path: Path
+) -> None:
     whole = gzip.compress(b"{}" * 100)
     files = {"torn.gz": whole[:-12], "header.gz": whole[:5], "changed.gz": whole[:12] + b"\xff" * 20}
     for name, data in files.items():
@@ -201,11 +205,11 @@ def steps(trainer: Any, count: int) -> None:
             pass
 
 
-def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_a_trainer_profiles_then_executes_the_plan(runtime: Any, library: Library, tmp_path: Path) -> None:
     profile, plan = tmp_path / "profile.json", tmp_path / "plan.json"
 
-    def planner(made_of: str, path: str) -> None:
-        assert json.loads(Path(made_of).read_text()) == PROFILE
+    def planner(profile_path: str, path: str) -> None:
+        assert json.loads(Path(profile_path).read_text()) == PROFILE
         Path(path).write_text("a plan")
 
     trainer = trainer_module().Trainer(str(profile), str(plan), skip=1, planner=planner)
@@ -215,13 +219,15 @@ def test_a_trainer_profiles_plans_and_goes_on(runtime: Any, library: Library, tm
     assert library.plan == b"a plan"
 
 
-def test_a_trainer_carries_out_a_plan_from_the_start(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_a_trainer_executes_a_given_plan_from_the_first_step(
+    runtime: Any, library: Library, tmp_path: Path
+) -> None:
     (tmp_path / "plan.json").write_text("{}")
     steps(trainer_module().Trainer(plan=str(tmp_path / "plan.json")), 1)
     assert library.calls == ["plan_begin", "step_begin", "step_end"]
 
 
-def test_what_fails_is_said_and_training_goes_on(
+def test_a_failure_is_printed_and_training_continues(
     runtime: Any, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def planner(*_: str) -> None:
@@ -236,7 +242,7 @@ def test_what_fails_is_said_and_training_goes_on(
     assert library.calls.count("step_end") == 6
 
 
-def test_training_that_ends_early_leaves_what_there_is(
+def test_a_profile_is_written_when_training_ends_early(
     runtime: Any, library: Library, tmp_path: Path
 ) -> None:
     trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=0)
@@ -247,7 +253,7 @@ def test_training_that_ends_early_leaves_what_there_is(
     assert (tmp_path / "p.json").exists()
 
 
-def test_runs_that_fail_are_no_steps(runtime: Any, library: Library, tmp_path: Path) -> None:
+def test_failed_runs_are_not_steps(runtime: Any, library: Library, tmp_path: Path) -> None:
     trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=1)
     for failing in (True, False, True, False, True, False):
         with contextlib.suppress(KeyError), trainer.step():
@@ -258,7 +264,7 @@ def test_runs_that_fail_are_no_steps(runtime: Any, library: Library, tmp_path: P
     assert library.calls == [*failed, *done, *profiled]
 
 
-def test_training_that_never_gets_to_its_profile_says_so(
+def test_training_that_ends_before_its_profile_says_so(
     runtime: Any, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=4)
@@ -283,7 +289,7 @@ def test_threads_share_a_trainer(runtime: Any, library: Library, tmp_path: Path)
     assert library.calls.count("profile_begin") == library.calls.count("profile_end") == 1
 
 
-def test_a_forked_child_is_no_part_of_the_training(
+def test_a_forked_child_does_not_use_the_runtime(
     runtime: Any, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_module().Trainer(str(tmp_path / "p.json"), skip=0)
@@ -297,7 +303,7 @@ def test_a_forked_child_is_no_part_of_the_training(
 
 
 class Op:
-    """An operation of a graph, as Python sees it."""
+    """A fake operation of a graph."""
 
     def __init__(self, kind: str, *inputs: Any, control: tuple[Any, ...] = ()) -> None:
         self.type = self.name = kind
@@ -305,7 +311,7 @@ class Op:
         self.control_inputs = list(control)
 
 
-def test_training_is_told_from_other_runs(runtime: Any) -> None:
+def test_trains_recognises_operations_that_update_variables(runtime: Any) -> None:
     loss = Op("Mean", Op("MatMul", Op("Placeholder")))
     update = Op("ApplyMomentum", Op("MatMul", loss))
     loop = Op("Merge")
@@ -315,7 +321,7 @@ def test_training_is_told_from_other_runs(runtime: Any) -> None:
     assert trainer_module().trains([Op("ResourceApplyAdam")])
 
 
-def test_wrapped_sessions_tell_of_runs_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrapped_sessions_report_training_runs_only(monkeypatch: pytest.MonkeyPatch) -> None:
     wrap = guest.load("guest.wrap")
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))
 
@@ -395,7 +401,7 @@ def test_a_hooked_session_has_a_step_for_each_of_its_runs(
         gc.enable()
 
 
-def test_a_wrapped_script_prepares_before_a_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrapped_sessions_prepare_before_training_runs_only(monkeypatch: pytest.MonkeyPatch) -> None:
     wrap = guest.load("guest.wrap")
     said: list[str] = []
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", SimpleNamespace(Tensor=type(None)))

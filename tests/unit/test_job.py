@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training process in a guest: the lines it writes, and every way in which they can end."""
+"""A training process in a guest: its records, and every way in which it can end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OOM = "Out of memory: Killed process 42 (python2.7) total-vm:1kB\n"
 
 
 class Output:
-    """What a followed command prints: lists of lines as they come; a function is called instead."""
+    """A fake of a followed command: lists of lines, and functions to call between them."""
 
     def __init__(self, script: list[list[str] | Callable[[], None]]) -> None:
         self._script = list(script)
@@ -57,7 +57,7 @@ class Output:
 
 
 class Guest:
-    """A shell, a console and a clock, and what the shell was asked."""
+    """A fake shell that records commands, with a console and a clock."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 0.0
@@ -89,7 +89,7 @@ class Guest:
     def lose(self) -> None:
         self.connected = False
 
-    # What a Shell does
+    # The interface of Shell
 
     def put(self, source: Path, target: str) -> None:
         self.puts.append((source, target))
@@ -125,7 +125,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
     assert guest.output.closed or not guest.followed or not guest.connected
 
 
-def test_each_step_is_handed_on_and_a_good_end_is_an_end(guest: Guest) -> None:
+def test_steps_are_passed_on_until_the_process_succeeds(guest: Guest) -> None:
     steps = guest.release(['{"step": 0}'], ['{"step": 1}', '{"end": true}'], ['{"exit": 0}'])
     assert steps == [{"step": 0}, {"step": 1}]
     assert guest.output.closed
@@ -135,7 +135,7 @@ def test_each_step_is_handed_on_and_a_good_end_is_an_end(guest: Guest) -> None:
     assert guest.followed == ["tail -n +1 -F /run/sentinel/job/steps.jsonl 2>/dev/null"]
 
 
-def test_what_was_done_before_a_failure_is_handed_on_too(guest: Guest) -> None:
+def test_steps_before_a_failure_are_passed_on(guest: Guest) -> None:
     steps: list[dict[str, Any]] = []
     guest.output = Output([['{"step": 0}', '{"exit": 1}']])
     with pytest.raises(WorkloadError):
@@ -143,7 +143,7 @@ def test_what_was_done_before_a_failure_is_handed_on_too(guest: Guest) -> None:
     assert steps == [{"step": 0}]
 
 
-def test_a_failed_process_shows_its_last_words(guest: Guest) -> None:
+def test_a_failed_process_is_reported_with_its_last_line(guest: Guest) -> None:
     guest.log = "Traceback\nValueError: no such layer\n"
     error = guest.fails(['{"exit": 1}'])
     assert isinstance(error, WorkloadError)
@@ -152,7 +152,7 @@ def test_a_failed_process_shows_its_last_words(guest: Guest) -> None:
     assert guest.fails(['{"exit": 2}']).message == "the training process failed with exit status 2"
 
 
-def test_an_end_without_success_is_a_failure(guest: Guest) -> None:
+def test_a_missing_end_or_a_nonzero_status_is_a_failure(guest: Guest) -> None:
     assert "failed with exit status 0" in guest.fails(['{"step": 0}', '{"exit": 0}']).message
     assert "failed with exit status 1" in guest.fails(['{"step": 0}', '{"end": true}', '{"exit": 1}']).message
 
@@ -168,12 +168,12 @@ def test_a_killed_process_is_explained_by_the_console(guest: Guest) -> None:
     assert error.log == guest.console
 
 
-def test_a_killed_process_without_a_reason_shows_its_last_words(guest: Guest) -> None:
+def test_a_killed_process_without_a_finding_is_reported_with_its_last_line(guest: Guest) -> None:
     guest.log = "step 3"
     assert guest.fails(['{"exit": 139}']).message == "the training process was killed by signal 11: step 3"
 
 
-def test_records_that_break_off_are_no_success(guest: Guest) -> None:
+def test_missing_records_are_a_failure(guest: Guest) -> None:
     error = guest.fails(['{"step": 0}'])
     assert isinstance(error, WorkloadError)
     assert "stopped writing records" in error.message
@@ -184,22 +184,22 @@ def test_records_that_break_off_are_no_success(guest: Guest) -> None:
 @pytest.mark.parametrize(
     "line", ["garbage", '{"step": 1, "los', "null", "[]", "3", '{"step": 1}{"exit": 137}']
 )
-def test_garbage_is_a_failed_workload_and_shown(guest: Guest, line: str) -> None:
+def test_an_invalid_record_fails_the_workload_and_is_shown(guest: Guest, line: str) -> None:
     error = guest.fails(['{"step": 0}', line, '{"exit": 0}'])
     assert isinstance(error, WorkloadError)
     assert error.message == f"the training process wrote an invalid record: {line!r}"
 
 
-def test_a_process_killed_while_it_wrote_is_told_by_its_signal(guest: Guest) -> None:
+def test_a_process_killed_during_a_write_is_reported_by_its_signal(guest: Guest) -> None:
     lines = ['{"step": 0}', '{"step": 1, "los', '{"exit": 137}']
     assert guest.fails(lines).message.startswith("the training process was killed by signal 9")
 
 
-def test_a_panic_is_told_while_records_still_come(guest: Guest) -> None:
+def test_a_panic_is_reported_while_records_still_arrive(guest: Guest) -> None:
     assert isinstance(guest.fails(['{"step": 0}'], guest.say(PANIC), ['{"exit": 0}']), GuestPanicError)
 
 
-def test_a_step_that_takes_too_long_is_a_hang(guest: Guest) -> None:
+def test_a_step_beyond_its_time_limit_is_a_hang(guest: Guest) -> None:
     error = guest.fails(['{"step": 0}'], guest.after(59), guest.after(1), [], per_step=60)
     assert isinstance(error, GuestHangError)
     assert "no progress for 60 s" in error.message
@@ -210,7 +210,7 @@ def test_every_record_is_progress(guest: Guest) -> None:
     assert len(guest.release(*waits, ['{"end": true}', '{"exit": 0}'], per_step=60)) == 5
 
 
-def test_a_lost_connection_waits_for_the_console_and_then_judges(guest: Guest) -> None:
+def test_a_lost_connection_is_judged_after_the_console_had_time(guest: Guest) -> None:
     error = guest.fails(['{"step": 0}'], guest.lose)
     assert isinstance(error, LostConnectionError)
     assert guest.time >= 5
@@ -227,12 +227,12 @@ def test_a_lost_connection_with_a_panic_is_a_panic(guest: Guest, monkeypatch: py
     assert 2 < guest.time < 5
 
 
-def test_a_connection_that_is_gone_at_once_is_judged_alike(guest: Guest) -> None:
+def test_a_connection_lost_at_the_start_is_judged_alike(guest: Guest) -> None:
     guest.connected = False
     assert isinstance(guest.fails([]), LostConnectionError)
 
 
-def test_preparing_copies_the_code_and_waits_for_the_barrier(guest: Guest) -> None:
+def test_prepare_deploys_the_code_and_waits_for_the_barrier(guest: Guest) -> None:
     guest.output = Output([[], [], ['{"prepare_ns": 1500000000}']])
     assert job.prepare(guest, guest.watchdog, JOB, within=60) == 1.5  # type: ignore[arg-type]
     assert [target for _, target in guest.puts] == ["/opt/sentinel"]
@@ -241,14 +241,14 @@ def test_preparing_copies_the_code_and_waits_for_the_barrier(guest: Guest) -> No
     assert "python2.7 -B -m guest.train /run/sentinel/job >log 2>&1" in command
 
 
-def test_a_process_that_dies_on_its_way_to_the_barrier_shows_why(guest: Guest) -> None:
+def test_a_process_that_ends_before_its_barrier_is_reported_with_the_reason(guest: Guest) -> None:
     guest.log = "ImportError: No module named tensorflow\n"
     guest.output = Output([["cat: waiting: No such file or directory"]])
     with pytest.raises(WorkloadError, match="ended before its barrier: ImportError: No module"):
         job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]
 
 
-def test_a_process_that_never_reaches_its_barrier_hangs(guest: Guest) -> None:
+def test_a_process_that_does_not_reach_its_barrier_is_a_hang(guest: Guest) -> None:
     guest.output = Output([guest.after(30), guest.after(30), []])
     with pytest.raises(GuestHangError, match="no progress for 60 s"):
         job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiler's Python client without the profiler: what it asks for, and what it says if refused."""
+"""The profiler's Python client on a fake device: its calls and its errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ python2 = test_guest_code.python2
 
 
 class Kernel:
-    """Takes the place of the C library and of the device, which is a file that holds the counters."""
+    """A fake of the C library and of the device, a file that holds the counters."""
 
     def __init__(self, client: Any, file: Path) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -53,7 +53,7 @@ class Kernel:
 
     def ioctl(self, _fd: int, command: Any, pointer: Any) -> int:
         name = self._names[command.value]
-        argument: Any = pointer._obj if pointer else None  # what ctypes.byref was made of
+        argument: Any = pointer._obj if pointer else None  # the argument of ctypes.byref
         refused = self._refused(name, *self._plain(argument) if name != "PAGE_PROFILE_STATS" else ())
         if name == "PAGE_PROFILE_ADD":
             argument.offset = next(self._offsets)
@@ -74,13 +74,13 @@ class Kernel:
         return -1 if call[0] in self.refuse else 0
 
     def count(self, offset: int, *numbers: int) -> None:
-        """Put counters into the file."""
+        """Write counters to the file."""
         with self._file.open("r+b") as f:
             f.seek(offset)
             f.write(struct.pack(f"{len(numbers)}I", *numbers))
 
     def descriptors(self) -> int:
-        """How many of the profile this process has."""
+        """The number of this process's descriptors of the device."""
         return sum(os.path.realpath(fd) == str(self._file) for fd in Path("/proc/self/fd").iterdir())
 
 
@@ -91,14 +91,14 @@ def client() -> Any:
 
 @pytest.fixture
 def kernel(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    """One with the profiler."""
+    """A client of the fake device."""
     fake = Kernel(client, tmp_path / "counters")
     monkeypatch.setattr(client, "_libc", fake)
     monkeypatch.setattr(client, "os", types.SimpleNamespace(**{**vars(os), "open": fake.open}))
     return fake
 
 
-def test_the_repository_has_the_header_that_the_kernel_is_patched_with() -> None:
+def test_the_header_equals_the_one_in_the_kernel_patch() -> None:
     (patch,) = series.FOLDER.glob("0002-*.patch")
     (added,) = re.findall(
         r"^\+\+\+ b/include/uapi/linux/page_profile\.h\n@@ .*\n((?:\+.*\n)+)", patch.read_text(), re.M
@@ -106,7 +106,7 @@ def test_the_repository_has_the_header_that_the_kernel_is_patched_with() -> None
     assert "".join(line[1:] for line in added.splitlines(keepends=True)) == HEADER.read_text()
 
 
-def test_numbers_and_layout_are_the_headers(client: Any, tmp_path: Path) -> None:
+def test_numbers_and_layouts_equal_those_of_the_header(client: Any, tmp_path: Path) -> None:
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc")
     expected = {"O_CLOEXEC": client._CLOEXEC, **client.IOCTLS}
@@ -125,7 +125,7 @@ def test_numbers_and_layout_are_the_headers(client: Any, tmp_path: Path) -> None
     assert dict(zip(expected, map(int, said.split()), strict=True)) == expected
 
 
-def test_nothing_of_the_header_is_left_out(client: Any) -> None:
+def test_the_client_covers_the_whole_header(client: Any) -> None:
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
     assert re.findall(r'#define PAGE_PROFILE_DEVICE "(.*)"', text) == [client.DEVICE]
     assert set(re.findall(r"#define (\w+)\s+_IO", text)) == set(client.IOCTLS)
@@ -139,7 +139,7 @@ def test_nothing_of_the_header_is_left_out(client: Any) -> None:
         assert re.findall(r"(\w+) (\w+);", body) == types_and_names
 
 
-def test_a_profile_is_these_calls(client: Any, kernel: Kernel) -> None:
+def test_a_profile_makes_these_calls(client: Any, kernel: Kernel) -> None:
     with client.Profile(mode="window", window=8, pid=7) as profile:
         assert profile.fileno() >= 0
         counted = profile.add(3 * PAGE, 2 * PAGE)
@@ -173,11 +173,11 @@ def test_a_profile_is_these_calls(client: Any, kernel: Kernel) -> None:
         ("/dev/page_profile", errno.ENOENT, "boot a kernel built with the page-access profiler"),
         ("/dev/page_profile", errno.ENODEV, "at most 51 physical address bits"),
         ("/dev/page_profile", errno.EPERM, "vm.page_profile_restrict is 1"),
-        ("/dev/page_profile", errno.EACCES, "no right to open /dev/page_profile"),
-        ("PAGE_PROFILE_TARGET", errno.EPERM, "no right to profile that process"),
+        ("/dev/page_profile", errno.EACCES, "no permission to open /dev/page_profile"),
+        ("PAGE_PROFILE_TARGET", errno.EPERM, "no permission to profile that process"),
     ],
 )
-def test_what_makes_it_unavailable_is_told_in_a_line(
+def test_an_unavailable_profiler_is_reported_in_one_line(
     client: Any, kernel: Kernel, call: str, code: int, hint: str
 ) -> None:
     kernel.refuse[call] = code
@@ -192,7 +192,7 @@ def test_what_makes_it_unavailable_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("call", "code"), [("/dev/page_profile", errno.EMFILE), ("PAGE_PROFILE_TARGET", errno.ESRCH)]
 )
-def test_other_refusals_name_the_call(client: Any, kernel: Kernel, call: str, code: int) -> None:
+def test_other_errors_name_the_call(client: Any, kernel: Kernel, call: str, code: int) -> None:
     kernel.refuse[call] = code
     with pytest.raises(OSError, match=f"{call}: {os.strerror(code)}") as caught:
         client.Profile(pid=1)
@@ -201,7 +201,7 @@ def test_other_refusals_name_the_call(client: Any, kernel: Kernel, call: str, co
     assert kernel.descriptors() == 0
 
 
-def test_a_refused_range_is_none(client: Any, kernel: Kernel) -> None:
+def test_a_refused_range_leaves_no_descriptor(client: Any, kernel: Kernel) -> None:
     kernel.refuse["PAGE_PROFILE_ADD"] = errno.EBUSY
     with client.Profile() as profile:
         with pytest.raises(OSError, match="PAGE_PROFILE_ADD: Device or resource busy"):
@@ -224,13 +224,13 @@ def test_a_range_whose_counters_cannot_be_mapped_is_removed_again(
         assert kernel.calls[-1] == ("PAGE_PROFILE_REMOVE", PAGE, 2 * PAGE)
 
 
-def test_an_unknown_mode_is_told_with_the_known_ones(client: Any, kernel: Kernel) -> None:
-    with pytest.raises(ValueError, match="no mode 'windows': it is one of epoch, window"):
+def test_an_unknown_mode_is_refused_with_the_known_ones(client: Any, kernel: Kernel) -> None:
+    with pytest.raises(ValueError, match="unknown mode 'windows'; the modes are epoch, window"):
         client.Profile("windows")
     assert kernel.calls == []
 
 
-def test_a_snapshot_is_of_its_ranges_counters(client: Any, kernel: Kernel) -> None:
+def test_a_snapshot_holds_its_range_s_counters(client: Any, kernel: Kernel) -> None:
     with client.Profile() as profile:
         first = profile.add(8 * PAGE, 3 * PAGE)
         second = profile.add(64 * PAGE, PAGE)
@@ -248,7 +248,7 @@ def test_a_snapshot_is_of_its_ranges_counters(client: Any, kernel: Kernel) -> No
     second.close()
 
 
-def test_numpy_takes_a_snapshot(client: Any, kernel: Kernel) -> None:
+def test_numpy_reads_a_snapshot(client: Any, kernel: Kernel) -> None:
     with client.Profile() as profile:
         counted = profile.add(8 * PAGE, 2 * PAGE)
     kernel.count(PAGE, 1, 2, 3, 4)
@@ -272,7 +272,7 @@ def test_counters_outlive_the_range_and_the_profile(client: Any, kernel: Kernel)
     assert kernel.descriptors() == 0
 
 
-def test_statistics_are_the_kernels_in_their_order(client: Any, kernel: Kernel) -> None:
+def test_statistics_have_the_kernel_s_order(client: Any, kernel: Kernel) -> None:
     with client.Profile() as profile:
         stats = profile.stats()
     assert tuple(stats) == tuple(2**40 + i for i in range(9))
@@ -305,9 +305,7 @@ def test_python2_compiles_client_and_selftest(python2: str, path: Path) -> None:
     test_guest_code.compile_with(python2, path)
 
 
-def test_python2_has_the_same_numbers_and_reads_counters_alike(
-    client: Any, python2: str, tmp_path: Path
-) -> None:
+def test_python2_has_the_same_numbers_and_counters(client: Any, python2: str, tmp_path: Path) -> None:
     (tmp_path / "counters").write_bytes(struct.pack("4I", 1, 2, 2**32 - 1, 4))
     check = (
         "import json, mmap, sys; sys.path.insert(0, sys.argv[1]); import page_profile\n"
@@ -322,7 +320,7 @@ def test_python2_has_the_same_numbers_and_reads_counters_alike(
 
 
 @pytest.mark.parametrize("path", [CLIENT, SELFTEST], ids=lambda path: path.parent.name)
-def test_the_text_is_neat_and_old(path: Path) -> None:
+def test_the_code_is_ascii_and_valid_on_python2(path: Path) -> None:
     text = path.read_text()
     assert [line for line in text.splitlines() if len(line) > 110 or line != line.rstrip()] == []
     new = [

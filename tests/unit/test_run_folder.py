@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: one process at a time, and nobody else's files."""
+"""Ownership of a run's folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def claim(out: Path) -> None:
         pass
 
 
-def test_a_second_process_is_refused_at_once_and_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_owner(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
@@ -48,14 +48,14 @@ def test_a_second_process_is_refused_at_once_and_told_of_the_first(tmp_path: Pat
     claim(out)  # a killed process owns nothing
 
 
-def test_a_process_that_has_not_yet_said_who_it_is_holds_the_folder_too(tmp_path: Path) -> None:
+def test_an_owner_without_a_description_owns_the_folder(tmp_path: Path) -> None:
     with folder.claimed(tmp_path, command="sentinel run first.yaml"):
         (tmp_path / folder.LOCK).write_text("")
         with pytest.raises(UsageError, match="is in use by another process, which has just started"):
             claim(tmp_path)
 
 
-def test_a_process_on_another_host_is_told_with_its_host(
+def test_an_owner_on_another_host_is_reported_with_its_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with folder.claimed(tmp_path, command="sentinel run first.yaml"):
@@ -66,7 +66,7 @@ def test_a_process_on_another_host_is_told_with_its_host(
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".git", "cells", "report.html", ".lockfile", "run.json.bak"])
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(UsageError, match=rf"is not empty and is not a run: it holds {name}") as caught:
         claim(tmp_path)
@@ -74,7 +74,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, na
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to("missing/target")
     for out in ("file", "file/run", "nowhere"):
@@ -83,7 +83,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"file", "nowhere"}
 
 
-def test_an_empty_folder_is_taken_and_kept_and_a_new_one_goes_if_it_stays_empty(tmp_path: Path) -> None:
+def test_an_empty_folder_is_kept_and_a_created_one_is_removed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     claim(tmp_path / "there")
     claim(tmp_path / "new" / "run")
@@ -91,21 +91,21 @@ def test_an_empty_folder_is_taken_and_kept_and_a_new_one_goes_if_it_stays_empty(
     assert not (tmp_path / "new" / "run").exists()
 
 
-def test_a_run_is_taken_again_and_can_be_read_meanwhile(tmp_path: Path) -> None:
+def test_a_run_can_be_resumed_and_read_meanwhile(tmp_path: Path) -> None:
     begin(tmp_path / "run", [cell_of("cnn", "fast-only")])
     with folder.claimed(tmp_path / "run", command="sentinel run first.yaml"):
         assert Run.load(tmp_path / "run").warnings == []
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
-def test_what_a_killed_run_left_does_not_make_its_folder_foreign(tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_accepted(tmp_path: Path) -> None:
     (tmp_path / folder.LOCK).write_text('{"pid": 1}')
     (tmp_path / ".run.json.abc123").touch()
     claim(tmp_path)
 
 
-def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An owner removes the file as it ends: somebody may have opened it before, and a third made another."""
+def test_a_lock_on_a_removed_file_is_not_ownership(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner removes the file as it ends; another process may have opened it before."""
     flock = fcntl.flock
     others: list[IO[str]] = []
 

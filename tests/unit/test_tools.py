@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `vm up` copies into a guest."""
+"""Tools that `vm up` copies into a guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fakes.hypervisor import MACHINE
 
 
 class Guest:
-    """A shell that keeps what is put, and lists the folders as they were."""
+    """A fake shell that keeps what is put."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ def boot(**more: object) -> Boot:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_booted_guest_has_the_runtime_the_code_and_the_planner(tmp_path: Path) -> None:
+def test_a_started_machine_has_the_runtime_the_code_and_the_planner(tmp_path: Path) -> None:
     guest = Guest(tmp_path / "guest")
     costs = preset.load("optane-6dimm")
     tools.install(guest, tools.collect(cache=Cache()), boot(preset=costs))  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_a_machine_without_a_preset_has_no_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_what_cannot_be_compiled_is_left_out_with_a_warning(
+def test_a_tool_that_does_not_compile_is_left_out_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*, cache: Cache) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest on every kernel: it boots, has its nodes, and is what images/guest says."""
+"""The guest on every kernel: nodes, programs, access, and file transfer."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tests.vm.test_runtime import UNTOUCHED
 
 
 @pytest.fixture(scope="module")
-def made(kernel: str) -> Artifacts:
+def artifacts(kernel: str) -> Artifacts:
     return boot.prepare(machine.load("two-node"), kernel=kernel)
 
 
 @pytest.fixture(scope="module")
-def guest(made: Artifacts) -> Iterator[Vm]:
-    before = made.image.disk.stat()
-    with vm.running("guest", made.boot) as started:
+def guest(artifacts: Artifacts) -> Iterator[Vm]:
+    before = artifacts.image.disk.stat()
+    with vm.running("guest", artifacts.boot) as started:
         started.wait_ready()
         yield started
-    after = made.image.disk.stat()
+    after = artifacts.image.disk.stat()
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size), (
         "the base image was written to"
     )
@@ -48,8 +48,8 @@ def shell(guest: Vm) -> Iterator[Shell]:
         yield connected
 
 
-def test_it_runs_the_kernel_that_was_built(made: Artifacts, shell: Shell) -> None:
-    assert shell.run("uname -r").out.strip() == made.kernel.release
+def test_it_runs_the_built_kernel(artifacts: Artifacts, shell: Shell) -> None:
+    assert shell.run("uname -r").out.strip() == artifacts.kernel.release
 
 
 def test_it_has_two_nodes_and_the_second_has_no_processor(shell: Shell) -> None:
@@ -62,7 +62,7 @@ def test_it_has_two_nodes_and_the_second_has_no_processor(shell: Shell) -> None:
     assert re.search(r"0:\s+10\s+20", said)
 
 
-def test_its_console_tells_of_no_trouble(guest: Vm, shell: Shell) -> None:
+def test_its_console_shows_no_failure(guest: Vm, shell: Shell) -> None:
     shell.run("true")
     watchdog = guest.watchdog()
     watchdog.check()
@@ -70,7 +70,7 @@ def test_its_console_tells_of_no_trouble(guest: Vm, shell: Shell) -> None:
     assert "Linux version" in guest.console_path.read_text().splitlines()[0], "not from the first byte"
 
 
-def test_it_has_what_the_experiments_need(shell: Shell) -> None:
+def test_it_has_the_programs_of_experiments(shell: Shell) -> None:
     shell.run("python3 -c 'import numpy; assert numpy.arange(4).sum() == 6'")
     shell.run("stress-ng --version")
     version = shell.run(
@@ -79,13 +79,13 @@ def test_it_has_what_the_experiments_need(shell: Shell) -> None:
     assert version.out.strip() == "1.13.1"
 
 
-def test_it_is_slim(made: Artifacts, shell: Shell) -> None:
-    assert made.image.entry.manifest["installed_bytes"] < 600 << 20
+def test_it_is_smaller_than_600_mib(artifacts: Artifacts, shell: Shell) -> None:
+    assert artifacts.image.entry.manifest["installed_bytes"] < 600 << 20
     used_kib = int(shell.run("du -skx / | cut -f1", timeout=120).out)
     assert used_kib < 600 << 10
 
 
-def test_only_the_testbeds_key_opens_it(guest: Vm, shell: Shell) -> None:
+def test_it_accepts_the_testbed_s_key_only(guest: Vm, shell: Shell) -> None:
     settings = shell.run("/usr/sbin/sshd -T").out.lower()
     for line in (
         "passwordauthentication no",
@@ -125,7 +125,7 @@ def test_it_is_reachable_on_loopback_only(guest: Vm) -> None:
     assert listening == [f"0100007F:{guest.port:04X}"]
 
 
-def test_files_and_folders_travel_both_ways(shell: Shell, tmp_path: Path) -> None:
+def test_files_and_folders_are_copied_both_ways(shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "noise").write_bytes(os.urandom(3_000_000))
@@ -152,16 +152,16 @@ def test_files_and_folders_travel_both_ways(shell: Shell, tmp_path: Path) -> Non
 
 
 def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tmp_path: Path) -> None:
-    """From any folder, and by the model's clock: the script opens no region of interest."""
+    """From any folder, by the model clock, with a script that opens no region of interest."""
     script = tmp_path / "train.py"
     script.write_text(UNTOUCHED)
-    wanted = boot.prepare(
+    machine_boot = boot.prepare(
         machine.load("two-node"), preset=preset.load("optane-6dimm"), kernel=any_kernel
     ).boot
-    with vm.running("tools", wanted) as started:
+    with vm.running("tools", machine_boot) as started:
         started.wait_ready()
         with started.shell() as shell:
-            tools.install(shell, tools.collect(cache=Cache()), wanted)
+            tools.install(shell, tools.collect(cache=Cache()), machine_boot)
             shell.put(script, "/root/train.py")
             wrapped = "cd /root && python2.7 -m guest.wrap --profile step.json.gz --skip 1 train.py 3"
             assert len(shell.run(wrapped, timeout=900).out.split()) == 3
@@ -184,7 +184,7 @@ def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tm
     assert markers == [counters.REGION_BEGIN, counters.REGION_END]
 
 
-def test_a_command_that_fails_or_hangs_says_so(shell: Shell) -> None:
+def test_a_failed_or_hanging_command_is_reported(shell: Shell) -> None:
     with pytest.raises(WorkloadError, match=r"in the guest: no luck \(exit 3 from: "):
         shell.run("echo no luck >&2; exit 3")
     with pytest.raises(GuestHangError, match="no end within 1 s: sleep 100"):
@@ -192,7 +192,7 @@ def test_a_command_that_fails_or_hangs_says_so(shell: Shell) -> None:
     assert shell.run("echo still here").out == "still here\n"
 
 
-def test_output_comes_as_it_is_printed(shell: Shell) -> None:
+def test_output_arrives_line_by_line(shell: Shell) -> None:
     lines: list[str] = []
     errors: list[str] = []
     shell.run("echo a; echo b >&2; echo c", on_line=lines.append, on_error=errors.append)

@@ -61,7 +61,7 @@ def no_machine_runs() -> bool:
     return not any(machine.alive() for machine in vm.all_vms())
 
 
-def test_every_placement_trains_with_the_same_losses_on_its_own_node(tmp_path: Path, kernel: str) -> None:
+def test_every_policy_has_the_same_losses_and_its_own_residency(tmp_path: Path, kernel: str) -> None:
     path = write_suite(tmp_path, kernel=kernel, placements="fast-only, slow-only, first-touch, interleave")
     out = tmp_path / "run"
     done = sentinel("run", path, "--out", out, "--json")
@@ -79,17 +79,17 @@ def test_every_placement_trains_with_the_same_losses_on_its_own_node(tmp_path: P
         losses.add(tuple(step.loss for step in repeat.steps))
         anon = repeat.steps[-1].residency.anon
         share = anon.get("0", 0) / sum(anon.values())
-        placement = cell.resolved["placement"]
+        policy = cell.resolved["placement"]
         low, high = {
             "fast-only": (1, 1),
             "first-touch": (1, 1),
             "slow-only": (0, 0),
             "interleave": (0.45, 0.55),
-        }[placement]
-        assert low <= share <= high, f"{placement}: {share:.3f} of the anonymous bytes are on node 0"
+        }[policy]
+        assert low <= share <= high, f"{policy}: {share:.3f} of the anonymous bytes are on node 0"
         assert cell.resolved["kernel"] == kernel
         assert "Linux version" in (out / "cells" / cell.id / "000" / "console.log").read_text()
-    assert len(losses) == 1, "losses depend on placement"
+    assert len(losses) == 1, "losses depend on the policy"
 
     again = sentinel("run", path, "--out", out, "--json")
     assert again.returncode == ExitCode.OK
@@ -105,22 +105,22 @@ def test_an_interrupted_run_leaves_no_machine_and_resumes(tmp_path: Path, any_ke
     path = write_suite(tmp_path, kernel=any_kernel, steps=200, repeats=2)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "sentinel.cli.main", "run", str(path), "--out", str(out)]
-    for how, code in ((signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
+    for signal_, code in ((signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
             deadline = time.monotonic() + 300
             while time.monotonic() < deadline and no_machine_runs():
                 time.sleep(0.2)
             time.sleep(4)
-            run.send_signal(how)
+            run.send_signal(signal_)
             assert run.wait(timeout=30) == code
         ended = time.monotonic() + 20
         while time.monotonic() < ended and not no_machine_runs():
             time.sleep(0.2)
-        assert no_machine_runs(), f"a machine outlives {how.name}"
-    assert not list(out.glob("cells/*/[0-9]*")), "a repeat that was interrupted counts as one"
+        assert no_machine_runs(), f"a machine outlives {signal_.name}"
+    assert not list(out.glob("cells/*/[0-9]*")), "an interrupted repeat is stored as finished"
 
 
-def test_a_workload_that_needs_more_than_its_node_has_fails_as_such(tmp_path: Path, any_kernel: str) -> None:
+def test_a_node_too_small_for_the_workload_fails_it(tmp_path: Path, any_kernel: str) -> None:
     (tmp_path / "tight.yaml").write_text(
         "vcpus: 2\nnodes:\n  - { memory: 1 GiB, cpus: [0, 1] }\n  - { memory: 64 MiB }\n"
     )
@@ -130,7 +130,7 @@ def test_a_workload_that_needs_more_than_its_node_has_fails_as_such(tmp_path: Pa
     assert done.returncode == ExitCode.WORKLOAD, done.stderr
     assert "killed by signal 9; the console: " in done.stderr
     good, bad = Run.load(out).cells
-    assert [r.result.status for r in good.repeats] == ["ok"], "an earlier record is lost"
+    assert [r.result.status for r in good.repeats] == ["ok"], "an earlier record was lost"
     (failure,) = bad.failures
     assert failure.result.verdict == "workload failed"
     assert "ut of memory" in failure.result.message or "oom-kill" in failure.result.message
@@ -138,17 +138,17 @@ def test_a_workload_that_needs_more_than_its_node_has_fails_as_such(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"placements": "fast-only, nowhere"}, "placements[1]"),
         ({"machine": "nine-node"}, "unknown machine 'nine-node'"),
         ({"steps": "many"}, "steps"),
     ],
 )
-def test_a_wrong_suite_starts_nothing(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_wrong_suite_starts_nothing(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     done = sentinel("run", write_suite(tmp_path, **change), "--out", tmp_path / "run")
     assert done.returncode == ExitCode.USAGE
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -161,7 +161,7 @@ def test_a_machine_larger_than_the_host_is_refused(tmp_path: Path) -> None:
     assert "this host has" in done.stderr
 
 
-def test_suites_that_come_with_the_project_are_well_formed() -> None:
+def test_shipped_suites_are_valid() -> None:
     for path in (Path(matrix.__file__).parent / "suites").glob("*.yaml"):
         assert matrix.load(path).cells
     assert os.environ["SENTINEL_STATE"]

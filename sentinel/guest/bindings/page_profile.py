@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Page-access profiles of a process: a client of page_profile(4). Linux, x86-64; python2.7 and 3.
 
+    from guest.bindings import page_profile
+
     with page_profile.Profile(mode="window", window=8) as profile:
         arena = profile.add(address, length)
         profile.start()
@@ -8,10 +10,10 @@
         profile.stop()
         print(arena.counts()[0], profile.stats().lost)
 
-and with numpy, one row for each page: numpy.frombuffer(arena.raw(), "u4").reshape(-1, 2)
+With numpy, one row per page: numpy.frombuffer(arena.raw(), "u4").reshape(-1, 2)
 
-Errors are OSError with the errno of the call that failed, and its name; `Unavailable` where there is nothing
-to profile with, or no right to.
+Errors are OSError with the errno and the name of the failed call, or `Unavailable` if the profiler is missing
+or not permitted.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -26,7 +28,7 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLOEXEC = 0o2000000  # python2.7's os has no O_CLOEXEC
 
-# What linux/page_profile.h defines
+# Values of linux/page_profile.h
 
 DEVICE = "/dev/page_profile"
 MODES = {"epoch": 0, "window": 1}
@@ -57,7 +59,7 @@ _WRITE, _READ = 1, 2
 
 
 def _ioc(direction, number, argument=None):
-    """_IOC() of linux/ioctl.h, for x86."""
+    """Return _IOC() of linux/ioctl.h for x86."""
     size = ctypes.sizeof(argument) if argument else 0
     return direction << 30 | size << 16 | 0xBC << 8 | number
 
@@ -78,17 +80,17 @@ IOCTLS = {
 _HINTS = {
     (DEVICE, errno.ENOENT): "no %s: boot a kernel built with the page-access profiler (sentinel kernel build)"
     % DEVICE,
-    (DEVICE, errno.ENODEV): "this processor cannot do it: that takes one with at most 51 physical"
+    (DEVICE, errno.ENODEV): "this processor is not supported: the profiler needs one with at most 51 physical"
     " address bits (dmesg | grep page_profile says more)",
-    (DEVICE, errno.EPERM): "only root may profile here: vm.page_profile_restrict is 1",
-    (DEVICE, errno.EACCES): "no right to open %s: its mode is for the administrator to choose" % DEVICE,
-    ("PAGE_PROFILE_TARGET", errno.EPERM): "no right to profile that process: it takes the right to trace it"
+    (DEVICE, errno.EPERM): "only root may profile: vm.page_profile_restrict is 1",
+    (DEVICE, errno.EACCES): "no permission to open %s: ask the administrator to change its mode" % DEVICE,
+    ("PAGE_PROFILE_TARGET", errno.EPERM): "no permission to profile that process: it takes permission to trace it"
     " (the same user, or root)",
 }
 
 
 class Unavailable(OSError):
-    """There is nothing to profile with, or no right to; says what would help."""
+    """The profiler is missing or not permitted. The message names a remedy."""
 
 
 def _error(call, code):
@@ -98,10 +100,10 @@ def _error(call, code):
 
 
 class Range(object):
-    """Counters of some pages, as `Profile.add` makes it. `address` and `length` in bytes.
+    """Counters of a range of pages, created by `Profile.add`. `address` and `length` are in bytes.
 
-    The counters stay readable after the range was removed and the profile closed, until `close`. They wrap
-    at 2^32. Until then a range takes a file descriptor.
+    Counters wrap at 2^32. They stay readable after the range is removed and the profile closed, until
+    `close`. Until then the range holds a file descriptor.
     """
 
     def __init__(self, address, length, counters):
@@ -111,36 +113,36 @@ class Range(object):
         self._counters = counters
 
     def raw(self):
-        """All counters as they are now, as bytes: for each page two 32-bit numbers, reads and writes."""
+        """Return the current counters as bytes: two 32-bit numbers per page, reads and writes."""
         return self._counters[:]
 
     def _numbers(self):
         return array.array("I", self.raw())
 
     def counts(self):
-        """A (reads, writes) for each page."""
+        """Return (reads, writes) for each page."""
         numbers = self._numbers()
         return list(zip(numbers[::2], numbers[1::2]))
 
     def reads(self):
-        """An array of the pages' reads."""
+        """Return an array of the pages' reads."""
         return self._numbers()[::2]
 
     def writes(self):
-        """An array of the pages' writes."""
+        """Return an array of the pages' writes."""
         return self._numbers()[1::2]
 
     def close(self):
-        """Give the counters back; reading them is a ValueError from here on."""
+        """Release the counters. Reading them raises ValueError from now on."""
         self._counters.close()
 
 
 class Profile(object):
-    """A profile of this process, or of process `pid`. `window` is a number of pages, for that mode only."""
+    """A profile of this process, or of process `pid`. `window` is in pages and for that mode only."""
 
     def __init__(self, mode="epoch", window=0, pid=None):
         if mode not in MODES:
-            raise ValueError("no mode %r: it is one of %s" % (mode, ", ".join(sorted(MODES))))
+            raise ValueError("unknown mode %r; the modes are %s" % (mode, ", ".join(sorted(MODES))))
         self._owner = os.getpid()
         try:
             self._fd = os.open(DEVICE, os.O_RDWR | _CLOEXEC)
@@ -166,35 +168,35 @@ class Profile(object):
             raise _error(command, ctypes.get_errno())
 
     def fileno(self):
-        """The descriptor; -1 once closed."""
+        """Return the descriptor; -1 after `close`."""
         return self._fd
 
     def add(self, address, length):
         """Profile [address, address + length): whole pages of private anonymous memory. Returns a Range."""
-        asked = _Range(address, length)
-        self._control("PAGE_PROFILE_ADD", asked)
+        requested = _Range(address, length)
+        self._control("PAGE_PROFILE_ADD", requested)
         size = length // mmap.PAGESIZE * ctypes.sizeof(_Count)
         try:
-            counters = mmap.mmap(self._fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=asked.offset)
-        except EnvironmentError as e:  # python2's mmap.error is no OSError
-            self._control("PAGE_PROFILE_REMOVE", asked)
+            counters = mmap.mmap(self._fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=requested.offset)
+        except EnvironmentError as e:  # python2's mmap.error is not an OSError
+            self._control("PAGE_PROFILE_REMOVE", requested)
             raise _error("mmap", e.errno)
         return Range(address, length, counters)
 
     def remove(self, range):
-        """Profile a range no longer."""
+        """Stop profiling a range."""
         self._control("PAGE_PROFILE_REMOVE", _Range(range.address, range.length))
 
     def start(self):
-        """Count from now on."""
+        """Start counting."""
         self._control("PAGE_PROFILE_START")
 
     def stop(self):
-        """Count no longer."""
+        """Stop counting."""
         self._control("PAGE_PROFILE_STOP")
 
     def rearm(self):
-        """Begin an epoch: the next access to any page counts."""
+        """Begin an epoch: the next access to each page counts."""
         self._control("PAGE_PROFILE_REARM")
 
     def reset(self):
@@ -202,20 +204,20 @@ class Profile(object):
         self._control("PAGE_PROFILE_RESET")
 
     def stats(self):
-        """What happened since the profile was made or reset: linux/page_profile.h explains each number."""
+        """Return the statistics since the profile was created or reset; see linux/page_profile.h."""
         stats = _Stats()
         self._control("PAGE_PROFILE_STATS", stats)
         return Stats(*(int(getattr(stats, name)) for name in Stats._fields))
 
     def clear(self):
-        """Stop, and remove all ranges: the process is as if it had never been profiled."""
+        """Stop counting and remove all ranges."""
         self._control("PAGE_PROFILE_CLEAR")
 
     def close(self):
         """End the profile.
 
-        It is cleared first: copies of the descriptor live on in children, and in ranges (mmap has one).
-        A child's `close` leaves the profile, which is its parent's, alone.
+        Clears it first, since children and ranges hold copies of the descriptor. In a child, `close` does not
+        affect the profile, which belongs to the parent.
         """
         if self._fd < 0:
             return
