@@ -84,8 +84,8 @@ _HINTS = {
     " address bits (dmesg | grep page_profile says more)",
     (DEVICE, errno.EPERM): "only root may profile: vm.page_profile_restrict is 1",
     (DEVICE, errno.EACCES): "no permission to open %s: ask the administrator to change its mode" % DEVICE,
-    ("PAGE_PROFILE_TARGET", errno.EPERM): "no permission to profile that process: it takes permission to trace it"
-    " (the same user, or root)",
+    ("PAGE_PROFILE_TARGET", errno.EPERM): "no permission to profile that process: it takes permission"
+    " to trace it (the same user, or root)",
 }
 
 
