@@ -23,7 +23,7 @@ import pandas
 
 from experiments import barrier_snapshot, boot, job, models, policies, profiles
 from sentinel.planner.formats import files
-from sentinel.planner.timing.cost import traffic
+from sentinel.planner.timing.cost import estimate_traffic
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import preset
@@ -64,7 +64,7 @@ def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[s
     rows: list[dict[str, Any]] = json.loads(gzip.decompress(profile_path.read_bytes()))["tensors"]
     pages = pandas.read_csv(pages_path).set_index("page").sort_index()
     number = pages.index.to_numpy()
-    t, page = profile.tensors, profile.page
+    t, page = profile.tensors, profile.page_bytes
     sums = {name: np.concatenate(([0.0], np.cumsum(pages[name]))) for name in pages.columns}
     chosen = np.flatnonzero((t.size >= page) & (t.accesses > 0) & (t.birth >= 0))
     start = np.array([rows[i]["address"] for i in chosen], dtype=np.int64)
@@ -74,16 +74,16 @@ def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[s
     def exact(*names: str) -> Floats:
         return sum((sums[name][after] - sums[name][first] for name in names), np.zeros(len(chosen)))
 
-    touched = np.maximum(1, -(-t.bytes[chosen] // page))
-    kernel, size = t.accesses[chosen] / touched, t.bytes[chosen].astype(np.float64)
-    result: dict[str, Any] = {"tensors": len(chosen), "bytes": int(t.bytes[chosen].sum())}
+    touched = np.maximum(1, -(-t.resident_bytes[chosen] // page))
+    kernel, size = t.accesses[chosen] / touched, t.resident_bytes[chosen].astype(np.float64)
+    result: dict[str, Any] = {"tensors": len(chosen), "bytes": int(t.resident_bytes[chosen].sum())}
     for event, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
         truth = exact(*names) / touched
         result[event] = {
             "rank_correlation": _rank_correlation(kernel, truth),
             "hottest": _overlap(kernel, truth, size),
         }
-    read, _ = traffic(profile, cache.size)
+    read, _ = estimate_traffic(profile, cache.size)
     estimated: Floats = np.bincount(profile.uses.tensor, weights=read, minlength=len(t))[chosen].astype(float)
     missed = exact("misses0", "misses1") * float(cache.line)
     result["planner"] = {

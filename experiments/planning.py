@@ -70,7 +70,7 @@ class Planning:
         try:
             plan = policy.plan(PlanContext(profiled, budget, self._figures()))
             if plan is not None:
-                planner.write_plan(path, check.assured(profiled.profile, plan))
+                planner.write_plan(path, check.ensure_sound(profiled.profile, plan))
                 return path
         except BudgetError as e:
             raise _below_floor(label, budget, e.floor, profiled.peak) from None

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job, policies
-from sentinel.planner import search
 from sentinel.planner.formats import files
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
+from sentinel.planner.policy import Policy
+from sentinel.planner.search import make_plan
 from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache, Entry
@@ -47,13 +48,13 @@ class Profiled:
         """The most bytes of tensors that live at one time, variables included."""
         return classify.peak(self.profile)
 
-    def plan(self, budget: int, figures: Figures, *, policy: search.Policy = "sentinel-opt") -> Plan:
+    def plan(self, budget: int, figures: Figures, *, policy: Policy = "sentinel-opt") -> Plan:
         """Return the plan for a budget in bytes. Raises the planner's errors.
 
         Short-lived tensors may spill: the models here are small beside the scratch of their convolutions, so
         a fifth of their peak would be below the floor otherwise.
         """
-        return search.make(
+        return make_plan(
             self.profile,
             budget,
             figures,
@@ -69,12 +70,12 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
     fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
     return Figures(
         nodes=(fast, slow),
-        line=preset.cache.line,
-        cache=preset.cache.size,
-        page=preset.page,
-        compute=preset.compute.parallelism,
-        helper=preset.helper.parallelism,
-        helpers=helpers,
+        line_bytes=preset.cache.line,
+        cache_bytes=preset.cache.size,
+        page_move_ns=preset.page,
+        compute_mlp=preset.compute.parallelism,
+        migration_mlp=preset.helper.parallelism,
+        migration_threads=helpers,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel plan` and `sentinel explain`: from a profile to a plan, and what there is to see in both."""
+"""`sentinel plan` and `sentinel explain`: make plans of profiles, and explain both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentinel.cli import output
+from sentinel.planner import policy as policies
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
     from sentinel.planner.formats.plan import Plan
     from sentinel.planner.formats.profile import Profile
-    from sentinel.planner.search import Policy
 
 _FILE = click.Path(path_type=Path)
 
@@ -26,41 +26,48 @@ _FILE = click.Path(path_type=Path)
 Examples:
   sentinel plan profile.json.gz --budget 20% --preset optane-6dimm
   sentinel plan profile.json.gz --budget "14 MiB" --preset ./mine.yaml -o plan.json
-  sentinel plan profile.json.gz --budget 20% --preset cxl-asic --fast-step-ns 7.6e6 --json
+  sentinel plan profile.json.gz --budget 20% --preset cxl-asic --policy sentinel --spill
 """
 )
 @click.argument("profile", type=_FILE)
-@click.option("--budget", required=True, help="Fast memory: a size, or a share of the step's peak.")
-@click.option("--preset", required=True, metavar="NAME|FILE", help="The memories; see `sentinel preset`.")
-@click.option(
-    "--fast-step-ns", type=output.Number(1, 1e18), help="A step with everything in fast memory, if known."
-)
-@click.option("--spill", is_flag=True, help="Below the floor, take short-lived tensors for long-lived ones.")
+@click.option("--budget", required=True, help="Fast memory: a size, or a share of the peak.")
+@click.option("--preset", required=True, metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
 @click.option(
     "--policy",
-    type=click.Choice(("sentinel", "sentinel-opt")),
-    default="sentinel-opt",
+    type=click.Choice(policies.POLICIES),
+    default=policies.DEFAULT,
     show_default=True,
-    help="The paper's algorithm, or the one that searches for the shortest step.",
+    help=policies.HELP,
 )
-@click.option("-o", "--output", "out", type=_FILE, help="The plan (default: beside PROFILE, .plan.json).")
+@click.option(
+    "--fast-step-ns",
+    type=output.Number(1, 1e18),
+    help="Measured duration of a step with all tensors in fast memory.",
+)
+@click.option(
+    "--spill",
+    is_flag=True,
+    help="Treat large short-lived tensors as long-lived where that helps; works below the floor.",
+)
+@click.option("-o", "--output", "out", type=_FILE, help="Plan file (default: PROFILE with .plan.json).")
 @output.json_option
 def plan(
     profile: Path,
     budget: str,
     preset: str,
+    policy: policies.Policy,
     fast_step_ns: float | None,
     spill: bool,
-    policy: Policy,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a plan of the step in the file PROFILE: what is where, and what moves when."""
+    """Plan placements and migrations for the step recorded in the file PROFILE."""
     from experiments import profiles
     from sentinel.planner import budget as budgets
-    from sentinel.planner import check, search
+    from sentinel.planner.check import ensure_sound
     from sentinel.planner.formats import files
     from sentinel.planner.memory import classify
+    from sentinel.planner.search import make_plan
     from testbed.common import places
     from testbed.common.files import check_input
     from testbed.common.progress import note
@@ -70,210 +77,213 @@ def plan(
     check_input(profile)
     out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
     places.check_file(out, "--output")
-    with _explained():
-        loaded = files.read_profile(profile)
-        made = search.make(
-            loaded,
-            budgets.parse(budget, classify.peak(loaded)),
+    with _usage_errors():
+        step = files.read_profile(profile)
+        new_plan = make_plan(
+            step,
+            budgets.parse(budget, classify.peak(step)),
             figures,
+            policy=policy,
             fast_step_ns=fast_step_ns,
             spill=spill,
-            policy=policy,
             source=files.digest(profile),
         )
-        files.write_plan(out, check.assured(loaded, made))
+        files.write_plan(out, ensure_sound(step, new_plan))
     if as_json:
-        output.show_json(_summary(made))
+        output.show_json(_summary(new_plan))
     else:
-        output.show(_table_of(made))
-    note(f"plan in {out}")
+        output.show(_plan_table(new_plan))
+    note(f"wrote the plan to {out}")
 
 
 @click.command(
     epilog="""\b
 Examples:
   sentinel explain profile.json.gz                                  sizes, lifetimes, accesses
-  sentinel explain profile.plan.json                                why this plan
+  sentinel explain profile.plan.json                                the plan and its candidates
   sentinel explain profile.plan.json --profile profile.json.gz --plots plots
   sentinel explain profile.json.gz --json
 """
 )
 @click.argument("file", metavar="PROFILE|PLAN", type=_FILE)
-@click.option("--profile", "of", type=_FILE, help="The profile that a PLAN was made of: more can be told.")
-@click.option("--plots", type=_FILE, metavar="FOLDER", help="Write plots there, as PNG and SVG.")
+@click.option("--profile", "profile_file", type=_FILE, help="Profile of the PLAN, for more tables and plots.")
+@click.option("--plots", type=_FILE, metavar="FOLDER", help="Write plots as PNG and SVG.")
 @output.json_option
-def explain(file: Path, of: Path | None, plots: Path | None, as_json: bool) -> None:
-    """Explain a profile or a plan: tables and plots."""
-    from sentinel.planner import check
+def explain(file: Path, profile_file: Path | None, plots: Path | None, as_json: bool) -> None:
+    """Show tables and plots of a profile or a plan."""
+    from sentinel.planner.check import check
     from sentinel.planner.formats import files
     from sentinel.planner.formats.plan import Plan
     from testbed.common import places
     from testbed.common.files import check_input
 
     check_input(file)
-    if of is not None:
-        check_input(of)
+    if profile_file is not None:
+        check_input(profile_file)
     if plots is not None:
         places.check_folder(plots, "--plots")
-    with _explained():
-        first = files.read_either(file)
-        made = first if isinstance(first, Plan) else None
-        if made is None and of is not None:
-            raise UsageError("--profile belongs to a PLAN", hint=f"{file} is a profile itself")
-        profile = files.read_profile(of) if of is not None else first if made is None else None
-        assert not isinstance(profile, Plan)  # noqa: S101 (for the type checker)
-        if made is not None and profile is not None:
-            broken = check.check(profile, made)
-            if broken:
-                raise UsageError(
-                    f"{file}: {broken[0]}",
-                    hint=f"is {of} the profile it was made of? {len(broken)} rules are broken",
-                )
+    with _usage_errors():
+        document = files.read_profile_or_plan(file)
+        if isinstance(document, Plan):
+            plan = document
+            profile = files.read_profile(profile_file) if profile_file is not None else None
+        else:
+            plan, profile = None, document
+            if profile_file is not None:
+                raise UsageError("--profile needs a PLAN", hint=f"{file} is a profile")
+        if plan is not None and profile is not None and (broken := check(profile, plan)):
+            raise UsageError(
+                f"{file}: {broken[0]}",
+                hint=f"was the plan made from {profile_file}? It breaks {len(broken)} rules",
+            )
     if as_json:
-        output.show_json(_everything(profile, made))
+        output.show_json(_json(profile, plan))
     else:
-        _show(profile, made)
+        _show(profile, plan)
     if plots is not None:
-        _plot(profile, made, plots)
+        _plot(profile, plan, plots)
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _usage_errors() -> Iterator[None]:
+    """Convert the planner's errors to usage errors."""
     from sentinel.planner.errors import BudgetError, PlannerError
 
     try:
         yield
     except BudgetError as e:
-        raise UsageError(
-            str(e), hint=f"--budget {e.floor} is the smallest that will do; or --spill"
-        ) from None
+        raise UsageError(str(e), hint=f"use --budget {e.floor} or more, or --spill") from None
     except PlannerError as e:
         raise UsageError(str(e)) from None
 
 
-def _everything(profile: Profile | None, made: Plan | None) -> dict[str, Any]:
-    from sentinel.planner import explain as numbers
+def _json(profile: Profile | None, plan: Plan | None) -> dict[str, Any]:
+    from sentinel.planner.explain import characterise
 
     return {
-        **({"profile": numbers.characterise(profile)} if profile is not None else {}),
-        **({"plan": _summary(made)} if made is not None else {}),
+        **({"profile": characterise(profile)} if profile is not None else {}),
+        **({"plan": _summary(plan)} if plan is not None else {}),
     }
 
 
-def _summary(made: Plan) -> dict[str, Any]:
-    nodes = [group.node for group in made.groups]
+def _summary(plan: Plan) -> dict[str, Any]:
+    nodes = [group.node for group in plan.groups]
     return {
-        "budget": made.budget,
-        "reserved": made.reserved,
-        "arena": made.arena,
-        "interval_layers": made.interval_layers,
-        "intervals": len(made.intervals),
+        "budget": plan.budget,
+        "reserved": plan.reserved,
+        "arena": plan.arena,
+        "interval_layers": plan.interval_layers,
+        "intervals": len(plan.intervals),
         "groups": len(nodes),
         "born_on_node_0": nodes.count(0),
-        "promotions": sum(move.to == 0 for move in made.moves),
-        "demotions": sum(move.to == 1 for move in made.moves),
-        "predicted": made.predicted,
-        "made": made.made,
+        "promotions": sum(move.to == 0 for move in plan.moves),
+        "demotions": sum(move.to == 1 for move in plan.moves),
+        "predicted": plan.predicted,
+        "made": plan.made,
     }
 
 
-def _show(profile: Profile | None, made: Plan | None) -> None:
-    from results.units import digits, duration, percent
-    from sentinel.planner import explain as numbers
+def _show(profile: Profile | None, plan: Plan | None) -> None:
+    if profile is not None:
+        _show_profile(profile)
+    if profile is not None and plan is not None:
+        click.echo()
+    if plan is not None:
+        output.show(_plan_table(plan))
+        click.echo()
+        output.show(_candidate_table(plan))
 
-    if profile is not None:
-        step = numbers.characterise(profile)
-        lines = [
-            ("step", f"{duration(step['step_ns'])} ({step['clock']} clock), everything in slow memory"),
-            ("operations", f"{step['ops']} in {step['layers']} layers"),
-            ("tensors", f"{step['tensors']}, {output.size(step['allocated_bytes'])} allocated in the step"),
-            ("peak", output.size(step["peak_bytes"])),
-            ("accesses", f"{step['accesses']} of pages, counted by {step['counts']}"),
-            *(
-                (
-                    f"hottest {percent(hot['of_bytes'])}",
-                    f"of the bytes get {percent(hot['of_accesses'])} of accesses",
-                )
-                for hot in step["hottest"]
-            ),
-            *(("warning", warning) for warning in step["warnings"]),
-        ]
-        output.show(output.rows(("profile", ""), lines))
-        click.echo()
-        columns = ("lifetime", "size", "tensors", "of tensors", "bytes", "of accesses")
-        output.show(
-            output.rows(
-                columns,
-                [
-                    (
-                        row["lifetime"],
-                        row["size"],
-                        str(row["tensors"]),
-                        percent(row["of_tensors"]),
-                        output.size(row["bytes"]),
-                        percent(row["of_accesses"]),
-                    )
-                    for row in step["classes"]
-                ],
-            )
-        )
-    if made is None:
-        return
-    if profile is not None:
-        click.echo()
-    output.show(_table_of(made))
-    click.echo()
-    best = made.predicted["step_ns"]
-    tried = [
-        (
-            one["rule"],
-            str(one["interval_layers"]),
-            duration(one["step_ns"]),
-            digits(one["step_ns"] / best),
-            duration(one["exposed_ns"]),
-            f"{one['moves']}, {output.size(one['moved_bytes'])}",
-            output.size(one["needed_bytes"]) + ("" if one["fits"] else ", too much"),
-        )
-        for one in made.predicted.get("candidates", ())
+
+def _show_profile(profile: Profile) -> None:
+    from results.units import duration, percent
+    from sentinel.planner.explain import characterise
+
+    step = characterise(profile)
+    lines = [
+        ("step", f"{duration(step['step_ns'])} ({step['clock']} clock), all tensors in slow memory"),
+        ("operations", f"{step['ops']} in {step['layers']} layers"),
+        ("tensors", f"{step['tensors']}; {output.size(step['allocated_bytes'])} allocated in the step"),
+        ("peak", output.size(step["peak_bytes"])),
+        ("page accesses", f"{step['accesses']} (counts: {step['counts']})"),
+        *(
+            (f"hottest {percent(row['of_bytes'])}", f"{percent(row['of_accesses'])} of accesses")
+            for row in step["hottest"]
+        ),
+        *(("warning", warning) for warning in step["warnings"]),
     ]
-    head = ("candidate", "layers", "step", "to best", "exposed", "moves", "needed at once")
-    output.show(output.rows(head, tried))
+    output.show(output.rows(("profile", ""), lines))
+    click.echo()
+    rows = [
+        (
+            row["lifetime"],
+            row["size"],
+            str(row["tensors"]),
+            percent(row["of_tensors"]),
+            output.size(row["bytes"]),
+            percent(row["of_accesses"]),
+        )
+        for row in step["classes"]
+    ]
+    output.show(output.rows(("lifetime", "size", "tensors", "% of tensors", "bytes", "% of accesses"), rows))
 
 
-def _table_of(made: Plan) -> Any:
-    """The plan in a few lines."""
+def _plan_table(plan: Plan) -> Any:
     from results.units import duration, percent
 
-    predicted, summary = made.predicted, _summary(made)
-    step = predicted["step_ns"]
-    held = predicted.get("pool_bytes", made.reserved)
-    fast, slow = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
+    predicted, summary = plan.predicted, _summary(plan)
+    step_ns = predicted["step_ns"]
+    pool_bytes = predicted.get("pool_bytes", plan.reserved)
+    fast_ns, slow_ns = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
     lines = [
-        ("budget", f"{output.size(made.budget)}, {output.size(held)} of it for short-lived tensors"),
+        ("policy", str(plan.made.get("policy", "-"))),
+        ("budget", f"{output.size(plan.budget)}, of which {output.size(pool_bytes)} reserved pool"),
         ("rule", str(predicted.get("rule", "-"))),
-        ("intervals", f"{summary['intervals']}, of {made.interval_layers} layers"),
+        ("intervals", f"{summary['intervals']} of {plan.interval_layers} layers"),
         ("why", str(predicted.get("why", "-"))),
-        ("predicted step", f"{duration(step)}; all fast {duration(fast)}, all slow {duration(slow)}"),
-        ("of all-fast speed", percent(fast / step) if step else "-"),
-        ("exposed", duration(predicted["exposed_ns"])),
         (
-            "moves",
-            f"{summary['promotions']} promotions, {summary['demotions']} demotions, "
-            f"{output.size(predicted['moved_bytes'])} in a step",
+            "predicted step",
+            f"{duration(step_ns)}; all fast {duration(fast_ns)}, all slow {duration(slow_ns)}",
         ),
-        ("groups", f"{summary['groups']}, {summary['born_on_node_0']} of them born in fast memory"),
+        ("% of all-fast speed", percent(fast_ns / step_ns) if step_ns else "-"),
+        ("exposed time", duration(predicted["exposed_ns"])),
+        (
+            "migrations",
+            f"{summary['promotions']} promotions, {summary['demotions']} demotions; "
+            f"{output.size(predicted['moved_bytes'])} per step",
+        ),
+        ("groups", f"{summary['groups']}, of which {summary['born_on_node_0']} born in fast memory"),
     ]
     return output.rows(("plan", ""), lines)
 
 
-def _plot(profile: Profile | None, made: Plan | None, folder: Path) -> None:
+def _candidate_table(plan: Plan) -> Any:
+    from results.units import digits, duration
+
+    step_ns = plan.predicted["step_ns"]
+    rows = [
+        (
+            candidate["rule"],
+            str(candidate["interval_layers"]),
+            duration(candidate["step_ns"]),
+            digits(candidate["step_ns"] / step_ns),
+            duration(candidate["exposed_ns"]),
+            f"{candidate['moves']}, {output.size(candidate['moved_bytes'])}",
+            output.size(candidate["needed_bytes"]) + ("" if candidate["fits"] else " (exceeds budget)"),
+        )
+        for candidate in plan.predicted.get("candidates", ())
+    ]
+    head = ("candidate", "layers", "step", "vs plan", "exposed", "migrations", "Tensor(MIL)")
+    return output.rows(head, rows)
+
+
+def _plot(profile: Profile | None, plan: Plan | None, folder: Path) -> None:
     from sentinel.cli import plan_plots
     from testbed.common.progress import note
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _explained():
-            names = plan_plots.write(profile, made, folder)
+        with _usage_errors():
+            names = plan_plots.write(profile, plan, folder)
     except OSError as e:
         raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None
-    note(f"plots in {folder}: {', '.join(names)}")
+    note(f"wrote plots to {folder}: {', '.join(names)}")

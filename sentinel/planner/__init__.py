@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner: from the profile of one training step to a plan of where tensors are and when they move.
+"""The planner: turns the profile of one training step into a plan of placements and migrations.
 
-Pure functions over numpy arrays; python3.9 and newer, nothing but numpy, so that it runs in the guest too,
-where the package is copied to the top level: `python3 -m planner`. Formats and rules are in docs/sentinel.md.
+Pure functions over numpy arrays. The package needs python3.9 and numpy only, because it also runs in the
+guest, where it is a top-level package: `python3 -m planner`. docs/sentinel.md defines the formats and the
+rules of a plan.
 
-Node 0 is the fast one. Sizes are bytes, times nanoseconds, bandwidths GB/s (bytes per nanosecond).
+Node 0 is the fast node. Sizes are bytes, times nanoseconds, bandwidths GB/s (bytes per nanosecond).
+
+Data flows one way: profile, `problem`, `candidates`, `placement`, `timing.timeline`, `assemble`. `search`
+joins them.
 """

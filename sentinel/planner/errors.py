@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong by no fault of the planner: one line each."""
+"""Expected failures, each with a message of one line."""
 
 from __future__ import annotations
 
 
 class PlannerError(Exception):
-    """An expected failure, told in one line."""
+    """An expected failure. The message is one line."""
 
 
 class FormatError(PlannerError):
-    """A profile, plan or file of figures that cannot be read or is not what it says; names file and field."""
+    """A profile, plan or figures file that cannot be read or is invalid. The message names file and field."""
 
 
 class BudgetError(PlannerError):
-    """No plan fits into the budget. `floor` is the smallest number of bytes of fast memory that will do."""
+    """No plan fits the budget. `floor` is the smallest budget for which a plan exists, in bytes."""
 
     def __init__(self, message: str, *, floor: int) -> None:
         super().__init__(message)

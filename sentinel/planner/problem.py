@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be scheduled: units, what each saves when, how long it takes to move, how much room is."""
+"""The planning problem: a profile in terms of units, their savings and migration times, and their budget."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,42 +12,74 @@ import numpy as np
 from .errors import BudgetError
 from .formats.figures import Figures
 from .formats.profile import Profile
-from .memory import arena, pool
-from .memory.classify import LONG, SHORT, VARIABLES, classes
-from .timing.cost import Costs, costs
+from .memory import pool
+from .memory.arena import Units, form_units, max_piece_pages
+from .memory.classify import LONG, SHORT, VARIABLES, classify
+from .timing.cost import Costs, estimate_costs
 
 if TYPE_CHECKING:
     from .formats.fields import Floats, Ints
 
+_SPILL_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # of the budget: limits of the reserved pool
+LARGE_PROFILE = 100_000  # operations and uses, from which on planning time matters
+
 
 @dataclass(frozen=True)
 class Problem:
-    """A profile in terms of units. `room` is what the reserved pool leaves of the budget, in bytes: it has
-    `reserved` addresses, and takes `pool_bytes` of memory.
+    """A profile, a budget and a machine, in terms of units.
 
-    Uses of units are merged by operation and sorted by unit, then position; each saves `use_gain` ns if its
-    unit is in fast memory. `slot` is the time of each operation with only the reserved pool in fast memory.
+    The reserved pool has `reserved` bytes of addresses and occupies `pool_bytes` of memory; `pool_offset` is
+    the offset of each short-lived tensor.
+
+    Uses are merged by unit and operation, and sorted by unit and position. Each saves `use_saved_ns` if its
+    unit is in fast memory. `op_ns` is the time of each operation with only the reserved pool in fast memory.
+    `move_ns` is the migration time of each unit to node 0 and to node 1.
     """
 
     profile: Profile
     figures: Figures
-    fast_step_ns: float | None  # measured, if it is known
+    fast_step_ns: float | None
     budget: int
     classes: Ints
-    short_offset: Ints  # of each tensor that is short-lived
+    pool_offset: Ints
     reserved: int
     pool_bytes: int
-    units: arena.Units
+    units: Units
     costs: Costs
-    slot: Floats
+    op_ns: Floats
     use_unit: Ints
     use_position: Ints
-    use_gain: Floats
-    move_ns: list[Floats]  # of each unit, to node 0 and to node 1
+    use_saved_ns: Floats
+    move_ns: list[Floats]
 
     @property
-    def room(self) -> int:
+    def unit_budget(self) -> int:
+        """The part of the budget that the reserved pool leaves to units, in bytes."""
         return self.budget - self.pool_bytes
+
+
+def problems(
+    profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None, *, spill: bool
+) -> Iterator[Problem]:
+    """Yield the paper's problem and, with `spill`, variants of it with a smaller reserved pool.
+
+    A large profile has one problem: the first one above the floor. Raises BudgetError if there is none.
+    """
+    large = len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
+    error: BudgetError | None = None
+    count = 0
+    for pool_share in (None, *_SPILL_SHARES) if spill else (None,):
+        if count and large:
+            return
+        try:
+            problem = prepare(profile, budget, figures, fast_step_ns, pool_share=pool_share)
+        except BudgetError as e:
+            error = e
+            continue
+        count += 1
+        yield problem
+    if error is not None and not count:
+        raise error
 
 
 def prepare(
@@ -55,83 +88,82 @@ def prepare(
     figures: Figures,
     fast_step_ns: float | None = None,
     *,
-    spill: float | None = None,
+    pool_share: float | None = None,
 ) -> Problem:
-    """Lay out and estimate.
+    """Classify tensors, lay out pool and arena, and estimate costs.
 
-    Raises BudgetError below the floor: the reserved pool and the largest long-lived tensor. With `spill`,
-    the pool has this share of the budget at most, and short-lived tensors are taken for long-lived ones
-    until it fits; then a piece of the largest tensor is enough for the floor.
+    Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With
+    `pool_share`, the largest short-lived tensors are reclassified as long-lived until the pool occupies at
+    most that share of the budget; then a piece of the largest tensor is enough for the floor.
     """
-    found = classes(profile)
-    most = arena.piece(budget, profile.page, int(profile.pages.sum()))
-    if spill is not None:
-        found = _spilled(profile, found, int(spill * budget))
-    held, largest = _floor(profile, found)
-    if spill is not None:
-        largest = min(largest, most * profile.page)
-    if budget < held + largest:
+    classes = classify(profile)
+    max_pages = max_piece_pages(budget, profile.page_bytes, int(profile.pages.sum()))
+    if pool_share is not None:
+        classes = _spill(profile, classes, int(pool_share * budget))
+    pool_bytes, largest = _floor(profile, classes)
+    if pool_share is not None:
+        largest = min(largest, max_pages * profile.page_bytes)
+    if budget < pool_bytes + largest:
         raise BudgetError(
-            f"the budget of {budget} bytes is below the floor of {held + largest}: "
-            f"{held} for short-lived tensors and {largest} for the largest long-lived one",
-            floor=held + largest,
+            f"the budget of {budget} bytes is below the floor of {pool_bytes + largest} bytes: "
+            f"{pool_bytes} for short-lived tensors and {largest} for the largest long-lived one",
+            floor=pool_bytes + largest,
         )
-    short = np.flatnonzero(found == SHORT)
-    packed, reserved = pool.pack(profile, short)
-    offsets = np.zeros(len(profile.tensors), dtype=np.int64)
-    offsets[short] = packed
-    units = arena.units(profile, found, most)
-    cost = costs(profile, figures, fast_step_ns)
+    short = np.flatnonzero(classes == SHORT)
+    pool_offset = np.zeros(len(profile.tensors), dtype=np.int64)
+    pool_offset[short], reserved = pool.pack(profile, short)
+    units = form_units(profile, classes, max_pages)
+    costs = estimate_costs(profile, figures, fast_step_ns)
     u, n = profile.uses, len(profile.ops)
-    kept = np.bincount(u.position, weights=np.where(found[u.tensor] == SHORT, cost.gain, 0.0), minlength=n)
-    moved = np.flatnonzero(units.of[u.tensor] >= 0)
-    which, unit = units.spread(u.tensor[moved])
-    moved = moved[which]
-    merged, inverse = np.unique(unit * n + u.position[moved], return_inverse=True)
-    gain = cost.gain[moved] * units.share[unit]
-    pages = (units.size // profile.page).astype(np.float64)
+    saved_by_pool = np.bincount(
+        u.position, weights=np.where(classes[u.tensor] == SHORT, costs.saved_ns, 0.0), minlength=n
+    )
+    use = np.flatnonzero(units.first_unit[u.tensor] >= 0)
+    row, unit = units.of_tensors(u.tensor[use])
+    use = use[row]
+    unit_uses, inverse = np.unique(unit * n + u.position[use], return_inverse=True)
+    saved_ns = costs.saved_ns[use] * units.share[unit]
+    pages = (units.size // profile.page_bytes).astype(np.float64)
     return Problem(
         profile=profile,
         figures=figures,
         fast_step_ns=fast_step_ns,
         budget=budget,
-        classes=found,
-        short_offset=offsets,
+        classes=classes,
+        pool_offset=pool_offset,
         reserved=reserved,
-        pool_bytes=held,
+        pool_bytes=pool_bytes,
         units=units,
-        costs=cost,
-        slot=cost.slot - kept,
-        use_unit=merged // n,
-        use_position=merged % n,
-        use_gain=np.bincount(inverse, weights=gain, minlength=len(merged)).astype(np.float64),
-        move_ns=[pages * figures.move_ns(to, profile.page) for to in (0, 1)],
+        costs=costs,
+        op_ns=costs.op_ns - saved_by_pool,
+        use_unit=unit_uses // n,
+        use_position=unit_uses % n,
+        use_saved_ns=np.bincount(inverse, weights=saved_ns, minlength=len(unit_uses)).astype(np.float64),
+        move_ns=[pages * figures.migration_ns(to, profile.page_bytes) for to in (0, 1)],
     )
 
 
-def _floor(profile: Profile, found: Ints) -> tuple[int, int]:
-    """Bytes of the reserved pool, and of the largest long-lived tensor."""
-    short = np.flatnonzero(found == SHORT)
-    lasting = profile.pages[(found == LONG) | (found == VARIABLES)]
-    held = pool.resident(profile, short, pool.pack(profile, short)[0])
-    return held, int(lasting.max(initial=0)) * profile.page
+def _floor(profile: Profile, classes: Ints) -> tuple[int, int]:
+    """Return the bytes of the reserved pool and of the largest long-lived tensor."""
+    short = np.flatnonzero(classes == SHORT)
+    long_lived_pages = profile.pages[(classes == LONG) | (classes == VARIABLES)]
+    pool_bytes = pool.pool_bytes(profile, short, pool.pack(profile, short)[0])
+    return pool_bytes, int(long_lived_pages.max(initial=0)) * profile.page_bytes
 
 
-def _spilled(profile: Profile, found: Ints, limit: int) -> Ints:
-    """The classes with as few short-lived tensors as will do taken for long-lived ones, the largest first,
-    so that the pool takes no more than `limit` bytes.
-    """
-    chosen = np.flatnonzero(found == SHORT)
-    chosen = chosen[np.lexsort((chosen, -profile.tensors.bytes[chosen]))]
-    low, high = 0, len(chosen)
+def _spill(profile: Profile, classes: Ints, limit: int) -> Ints:
+    """Reclassify the fewest short-lived tensors, largest first, until the pool occupies `limit` bytes."""
+    short = np.flatnonzero(classes == SHORT)
+    short = short[np.lexsort((short, -profile.tensors.resident_bytes[short]))]
+    low, high = 0, len(short)
     while low < high:
         middle = (low + high) // 2
-        held, _ = _floor(profile, _taken_for_long(found, chosen[:middle]))
-        low, high = (low, middle) if held <= limit else (middle + 1, high)
-    return _taken_for_long(found, chosen[:low])
+        pool_bytes, _ = _floor(profile, _reclassify_as_long_lived(classes, short[:middle]))
+        low, high = (low, middle) if pool_bytes <= limit else (middle + 1, high)
+    return _reclassify_as_long_lived(classes, short[:low])
 
 
-def _taken_for_long(found: Ints, chosen: Ints) -> Ints:
-    changed = found.copy()
-    changed[chosen] = LONG
+def _reclassify_as_long_lived(classes: Ints, tensors: Ints) -> Ints:
+    changed = classes.copy()
+    changed[tensors] = LONG
     return changed

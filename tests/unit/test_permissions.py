@@ -16,7 +16,7 @@ from testbed import vm
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.guestlink import keys
-from tests.fakes import profiles
+from tests.fakes import networks
 from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.run_records import fail, make_run
 
@@ -42,7 +42,7 @@ def test_results_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umas
     run = make_run(tmp_path / "a" / "run", models=("lstm",), placements=("fast-only",), repeats=1)
     fail(run.path, run.cells[0].resolved, 1)
     pages.write(run, run.path / "report.html")
-    planner.write_profile(tmp_path / "profile.json.gz", profiles.resnet(seed=7))
+    planner.write_profile(tmp_path / "profile.json.gz", networks.resnet(seed=7))
     assert wrong(tmp_path, umask) == {}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles, plans and figures as files: what comes back, and what is refused with which words."""
+"""Files of profiles, plans and figures: round trips, and messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sentinel.planner.formats import plan as plan_format
 from sentinel.planner.formats import profile as profile_format
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.memory import classify
-from sentinel.planner.search import make
-from tests.fakes import profiles
+from sentinel.planner.search import make_plan
+from tests.fakes import networks, profiles
 
 FIGURES = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
 FOLDER = Path(sentinel.planner.__file__).parent
@@ -39,51 +39,51 @@ GOOD = profiles.value(
         {"size": 8192, "birth": -1, "death": 4, "uses": [[0, 1, 0]]},
     ],
 )
-PLAN = plan_format.encode(make(profile_format.parse(GOOD), 1 << 20, FIGURES))
+PLAN = plan_format.encode(make_plan(profile_format.parse(GOOD), 1 << 20, FIGURES))
 
 
 def changed(value: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
-    """A copy in which one field, found by names and indices, is another; `...` takes it away."""
+    """Return a copy with the field at `path` set to `to`; `...` removes it."""
     result = copy.deepcopy(value)
-    inside: Any = result
+    parent: Any = result
     for name in path[:-1]:
-        inside = inside[name]
+        parent = parent[name]
     if to is ...:
-        del inside[path[-1]]
+        del parent[path[-1]]
     else:
-        inside[path[-1]] = to
+        parent[path[-1]] = to
     return result
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6))
-def test_what_is_encoded_is_parsed_again(seed: int) -> None:
+def test_profile_survives_encoding(seed: int) -> None:
     value = profiles.random_value(seed)
     profile = profile_format.parse(value)
     again = profile_format.encode(profile)
     assert again == {**value, "tensors": again["tensors"]}
     assert all(
         {**old, **new} == new for old, new in zip(value["tensors"], again["tensors"], strict=True)
-    )  # `name` is only there where it is needed
+    )  # `name` is only written if it is the key
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.json.gz"])
-def test_files_come_back_and_equal_ones_are_equal(tmp_path: Path, name: str) -> None:
-    profile = profiles.resnet()
+def test_equal_profiles_and_plans_give_equal_files(tmp_path: Path, name: str) -> None:
+    profile = networks.resnet()
     path = tmp_path / name
     files.write_profile(path, profile)
-    first = path.read_bytes()
+    data = path.read_bytes()
     files.write_profile(path, files.read_profile(path))
-    assert path.read_bytes() == first
-    assert (first[:2] == b"\x1f\x8b") == name.endswith(".gz")
-    plan = make(profile, 4 << 20, FIGURES)
+    assert path.read_bytes() == data
+    assert (data[:2] == b"\x1f\x8b") == name.endswith(".gz")
+    plan = make_plan(profile, 4 << 20, FIGURES)
     files.write_plan(path, plan)
     assert files.read_plan(path) == plan
-    assert files.read_either(path) == plan
+    assert files.read_profile_or_plan(path) == plan
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_figures_come_back(tmp_path: Path) -> None:
+def test_figures_survive_a_file(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     path.write_text(json.dumps(figures_format.encode(FIGURES)))
     assert files.read_figures(path) == FIGURES
@@ -94,28 +94,28 @@ def test_figures_come_back(tmp_path: Path) -> None:
     [
         (("format",), "sentinel-plan", "format: must be sentinel-profile, not 'sentinel-plan'"),
         (("format",), ..., "format: is missing"),
-        (("version",), 2, "version: this planner knows version 1, not 2"),
-        (("version",), True, "version: this planner knows version 1, not True"),
-        (("graph",), "0" * 64, "graph: is not the digest of ops.name"),
+        (("version",), 2, "version: this planner reads version 1, not 2"),
+        (("version",), True, "version: this planner reads version 1, not True"),
+        (("graph",), "0" * 64, "graph: is not the digest of ops.name; was the file edited?"),
         (("graph",), 7, "graph: must be text, not 7"),
         (("page",), 5000, "page: must be a power of two, not 5000"),
         (("page",), 0, "page: must be a whole number from 64 to 1073741824, not 0"),
         (("page",), 1 << 62, "page: must be a whole number from 64 to 1073741824, not"),
-        (("step_ns",), 0, "step_ns: must be a whole number from 1 on, not 0"),
+        (("step_ns",), 0, "step_ns: must be a whole number of at least 1, not 0"),
         (("ops", "layer", 3), 1 << 63, "ops.layer[3]: must be from 0 to 2^62"),
         (("counts",), "guess", "counts: must be one of kernel, ops, not 'guess'"),
         (("clock",), None, "clock: must be one of model, guest, not None"),
         (("threads",), [], "threads: must be an object, not a list"),
-        (("threads", "intra_op"), -1, "threads.intra_op: must be a whole number from 0 on, not -1"),
-        (("step_ns",), 1.5, "step_ns: must be a whole number from 1 on, not 1.5"),
+        (("threads", "intra_op"), -1, "threads.intra_op: must be a whole number of at least 0, not -1"),
+        (("step_ns",), 1.5, "step_ns: must be a whole number of at least 1, not 1.5"),
         (("ops",), ..., "ops: is missing"),
-        (("ops", "name"), [], "ops.name: there is no operation"),
+        (("ops", "name"), [], "ops.name: must name at least one operation"),
         (("ops", "name", 2), 5, "ops.name[2]: must be text, not 5"),
-        (("ops", "layer"), [0, 0], "ops.layer: has 2 entries, and ops.name 4"),
+        (("ops", "layer"), [0, 0], "ops.layer: has 2 entries, but ops.name has 4"),
         (("ops", "layer", 2), -1, "ops.layer[2]: must be from 0 to 2^62, not -1"),
-        (("ops", "layer", 3), 0, "ops.layer[3]: is less than the one before"),
-        (("ops", "begin_ns", 1), 99999, "ops.begin_ns[2]: is less than the one before"),
-        (("ops", "end_ns", 1), 999, "ops.end_ns[1]: is before its beginning"),
+        (("ops", "layer", 3), 0, "ops.layer[3]: is less than the previous entry"),
+        (("ops", "begin_ns", 1), 99999, "ops.begin_ns[2]: is less than the previous entry"),
+        (("ops", "end_ns", 1), 999, "ops.end_ns[1]: is before the operation's begin_ns"),
         (("ops", "begin_ns", 0), 1 << 63, "ops.begin_ns[0]: must be from 0 to 2^62"),
         (("tensors",), {}, "tensors: must be a list, not an object"),
         (("tensors", 1), [], "tensors[1]: must be an object, not a list"),
@@ -128,26 +128,38 @@ def test_figures_come_back(tmp_path: Path) -> None:
         (("tensors", 1, "touched"), -1, "tensors[1].touched: must be from 0 to 2^62, not -1"),
         (("tensors", 0, "op"), 4, "tensors[0].op: 4 is not a position before 4"),
         (("tensors", 0, "birth"), 4, "tensors[0].birth: 4 is not a position before 4"),
-        (("tensors", 0, "birth"), -1, "tensors[0].birth: -1 and `op` do not agree"),
+        (("tensors", 0, "birth"), -1, "tensors[0].birth: -1 contradicts `op`"),
         (("tensors", 0, "death"), 5, "tensors[0].death: 5 is after the step, which ends at 4"),
         (("tensors", 0, "death"), 0, "tensors[0].death: 0 is not after its birth"),
         (("tensors", 0, "kind"), "thing", "tensors[0].kind: must be one of tensor, variable, scratch"),
         (("tensors", 0, "kind"), [], "tensors[0].kind: must be one of tensor, variable, scratch, not a list"),
-        (("tensors", 0, "kind"), "variable", "tensors[0].birth: 0 is in the step"),
-        (("tensors", 0, "kind"), "scratch", "tensors[0].death: 3 is not at the end of the operation"),
-        (("tensors", 2, "death"), 3, "tensors[2].death: 3 is in the step, and a variable outlives it"),
+        (("tensors", 0, "kind"), "variable", "tensors[0].birth: 0 is within the step"),
+        (("tensors", 0, "kind"), "scratch", "tensors[0].death: 3 is not the end of the operation"),
+        (("tensors", 2, "death"), 3, "tensors[2].death: 3 is within the step, but a variable outlives it"),
         (("tensors", 2, "name"), ..., "tensors[2].name: is missing"),
         (("tensors", 2, "name"), 3, "tensors[2].name: must be text, not 3"),
         (("tensors", 0, "uses"), 3, "tensors[0].uses: must be a list, not 3"),
         (("tensors", 0, "uses", 1), [2, 1], "tensors[0].uses[1]: must be [position, reads, writes]"),
         (("tensors", 0, "uses", 1), [2, "1", 0], "tensors[0].uses[1]: must be a whole number, not '1'"),
-        (("tensors", 0, "uses", 1), [0, 1, 0], "tensors[0].uses[1]: position 0 is not after the one before"),
-        (("tensors", 0, "uses", 1), [3, 1, 0], "tensors[0].uses[1]: position 3 is outside the tensor's life"),
-        (("tensors", 1, "uses", 0), [0, 1, 0], "tensors[1].uses[0]: position 0 is outside the tensor's life"),
+        (
+            ("tensors", 0, "uses", 1),
+            [0, 1, 0],
+            "tensors[0].uses[1]: position 0 is not after the previous one",
+        ),
+        (
+            ("tensors", 0, "uses", 1),
+            [3, 1, 0],
+            "tensors[0].uses[1]: position 3 is outside the tensor's lifetime",
+        ),
+        (
+            ("tensors", 1, "uses", 0),
+            [0, 1, 0],
+            "tensors[1].uses[0]: position 0 is outside the tensor's lifetime",
+        ),
         (("warnings",), ["a", 1], "warnings[1]: must be text, not 1"),
     ],
 )
-def test_what_is_wrong_with_a_profile_is_told_with_its_place(
+def test_invalid_profile_is_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
     file = tmp_path / "p.json"
@@ -158,24 +170,24 @@ def test_what_is_wrong_with_a_profile_is_told_with_its_place(
     assert "\n" not in str(e.value)
 
 
-def test_scratch_is_used_by_its_operation_as_its_accesses_say() -> None:
+def test_uses_of_scratch_follow_its_accesses() -> None:
     scratch = {"size": 5000, "birth": 1, "death": 2, "uses": [], "kind": "scratch", "reads": 0, "writes": 2}
-    made = profiles.small([0, 0], [1, 1], [scratch])
-    uses = made.uses
+    step = profiles.small([0, 0], [1, 1], [scratch])
+    uses = step.uses
     assert [u.tolist() for u in (uses.tensor, uses.position, uses.reads, uses.writes)] == [[0], [1], [0], [1]]
 
 
-def test_what_was_not_touched_takes_no_memory() -> None:
+def test_untouched_pages_occupy_no_memory() -> None:
     tensor = {"size": 50_000, "birth": 0, "death": 1, "uses": []}
-    for touched, held in ((None, 50_000), (0, 0), (8192, 8192), (53_248, 50_000), (10**9, 50_000)):
-        made = profiles.small([0], [1], [{**tensor, **({} if touched is None else {"touched": touched})}])
-        assert made.tensors.bytes.tolist() == [held]
-        assert classify.peak(made) == held
+    for touched, resident_bytes in ((None, 50_000), (0, 0), (8192, 8192), (53_248, 50_000), (10**9, 50_000)):
+        step = profiles.small([0], [1], [{**tensor, **({} if touched is None else {"touched": touched})}])
+        assert step.tensors.resident_bytes.tolist() == [resident_bytes]
+        assert classify.peak(step) == resident_bytes
 
 
-def test_two_tensors_of_one_key_are_refused() -> None:
+def test_duplicate_keys_are_refused() -> None:
     twins = [{"size": 8, "birth": 0, "death": 1, "uses": [], "k": 0}] * 2
-    with pytest.raises(FormatError, match=r"tensors\[1\]: has the key of tensors\[0\]"):
+    with pytest.raises(FormatError, match=r"tensors\[1\]: has the same key as tensors\[0\]"):
         profiles.small([0], [1], twins)
 
 
@@ -183,15 +195,15 @@ def test_two_tensors_of_one_key_are_refused() -> None:
     ("path", "to", "message"),
     [
         (("format",), "sentinel-profile", "format: must be sentinel-plan, not 'sentinel-profile'"),
-        (("version",), 0, "version: this planner knows version 1, not 0"),
-        (("budget",), "1", "budget: must be a whole number from 0 on, not '1'"),
-        (("interval_layers",), 0, "interval_layers: must be a whole number from 1 on, not 0"),
+        (("version",), 0, "version: this planner reads version 1, not 0"),
+        (("budget",), "1", "budget: must be a whole number of at least 0, not '1'"),
+        (("interval_layers",), 0, "interval_layers: must be a whole number of at least 1, not 0"),
         (("intervals",), [0, "x"], "intervals[1]: must be a whole number, not 'x'"),
         (("tensors", 0, "pool"), "mid", "tensors[0].pool: must be one of short, long, not 'mid'"),
-        (("tensors", 0, "offset"), None, "tensors[0].offset: must be a whole number from 0 on, not None"),
+        (("tensors", 0, "offset"), None, "tensors[0].offset: must be a whole number of at least 0, not None"),
         (("tensors", 0, "node"), 2, "tensors[0].node: must be a whole number from 0 to 1, not 2"),
         (("tensors", 2, "name"), ..., "tensors[2].name: is missing"),
-        (("groups", 0, "size"), 0, "groups[0].size: must be a whole number from 1 on, not 0"),
+        (("groups", 0, "size"), 0, "groups[0].size: must be a whole number of at least 1, not 0"),
         (("moves",), [{"at": 0, "to": 2, "before": 1}], "moves[0].to: must be a whole number from 0 to 1"),
         (("moves",), [{"at": 0, "to": 1, "before": 1}], "moves[0].offset: is missing"),
         (("moves",), [{"at": 0, "to": 1, "before": 1, "tensor": 0}], "moves[0].tensor: 0 is not a variable"),
@@ -206,7 +218,7 @@ def test_two_tensors_of_one_key_are_refused() -> None:
         (("made",), ..., "made: is missing"),
     ],
 )
-def test_what_is_wrong_with_a_plan_is_told_with_its_place(
+def test_invalid_plan_is_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
     file = tmp_path / "plan.json"
@@ -219,14 +231,14 @@ def test_what_is_wrong_with_a_plan_is_told_with_its_place(
 @pytest.mark.parametrize(
     ("path", "to", "message"),
     [
-        (("nodes",), [], "nodes: must be two, fast and slow, not 0"),
+        (("nodes",), [], "nodes: must have two items, fast and slow, not 0"),
         (("nodes", 1, "read_latency"), 0, "nodes[1].read_latency: must be a number above 0, not 0"),
         (("nodes", 1, "read_latency"), float("nan"), "nodes[1].read_latency: must be a number above 0"),
         (("helpers",), 3, "helpers: must be a whole number from 1 to 2, not 3"),
         (("page",), "1500 ns", "page: must be a number above 0, not '1500 ns'"),
     ],
 )
-def test_what_is_wrong_with_figures_is_told_with_its_place(
+def test_invalid_figures_are_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
     file = tmp_path / "figures.json"
@@ -242,12 +254,12 @@ TEXT = json.dumps(GOOD).encode()
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is not JSON, or not all of it"),
-        (TEXT[:-20], "is not JSON, or not all of it"),
-        (gzip.compress(TEXT)[:-30], "is not whole"),
-        (gzip.compress(TEXT)[:11], "is not whole"),
-        (b"\x1f\x8bnonsense", "is not whole"),
-        (gzip.compress(TEXT)[:-8] + bytes(8), "is not whole"),
+        (b"", "is not JSON, or is incomplete"),
+        (TEXT[:-20], "is not JSON, or is incomplete"),
+        (gzip.compress(TEXT)[:-30], "is damaged or incomplete"),
+        (gzip.compress(TEXT)[:11], "is damaged or incomplete"),
+        (b"\x1f\x8bnonsense", "is damaged or incomplete"),
+        (gzip.compress(TEXT)[:-8] + bytes(8), "is damaged or incomplete"),
         (b"\xff\xfe\x00", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[1, 2]", "the document: must be an object, not a list"),
@@ -256,7 +268,7 @@ TEXT = json.dumps(GOOD).encode()
     ],
 )
 @pytest.mark.parametrize("read", [files.read_profile, files.read_plan, files.read_figures])
-def test_files_that_are_none(
+def test_invalid_file_is_refused(
     tmp_path: Path, read: Callable[[Path], object], data: bytes, message: str
 ) -> None:
     file = tmp_path / "p.json.gz"
@@ -267,14 +279,14 @@ def test_files_that_are_none(
     assert "\n" not in str(e.value)
 
 
-def test_a_file_that_is_neither(tmp_path: Path) -> None:
+def test_unknown_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "p.json"
     file.write_text('{"format": "other"}')
     with pytest.raises(FormatError, match=r"format: must be sentinel-profile or sentinel-plan, not 'other'"):
-        files.read_either(file)
+        files.read_profile_or_plan(file)
 
 
-def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+def test_unreadable_and_unwritable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"none\.json: cannot be read: No such file"):
         files.read_profile(tmp_path / "none.json")
     with pytest.raises(FormatError, match=r"cannot be read: Is a directory"):
@@ -284,12 +296,12 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: str(path.relative_to(FOLDER)))
-def test_the_package_is_for_python_3_9_and_numpy_alone(path: Path) -> None:
+def test_package_needs_only_python_3_9_and_numpy(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
-    foreign = set()
+    imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            foreign |= {alias.name.partition(".")[0] for alias in node.names}
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            foreign.add((node.module or "").partition(".")[0])
-    assert foreign - sys.stdlib_module_names <= {"numpy"}
+            imported.add((node.module or "").partition(".")[0])
+    assert imported - sys.stdlib_module_names <= {"numpy"}

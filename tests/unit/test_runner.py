@@ -39,7 +39,7 @@ from testbed.common.errors import (
     WorkloadError,
 )
 from testbed.host import accel
-from tests.fakes import profiles as fake_profiles
+from tests.fakes import networks
 
 SUITE = """\
 name: smoke
@@ -185,7 +185,7 @@ kernel: "4.9"
 @pytest.fixture
 def profiled(tmp_path: Path) -> Profiled:
     path = tmp_path / "profile.json.gz"
-    files.write_profile(path, fake_profiles.resnet(seed=7))
+    files.write_profile(path, networks.resnet(seed=7))
     return Profiled(path, files.read_profile(path), 7.6e6)
 
 
@@ -201,7 +201,7 @@ def test_cells_get_their_budget_in_bytes_and_their_plan(lab: Lab, profiled: Prof
     plans = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
     rules = [plan.predicted["rule"] for plan in plans]
     assert len(rules) == 8
-    assert rules.count("as published") >= 4
+    assert rules.count("paper") >= 4
     cells = {(c.resolved["placement"], c.resolved.get("fast_memory")): c for c in lab.stored().cells}
     recorded = {key: cell.repeats[1].provenance.fast_memory for key, cell in cells.items()}
     assert recorded["fast-only", None] is None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles, plans and figures as files: JSON, or JSON in gzip where the name ends in `.gz`.
+"""Profiles, plans and figures as JSON files, gzipped if the name ends in `.gz`.
 
-Whatever is wrong with a file is one line that begins with its name, as a FormatError.
+All failures are FormatErrors with a message of one line that begins with the file's name.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .plan import Plan
 from .profile import Profile
 
 _T = TypeVar("_T")
-_GZIP = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_profile(path: Path) -> Profile:
-    return _parsed(path, profile_format.parse)
+    return _read(path, profile_format.parse)
 
 
 def read_plan(path: Path) -> Plan:
-    return _parsed(path, plan_format.parse)
+    return _read(path, plan_format.parse)
 
 
 def read_figures(path: Path) -> Figures:
-    return _parsed(path, figures_format.parse)
+    return _read(path, figures_format.parse)
 
 
-def read_either(path: Path) -> Profile | Plan:
-    """A profile or a plan, whichever the file says it is."""
+def read_profile_or_plan(path: Path) -> Profile | Plan:
+    """Read a profile or a plan, according to the file's `format`."""
 
     def parse(value: Any) -> Profile | Plan:
         kind = value.get("format") if isinstance(value, dict) else None
@@ -50,7 +50,7 @@ def read_either(path: Path) -> Profile | Plan:
             )
         return plan_format.parse(value) if kind == plan_format.FORMAT else profile_format.parse(value)
 
-    return _parsed(path, parse)
+    return _read(path, parse)
 
 
 def write_profile(path: Path, profile: Profile) -> None:
@@ -62,30 +62,30 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file as it is, in hex."""
-    return hashlib.sha256(_bytes(path)).hexdigest()
+    """Return the SHA-256 of a file's bytes, in hex."""
+    return hashlib.sha256(_read_bytes(path)).hexdigest()
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as e:
         raise FormatError(f"{path}: cannot be read: {e.strerror}") from None
 
 
-def _parsed(path: Path, parse: Callable[[Any], _T]) -> _T:
-    data = _bytes(path)
-    if data[:2] == _GZIP:  # by content: the name may have been changed on the way out of the guest
+def _read(path: Path, parse: Callable[[Any], _T]) -> _T:
+    data = _read_bytes(path)
+    if data[:2] == _GZIP_MAGIC:  # by content: the file may have been renamed when it left the guest
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as e:
-            raise FormatError(f"{path}: is not whole: {e}") from None
+            raise FormatError(f"{path}: is damaged or incomplete: {e}") from None
     try:
         value = json.loads(data)
     except UnicodeDecodeError:
         raise FormatError(f"{path}: is not JSON") from None
     except (ValueError, RecursionError) as e:
-        raise FormatError(f"{path}: is not JSON, or not all of it: {e}") from None
+        raise FormatError(f"{path}: is not JSON, or is incomplete: {e}") from None
     try:
         return parse(value)
     except FormatError as e:
@@ -93,14 +93,14 @@ def _parsed(path: Path, parse: Callable[[Any], _T]) -> _T:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write so that a reader sees the old content or the new; equal values give equal files."""
+    """Replace a file atomically. Equal values give equal files."""
     data = (json.dumps(value, separators=(",", ":")) + "\n").encode()
     if path.name.endswith(".gz"):
         data = gzip.compress(data, compresslevel=6, mtime=0)
     try:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with temporary.open("xb") as f:  # not by `tempfile`, which does not ask the umask
+            with temporary.open("xb") as f:  # not `tempfile`, which ignores the umask
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())

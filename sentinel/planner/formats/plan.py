@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan: where every tensor is when it is born, and what moves when (docs/sentinel.md)."""
+"""The plan: where every tensor is placed, and which pages migrate when (docs/sentinel.md)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..errors import FormatError
 from .fields import Fields, header
 
 FORMAT, VERSION = "sentinel-plan", 1
 POOLS = ("short", "long")
 
 
-class Placed(NamedTuple):
-    """A tensor of the plan. Those from before the step have `name` and no `op`, variables no `offset`.
+class TensorPlacement(NamedTuple):
+    """A tensor of the plan. Tensors from before the step have a `name` and no `op`, variables no `offset`.
 
-    `position` is its operation's, by which the runtime knows how far a step has come; None if that does not
-    wait for others, so that it may begin at any time.
+    `position` is the position of `op`, by which the runtime locates itself in the step. It is None if the
+    operation waits for no other one and may therefore begin at any time.
     """
 
     op: str | None
@@ -32,16 +31,16 @@ class Placed(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """As `Profile.key`."""
+        """The same key as `Profile.key`."""
         if self.op is None:
             return ("", self.name, 0, self.size)
         return (self.op, self.occurrence, self.k, self.size)
 
 
 class Group(NamedTuple):
-    """Pages of the arena that are placed, and move, as one; `node` is where they are when tensors are born.
+    """Pages of the arena that are placed and migrated together, born on `node`.
 
-    Those of a group that is to `keep` them are there from their first use on, and never move.
+    A group with `keep` never migrates, and retains its pages from their first use on.
     """
 
     offset: int
@@ -51,9 +50,10 @@ class Group(NamedTuple):
 
 
 class Move(NamedTuple):
-    """Pages go to node `to` from position `at` on, and are there before position `before`.
+    """A migration to node `to`: it may start at position `at` and must end before position `before`.
 
-    Either a group of the arena (`offset`, `size`) or the variable `tensor`, an index into the plan's tensors.
+    It moves a group of the arena (`offset`, `size`) or a variable (`tensor`, an index into the plan's
+    tensors).
     """
 
     at: int
@@ -66,20 +66,21 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that keeps the rules of the format. Whether it is sound is for `check` to say.
+    """A plan that is valid in format. `check` decides whether it is sound.
 
-    `room` is the part of the budget that is for what moves, and for groups that do not keep their pages.
+    `migratable_budget` is the part of the budget for units that migrate and for groups without `keep`; its
+    JSON key is `room`. `made` records the inputs: digest of the profile, policy, figures.
     """
 
     graph: str
     ops: int
     budget: int
-    room: int
+    migratable_budget: int
     reserved: int
     arena: int
     interval_layers: int
     intervals: list[int]
-    tensors: list[Placed]
+    tensors: list[TensorPlacement]
     groups: list[Group]
     moves: list[Move]
     waits: list[int]
@@ -88,24 +89,24 @@ class Plan:
 
 
 def parse(value: Any) -> Plan:
-    """The plan in a JSON value. Raises FormatError with the place of the first thing that is wrong."""
+    """Return the plan in a JSON value. Raises FormatError that names the first invalid field."""
     document = header(value, FORMAT, VERSION)
-    tensors = [_placed(Fields(t, f"tensors[{i}]")) for i, t in enumerate(document.items("tensors"))]
+    tensors = [_parse_tensor(Fields(t, f"tensors[{i}]")) for i, t in enumerate(document.items("tensors"))]
     predicted = document.fields("predicted")
     for name in ("step_ns", "moved_bytes", "exposed_ns"):
         predicted.integer(name)
     return Plan(
         graph=document.text("graph"),
-        ops=document.integer("ops", least=1),
+        ops=document.integer("ops", minimum=1),
         budget=document.integer("budget"),
-        room=document.integer("room"),
+        migratable_budget=document.integer("room"),
         reserved=document.integer("reserved"),
         arena=document.integer("arena"),
-        interval_layers=document.integer("interval_layers", least=1),
+        interval_layers=document.integer("interval_layers", minimum=1),
         intervals=document.integers("intervals").tolist(),
         tensors=tensors,
-        groups=[_group(Fields(g, f"groups[{i}]")) for i, g in enumerate(document.items("groups"))],
-        moves=[_move(Fields(m, f"moves[{i}]"), tensors) for i, m in enumerate(document.items("moves"))],
+        groups=[_parse_group(Fields(g, f"groups[{i}]")) for i, g in enumerate(document.items("groups"))],
+        moves=[_parse_move(Fields(m, f"moves[{i}]"), tensors) for i, m in enumerate(document.items("moves"))],
         waits=document.integers("waits").tolist(),
         predicted=dict(predicted.all()),
         made=dict(document.fields("made").all()),
@@ -113,59 +114,75 @@ def parse(value: Any) -> Plan:
 
 
 def encode(plan: Plan) -> dict[str, Any]:
-    """The JSON value of a plan; `parse` gives the same plan again."""
-    value = {"format": FORMAT, "version": VERSION, **vars(plan)}
-    value["tensors"] = [_tensor(t) for t in plan.tensors]
-    value["groups"] = [g._asdict() for g in plan.groups]
-    value["moves"] = [
-        {name: v for name, v in m._asdict().items() if v is not None and (name != "size" or m.tensor is None)}
-        for m in plan.moves
-    ]
-    return value
+    """Return the JSON value of a plan; the inverse of `parse`."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "graph": plan.graph,
+        "ops": plan.ops,
+        "budget": plan.budget,
+        "room": plan.migratable_budget,
+        "reserved": plan.reserved,
+        "arena": plan.arena,
+        "interval_layers": plan.interval_layers,
+        "intervals": plan.intervals,
+        "tensors": [_encode_tensor(tensor) for tensor in plan.tensors],
+        "groups": [group._asdict() for group in plan.groups],
+        "moves": [_encode_move(move) for move in plan.moves],
+        "waits": plan.waits,
+        "predicted": plan.predicted,
+        "made": plan.made,
+    }
 
 
-def _tensor(t: Placed) -> dict[str, Any]:
-    if t.op is None:
-        known: dict[str, Any] = {"name": t.name, "size": t.size}
+def _encode_tensor(tensor: TensorPlacement) -> dict[str, Any]:
+    if tensor.op is None:
+        value: dict[str, Any] = {"name": tensor.name, "size": tensor.size}
     else:
-        known = {"op": t.op, "occurrence": t.occurrence, "k": t.k, "size": t.size}
-        known["position"] = t.position
-    known.update(pool=t.pool, offset=t.offset)
-    return known if t.pool == "short" else {**known, "node": t.node}
+        value = {"op": tensor.op, "occurrence": tensor.occurrence, "k": tensor.k, "size": tensor.size}
+        value["position"] = tensor.position
+    value.update(pool=tensor.pool, offset=tensor.offset)
+    return value if tensor.pool == "short" else {**value, "node": tensor.node}
 
 
-def _placed(fields: Fields) -> Placed:
+def _encode_move(move: Move) -> dict[str, Any]:
+    """A move of a variable has neither `offset` nor `size`, a move of a group has no `tensor`."""
+    omitted = ("offset", "size") if move.offset is None else ("tensor",)
+    return {name: value for name, value in move._asdict().items() if name not in omitted}
+
+
+def _parse_tensor(fields: Fields) -> TensorPlacement:
     pool = fields.one_of("pool", POOLS)
-    before = not fields.has("op")
-    return Placed(
-        op=None if before else fields.text("op"),
-        occurrence=0 if before else fields.integer("occurrence"),
-        k=0 if before else fields.integer("k"),
+    before_step = not fields.has("op")
+    return TensorPlacement(
+        op=None if before_step else fields.text("op"),
+        occurrence=0 if before_step else fields.integer("occurrence"),
+        k=0 if before_step else fields.integer("k"),
         size=fields.integer("size"),
         pool=pool,
-        offset=None if before and fields.get("offset") is None else fields.integer("offset"),
-        node=0 if pool == "short" else fields.integer("node", most=1),
-        name=fields.text("name") if before else None,
-        position=None if before or fields.get("position") is None else fields.integer("position"),
+        offset=None if before_step and fields.get("offset") is None else fields.integer("offset"),
+        node=0 if pool == "short" else fields.integer("node", maximum=1),
+        name=fields.text("name") if before_step else None,
+        position=None if before_step or fields.get("position") is None else fields.integer("position"),
     )
 
 
-def _group(fields: Fields) -> Group:
+def _parse_group(fields: Fields) -> Group:
     return Group(
         offset=fields.integer("offset"),
-        size=fields.integer("size", least=1),
-        node=fields.integer("node", most=1),
+        size=fields.integer("size", minimum=1),
+        node=fields.integer("node", maximum=1),
         keep=fields.flag("keep"),
     )
 
 
-def _move(fields: Fields, tensors: list[Placed]) -> Move:
-    at, to, before = fields.integer("at"), fields.integer("to", most=1), fields.integer("before")
+def _parse_move(fields: Fields, tensors: list[TensorPlacement]) -> Move:
+    at, to, before = fields.integer("at"), fields.integer("to", maximum=1), fields.integer("before")
     if not fields.has("tensor"):
-        return Move(at, to, before, fields.integer("offset"), fields.integer("size", least=1), None)
+        return Move(at, to, before, fields.integer("offset"), fields.integer("size", minimum=1), None)
     if fields.has("offset"):
-        raise FormatError(f"{fields.at('offset')}: a move has either an offset or a tensor")
+        raise fields.error("offset", "a move has either an offset or a tensor")
     tensor = fields.integer("tensor")
     if tensor >= len(tensors) or tensors[tensor].offset is not None:
-        raise FormatError(f"{fields.at('tensor')}: {tensor} is not a variable of the plan")
+        raise fields.error("tensor", f"{tensor} is not a variable of the plan")
     return Move(at, to, before, None, tensors[tensor].size, tensor)

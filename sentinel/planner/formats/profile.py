@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A profile: what one training step did, with every tensor on pages of its own in slow memory (paper, III-A).
+"""The profile: the record of one training step (paper, III-A).
 
-Tables are arrays, one column a field; the uses of all tensors are one table, in order of tensor and position.
+Every tensor was on its own pages in slow memory.
+Tables are arrays, one per field. The uses of all tensors form one table, sorted by tensor and position.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FormatError
-from .fields import LARGEST, Fields, first, header, integers, shown
+from .fields import LARGEST, Fields, first_true, header, integers, show
 
 if TYPE_CHECKING:
     from .fields import Bools, Ints
@@ -24,23 +25,24 @@ FORMAT, VERSION = "sentinel-profile", 1
 COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest")
 KINDS = ("tensor", "variable", "scratch")
 TENSOR, VARIABLE, SCRATCH = range(3)
-_PAGES = (64, 1 << 30)  # bytes: the alignment of tensors, and the largest page of x86-64
-_ADDRESSES = 1 << 47  # bytes of a process on x86-64; no tensor is larger
-_NUMBERS = (
-    ("op", -1),
-    ("k", 0),
-    ("size", 0),
-    ("birth", -1),
-    ("death", 0),
-    ("thread", 0),
-    ("reads", 0),
-    ("writes", 0),
-)
+_PAGE_LIMITS = (64, 1 << 30)  # bytes: the alignment of tensors, and the largest page of x86-64
+_ADDRESS_SPACE = 1 << 47  # bytes of a process on x86-64
+_OP_COLUMNS = ("layer", "occurrence", "begin_ns", "end_ns")
+_TENSOR_MINIMA = {
+    "op": -1,
+    "k": 0,
+    "size": 0,
+    "birth": -1,
+    "death": 0,
+    "thread": 0,
+    "reads": 0,
+    "writes": 0,
+}
 
 
 @dataclass(frozen=True)
 class Ops:
-    """The operations by position. Times are of one clock, whatever its origin."""
+    """The operations by position. The clock may have any origin."""
 
     name: list[str]
     type: list[str]
@@ -55,9 +57,9 @@ class Ops:
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors; `kind` indexes `KINDS`, `name` is None but for those from before the step.
+    """The tensors. `kind` indexes `KINDS`; `name` is None except for tensors from before the step.
 
-    `touched` are the bytes of its pages that were accessed at all.
+    `touched` is the size of the pages that were accessed, in bytes.
     """
 
     op: Ints
@@ -76,8 +78,8 @@ class Tensors:
         return len(self.size)
 
     @property
-    def bytes(self) -> Ints:
-        """What of it takes memory: pages that nobody touches are never there."""
+    def resident_bytes(self) -> Ints:
+        """Bytes that occupy memory: a page that is never accessed is never allocated."""
         return np.minimum(self.size, self.touched)
 
     @property
@@ -87,7 +89,7 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Uses:
-    """Uses of tensors: `tensor` is an index, `reads` and `writes` how often the operation took or made it."""
+    """Uses of tensors. `tensor` is an index; `reads` and `writes` count how often the op took or made it."""
 
     tensor: Ints
     position: Ints
@@ -97,10 +99,10 @@ class Uses:
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile that keeps the rules of the format."""
+    """A profile that is valid by the rules of the format."""
 
     graph: str
-    page: int
+    page_bytes: int
     counts: str
     clock: str
     threads: dict[str, int]
@@ -112,11 +114,11 @@ class Profile:
 
     @property
     def pages(self) -> Ints:
-        """Pages of each tensor, if it has its own."""
-        return -(-self.tensors.size // self.page)
+        """The number of pages of each tensor if it has its own pages."""
+        return -(-self.tensors.size // self.page_bytes)
 
     def key(self, i: int) -> tuple[Any, ...]:
-        """What a tensor is known by in every step."""
+        """Return the key that identifies tensor `i` in every step."""
         t = self.tensors
         if t.op[i] < 0:
             return ("", t.name[i], 0, int(t.size[i]))
@@ -125,50 +127,48 @@ class Profile:
 
 
 def digest(names: Sequence[str]) -> str:
-    """The graph's: SHA-256 of the names of all operations, sorted, each followed by a newline."""
+    """Return the digest of a graph: SHA-256 of the sorted names of all operations, a newline after each."""
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
 
 
 def parse(value: Any) -> Profile:
-    """The profile in a JSON value. Raises FormatError with the place of the first thing that is wrong."""
+    """Return the profile in a JSON value. Raises FormatError that names the first invalid field."""
     document = header(value, FORMAT, VERSION)
-    page = document.integer("page", least=_PAGES[0], most=_PAGES[1])
-    if page & (page - 1):
-        raise FormatError(f"page: must be a power of two, not {page}")
+    page_bytes = document.integer("page", minimum=_PAGE_LIMITS[0], maximum=_PAGE_LIMITS[1])
+    if page_bytes & (page_bytes - 1):
+        raise document.error("page", f"must be a power of two, not {page_bytes}")
     threads = document.fields("threads")
-    ops = _ops(document.fields("ops"))
+    ops = _parse_ops(document.fields("ops"))
     graph = document.text("graph")
     if graph != digest(ops.name):
-        raise FormatError("graph: is not the digest of ops.name; the file was mixed or edited")
-    tensors, uses = _tensors(document.items("tensors"), len(ops), page)
+        raise document.error("graph", "is not the digest of ops.name; was the file edited?")
+    tensors, uses = _parse_tensors(document.items("tensors"), len(ops), page_bytes)
     profile = Profile(
         graph=graph,
-        page=page,
+        page_bytes=page_bytes,
         counts=document.one_of("counts", COUNTS),
         clock=document.one_of("clock", CLOCKS),
         threads={name: threads.integer(name) for name in ("inter_op", "intra_op")},
-        step_ns=document.integer("step_ns", least=1),
+        step_ns=document.integer("step_ns", minimum=1),
         ops=ops,
         tensors=tensors,
         uses=uses,
         warnings=tuple(document.texts("warnings")) if document.has("warnings") else (),
     )
-    _no_two_alike(profile)
+    _check_keys(profile)
     return profile
 
 
 def encode(profile: Profile) -> dict[str, Any]:
-    """The JSON value of a profile; `parse` gives the same profile again."""
+    """Return the JSON value of a profile; the inverse of `parse`."""
     ops, t, u = profile.ops, profile.tensors, profile.uses
-    columns = {name: getattr(t, name).tolist() for name, _ in _NUMBERS}
-    touched = t.touched.tolist()
-    rows = np.column_stack((u.position, u.reads, u.writes)).tolist()
+    columns = {name: getattr(t, name).tolist() for name in (*_TENSOR_MINIMA, "touched")}
+    uses = np.column_stack((u.position, u.reads, u.writes)).tolist()
     ends = np.searchsorted(u.tensor, np.arange(len(t) + 1)).tolist()
     tensors = []
     for i in range(len(t)):
         row: dict[str, Any] = {name: column[i] for name, column in columns.items()}
-        row["touched"] = touched[i]
-        row["uses"] = rows[ends[i] : ends[i + 1]]
+        row["uses"] = uses[ends[i] : ends[i + 1]]
         row["kind"] = KINDS[t.kind[i]]
         if t.name[i] is not None:
             row["name"] = t.name[i]
@@ -177,7 +177,7 @@ def encode(profile: Profile) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "graph": profile.graph,
-        "page": profile.page,
+        "page": profile.page_bytes,
         "counts": profile.counts,
         "clock": profile.clock,
         "threads": profile.threads,
@@ -185,14 +185,14 @@ def encode(profile: Profile) -> dict[str, Any]:
         "ops": {
             "name": ops.name,
             "type": ops.type,
-            **{f: getattr(ops, f).tolist() for f in ("layer", "occurrence", "begin_ns", "end_ns")},
+            **{column: getattr(ops, column).tolist() for column in _OP_COLUMNS},
         },
         "tensors": tensors,
         "warnings": list(profile.warnings),
     }
 
 
-def _ops(fields: Fields) -> Ops:
+def _parse_ops(fields: Fields) -> Ops:
     ops = Ops(
         name=fields.texts("name"),
         type=fields.texts("type"),
@@ -202,105 +202,107 @@ def _ops(fields: Fields) -> Ops:
         end_ns=fields.integers("end_ns"),
     )
     if not ops.name:
-        raise FormatError(f"{fields.at('name')}: there is no operation")
-    for column in ("type", "layer", "occurrence", "begin_ns", "end_ns"):
-        if len(getattr(ops, column)) != len(ops):
-            raise FormatError(
-                f"{fields.at(column)}: has {len(getattr(ops, column))} entries, and ops.name {len(ops)}"
-            )
+        raise fields.error("name", "must name at least one operation")
+    for column in ("type", *_OP_COLUMNS):
+        length = len(getattr(ops, column))
+        if length != len(ops):
+            raise fields.error(column, f"has {length} entries, but ops.name has {len(ops)}")
     for column in ("layer", "begin_ns"):
-        i = first(np.diff(getattr(ops, column)) < 0)
+        i = first_true(np.diff(getattr(ops, column)) < 0)
         if i >= 0:
-            raise FormatError(f"{fields.at(column)}[{i + 1}]: is less than the one before")
-    i = first(ops.end_ns < ops.begin_ns)
+            raise FormatError(f"{fields.at(column)}[{i + 1}]: is less than the previous entry")
+    i = first_true(ops.end_ns < ops.begin_ns)
     if i >= 0:
-        raise FormatError(f"{fields.at('end_ns')}[{i}]: is before its beginning")
+        raise FormatError(f"{fields.at('end_ns')}[{i}]: is before the operation's begin_ns")
     return ops
 
 
-def _tensors(items: list[Any], n: int, page: int) -> tuple[Tensors, Uses]:
-    columns = {name: _column(items, name, least) for name, least in _NUMBERS}
-    i = first(columns["size"] > _ADDRESSES)
+def _parse_tensors(items: list[Any], n: int, page_bytes: int) -> tuple[Tensors, Uses]:
+    """Parse the tensors of a step of `n` operations."""
+    columns = {name: _parse_column(items, name, minimum) for name, minimum in _TENSOR_MINIMA.items()}
+    i = first_true(columns["size"] > _ADDRESS_SPACE)
     if i >= 0:
         raise FormatError(f"tensors[{i}].size: {columns['size'][i]} bytes exceed the address space")
-    kinds, names = _kinds(items)
-    whole = -(-columns["size"] // page) * page
-    given = [item.get("touched") for item in items]
-    touched = [most if one is None else one for one, most in zip(given, whole.tolist())]
-    columns["touched"] = np.minimum(whole, integers(touched, lambda i: f"tensors[{i}].touched"))
+    kinds, names = _parse_kinds(items)
+    page_sizes = -(-columns["size"] // page_bytes) * page_bytes
+    touched = [
+        page_size if item.get("touched") is None else item["touched"]
+        for item, page_size in zip(items, page_sizes.tolist())
+    ]
+    columns["touched"] = np.minimum(page_sizes, integers(touched, lambda i: f"tensors[{i}].touched"))
     tensors = Tensors(kind=kinds, name=names, **columns)
-
-    def refuse(wrong: Bools, field: str, message: str) -> None:
-        i = first(wrong)
-        if i >= 0:
-            value = getattr(tensors, field)[i]
-            raise FormatError(f"tensors[{i}].{field}: {value} {message}")
-
-    refuse(tensors.op >= n, "op", f"is not a position before {n}")
-    refuse(tensors.birth >= n, "birth", f"is not a position before {n}")
-    refuse(tensors.death > n, "death", f"is after the step, which ends at {n}")
-    refuse(tensors.death <= tensors.birth, "death", "is not after its birth")
-    refuse(
-        (tensors.op < 0) != (tensors.birth < 0), "birth", "and `op` do not agree on whether it is from before"
-    )
-    refuse(tensors.birth < tensors.op, "birth", "is before the operation that allocates it begins")
-    tensors = replace(tensors, birth=tensors.op)  # what other threads began meanwhile does not matter
-    variable = tensors.kind == VARIABLE
-    refuse(variable & (tensors.birth >= 0), "birth", "is in the step, and a variable is from before it")
-    refuse(variable & (tensors.death < n), "death", "is in the step, and a variable outlives it")
-    refuse(
-        (tensors.kind == SCRATCH) & ((tensors.birth < 0) | (tensors.death != tensors.birth + 1)),
-        "death",
-        "is not at the end of the operation it was born in, as of scratch",
-    )
-    for i in np.flatnonzero(tensors.op < 0).tolist():
-        if not names[i]:
-            raise FormatError(f"tensors[{i}].name: is missing, and the tensor is from before the step")
-    for name, values in (("size", whole), ("reads", tensors.reads), ("writes", tensors.writes)):
+    _check_lifetimes(tensors, n)
+    for name, values in (("size", page_sizes), ("reads", tensors.reads), ("writes", tensors.writes)):
         if sum(values.tolist()) > LARGEST // 4:
             raise FormatError(f"tensors: the sum of `{name}` must be at most 2^60")
-    return tensors, _uses(items, tensors)
+    tensors = replace(tensors, birth=tensors.op)  # other threads may have begun operations in between
+    return tensors, _parse_uses(items, tensors)
 
 
-def _uses(items: list[Any], tensors: Tensors) -> Uses:
+def _check_lifetimes(tensors: Tensors, n: int) -> None:
+    def refuse(invalid: Bools, column: str, message: str) -> None:
+        i = first_true(invalid)
+        if i >= 0:
+            raise FormatError(f"tensors[{i}].{column}: {getattr(tensors, column)[i]} {message}")
+
+    t, variable, scratch = tensors, tensors.kind == VARIABLE, tensors.kind == SCRATCH
+    refuse(t.op >= n, "op", f"is not a position before {n}")
+    refuse(t.birth >= n, "birth", f"is not a position before {n}")
+    refuse(t.death > n, "death", f"is after the step, which ends at {n}")
+    refuse(t.death <= t.birth, "death", "is not after its birth")
+    refuse((t.op < 0) != (t.birth < 0), "birth", "contradicts `op`: both or none must be before the step")
+    refuse(t.birth < t.op, "birth", "is before the operation that allocates it begins")
+    refuse(variable & (t.birth >= 0), "birth", "is within the step, but a variable is born before it")
+    refuse(variable & (t.death < n), "death", "is within the step, but a variable outlives it")
+    refuse(
+        scratch & ((t.birth < 0) | (t.death != t.op + 1)),
+        "death",
+        "is not the end of the operation that allocates it, as for all scratch",
+    )
+    for i in np.flatnonzero(t.op < 0).tolist():
+        if not t.name[i]:
+            raise FormatError(f"tensors[{i}].name: is missing, but the tensor is from before the step")
+
+
+def _parse_uses(items: list[Any], tensors: Tensors) -> Uses:
     lists = [item.get("uses") for item in items]
     for i in np.flatnonzero(tensors.kind == SCRATCH).tolist():
-        if lists[i] == []:  # nobody takes or makes it, but its operation uses it, as its accesses say
+        if lists[i] == []:  # only its own operation uses it, as the accesses show
             lists[i] = [[int(tensors.birth[i]), int(tensors.reads[i] > 0), int(tensors.writes[i] > 0)]]
-    for i, one in enumerate(lists):
-        if type(one) is not list:
-            raise FormatError(f"tensors[{i}].uses: must be a list, not {shown(one)}")
+    for i, uses_of_tensor in enumerate(lists):
+        if type(uses_of_tensor) is not list:
+            raise FormatError(f"tensors[{i}].uses: must be a list, not {show(uses_of_tensor)}")
     rows = list(chain.from_iterable(lists))
-    owner = np.repeat(np.arange(len(items), dtype=np.int64), [len(one) for one in lists])
+    owner = np.repeat(np.arange(len(items), dtype=np.int64), list(map(len, lists)))
 
-    def at(i: int) -> str:
+    def path_of(i: int) -> str:
         return f"tensors[{owner[i]}].uses[{i - int(np.searchsorted(owner, owner[i]))}]"
 
     for i, row in enumerate(rows):
         if type(row) is not list or len(row) != 3:
-            raise FormatError(f"{at(i)}: must be [position, reads, writes], not {shown(row)}")
-    table = integers(list(chain.from_iterable(rows)), lambda i: at(i // 3)).reshape(-1, 3)
+            raise FormatError(f"{path_of(i)}: must be [position, reads, writes], not {show(row)}")
+    table = integers(list(chain.from_iterable(rows)), lambda i: path_of(i // 3)).reshape(-1, 3)
     uses = Uses(tensor=owner, position=table[:, 0], reads=table[:, 1], writes=table[:, 2])
-    i = first((np.diff(uses.position) <= 0) & (np.diff(owner) == 0))
+    i = first_true((np.diff(uses.position) <= 0) & (np.diff(owner) == 0))
     if i >= 0:
-        raise FormatError(f"{at(i + 1)}: position {uses.position[i + 1]} is not after the one before")
-    i = first((uses.position < tensors.birth[owner]) | (uses.position >= tensors.death[owner]))
+        raise FormatError(f"{path_of(i + 1)}: position {uses.position[i + 1]} is not after the previous one")
+    i = first_true((uses.position < tensors.birth[owner]) | (uses.position >= tensors.death[owner]))
     if i >= 0:
-        raise FormatError(f"{at(i)}: position {uses.position[i]} is outside the tensor's life")
+        raise FormatError(f"{path_of(i)}: position {uses.position[i]} is outside the tensor's lifetime")
     return uses
 
 
-def _column(items: list[Any], name: str, least: int) -> Ints:
+def _parse_column(items: list[Any], name: str, minimum: int) -> Ints:
     try:
         values = [item[name] for item in items]
     except (KeyError, TypeError):
         for i, item in enumerate(items):
             Fields(item, f"tensors[{i}]").get(name)
         raise
-    return integers(values, lambda i: f"tensors[{i}].{name}", least=least)
+    return integers(values, lambda i: f"tensors[{i}].{name}", minimum=minimum)
 
 
-def _kinds(items: list[Any]) -> tuple[Ints, list[str | None]]:
+def _parse_kinds(items: list[Any]) -> tuple[Ints, list[str | None]]:
     numbers = {name: i for i, name in enumerate(KINDS)}
     names: list[str | None] = [item.get("name") for item in items]
     kinds = []
@@ -310,14 +312,14 @@ def _kinds(items: list[Any]) -> tuple[Ints, list[str | None]]:
             kind = Fields(item, f"tensors[{i}]").one_of("kind", KINDS)
         kinds.append(numbers[kind])
         if names[i] is not None and type(names[i]) is not str:
-            raise FormatError(f"tensors[{i}].name: must be text, not {shown(names[i])}")
+            raise FormatError(f"tensors[{i}].name: must be text, not {show(names[i])}")
     return np.array(kinds, dtype=np.int64), names
 
 
-def _no_two_alike(profile: Profile) -> None:
-    """The runtime finds a tensor by its key: two of one key could not be told apart."""
-    seen: dict[tuple[Any, ...], int] = {}
+def _check_keys(profile: Profile) -> None:
+    """Refuse equal keys: the runtime identifies a tensor by its key."""
+    indices: dict[tuple[Any, ...], int] = {}
     for i in range(len(profile.tensors)):
-        other = seen.setdefault(profile.key(i), i)
+        other = indices.setdefault(profile.key(i), i)
         if other != i:
-            raise FormatError(f"tensors[{i}]: has the key of tensors[{other}]")
+            raise FormatError(f"tensors[{i}]: has the same key as tensors[{other}]")

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arena of long-lived tensors, and the units in which pages are placed and moved (paper, IV-B).
+"""The arena of long-lived tensors, and the units that are placed and migrated (paper, IV-B).
 
-Tensors with the same set of layers lie beside each other, the most accessed per page first. Those of at least
-`ALONE` pages begin on a page and are units of their own, so that each can be where its own uses want it; the
-smaller ones share pages, and a unit of them is closed once it has as many. A variable is a unit where it is.
+Tensors with the same set of layers are adjacent, most accesses per page first. A tensor of at least
+`MIN_OWN_PAGES` pages begins on a page and is a unit of its own. Smaller ones share pages; a shared unit is
+closed when it has that many pages. Each variable is a unit.
 
-A tensor that is large beside the budget is cut into pieces, which the paper does not: part of it may be in
-fast memory, and part of it be moved while there is time for no more. Pages that nobody touches are a piece
-too, which never takes memory.
+Unlike in the paper, a tensor that is large beside the budget is cut into pieces, so that a part of it can be
+in fast memory, or migrate when there is no time for more. Its untouched pages are a piece too, which never
+occupies memory.
 
-A unit takes its pages from the first birth in it until the last death. Fewer may be there at times; never
-more.
+A unit occupies its pages from its first birth to its last death; this is an upper bound.
 """
 
 from __future__ import annotations
@@ -23,24 +22,26 @@ import numpy as np
 
 from ..formats.profile import Profile
 from .classify import LONG, VARIABLES, layer_sets
-from .pool import aligned
+from .pool import align
 
 if TYPE_CHECKING:
     from ..formats.fields import Bools, Floats, Ints
 
-ALONE = 16  # pages: what page alignment wastes is at most a sixteenth of a tensor
-_PIECES = 64  # of the budget; finer ones would save little, and cost system calls
-_MOST_PIECES = 1 << 16  # of all tensors together, however small the budget is
+MIN_OWN_PAGES = 16  # alignment to a page wastes at most a sixteenth of such a tensor
+_PIECES_PER_BUDGET = 64  # finer pieces would save little and cost system calls
+_MAX_PIECES = 1 << 16  # of all tensors together, however small the budget is
 
 
 @dataclass(frozen=True)
 class Units:
-    """What is placed and moved as one; groups of the arena first, in order of offset, then variables.
+    """The units: groups of the arena in order of offset, then variables.
 
-    `birth` to `death` is the time in which it takes its `size` bytes (whole pages), `ready` the position
-    after the last birth in it, from which on it can move. `of` has the first unit of each tensor, or -1,
-    `pieces` how many it is cut into, and `share` what part of its tensor's accesses each unit has: 1, but for
-    pieces. `offset` is of each tensor that is in the arena.
+    Columns by unit: `size` in bytes (whole pages); `birth` and `death`, between which it occupies memory;
+    `ready`, the position after its last birth, from which on it can migrate; `variable`; `share`, the part of
+    its tensor's accesses (1 except for pieces). `start` is the offset of each group.
+
+    Columns by tensor: `first_unit`, or -1; `pieces`, its number of units; `offset` in the arena of
+    `arena_bytes`.
     """
 
     size: Ints
@@ -48,110 +49,120 @@ class Units:
     ready: Ints
     death: Ints
     variable: Bools
-    start: Ints
-    of: Ints
-    pieces: Ints
     share: Floats
+    start: Ints
+    first_unit: Ints
+    pieces: Ints
     offset: Ints
-    arena: int
+    arena_bytes: int
 
     def __len__(self) -> int:
         return len(self.size)
 
-    def spread(self, tensor: Ints) -> tuple[Ints, Ints]:
-        """For tensors that are units each unit of each: the index in `tensor`, and the unit."""
-        return spread(self.of[tensor], self.pieces[tensor])
+    def of_tensors(self, tensors: Ints) -> tuple[Ints, Ints]:
+        """Return all units of `tensors`, which must have one: the row in `tensors`, and the unit."""
+        return enumerate_runs(self.first_unit[tensors], self.pieces[tensors])
 
 
-def spread(first: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """For each i the numbers `first[i]`, `first[i]` + 1, ... `count[i]` of them: i, and the number."""
-    which = np.repeat(np.arange(len(first)), count)
-    within = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    return which, first[which] + within
+def enumerate_runs(first: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """Return i and each of the numbers `first[i]` to `first[i]` + `count[i]` - 1, for all i."""
+    row = np.repeat(np.arange(len(first)), count)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return row, first[row] + within
 
 
-def piece(budget: int, page: int, pages: int) -> int:
-    """The most pages of a piece; `pages` is what all tensors have."""
-    return max(ALONE, budget // (_PIECES * page), pages // _MOST_PIECES)
+def max_piece_pages(budget: int, page_bytes: int, tensor_pages: int) -> int:
+    """Return the largest piece in pages. `tensor_pages` is the sum over all tensors."""
+    return max(MIN_OWN_PAGES, budget // (_PIECES_PER_BUDGET * page_bytes), tensor_pages // _MAX_PIECES)
 
 
-def units(profile: Profile, classes: Ints, most: int) -> Units:
-    """Lay the arena out, with pieces of at most so many pages."""
-    t, page = profile.tensors, profile.page
-    of = np.full(len(t), -1, dtype=np.int64)
+def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:
+    """Lay out the arena, with pieces of at most `max_pages` pages."""
+    t, page_bytes, n = profile.tensors, profile.page_bytes, len(profile.ops)
+    first_unit = np.full(len(t), -1, dtype=np.int64)
     pieces = np.ones(len(t), dtype=np.int64)
     offset = np.zeros(len(t), dtype=np.int64)
     starts: list[int] = []
     shares: list[float] = []
     top = 0
-    taken, pages = aligned(t.size).tolist(), profile.pages.tolist()
-    touched = (-(-t.bytes // page)).tolist()
-    for members in _sets(profile, classes):
-        filled = 0  # bytes of the shared unit that is open
+    sizes, pages = align(t.size).tolist(), profile.pages.tolist()
+    touched_pages = (-(-t.resident_bytes // page_bytes)).tolist()
+    for members in _tensors_by_layer_set(profile, classes):
+        open_bytes = 0  # size of the shared unit that is open
         for i in members:
-            alone = pages[i] >= ALONE
-            if alone or not filled or filled >= ALONE * page:
-                top = -(-top // page) * page
+            own_pages = pages[i] >= MIN_OWN_PAGES
+            if own_pages or not open_bytes or open_bytes >= MIN_OWN_PAGES * page_bytes:
+                top = -(-top // page_bytes) * page_bytes
                 starts.append(top)
                 shares.append(1.0)
-                filled = 0
-            of[i], offset[i] = len(starts) - 1, top
-            if alone:
-                cuts, parts = _cut(pages[i], touched[i], most)
-                starts += [top + cut * page for cut in cuts[1:]]
-                shares[-1:] = parts
+                open_bytes = 0
+            first_unit[i], offset[i] = len(starts) - 1, top
+            if own_pages:
+                cuts, piece_shares = _cut(pages[i], touched_pages[i], max_pages)
+                starts += [top + cut * page_bytes for cut in cuts[1:]]
+                shares[-1:] = piece_shares
                 pieces[i] = len(cuts)
-            top += taken[i]
-            filled = 0 if alone else filled + taken[i]
-    arena = -(-top // page) * page
+            top += sizes[i]
+            open_bytes = 0 if own_pages else open_bytes + sizes[i]
+    arena_bytes = -(-top // page_bytes) * page_bytes
     variables = np.flatnonzero(classes == VARIABLES)
-    of[variables] = len(starts) + np.arange(len(variables))
+    first_unit[variables] = len(starts) + np.arange(len(variables))
     start = np.array(starts, dtype=np.int64)
-    size = np.concatenate((np.diff(start, append=arena), np.maximum(1, profile.pages[variables]) * page))
-    n = len(profile.ops)
+    variable_sizes = np.maximum(1, profile.pages[variables]) * page_bytes
+    size = np.concatenate((np.diff(start, append=arena_bytes), variable_sizes))
+
+    in_units = np.flatnonzero(first_unit >= 0)
+    row, unit = enumerate_runs(first_unit[in_units], pieces[in_units])
+    tensor = in_units[row]
     birth = np.full(len(size), n, dtype=np.int64)
-    ready = np.full(len(size), 0, dtype=np.int64)
-    death = np.full(len(size), 0, dtype=np.int64)
-    inside = np.flatnonzero(of >= 0)
-    which, unit = spread(of[inside], pieces[inside])
-    tensor = inside[which]
+    ready = np.zeros(len(size), dtype=np.int64)
+    death = np.zeros(len(size), dtype=np.int64)
     np.minimum.at(birth, unit, np.maximum(t.birth[tensor], 0))
     np.maximum.at(ready, unit, t.birth[tensor] + 1)
     np.maximum.at(death, unit, t.death[tensor])
-    variable = np.arange(len(size)) >= len(start)
-    share = np.array(shares + [1.0] * len(variables))
-    return Units(size, birth, ready, death, variable, start, of, pieces, share, offset, arena)
+    return Units(
+        size=size,
+        birth=birth,
+        ready=ready,
+        death=death,
+        variable=np.arange(len(size)) >= len(start),
+        share=np.array(shares + [1.0] * len(variables)),
+        start=start,
+        first_unit=first_unit,
+        pieces=pieces,
+        offset=offset,
+        arena_bytes=arena_bytes,
+    )
 
 
-def _cut(pages: int, touched: int, most: int) -> tuple[list[int], list[float]]:
-    """The pages at which the pieces of a tensor begin, and their shares of its accesses.
+def _cut(pages: int, touched_pages: int, max_pages: int) -> tuple[list[int], list[float]]:
+    """Return the first page of each piece of a tensor, and the share of its accesses.
 
-    The first `touched` pages are taken to be those that are accessed, each as often as the others.
+    Assumes that the touched pages are the first ones, with equal numbers of accesses.
     """
-    touched = touched or pages
-    count = -(-touched // most)
-    bounds = [k * touched // count for k in range(count + 1)]
-    shares = [(b - a) / touched for a, b in zip(bounds, bounds[1:])]
-    if touched < pages:
+    touched_pages = touched_pages or pages
+    count = -(-touched_pages // max_pages)
+    bounds = [k * touched_pages // count for k in range(count + 1)]
+    shares = [(b - a) / touched_pages for a, b in zip(bounds, bounds[1:])]
+    if touched_pages < pages:
         return bounds, [*shares, 0.0]
     return bounds[:-1], shares
 
 
-def _sets(profile: Profile, classes: Ints) -> list[list[int]]:
-    """Long-lived tensors by set of layers, sets in order of their first birth; in a set the hottest first.
+def _tensors_by_layer_set(profile: Profile, classes: Ints) -> list[list[int]]:
+    """Return the long-lived tensors by set of layers, sets in order of their first birth.
 
-    The small ones of a set come before the others, for they share pages.
+    In a set small tensors come first, because they share pages; then the order is by accesses per page.
     """
     t = profile.tensors
-    chosen = np.flatnonzero(classes == LONG)
-    numbers: dict[bytes, int] = {}
-    by_birth = np.lexsort((chosen, t.birth[chosen]))
-    keys = layer_sets(profile, chosen)
-    for i in by_birth.tolist():
-        numbers.setdefault(keys[i], len(numbers))
-    number = np.array([numbers[key] for key in keys], dtype=np.int64)
-    pages = profile.pages[chosen]
-    heat = t.accesses[chosen] / np.maximum(1, pages)
-    order = np.lexsort((chosen, -heat, pages >= ALONE, number))
-    ordered = zip(number[order].tolist(), chosen[order].tolist())
+    tensors = np.flatnonzero(classes == LONG)
+    keys = layer_sets(profile, tensors)
+    set_numbers: dict[bytes, int] = {}
+    for i in np.lexsort((tensors, t.birth[tensors])).tolist():
+        set_numbers.setdefault(keys[i], len(set_numbers))
+    set_number = np.array([set_numbers[key] for key in keys], dtype=np.int64)
+    pages = profile.pages[tensors]
+    heat = t.accesses[tensors] / np.maximum(1, pages)
+    order = np.lexsort((tensors, -heat, pages >= MIN_OWN_PAGES, set_number))
+    ordered = zip(set_number[order].tolist(), tensors[order].tolist())
     return [[i for _, i in members] for _, members in groupby(ordered, key=lambda pair: pair[0])]

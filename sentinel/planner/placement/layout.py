@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses for what never moves: one range, of which the beginning is in fast memory.
+"""Addresses for tensors that never migrate: one range, whose first bytes are in fast memory.
 
-The tensors that save most per byte come first, each at the lowest address that is free during its whole life.
-So the hottest are below the limit, what is not used at the same time shares addresses (which a cache likes
-as much as a small memory does), pages are there from the first step on and stay, and the one tensor that
-crosses the limit is in both memories. Placing by heat is the greedy rule for a knapsack, whose items share
-room over time here; some more orders are tried beside it.
+The tensors that save most per byte are placed first, each at the lowest address that is free for its whole
+lifetime. So the hottest tensors lie below the limit of fast memory, tensors share addresses if their
+lifetimes do not overlap (which also helps the cache), pages exist from the first step on, and the tensor that
+crosses the limit is in both memories. Placing by heat is the greedy rule for a knapsack; other orders are
+tried beside it, because lifetimes make the problem harder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..memory.classify import VARIABLES
-from ..memory.pool import aligned, covered
+from ..memory.pool import align, covered_bytes
 from ..problem import Problem
 
 if TYPE_CHECKING:
@@ -26,137 +26,142 @@ if TYPE_CHECKING:
 
 
 class Order(NamedTuple):
-    """What comes first: by ns saved, per byte to this power, and per position of its life to that."""
+    """A placement order: descending ns saved / bytes**`size_power` / positions lived**`lifetime_power`."""
 
-    byte: float = 1.0
-    life: float = 0.0
+    size_power: float = 1.0
+    lifetime_power: float = 0.0
 
 
-HEAT = Order()
-ORDERS = (HEAT, Order(0.9), Order(0.75), Order(0.5), Order(0.0), Order(1.0, 0.1), Order(1.0, 0.25))
+BY_HEAT = Order()
+ORDERS = (BY_HEAT, *(Order(power) for power in (0.9, 0.75, 0.5, 0.0)), Order(1.0, 0.1), Order(1.0, 0.25))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets of `tensors` (ascending indices), of which those below `limit` are in fast memory.
+    """Offsets of `tensors` (ascending indices); bytes below `fast_limit` are in fast memory.
 
-    `fast` is the share of each tensor's touched bytes that is. Variables have addresses elsewhere: theirs
-    here are left free, so that the limit holds for everything together. They are in one memory or the other.
-    `fast_bytes` is what all others take of fast memory, `size` the range they need, both in whole pages.
+    `fast_share` is the share of each tensor's touched bytes there. Variables have addresses elsewhere. Their
+    ranges here stay free, so that the limit holds for all tensors together; a variable is in one memory or
+    the other. `fast_bytes` is the fast memory of all other tensors, `size` the whole range, both in whole
+    pages.
     """
 
     tensors: Ints
     offset: Ints
-    fast: Floats
-    limit: int
+    fast_share: Floats
+    fast_limit: int
     size: int
     fast_bytes: int
 
-    def shares(self, count: int) -> Floats:
-        """`fast` of all `count` tensors of the profile, 0 for those that are not here."""
+    def fast_shares(self, count: int) -> Floats:
+        """Return `fast_share` for all `count` tensors of the profile: 0 for tensors outside the layout."""
         shares = np.zeros(count)
-        shares[self.tensors] = self.fast
+        shares[self.tensors] = self.fast_share
         return shares
 
 
-def layout(problem: Problem, chosen: Bools, limit: int, order: Order = HEAT) -> Layout:
-    """Lay out the `chosen` tensors, with `limit` bytes (whole pages) in fast memory."""
+def lay_out(problem: Problem, included: Bools, fast_limit: int, order: Order = BY_HEAT) -> Layout:
+    """Lay out the tensors `included`, with `fast_limit` bytes (whole pages) in fast memory.
+
+    Tensors that do not fit below the limit are placed first-fit in birth order.
+    """
     profile = problem.profile
-    page, t = profile.page, profile.tensors
-    tensors = np.flatnonzero(chosen)
-    gain = np.bincount(profile.uses.tensor, weights=problem.costs.gain, minlength=len(t))[tensors]
-    touched = t.bytes[tensors]
+    page_bytes, t = profile.page_bytes, profile.tensors
+    tensors = np.flatnonzero(included)
+    saved_ns = np.bincount(profile.uses.tensor, weights=problem.costs.saved_ns, minlength=len(t))[tensors]
+    touched = t.resident_bytes[tensors]
     variable = problem.classes[tensors] == VARIABLES
-    size = np.where(variable, -(-t.size[tensors] // page) * page, aligned(t.size[tensors]))
-    partly = ~variable & (touched <= size - page)
+    size = np.where(variable, -(-t.size[tensors] // page_bytes) * page_bytes, align(t.size[tensors]))
+    partly_touched = ~variable & (touched <= size - page_bytes)
     birth, death = np.maximum(t.birth[tensors], 0), t.death[tensors]
-    heat = gain / np.maximum(touched, 1) ** order.byte / (death - birth) ** order.life
+    heat = saved_ns / np.maximum(touched, 1) ** order.size_power / (death - birth) ** order.lifetime_power
     offset = np.full(len(tensors), -1, dtype=np.int64)
-    fast = _Range(limit, len(tensors))
+    fast = _AddressRange(fast_limit, len(tensors))
     ranked = np.lexsort((tensors, -heat))
-    prefix = np.where(partly, -(-touched // page) * page, 0)
+    prefix = np.where(partly_touched, -(-touched // page_bytes) * page_bytes, 0)
     columns = (column[ranked].tolist() for column in (size, birth, death, prefix, variable))
-    for i, length, born, dead, first, whole in zip(ranked.tolist(), *columns):
-        where = fast.find(length, born, dead, first, align=page if whole else 1)
-        if where >= 0 and not (whole and where + length > limit):
-            offset[i] = where
-            fast.take(where, length, born, dead)
+    for i, length, born, dead, touched_prefix, is_variable in zip(ranked.tolist(), *columns):
+        start = fast.find(length, born, dead, touched_prefix, align=page_bytes if is_variable else 1)
+        if start >= 0 and not (is_variable and start + length > fast_limit):
+            offset[i] = start
+            fast.occupy(start, length, born, dead)
     slow = np.flatnonzero((offset < 0) & ~variable)
-    begin = -(-max(limit, fast.top) // page) * page
-    offset[slow] = begin + in_time(size[slow], birth[slow], death[slow])
-    below = np.where(offset >= 0, np.clip(limit - offset, 0, touched), 0)
-    held = ~variable & (below > 0)
+    slow_start = -(-max(fast_limit, fast.top) // page_bytes) * page_bytes
+    offset[slow] = slow_start + first_fit(size[slow], birth[slow], death[slow])
+    below = np.where(offset >= 0, np.clip(fast_limit - offset, 0, touched), 0)
+    in_fast = ~variable & (below > 0)
     top = int(np.max(np.where(variable, 0, offset + size), initial=0))
     return Layout(
         tensors=tensors,
         offset=offset,
-        fast=np.divide(below, touched, out=np.zeros(len(tensors)), where=touched > 0),
-        limit=limit,
-        size=-(-top // page) * page,
-        fast_bytes=covered(offset[held], (offset + below)[held], page),
+        fast_share=np.divide(below, touched, out=np.zeros(len(tensors)), where=touched > 0),
+        fast_limit=fast_limit,
+        size=-(-top // page_bytes) * page_bytes,
+        fast_bytes=covered_bytes(offset[in_fast], (offset + below)[in_fast], page_bytes),
     )
 
 
-class _Range:
-    """Addresses from 0 on that are taken for some time each; those that begin before the limit."""
+class _AddressRange:
+    """Addresses from 0 on with the times at which they are occupied. Every entry begins below `limit`."""
 
-    def __init__(self, limit: int, most: int) -> None:
+    def __init__(self, limit: int, capacity: int) -> None:
         self._limit = limit
         self.top = 0
         self._count = 0
-        # begin (ascending), end, birth, death
-        self._table = np.zeros((4, most), dtype=np.int64)
+        self._table = np.zeros((4, capacity), dtype=np.int64)  # begin (ascending), end, birth, death
 
     def find(self, size: int, birth: int, death: int, prefix: int, *, align: int) -> int:
-        """The lowest offset below the limit of `size` bytes that are free from birth to death; -1 if there
-        is none. Of something that is only touched in its `prefix`, if that is not 0, the prefix is to end at
-        the limit: so the rest is in nobody's way.
+        """Return the lowest offset below the limit of `size` bytes that are free from birth to death, or -1.
+
+        If `prefix` is not 0, only so many bytes are ever touched, and they should end at the limit: then the
+        untouched rest blocks no other tensor.
         """
         begin, end, births, deaths = self._table[:, : self._count]
         alive = np.flatnonzero((births < death) & (deaths > birth))
-        begin, after = begin[alive], np.maximum.accumulate(end[alive])
+        begin, end_so_far = begin[alive], np.maximum.accumulate(end[alive])
         if prefix:
-            start = max(0, self._limit - prefix, int(after.max(initial=0, where=begin < self._limit)))
-            blocked = begin.searchsorted(self._limit) < len(begin)  # by another's rest, or what crosses
+            start = max(0, self._limit - prefix, int(end_so_far.max(initial=0, where=begin < self._limit)))
+            blocked = begin.searchsorted(self._limit) < len(begin)  # by a tensor's untouched rest
             if start < self._limit and not blocked:
                 return start
-        starts = np.concatenate(([0], -(-after // align) * align))
+        starts = np.concatenate(([0], -(-end_so_far // align) * align))
         fits = np.append(begin, np.iinfo(np.int64).max) - starts >= size
         start = int(starts[int(fits.argmax())])
         return start if start < self._limit else -1
 
-    def take(self, start: int, size: int, birth: int, death: int) -> None:
-        place, count = int(self._table[0, : self._count].searchsorted(start)), self._count
-        self._table[:, place + 1 : count + 1] = self._table[:, place:count]
-        self._table[:, place] = start, start + size, birth, death
+    def occupy(self, start: int, size: int, birth: int, death: int) -> None:
+        row, count = int(self._table[0, : self._count].searchsorted(start)), self._count
+        self._table[:, row + 1 : count + 1] = self._table[:, row:count]
+        self._table[:, row] = start, start + size, birth, death
         self._count += 1
         self.top = max(self.top, start + size)
 
 
-def in_time(size: Ints, birth: Ints, death: Ints) -> Ints:
-    """Offsets as an allocator would give them: in order of birth, each the lowest that is free then."""
+def first_fit(size: Ints, birth: Ints, death: Ints) -> Ints:
+    """Return offsets as an allocator assigns them: in birth order, each the lowest free one."""
     offset = np.zeros(len(size), dtype=np.int64)
-    free = [(0, 1 << 62)]  # (begin, end), ascending, with gaps
+    gaps = [(0, 1 << 62)]  # (begin, end), ascending
     order = np.argsort(birth, kind="stable")
     sizes, deaths = size.tolist(), death.tolist()
-    living: list[tuple[int, int, int]] = []  # (death, begin, end)
+    live: list[tuple[int, int, int]] = []  # heap of (death, begin, end)
     for i, born in zip(order.tolist(), birth[order].tolist()):
-        while living and living[0][0] <= born:
-            _, begin, end = heapq.heappop(living)
-            _give_back(free, begin, end)
-        k = next(k for k, (begin, end) in enumerate(free) if end - begin >= sizes[i])
-        begin, end = free[k]
+        while live and live[0][0] <= born:
+            _, begin, end = heapq.heappop(live)
+            _free(gaps, begin, end)
+        k = next(k for k, (begin, end) in enumerate(gaps) if end - begin >= sizes[i])
+        begin, end = gaps[k]
         offset[i] = begin
-        free[k : k + 1] = [(begin + sizes[i], end)] if end - begin > sizes[i] else []
-        heapq.heappush(living, (deaths[i], begin, begin + sizes[i]))
+        gaps[k : k + 1] = [(begin + sizes[i], end)] if end - begin > sizes[i] else []
+        heapq.heappush(live, (deaths[i], begin, begin + sizes[i]))
     return offset
 
 
-def _give_back(free: list[tuple[int, int]], begin: int, end: int) -> None:
-    k = bisect_left(free, (begin, end))
-    if k < len(free) and free[k][0] == end:
-        end = free.pop(k)[1]
-    if k and free[k - 1][1] == begin:
+def _free(gaps: list[tuple[int, int]], begin: int, end: int) -> None:
+    """Add a gap, and merge it with its neighbours."""
+    k = bisect_left(gaps, (begin, end))
+    if k < len(gaps) and gaps[k][0] == end:
+        end = gaps.pop(k)[1]
+    if k and gaps[k - 1][1] == begin:
         k -= 1
-        begin = free.pop(k)[0]
-    free.insert(k, (begin, end))
+        begin = gaps.pop(k)[0]
+    gaps.insert(k, (begin, end))

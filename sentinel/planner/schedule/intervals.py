@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Migration intervals: so many layers each (paper, IV-C)."""
+"""Migration intervals: a fixed number of consecutive layers each (paper, IV-C)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def layer_starts(profile: Profile) -> Ints:
-    """The positions at which layers begin, from 0."""
+    """Return the positions at which layers begin."""
     return np.concatenate(([0], np.flatnonzero(np.diff(profile.ops.layer)) + 1)).astype(np.int64)
 
 
-def starts(profile: Profile, layers: int) -> Ints:
-    """The positions at which intervals of `layers` layers begin; the last interval may have fewer."""
+def interval_starts(profile: Profile, layers: int) -> Ints:
+    """Return the positions at which intervals of `layers` layers begin. The last interval may be shorter."""
     return layer_starts(profile)[::layers]
 
 
-def candidates(profile: Profile, count: int) -> list[int]:
-    """The numbers of layers to try: all of them, or at most `count`, spread over a scale of ratios."""
-    most = len(layer_starts(profile))
-    tried = np.geomspace(1, most, count) if most > count else np.arange(1, most + 1)
-    return [int(layers) for layers in np.unique(np.rint(tried))]
+def interval_lengths(profile: Profile, count: int) -> list[int]:
+    """Return the interval lengths to try, in layers: all of them, or at most `count` on a geometric scale."""
+    longest = len(layer_starts(profile))
+    lengths = np.geomspace(1, longest, count) if longest > count else np.arange(1, longest + 1)
+    return [int(layers) for layers in np.unique(np.rint(lengths))]

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Promotions and demotions of one step, by going through it in order (paper, IV-C and IV-D).
+"""The scheduler: simulates one step in order and decides promotions and demotions (paper, IV-C and IV-D).
 
-At every position, in this order: moves that ended are taken note of; dead units free their pages; where an
-interval begins, promotions for it that are not done are waited for or given up; units whose visit is over
-are demoted; where an interval begins, candidates for the next one are collected; units are born; and
-helpers that would be idle before the next position get the hottest candidates that fit. So nothing is
-decided by what is not known yet but the visits, and fast memory is never over its limit: a move's
-destination counts from `at`, its source until `before`.
+At each position it
 
-Moves are carried out in the order in which they are given, one at a time by each helper.
+1. retires finished migrations and frees the memory of dead units;
+2. at the start of an interval, waits for the promotions that the interval needs, or cancels those whose wait
+   costs more than they save;
+3. demotes units whose visit is over;
+4. at the start of an interval, collects promotion candidates for the next one;
+5. allocates new units, in fast memory if they fit;
+6. gives each idle migration thread the hottest candidates that fit.
+
+Decisions use the visits of the whole step, but otherwise only what has happened so far. The budget is never
+exceeded: a move occupies its destination from `at` on, and its source until `before`. A migration thread
+executes its moves one at a time, in order.
 """
 
 from __future__ import annotations
@@ -17,299 +22,291 @@ import heapq
 from collections import deque
 from typing import NamedTuple
 
-from .tables import Positions, Tables
+from ..moves import Schedule, UnitMove
+from .tables import IntervalTables
 
-_MISFITS = 8  # candidates that are passed over at a position, for smaller ones that fit
+_MAX_SKIPPED = 8  # candidates per position that do not fit, skipped for smaller ones
+_MAX_ROUNDS = 4  # simulated steps until the variables must have settled
 
 
 class Rule(NamedTuple):
-    """How to schedule. As published: never `keep`, no `headroom`, variables as everything else.
+    """Parameters of the scheduler. The defaults are the paper's rule.
 
-    A unit stays in fast memory after its visit if what its next visit saves, per byte and ns of the gap, is
-    at least `keep`. With `headroom`, promotions leave room for what will be born until the end of their
-    interval. With `still`, variables stay where they are when the step begins. The units
-    `pinned` are in fast memory for all their life, in the `share` of the room that is theirs.
+    - `retain`: a unit stays in fast memory after a visit if its retain value is at least this.
+    - `headroom`: promotions leave memory for births until the end of their interval.
+    - `fixed_variables`: variables do not migrate.
+    - `pinned`: units that are in fast memory for their whole lifetime, in `pinned_share` of the unit budget.
     """
 
     layers: int
-    keep: float = float("inf")
+    retain: float = float("inf")
     headroom: bool = False
-    still: bool = False
-    share: float = 0.0
+    fixed_variables: bool = False
+    pinned_share: float = 0.0
     pinned: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
-        """What differs from the published rule."""
+        """The differences from the paper's rule, or `paper`."""
         differences = (
-            f"keep {self.keep:.3g}" if self.keep < float("inf") else "",
-            f"pinned {self.share:g}" if self.share else "",
+            f"retain {self.retain:.3g}" if self.retain < float("inf") else "",
+            f"pinned {self.pinned_share:g}" if self.pinned_share else "",
             "headroom" if self.headroom else "",
-            "still" if self.still else "",
+            "fixed variables" if self.fixed_variables else "",
         )
-        return ", ".join(part for part in differences if part) or "as published"
+        return ", ".join(part for part in differences if part) or "paper"
 
 
-class UnitMove(NamedTuple):
-    unit: int
-    at: int
-    to: int
-    before: int
+class _Migration:
+    """A migration given to its thread."""
 
+    __slots__ = ("at", "before", "cancelled", "finish", "saved_ns", "start", "to", "unit")
 
-class Schedule(NamedTuple):
-    """Where units are when they are born (or the step begins), and the moves in order."""
-
-    fast: frozenset[int]
-    moves: list[UnitMove]
-    waits: list[int]
-
-
-class _Job:
-    """A move that was given to a helper."""
-
-    __slots__ = ("at", "before", "dead", "finish", "gain", "start", "to", "unit")
-
-    def __init__(self, unit: int, at: int, to: int, gain: float) -> None:
+    def __init__(self, unit: int, at: int, to: int, saved_ns: float) -> None:
         self.unit = unit
         self.at = at
         self.to = to
-        self.gain = gain
+        self.saved_ns = saved_ns
         self.before = -1
-        self.dead = False
+        self.cancelled = False
         self.start = 0.0
         self.finish = 0.0
 
 
-def schedule(tables: Tables, rule: Rule, first: frozenset[int]) -> Schedule:
-    """Schedule the step in its steady state: it ends as it began, for the next one to begin so.
+def schedule(tables: IntervalTables, rule: Rule, fast_variables: frozenset[int]) -> Schedule:
+    """Schedule the step in its steady state: variables end the step where they begin it.
 
-    `first` is a guess of the variables in fast memory when the step begins; the step is gone through with
-    those that it ended with until they are the same. If they do not settle, variables are left where they
-    are.
+    `fast_variables` is a guess of the variables in fast memory at the start. The simulation repeats with the
+    variables that the step leaves there until they are the same. If they do not settle, variables do not
+    migrate.
     """
-    positions = tables.positions
-    first -= rule.pinned
-    if sum(positions.size[unit] for unit in first) > _room(positions, rule):
-        first = frozenset()  # a guess for a rule that has more room
-    for _ in range(4):
-        step = _Step(tables, rule, first)
+    size = tables.step.size
+    fast_variables -= rule.pinned
+    if sum(size[unit] for unit in fast_variables) > _migratable_budget(tables, rule):
+        fast_variables = frozenset()  # the guess comes from a rule with a larger budget
+    for _ in range(_MAX_ROUNDS):
+        step = _Step(tables, rule, fast_variables)
         step.run()
-        last = step.fast_variables()
-        if last == first:
+        left_in_fast = step.fast_variables()
+        if left_in_fast == fast_variables:
             return step.result()
-        first = last
-    step = _Step(tables, rule._replace(still=True), first)
+        fast_variables = left_in_fast
+    step = _Step(tables, rule._replace(fixed_variables=True), fast_variables)
     step.run()
     return step.result()
 
 
-def _room(positions: Positions, rule: Rule) -> int:
-    """What pinned units leave of the room."""
-    room = positions.problem.room
-    return room - int(rule.share * room)
+def _migratable_budget(tables: IntervalTables, rule: Rule) -> int:
+    """Return what pinned units leave of the unit budget."""
+    unit_budget = tables.step.problem.unit_budget
+    return unit_budget - int(rule.pinned_share * unit_budget)
 
 
 class _Step:
-    """One step, position by position."""
+    """One simulated step."""
 
-    def __init__(self, tables: Tables, rule: Rule, first: frozenset[int]) -> None:
-        positions, v = tables.positions, tables.visits
-        problem = positions.problem
-        self.tables, self.positions, self.rule, self.pinned = tables, positions, rule, rule.pinned
-        self.n = len(problem.profile.ops)
-        self.room = _room(positions, rule)
-        self.v_unit: list[int] = v.unit.tolist()
-        self.v_interval: list[int] = v.interval.tolist()
+    def __init__(self, tables: IntervalTables, rule: Rule, fast_variables: frozenset[int]) -> None:
+        step, v = tables.step, tables.visits
+        problem = step.problem
+        self.tables, self.step, self.rule, self.pinned = tables, step, rule, rule.pinned
+        self.n = len(step.op_ns)
+        self.budget = _migratable_budget(tables, rule)
+        self.visit_unit: list[int] = v.unit.tolist()
+        self.visit_interval: list[int] = v.interval.tolist()
         self.has_next: list[bool] = (v.next >= 0).tolist()
-        self.stays: list[bool] = ((v.next >= 0) & (v.stay >= rule.keep)).tolist()
+        self.retained: list[bool] = ((v.next >= 0) & (v.retain_value >= rule.retain)).tolist()
 
         self.fast = bytearray(len(problem.units))
-        self.born_fast: list[int] = [*first, *rule.pinned]
+        self.born_fast: list[int] = [*fast_variables, *rule.pinned]
         for unit in self.born_fast:
-            self.fast[unit] = positions.variable[unit]
-        self.occupied = sum(positions.size[unit] for unit in first)
-        self.moving: dict[int, _Job] = {}
-        self.jobs: list[_Job] = []
-        self.due: list[_Job] = []
-        helpers = problem.figures.helpers
-        self.lane = (0, helpers - 1)  # of promotions and of demotions
-        self.pending: list[deque[_Job]] = [deque() for _ in range(helpers)]
-        self.free = [0.0] * helpers
-        self.now = problem.costs.lead
-        self.hot: list[tuple[float, int, float]] = []  # candidates: minus heat, unit, gain
+            self.fast[unit] = step.variable[unit]
+        self.occupied = sum(step.size[unit] for unit in fast_variables)
+        self.migrating: dict[int, _Migration] = {}
+        self.migrations: list[_Migration] = []
+        self.due: list[_Migration] = []
+        threads = problem.figures.migration_threads
+        self.thread_of = (0, threads - 1)  # of promotions and demotions
+        self.pending: list[deque[_Migration]] = [deque() for _ in range(threads)]
+        self.free_at = [0.0] * threads
+        self.now = problem.costs.prologue_ns
+        self.candidates: list[tuple[float, int, float]] = []  # heap of (minus heat, unit, ns saved)
         self.released: dict[int, list[tuple[float, int, float]]] = {}
-        self.full_at: int | None = None  # so much was taken when the last candidates did not fit
+        self.full_at: int | None = None  # occupied bytes when the last candidates did not fit
 
     def run(self) -> None:
-        tables, positions = self.tables, self.positions
-        birth_gain, size, unit_of = tables.birth_gain, positions.size, self.v_unit
-        number = {start: i for i, start in enumerate(tables.starts)}
+        tables, step = self.tables, self.step
+        birth_saved_ns, size, visit_unit = tables.birth_saved_ns, step.size, self.visit_unit
+        interval_at = {start: i for i, start in enumerate(tables.starts)}
         bounds = [*tables.starts, self.n, self.n]
-        due, fast, pinned = 0, self.fast, self.pinned
-        first, last = self.pending[0], self.pending[-1]  # the same one if there is one helper
-        columns = zip(positions.deaths, tables.ends, positions.births, positions.uses, positions.slot)
-        for p, (deaths, ends, births, uses, slot) in enumerate(columns):
-            if (first and first[0].finish <= self.now) or (last and last[0].finish <= self.now):
-                self._arrive(p)
+        interval_end, fast, pinned = 0, self.fast, self.pinned
+        promoting, demoting = self.pending[0], self.pending[-1]  # the same queue with one thread
+        columns = zip(step.deaths, tables.ends, step.births, step.uses, step.op_ns)
+        for p, (deaths, ends, births, uses, op_ns) in enumerate(columns):
+            if (promoting and promoting[0].finish <= self.now) or (
+                demoting and demoting[0].finish <= self.now
+            ):
+                self._retire(p)
             for unit in deaths:
-                self._die(unit)
-            interval = number.get(p, -1)
+                self._free(unit)
+            interval = interval_at.get(p, -1)
             if interval >= 0:
-                self._settle(p)
+                self._settle_promotions(p)
             for visit in ends:
-                if fast[unit_of[visit]]:
-                    self._leave(visit, p, bounds[self.v_interval[visit] + 2])
+                if fast[visit_unit[visit]]:
+                    self._demote(visit, p, bounds[self.visit_interval[visit] + 2])
             if interval >= 0:
-                due = bounds[interval + 1]
-                self._collect(interval, p, due)
+                interval_end = bounds[interval + 1]
+                self._collect_candidates(interval, p, interval_end)
                 if p == 0:
-                    self._leave_at_start()
+                    self._demote_at_start()
             for unit in births:
                 if unit in pinned:
                     fast[unit] = 1
-                elif birth_gain[unit] > 0 and self.occupied + size[unit] <= self.room:
+                elif birth_saved_ns[unit] > 0 and self.occupied + size[unit] <= self.budget:
                     fast[unit] = 1
                     self.occupied += size[unit]
                     self.born_fast.append(unit)
-            end = self.now + slot
-            for unit, gain in uses:
+            end = self.now + op_ns
+            for unit, saved_ns in uses:
                 if fast[unit]:
-                    end -= gain
-            if p in self.released or (self.hot and (self.free[0] < end or p + 1 == due)):
-                self._promote(p, end, due)
+                    end -= saved_ns
+            if p in self.released or (self.candidates and (self.free_at[0] < end or p + 1 == interval_end)):
+                self._promote(p, end, interval_end)
             self.now = end
-        self._arrive(self.n)
-        self._settle(self.n)
-        for lane in self.pending:
-            for job in list(lane):
-                if job.to == 1 and not job.dead:  # a variable: the next step begins with it where it is
-                    self._cancel(job)
-                    fast[job.unit] = 1
+        self._retire(self.n)
+        self._settle_promotions(self.n)
+        for queue in self.pending:
+            for migration in list(queue):
+                # an unfinished demotion is one of a variable, which the next step would find in fast memory
+                if migration.to == 1 and not migration.cancelled:
+                    self._cancel(migration)
+                    fast[migration.unit] = 1
 
     def fast_variables(self) -> frozenset[int]:
-        variable, pinned = self.positions.variable, self.pinned
+        variable, pinned = self.step.variable, self.pinned
         return frozenset(u for u, fast in enumerate(self.fast) if fast and variable[u] and u not in pinned)
 
     def result(self) -> Schedule:
-        moves = [UnitMove(j.unit, j.at, j.to, j.before) for j in self.jobs if not j.dead]
-        dues = {move.before for move in moves if move.to == 0}
-        return Schedule(frozenset(self.born_fast), moves, sorted(dues))
+        moves = [UnitMove(m.unit, m.at, m.to, m.before) for m in self.migrations if not m.cancelled]
+        waits = sorted({move.before for move in moves if move.to == 0})
+        return Schedule(frozenset(self.born_fast), moves, waits)
 
-    def _give(self, unit: int, at: int, to: int, gain: float) -> _Job:
-        """Give a move to its helper, which begins it when it has done those before it."""
-        job = _Job(unit, at, to, gain)
-        lane = self.lane[to]
-        job.start = max(self.free[lane], self.now)
-        job.finish = self.free[lane] = job.start + self.positions.move_ns[to][unit]
-        self.pending[lane].append(job)
-        self.moving[unit] = job
-        self.jobs.append(job)
-        return job
+    def _give(self, unit: int, at: int, to: int, saved_ns: float) -> _Migration:
+        """Append a migration to the queue of its thread."""
+        migration = _Migration(unit, at, to, saved_ns)
+        thread = self.thread_of[to]
+        migration.start = max(self.free_at[thread], self.now)
+        migration.finish = self.free_at[thread] = migration.start + self.step.move_ns[to][unit]
+        self.pending[thread].append(migration)
+        self.migrating[unit] = migration
+        self.migrations.append(migration)
+        return migration
 
-    def _cancel(self, job: _Job) -> None:
-        """Take a move out of the plan. Those behind it keep their times: they can only be earlier."""
-        job.dead = True
-        del self.moving[job.unit]
-        if job.to == 0:
-            self.occupied -= self.positions.size[job.unit]
-        lane = self.lane[job.to]
-        if self.pending[lane][-1] is job:
-            self.pending[lane].pop()
-            self.free[lane] = job.start
+    def _cancel(self, migration: _Migration) -> None:
+        """Remove a migration from the schedule. Later ones keep their times, which are then upper bounds."""
+        migration.cancelled = True
+        del self.migrating[migration.unit]
+        if migration.to == 0:
+            self.occupied -= self.step.size[migration.unit]
+        thread = self.thread_of[migration.to]
+        if self.pending[thread][-1] is migration:
+            self.pending[thread].pop()
+            self.free_at[thread] = migration.start
 
-    def _arrive(self, p: int) -> None:
-        for lane in self.pending:
-            while lane and lane[0].finish <= self.now:
-                job = lane.popleft()
-                if job.to == 1 and not job.dead:
-                    job.before = p
-                    del self.moving[job.unit]
-                    self.occupied -= self.positions.size[job.unit]
+    def _retire(self, p: int) -> None:
+        for queue in self.pending:
+            while queue and queue[0].finish <= self.now:
+                migration = queue.popleft()
+                if migration.to == 1 and not migration.cancelled:
+                    migration.before = p
+                    del self.migrating[migration.unit]
+                    self.occupied -= self.step.size[migration.unit]
 
-    def _die(self, unit: int) -> None:
+    def _free(self, unit: int) -> None:
         if unit in self.pinned:
             self.fast[unit] = 0
             return
-        job = self.moving.get(unit)
-        if job is not None:  # it cannot be a promotion, for those are used after they are due
-            self._cancel(job)
-        if self.fast[unit] or job is not None:
-            self.occupied -= self.positions.size[unit]
+        migration = self.migrating.get(unit)
+        if migration is not None:  # a demotion: promoted units are used after their promotion is due
+            self._cancel(migration)
+        if self.fast[unit] or migration is not None:
+            self.occupied -= self.step.size[unit]
             self.fast[unit] = 0
 
-    def _settle(self, p: int) -> None:
-        """Promotions for the interval that begins: late ones are waited for if that pays, or given up."""
-        for job in self.due:
-            late = job.finish - self.now
-            if late > 0 and late >= job.gain:
-                self._cancel(job)
+    def _settle_promotions(self, p: int) -> None:
+        """Wait for unfinished promotions of the interval that begins if that pays; cancel the others."""
+        for migration in self.due:
+            wait = migration.finish - self.now
+            if wait > 0 and wait >= migration.saved_ns:
+                self._cancel(migration)
                 continue
-            self.now = max(self.now, job.finish)
-            job.before = p
-            del self.moving[job.unit]
-            self.fast[job.unit] = 1
+            self.now = max(self.now, migration.finish)
+            migration.before = p
+            del self.migrating[migration.unit]
+            self.fast[migration.unit] = 1
         self.due = []
-        self._arrive(p)
+        self._retire(p)
 
-    def _collect(self, interval: int, p: int, end: int) -> None:
-        """The candidates for the next interval, each from when it is no longer used in this one."""
-        self.hot, self.released, self.full_at = [], {}, None
-        moving, fast, still = self.moving, self.fast, self.rule.still
-        for unit, heat, gain, release in self.tables.coming[interval + 1]:
+    def _collect_candidates(self, interval: int, p: int, end: int) -> None:
+        """Collect candidates for the next interval, each released after its last use in this one."""
+        self.candidates, self.released, self.full_at = [], {}, None
+        migrating, fast, fixed_variables = self.migrating, self.fast, self.rule.fixed_variables
+        for unit, heat, saved_ns, release in self.tables.upcoming[interval + 1]:
             if fast[unit]:
                 continue
-            if unit in moving and moving[unit].to == 1:  # it would come back at once, or be used under way
-                self._cancel(moving[unit])
+            if unit in migrating and migrating[unit].to == 1:
+                # it would return at once, or be used during its demotion
+                self._cancel(migrating[unit])
                 fast[unit] = 1
-            elif gain > 0 and release < end and not (still and self.positions.variable[unit]):
-                self.released.setdefault(max(p, release), []).append((-heat, unit, gain))
+            elif saved_ns > 0 and release < end and not (fixed_variables and self.step.variable[unit]):
+                self.released.setdefault(max(p, release), []).append((-heat, unit, saved_ns))
 
-    def _leave(self, v: int, p: int, next_end: int) -> None:
-        """A visit is over: demote, unless the unit is needed in this interval or the next, or soon dead."""
-        unit = self.v_unit[v]
-        if self.stays[v] or p < self.positions.ready[unit] or unit in self.pinned:
+    def _demote(self, visit: int, p: int, next_interval_end: int) -> None:
+        """Demote the unit of a visit that is over, unless it is retained or dies soon."""
+        unit = self.visit_unit[visit]
+        if self.retained[visit] or p < self.step.ready[unit] or unit in self.pinned:
             return
-        if self.positions.variable[unit]:
-            if self.rule.still:
+        if self.step.variable[unit]:
+            if self.rule.fixed_variables:
                 return
-        elif not self.has_next[v] and self.positions.death[unit] <= next_end:
+        elif not self.has_next[visit] and self.step.death[unit] <= next_interval_end:
             return
         self.fast[unit] = 0
         self._give(unit, p, 1, 0.0)
 
-    def _leave_at_start(self) -> None:
-        """Variables that the step begins with, and that are not needed soon."""
-        if self.rule.still:
+    def _demote_at_start(self) -> None:
+        """Demote variables that start in fast memory but have no visit in the first two intervals."""
+        if self.rule.fixed_variables:
             return
         for visit, interval in self.tables.wraps:
-            unit = self.v_unit[visit]
-            if interval >= 2 and self.fast[unit] and not self.stays[visit] and unit not in self.pinned:
+            unit = self.visit_unit[visit]
+            if interval >= 2 and self.fast[unit] and not self.retained[visit] and unit not in self.pinned:
                 self.fast[unit] = 0
                 self._give(unit, 0, 1, 0.0)
 
-    def _promote(self, p: int, end: float, due: int) -> None:
+    def _promote(self, p: int, end: float, interval_end: int) -> None:
+        """Start promotions while the migration thread is idle before `end`, the end of operation `p`."""
         for candidate in self.released.pop(p, ()):
-            heapq.heappush(self.hot, candidate)
+            heapq.heappush(self.candidates, candidate)
             self.full_at = None
-        if not self.hot or (self.full_at is not None and self.occupied >= self.full_at):
+        if not self.candidates or (self.full_at is not None and self.occupied >= self.full_at):
             return
-        lane = self.lane[0]
-        room = self.room - (self.tables.headroom[p] if self.rule.headroom else 0)
-        passed: list[tuple[float, int, float]] = []
-        while self.hot and len(passed) < _MISFITS:
-            _, unit, gain = self.hot[0]
-            busy = max(self.free[lane], self.now) >= end
-            if busy and not (p + 1 == due and gain > self.positions.move_ns[0][unit]):
+        thread = self.thread_of[0]
+        budget = self.budget - (self.tables.headroom[p] if self.rule.headroom else 0)
+        skipped: list[tuple[float, int, float]] = []
+        while self.candidates and len(skipped) < _MAX_SKIPPED:
+            _, unit, saved_ns = self.candidates[0]
+            busy = max(self.free_at[thread], self.now) >= end
+            if busy and not (p + 1 == interval_end and saved_ns > self.step.move_ns[0][unit]):
                 break
-            candidate = heapq.heappop(self.hot)
-            if self.fast[unit] or unit in self.moving:
+            candidate = heapq.heappop(self.candidates)
+            if self.fast[unit] or unit in self.migrating:
                 continue
-            if self.occupied + self.positions.size[unit] > room:
-                passed.append(candidate)
+            if self.occupied + self.step.size[unit] > budget:
+                skipped.append(candidate)
                 continue
-            self.occupied += self.positions.size[unit]
-            self.due.append(self._give(unit, p, 0, gain))
-        for candidate in passed:
-            heapq.heappush(self.hot, candidate)
-        self.full_at = self.occupied if passed else None
+            self.occupied += self.step.size[unit]
+            self.due.append(self._give(unit, p, 0, saved_ns))
+        for candidate in skipped:
+            heapq.heappush(self.candidates, candidate)
+        self.full_at = self.occupied if skipped else None

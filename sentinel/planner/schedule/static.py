@@ -1,34 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best placement without migration: what every plan with moves has to beat."""
+"""The static schedule: the best placement of units without migration."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..moves import Schedule
 from ..problem import Problem
-from .scheduler import Schedule
 
 
-def static(problem: Problem, share: float = 1.0) -> Schedule:
-    """Each unit where it is born for all its life; the hottest in fast memory while there is room for that.
+def static_schedule(problem: Problem, budget_share: float = 1.0) -> Schedule:
+    """Place each unit for its whole lifetime; fill `budget_share` of the unit budget with the hottest units.
 
-    Hot is what saves most per byte. It takes the `share` of the room.
+    Heat is ns saved per byte.
     """
-    units, n, room = problem.units, len(problem.profile.ops), int(share * problem.room)
-    gain = np.bincount(problem.use_unit, weights=problem.use_gain, minlength=len(units))
-    heat = gain / units.size
-    used = np.zeros(n, dtype=np.int64)
+    units, n, budget = problem.units, len(problem.profile.ops), int(budget_share * problem.unit_budget)
+    saved_ns = np.bincount(problem.use_unit, weights=problem.use_saved_ns, minlength=len(units))
+    heat = saved_ns / units.size
+    occupied = np.zeros(n, dtype=np.int64)
     fast = []
     order = np.lexsort((np.arange(len(units)), -heat))
-    rows = zip(
-        order.tolist(), units.size[order].tolist(), units.birth[order].tolist(), units.death[order].tolist()
-    )
-    for unit, size, birth, death in rows:
-        if gain[unit] <= 0:
+    columns = (column[order].tolist() for column in (units.size, units.birth, units.death))
+    for unit, size, birth, death in zip(order.tolist(), *columns):
+        if saved_ns[unit] <= 0:
             break
-        life = used[birth:death]
-        if size <= room and int(life.max()) + size <= room:
-            life += size
+        lifetime = occupied[birth:death]
+        if size <= budget and int(lifetime.max()) + size <= budget:
+            lifetime += size
             fast.append(unit)
-    chosen: frozenset[int] = frozenset(fast)
-    return Schedule(chosen, [], [])
+    units_in_fast: frozenset[int] = frozenset(fast)
+    return Schedule(units_in_fast, [], [])

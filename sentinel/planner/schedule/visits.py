@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Visits:
-    """Sorted by unit, then interval. `first` and `last` are positions, `gain` is saved if all of it is in
-    fast memory.
+    """Visits sorted by unit and interval.
 
-    `next` is the unit's next visit, -1 if there is none; a variable's last is followed by its first, of the
-    next step. `apart` is how many intervals later it is, and `stay` what it is worth to stay for it: ns saved
-    there by each byte and ns (with everything in slow memory) of the time between.
+    `first` and `last` are positions. `saved_ns` is what the visit saves if the whole unit is in fast memory.
+    `next` is the unit's next visit, or -1; the last visit of a variable is followed by its first one in the
+    next step. `distance` is the number of intervals until then, and `retain_value` the value of retaining the
+    unit in fast memory for it: ns that it saves, per byte and per ns of the gap (with all tensors in slow
+    memory).
     """
 
     starts: Ints
@@ -29,41 +30,43 @@ class Visits:
     interval: Ints
     first: Ints
     last: Ints
-    gain: Floats
+    saved_ns: Floats
     next: Ints
-    apart: Ints
-    stay: Floats
+    distance: Ints
+    retain_value: Floats
 
 
-def visits(problem: Problem, starts: Ints) -> Visits:
-    """The visits if intervals begin at the positions `starts`."""
-    m, units = len(starts), problem.units
+def collect_visits(problem: Problem, starts: Ints) -> Visits:
+    """Return the visits for intervals that begin at the positions `starts`."""
+    intervals, units = len(starts), problem.units
     interval = np.searchsorted(starts, problem.use_position, side="right") - 1
-    key = problem.use_unit * m + interval
-    begins = np.flatnonzero(np.diff(key, prepend=-1))
-    ends = np.flatnonzero(np.diff(key, append=-1))
-    count = len(begins)
-    unit, interval = problem.use_unit[begins], interval[begins]
-    gain = np.add.reduceat(problem.use_gain, begins) if count else np.zeros(0)
+    key = problem.use_unit * intervals + interval
+    first_use = np.flatnonzero(np.diff(key, prepend=-1))
+    last_use = np.flatnonzero(np.diff(key, append=-1))
+    count = len(first_use)
+    unit, interval = problem.use_unit[first_use], interval[first_use]
+    saved_ns = np.add.reduceat(problem.use_saved_ns, first_use) if count else np.zeros(0)
 
-    following = np.arange(1, count + 1)
     is_last = np.diff(unit, append=-1) != 0
-    firsts = np.maximum.accumulate(np.where(np.diff(unit, prepend=-1) != 0, np.arange(count), 0))
-    following = np.where(~is_last, following, np.where(units.variable[unit], firsts, -1))
-    wraps = is_last & (following >= 0)
-    first, last = problem.use_position[begins], problem.use_position[ends]
-    clock = np.concatenate(([0.0], np.cumsum(problem.costs.slot)))
-    step = np.where(wraps, problem.costs.slow_ns, 0.0)
-    gap = np.where(following >= 0, clock[first[following]] + step - clock[last + 1], 0.0)
-    worth = np.divide(gain[following], gap * units.size[unit], out=np.full(count, np.inf), where=gap > 0)
+    first_of_unit = np.maximum.accumulate(np.where(np.diff(unit, prepend=-1) != 0, np.arange(count), 0))
+    wrapped = np.where(units.variable[unit], first_of_unit, -1)
+    following = np.where(is_last, wrapped, np.arange(1, count + 1))
+    in_next_step = is_last & (following >= 0)
+    first, last = problem.use_position[first_use], problem.use_position[last_use]
+    clock = np.concatenate(([0.0], np.cumsum(problem.costs.op_ns)))
+    step_ns = np.where(in_next_step, problem.costs.slow_ns, 0.0)
+    gap_ns = np.where(following >= 0, clock[first[following]] + step_ns - clock[last + 1], 0.0)
+    retain_value = np.divide(
+        saved_ns[following], gap_ns * units.size[unit], out=np.full(count, np.inf), where=gap_ns > 0
+    )
     return Visits(
         starts=starts,
         unit=unit,
         interval=interval,
         first=first,
         last=last,
-        gain=gain,
+        saved_ns=saved_ns,
         next=following,
-        apart=interval[following] + np.where(wraps, m, 0) - interval,
-        stay=np.where(following >= 0, worth, 0.0),
+        distance=interval[following] + np.where(in_next_step, intervals, 0) - interval,
+        retain_value=np.where(following >= 0, retain_value, 0.0),
     )

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What time an operation saves if a tensor is in fast memory instead of slow, and what a move costs.
+"""The cost model: what an operation saves when a tensor is in fast instead of slow memory.
 
-The profiled step had every tensor in slow memory, so an operation's measured time is its computing plus the
-time of slow memory, and its time under a plan is the measured one less what its tensors in fast memory save.
-What that is is an estimate, for nobody counted cache misses: the kernel counts *access runs* of pages, so
-that a page which is read in turn with others counts many times whether or not it stays in the cache.
+The profiled step had every tensor in slow memory. An operation's measured time is therefore its compute time
+plus its time in slow memory, and its time under a plan is the measured time less the savings of its tensors
+in fast memory. The savings are estimates, because a profile has no cache misses: the kernel counts *access
+runs* of pages, and a page that alternates with others has many runs whether or not it stays in the cache.
 
-- A use takes its tensor from memory, or brings it there, as often as the accesses counted in its operation
-  say: their number over the tensor's pages. Less than once if it was not touched whole.
-- At most once if all that the operation touches fits into the cache together: what comes back later hits it,
-  and so does what it made itself, for a write that misses fetches nothing (docs/timing.md).
-- Not at all for reading if all tensors used since its last use, and itself, fit into the cache (the LRU stack
-  distance, of whole tensors).
-- An operation cannot have waited for reads for longer than it took: if its reads are longer, all of them are
-  scaled down to it. Not so for writes: what is written leaves the cache later, and the operations that run
-  then wait for it. It is charged to those that wrote. An operation that took less time than it would save
-  is taken to have taken that.
+- A use reads its tensor from memory, or writes it there, as often as the accesses of its operation say: their
+  number over the tensor's pages. This may be less than once.
+- If all data that the operation touches fits into the cache, at most once: later accesses hit. So do reads of
+  the operation's own results, since a write that misses fetches nothing (docs/timing.md).
+- If the tensor and all tensors used since its last use fit into the cache, reads hit (LRU stack distance of
+  whole tensors).
+- The reads of an operation take no longer than the operation did; otherwise all of them are scaled down. This
+  does not hold for writes: dirty lines leave the cache later, while other operations wait. They are charged
+  to the operation that wrote them. An operation that would save more than its time is assumed to take that
+  time.
 
-If it is known how long the step takes with everything in fast memory, what operations would have left is
-scaled by one factor so that the prediction of that is right. What is predicted for a plan is then that time
-and what is lost in slow memory, which is nearer to the measured than the profiled step less what is saved.
+If the time of a step with all tensors in fast memory is known, the compute times are scaled by one factor so
+that the model predicts it. A plan's prediction is then that time plus the losses in slow memory, which is
+closer to measurements than the profiled step less the savings.
 
-Computing and memory add up, as in the timing model (docs/timing.md); where they overlap on real hardware this
-overstates gains. What copies of the helpers take of slow memory's time is in `replay.contention`.
+Compute and memory time add up, as in the timing model (docs/timing.md). Real hardware overlaps them, so there
+the savings are overestimates. `timeline.contention` models the copies' share of slow memory.
 """
 
 from __future__ import annotations
@@ -41,126 +41,137 @@ if TYPE_CHECKING:
     from ..formats.fields import Floats, Ints
 
 
-_LOOKED_THROUGH = 8  # times the cache: what was touched so long ago, tensors counted twice, is gone
+_EXACT_CACHES = 8  # a reuse distance beyond this many caches, repeated uses included, is taken for a miss
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Times in ns.
+    """Times in ns with all tensors in slow memory, and what fast memory saves.
 
-    `slot` is each operation's time with everything in slow memory, until the next begins; `lead` what the
-    step has beside; `memory` the part of `slot` that is slow memory's by the estimate; `gain` is for each
-    use what fast memory saves, and `saved` the sum for each operation.
+    By operation: `op_ns` until the next one begins; `slow_memory_ns`, the part of it in slow memory;
+    `op_saved_ns`, the sum of savings. `saved_ns` is by use. `prologue_ns` is the time of the step before its
+    first operation.
     """
 
-    slot: Floats
-    lead: float
-    memory: Floats
-    gain: Floats
-    saved: Floats
+    op_ns: Floats
+    prologue_ns: float
+    slow_memory_ns: Floats
+    saved_ns: Floats
+    op_saved_ns: Floats
 
     @property
     def slow_ns(self) -> float:
-        """The step with everything in slow memory: as it was profiled, if the estimates do not say more."""
-        return self.lead + float(self.slot.sum())
+        """The step with all tensors in slow memory: as profiled, unless the estimates exceed it."""
+        return self.prologue_ns + float(self.op_ns.sum())
 
     @property
     def fast_ns(self) -> float:
-        """The step with everything in fast memory."""
-        return self.slow_ns - float(self.gain.sum())
+        """The step with all tensors in fast memory."""
+        return self.slow_ns - float(self.saved_ns.sum())
 
-    def at_slow(self, slot: Floats) -> Floats:
-        """The part of each operation that is slow memory's, if it takes only `slot` ns under a plan."""
-        less = np.divide(self.slot - slot, self.saved, out=np.zeros(len(slot)), where=self.saved > 0)
-        left: Floats = self.memory * np.clip(1 - less, 0.0, 1.0)
-        return left
+    def remaining_slow_memory_ns(self, op_ns: Floats) -> Floats:
+        """Return the time in slow memory of operations that take only `op_ns` under a plan."""
+        saved_share = np.divide(
+            self.op_ns - op_ns, self.op_saved_ns, out=np.zeros(len(op_ns)), where=self.op_saved_ns > 0
+        )
+        remaining: Floats = self.slow_memory_ns * np.clip(1 - saved_share, 0.0, 1.0)
+        return remaining
 
 
-def costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
-    """Estimate what every use of a tensor saves in fast memory.
+def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | None = None) -> Costs:
+    """Estimate what each use of a tensor saves in fast memory.
 
-    `fast_step_ns` is the measured time of a step with everything there, if that is known. Raises PlannerError
-    if the step would take longer than a plan can say.
+    `fast_step_ns` is the measured time of a step with all tensors in fast memory, if known. Raises
+    PlannerError if it is out of range, or if the estimated step exceeds the range of a plan.
     """
     if fast_step_ns is not None and not 0 <= fast_step_ns <= LARGEST:
         raise PlannerError(f"fast_step_ns: must be a number from 0 to 2^62, not {fast_step_ns}")
     ops, u = profile.ops, profile.uses
     n = len(ops)
-    end = max(int(ops.end_ns.max()), int(ops.begin_ns[-1]))
-    slot = np.diff(ops.begin_ns, append=end).astype(np.float64)
-    lead = max(0.0, profile.step_ns - float(slot.sum()))
-    bound = np.minimum(slot, (ops.end_ns - ops.begin_ns).astype(np.float64))
-    read, written = traffic(profile, figures.cache)
-    reading = read * figures.read_ns(1, figures.compute)
-    waited = np.bincount(u.position, weights=reading, minlength=n)
-    believed = np.minimum(1.0, np.divide(bound, waited, out=np.ones(n), where=waited > 0))
-    fast, slow = (
-        read * believed[u.position] * figures.read_ns(node, figures.compute)
-        + written * figures.write_ns(node)
+    end_ns = max(int(ops.end_ns.max()), int(ops.begin_ns[-1]))
+    op_ns = np.diff(ops.begin_ns, append=end_ns).astype(np.float64)
+    prologue_ns = max(0.0, profile.step_ns - float(op_ns.sum()))
+    read_limit_ns = np.minimum(op_ns, (ops.end_ns - ops.begin_ns).astype(np.float64))
+    read_bytes, written_bytes = estimate_traffic(profile, figures.cache_bytes)
+    read_ns = np.bincount(
+        u.position, weights=read_bytes * figures.read_ns(1, figures.compute_mlp), minlength=n
+    )
+    scale = np.minimum(1.0, np.divide(read_limit_ns, read_ns, out=np.ones(n), where=read_ns > 0))
+    fast_ns, slow_ns = (
+        read_bytes * scale[u.position] * figures.read_ns(node, figures.compute_mlp)
+        + written_bytes * figures.write_ns(node)
         for node in (0, 1)
     )
-    gain: Floats = slow - fast
-    saved = np.bincount(u.position, weights=gain, minlength=n).astype(np.float64)
-    rest = np.maximum(slot - saved, 0.0)
+    saved_ns: Floats = slow_ns - fast_ns
+    op_saved_ns = np.bincount(u.position, weights=saved_ns, minlength=n).astype(np.float64)
+    fast_op_ns = np.maximum(op_ns - op_saved_ns, 0.0)
     if fast_step_ns is not None:
-        rest = rest if rest.any() else np.ones(n)
-        rest = rest / rest.sum() * max(0.0, fast_step_ns - lead)
-    slot = np.maximum(rest + saved, 0.0)  # the second node may be the faster one
-    memory = np.minimum(np.bincount(u.position, weights=slow, minlength=n), slot)
-    made = Costs(slot=slot, lead=lead, memory=memory, gain=gain, saved=saved)
-    if not (made.slow_ns < LARGEST and made.fast_ns < LARGEST):
-        raise PlannerError(
-            f"the step is estimated to take {made.slow_ns:.3g} ns in slow memory: the profile's accesses "
-            "or the machine's figures cannot be right"
-        )
-    return made
-
-
-def traffic(profile: Profile, cache: int) -> tuple[Floats, Floats]:
-    """Bytes that each use reads from memory and writes to it."""
-    t, u = profile.tensors, profile.uses
-    size = t.bytes[u.tensor].astype(np.float64)
-    reading, writing = u.reads > 0, u.writes > 0
-    touched = np.bincount(
-        u.position, weights=np.where(reading | writing, size, 0.0), minlength=len(profile.ops)
+        fast_op_ns = fast_op_ns if fast_op_ns.any() else np.ones(n)
+        fast_op_ns = fast_op_ns / fast_op_ns.sum() * max(0.0, fast_step_ns - prologue_ns)
+    op_ns = np.maximum(fast_op_ns + op_saved_ns, 0.0)  # node 1 may be the faster one
+    costs = Costs(
+        op_ns=op_ns,
+        prologue_ns=prologue_ns,
+        slow_memory_ns=np.minimum(np.bincount(u.position, weights=slow_ns, minlength=n), op_ns),
+        saved_ns=saved_ns,
+        op_saved_ns=op_saved_ns,
     )
-    most = np.where(touched <= cache, 1.0, np.inf)[u.position]
-    read = np.where(reading, size * np.minimum(most, _passes(profile, u.reads, t.reads)), 0.0)
-    written = np.where(writing, size * np.minimum(most, _passes(profile, u.writes, t.writes)), 0.0)
-
-    # what an operation made and reads again is still there
-    read = np.where((u.position == t.birth[u.tensor]) & (most == 1.0), 0.0, read)
-    before = np.concatenate(([0.0], np.cumsum(touched)))[u.position]
-    again = np.zeros(len(size), dtype=bool)
-    again[1:] = u.tensor[1:] == u.tensor[:-1]
-    since = np.diff(before, prepend=0.0)
-    unsure = np.flatnonzero(again & (read > 0) & (since > cache) & (since <= _LOOKED_THROUGH * cache))
-    since[unsure] = _distinct(u, size, unsure)
-    return np.where(again & (since <= cache), 0.0, read), written
+    if not (costs.slow_ns < LARGEST and costs.fast_ns < LARGEST):
+        raise PlannerError(
+            f"the estimated step of {costs.slow_ns:.3g} ns in slow memory is out of range: "
+            "check the profile's accesses and the machine's figures"
+        )
+    return costs
 
 
-def _distinct(u: Uses, size: Floats, chosen: Ints) -> Floats:
-    """Bytes of different tensors that are used from the use before each of the `chosen` ones until that."""
-    following = np.full(len(size), np.iinfo(np.int64).max)
-    same = np.flatnonzero(np.diff(u.tensor) == 0)
-    following[same] = u.position[same + 1]
+def estimate_traffic(profile: Profile, cache_bytes: int) -> tuple[Floats, Floats]:
+    """Return the bytes that each use reads from memory and writes to it."""
+    t, u = profile.tensors, profile.uses
+    size = t.resident_bytes[u.tensor].astype(np.float64)
+    reads, writes = u.reads > 0, u.writes > 0
+    used_bytes = np.where(reads | writes, size, 0.0)
+    op_bytes = np.bincount(u.position, weights=used_bytes, minlength=len(profile.ops))
+    max_passes = np.where(op_bytes <= cache_bytes, 1.0, np.inf)[u.position]
+    read_bytes = np.where(reads, size * np.minimum(max_passes, _passes(profile, u.reads, t.reads)), 0.0)
+    written_bytes = np.where(writes, size * np.minimum(max_passes, _passes(profile, u.writes, t.writes)), 0.0)
+
+    # an operation's own results are still in the cache
+    read_bytes = np.where((u.position == t.birth[u.tensor]) & (max_passes == 1.0), 0.0, read_bytes)
+    bytes_before = np.concatenate(([0.0], np.cumsum(op_bytes)))[u.position]
+    reused = np.zeros(len(size), dtype=bool)
+    reused[1:] = u.tensor[1:] == u.tensor[:-1]
+    distance = np.diff(bytes_before, prepend=0.0)  # an upper bound: tensors count once per use
+    inexact = np.flatnonzero(
+        reused & (read_bytes > 0) & (distance > cache_bytes) & (distance <= _EXACT_CACHES * cache_bytes)
+    )
+    distance[inexact] = _reuse_distance(u, size, inexact)
+    return np.where(reused & (distance <= cache_bytes), 0.0, read_bytes), written_bytes
+
+
+def _reuse_distance(u: Uses, size: Floats, uses: Ints) -> Floats:
+    """Return for each of `uses` the bytes of distinct tensors used since the previous use of its tensor."""
+    next_use = np.full(len(size), np.iinfo(np.int64).max)
+    repeated = np.flatnonzero(np.diff(u.tensor) == 0)
+    next_use[repeated] = u.position[repeated + 1]
     order = np.argsort(u.position, kind="stable")
-    position, following, ordered = u.position[order], following[order], size[order]
-    begin = np.searchsorted(position, u.position[chosen - 1])
-    end = np.searchsorted(position, u.position[chosen])
-    distinct = np.zeros(len(chosen))
-    for k, (a, b, p) in enumerate(zip(begin.tolist(), end.tolist(), u.position[chosen].tolist())):
-        distinct[k] = ordered[a:b][following[a:b] >= p].sum()  # each at its last use before
-    return distinct
+    position, next_use, size = u.position[order], next_use[order], size[order]
+    begin = np.searchsorted(position, u.position[uses - 1])
+    end = np.searchsorted(position, u.position[uses])
+    distance = np.zeros(len(uses))
+    for k, (a, b, p) in enumerate(zip(begin.tolist(), end.tolist(), u.position[uses].tolist())):
+        distance[k] = size[a:b][next_use[a:b] >= p].sum()  # each tensor at its last use before p
+    return distance
 
 
-def _passes(profile: Profile, mine: Ints, counted: Ints) -> Floats:
-    """For each use how often its tensor was gone through, by the counted accesses and the part of the use
-    `mine` in them; once without pages.
+def _passes(profile: Profile, weights: Ints, accesses: Ints) -> Floats:
+    """Return how often each use passes over its tensor.
+
+    `accesses` of the whole step, by tensor, are shared between its uses in proportion to `weights`. A tensor
+    without pages is passed over once.
     """
     u = profile.uses
-    every = np.bincount(u.tensor, weights=mine, minlength=len(profile.tensors))
-    whole = every * -(-profile.tensors.touched // profile.page)
-    each = np.divide(counted, whole, out=np.ones(len(whole)), where=whole > 0)
-    passes: Floats = each[u.tensor] * mine
+    total = np.bincount(u.tensor, weights=weights, minlength=len(profile.tensors))
+    pages = total * -(-profile.tensors.touched // profile.page_bytes)
+    passes_per_weight = np.divide(accesses, pages, out=np.ones(len(pages)), where=pages > 0)
+    passes: Floats = passes_per_weight[u.tensor] * weights
     return passes
