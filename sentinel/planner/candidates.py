@@ -45,7 +45,7 @@ class Candidate:
 def sentinel_candidates(problem: Problem) -> list[Candidate]:
     """Return the static candidate, then one by the paper's rule for each interval length."""
     paper = [candidate for candidate, _ in _paper_candidates(problem)]
-    return [static_candidate(problem), *paper]
+    return [static_candidate(problem), *drop_late(paper)]
 
 
 def sentinel_opt_candidates(problem: Problem) -> list[Candidate]:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from sentinel.planner.budget import parse
+from sentinel.planner.candidates import drop_late, sentinel_candidates
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
+from sentinel.planner.formats import profile
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Group, Move, Plan
 from sentinel.planner.memory import classify
+from sentinel.planner.problem import prepare
 from sentinel.planner.schedule.intervals import interval_lengths, interval_starts
 from sentinel.planner.search import make_plan
 from tests.fakes import networks, profiles
@@ -203,6 +206,21 @@ def test_sentinel_takes_the_fitting_interval_with_the_least_exposed_time() -> No
     chosen = [candidate for candidate in fitting if candidate["interval_layers"] == plan.interval_layers]
     assert chosen and len(fitting) < len(migrating)
     assert chosen[0]["exposed_ns"] == min(candidate["exposed_ns"] for candidate in fitting)
+
+
+def test_sentinel_drops_candidates_with_late_demotions() -> None:
+    """In this profile the demotions of one interval length are late."""
+    step = profile.parse(profiles.random_value(300))
+    figures = dataclasses.replace(SIMPLE, migration_threads=2, page_move_ns=1)
+    with pytest.raises(BudgetError) as e:
+        prepare(step, 0, figures)
+    migrating = sentinel_candidates(prepare(step, e.value.floor, figures))[1:]
+    assert all(not candidate.timeline.late for candidate in migrating)
+    layers = interval_starts(step, 1)
+    assert len(migrating) == len(layers) - 1
+    late = [dataclasses.replace(c, timeline=dataclasses.replace(c.timeline, late=[0])) for c in migrating]
+    assert drop_late([*late, migrating[0]]) == [migrating[0]]
+    assert drop_late(late) == late
 
 
 def test_interval_lengths_are_all_or_spread_out() -> None:
