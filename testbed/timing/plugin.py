@@ -19,8 +19,9 @@ from testbed.timing.preset import Preset
 KIND = "plugin"
 SOURCES = Path(__file__).parent
 _FILES = (
-    *("plugin.c", "model.c", "oracle.c", "pace.c"),
-    *("model.h", "oracle.h", "pace.h", "markers.h", "qemu_plugin.h"),
+    *("plugin.c", "accesses.c", "pacing.c", "regions.c", "options.c", "model.c", "oracle.c", "pace.c"),
+    *("accesses.h", "pacing.h", "regions.h", "vcpu.h", "options.h", "model.h", "oracle.h", "pace.h"),
+    *("markers.h", "qemu_plugin.h"),
 )
 _FLAGS = (
     *("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-fno-plt"),

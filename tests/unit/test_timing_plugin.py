@@ -71,8 +71,8 @@ def test_the_configuration_says_all_that_the_plugin_reads() -> None:
         clock=Path("/clock"),
     )
     told = dict(line.split(" ", 1) for line in text.splitlines())
-    source = (plugin.SOURCES / "plugin.c").read_text()
-    assert set(told) == set(re.findall(r'\{"([\w.]+)", (?:&|config|log_path|clock_path)', source))
+    source = (plugin.SOURCES / "options.c").read_text()
+    assert set(told) == set(re.findall(r'\{"([\w.]+)", offsetof', source))
     assert told["node1.read_latency"] == "305.0"
     assert told["instruction"] == "0.002,0.002"
     assert told["parallelism"] == "240,10"
