@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread gives pages back while another moves them, sooner or later in the move. Prints how
- * many pages moved, were absent, and failed.
+ * One thread discards pages while another moves them, at varying delays. Prints how many pages
+ * moved, were absent and failed.
  */
 #include "core/memory.h"
 
@@ -27,13 +27,13 @@ static void run_on(int cpu)
 
 int main()
 {
-	/* More where the host lets one thread run long before the other. */
-	constexpr int kRounds = 300, kMostRounds = 20 * kRounds;
+	/* More rounds on a host that rarely runs both threads at once. */
+	constexpr int kRounds = 300, kMaxRounds = 20 * kRounds;
 	constexpr size_t kEnough = 200 * kPage;
 	Mapping memory(64 * kPage);
 	std::atomic<int> begun{0}, done{0};
 	std::atomic<bool> over{false};
-	Moved sum;
+	MoveResult sum;
 
 	memory.prefer(0, memory.size(), kFast);
 	std::thread other([&] {
@@ -46,20 +46,20 @@ int main()
 			auto until = Clock::now() + std::chrono::microseconds(round % 64 * 60);
 			while (Clock::now() < until)
 				;
-			memory.give_back(0, memory.size());
+			memory.discard(0, memory.size());
 			done = round;
 		}
 	});
 	run_on(1);
-	for (int round = 1; round <= kMostRounds; round++) {
+	for (int round = 1; round <= kMaxRounds; round++) {
 		if (round > kRounds && sum.moved > kEnough && sum.absent > kEnough)
 			break;
 		memset(memory.base(), 1, memory.size());
 		begun = round;
-		Moved moved = move_pages(memory.base(), memory.size(), kSlow);
-		sum.moved += moved.moved;
-		sum.absent += moved.absent;
-		sum.failed += moved.failed;
+		MoveResult result = move_pages(memory.base(), memory.size(), kSlow);
+		sum.moved += result.moved;
+		sum.absent += result.absent;
+		sum.failed += result.failed;
 		while (done < round)
 			sched_yield();
 	}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime in a real guest: TensorFlow trains on it, and not one bit of a loss is another."""
+"""The runtime in a real guest: TensorFlow trains on it, and losses stay identical bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests import hand_plan
 
 Json = dict[str, Any]
 STEPS = 8
-# Trains cnn as {"steps": n, ...} in argv says, and prints what came of it as its last line
+# Trains cnn as the JSON in argv says, and prints results as JSON in its last line
 TRAIN = """
 import contextlib, ctypes, json, os, resource, struct, sys, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -31,39 +31,39 @@ import numpy, tensorflow as tf
 from guest.bindings import runtime
 from guest.models import cnn
 tf.logging.set_verbosity(tf.logging.ERROR)
-asked = json.loads(sys.argv[1])
-said = {"losses": [], "errors": [], "resident": [], "descriptors": []}
+options = json.loads(sys.argv[1])
+result = {"losses": [], "errors": [], "resident": [], "descriptors": []}
 
-def tried(function, *arguments):
+def attempt(function, *arguments):
     try:
         return function(*arguments)
     except Exception as e:
-        said["errors"].append("%s: %s" % (type(e).__name__, e))
+        result["errors"].append("%s: %s" % (type(e).__name__, e))
 
 def resident():
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * 4096
 
-# The system refuses these calls (as a container's does) with EPERM: a filter by seccomp
+# Makes the system refuse these calls with EPERM, as in a container: a seccomp filter
 def forbid(*calls):
     code = struct.pack("HBBI", 0x20, 0, 0, 0)
     for n, call in enumerate(calls):
         code += struct.pack("HBBI", 0x15, len(calls) - 1 - n, 1 if n == len(calls) - 1 else 0, call)
     code += struct.pack("HBBI", 0x06, 0, 0, 0x50001) + struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
-    held = ctypes.create_string_buffer(code)
-    program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(held))
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None)
     assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
 
-# Takes half of node 0's memory, and has the system keep more than the rest of it free, on either node
+# Takes half of node 0's memory, and makes the kernel keep more than the rest free on both nodes
 def fill():
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_long] * 4
     size, mask = 1 << 30, ctypes.c_ulong(1)
     start = libc.mmap(None, size, 3, 0x22, -1, 0)
-    place = [ctypes.c_void_p(start), ctypes.c_size_t(size), 1, ctypes.byref(mask), ctypes.c_ulong(65), 0]
-    libc.syscall(237, *place)  # mbind: node 0 is preferred
+    policy = [ctypes.c_void_p(start), ctypes.c_size_t(size), 1, ctypes.byref(mask), ctypes.c_ulong(65), 0]
+    libc.syscall(237, *policy)  # mbind: prefer node 0
     libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(size))
     return set_free(1600000)
 
@@ -74,43 +74,44 @@ def set_free(kilobytes):
         f.write(str(kilobytes))
     return before
 
-if asked.get("forbid"):
-    forbid(*asked["forbid"])
-config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=asked.get("threads", 1))
-if asked.get("late"):
+if options.get("forbid"):
+    forbid(*options["forbid"])
+threads = options.get("threads", 1)
+config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=threads)
+if options.get("late"):
     tf.Session(config=config).close()
-if asked.get("runtime", True):
-    tried(runtime.load)
+if options.get("runtime", True):
+    attempt(runtime.load)
 tf.set_random_seed(1)
 inputs, train, loss = cnn.build(8)
 data = numpy.random.RandomState(1)
 feed = {placeholder: make(data) for placeholder, make in inputs}
 with tf.Session(config=config) as session:
     session.run(tf.global_variables_initializer())
-    if asked.get("fill"):
+    if options.get("fill"):
         free = fill()
-    for plan in asked.get("plans", []):
-        tried(runtime.load_plan, plan)
-    for step in range(asked["steps"]):
-        if asked.get("tell"):
+    for plan in options.get("plans", []):
+        attempt(runtime.load_plan, plan)
+    for step in range(options["steps"]):
+        if options.get("announce"):
             print("step %d" % step)
             sys.stdout.flush()
-        for path in asked.get("profiles", {}).get(str(step), []):
+        for path in options.get("profiles", {}).get(str(step), []):
             runtime.start_profile(path)
         with runtime.step() if runtime.loaded() else open(os.devnull):
-            said["losses"].append(float(session.run([train, loss], feed)[1]).hex())
-        if str(step) in asked.get("ends", []):
+            result["losses"].append(float(session.run([train, loss], feed)[1]).hex())
+        if str(step) in options.get("ends", []):
             runtime.end_profile()
-        if asked.get("watch") and step % asked["watch"] == 0:
-            said["resident"].append(resident())
-            said["descriptors"].append(len(os.listdir("/proc/self/fd")))
+        if options.get("watch") and step % options["watch"] == 0:
+            result["resident"].append(resident())
+            result["descriptors"].append(len(os.listdir("/proc/self/fd")))
     if runtime.loaded():
-        said["stats"] = runtime.stats()
-    if asked.get("fill"):
+        result["stats"] = runtime.stats()
+    if options.get("fill"):
         set_free(free)
-print(json.dumps(said))
+print(json.dumps(result))
 """
-# A script that knows nothing of the runtime
+# A training script without any use of the runtime
 UNTOUCHED = """
 import os, sys, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -129,7 +130,7 @@ with tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_p
         s.run(loss, feed)
         print(float(value).hex())
 """
-# Two lines for the runtime, and layers marked
+# A script with SentinelHook and marked layers
 HOOKED = """
 import os, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -148,7 +149,7 @@ with tf.train.MonitoredSession(hooks=[hook]) as session:
     for step in range(4):
         session.run(train, {x: numpy.ones([4, 64])})
 """
-# Runs a script under guest.wrap, and says what tensors took of node 0 at most after any step
+# Runs a script under guest.wrap, and prints the most bytes of node 0 that tensors held after a step
 WATCHED = """
 import sys
 from guest import wrap
@@ -169,7 +170,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
 class Trainer:
-    """A guest with the runtime in it, and processes that train there."""
+    """Trains in a guest with the runtime installed."""
 
     def __init__(self, shell: Shell, scratch: Path) -> None:
         self._shell, self._scratch = shell, scratch
@@ -181,23 +182,24 @@ class Trainer:
             self.put(f"/root/{name}.py", text)
         self.stock = self(runtime=False)["losses"]
 
-    def __call__(self, steps: int = STEPS, **asked: object) -> Json:
-        arguments = json.dumps({"steps": steps, **asked})
-        # A step takes half a second on a quiet host; this is only to tell a hang from a busy one.
-        said = self.run(f"python2.7 /root/train.py '{arguments}'", timeout=600 + 60 * steps)
-        lines = said.strip().splitlines()
+    def __call__(self, steps: int = STEPS, **options: object) -> Json:
+        """Run the training script; return its results, and the runtime's messages in `messages`."""
+        arguments = json.dumps({"steps": steps, **options})
+        # A step takes half a second on a quiet host; the limit only catches hangs.
+        output = self.run(f"python2.7 /root/train.py '{arguments}'", timeout=600 + 60 * steps)
+        lines = output.strip().splitlines()
         result: Json = json.loads(lines[-1])
-        return {**result, "said": [line for line in lines if line.startswith("sentinel: ")]}
+        return {**result, "messages": [line for line in lines if line.startswith("sentinel: ")]}
 
     def run(self, command: str, *, check: bool = True, timeout: float = 1800) -> str:
-        """Everything that a command says."""
-        done = self._shell.run(
+        """Run a command in the guest and return its output."""
+        completed = self._shell.run(
             f"cd /root && PYTHONPATH=/opt/sentinel {command} 2>&1", check=check, timeout=timeout
         )
-        return done.out
+        return completed.out
 
     def plan(self, profile: str, budget: str) -> Json:
-        """The planner's plan of a profile in the guest, which is put beside it."""
+        """Plan a profile of the guest, and put the plan beside it."""
         local = self._scratch / "script.json"
         self._shell.get(profile, local)
         target = local.with_suffix(".plan.json")
@@ -234,7 +236,7 @@ def trainer(guest: Vm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tra
 
 @pytest.fixture(scope="module")
 def profiling(trainer: Trainer) -> Json:
-    """What a process said that profiled steps 1, 2 and 4, 5."""
+    """Results of a process that profiled steps 1, 2 and 4, 5."""
     paths = {"1": ["/root/first.json"], "4": ["/root/second.json.gz"]}
     return trainer(profiles=paths, ends=["2", "5"])
 
@@ -247,11 +249,11 @@ def profiles(trainer: Trainer, profiling: Json) -> tuple[Json, Json]:
 
 @pytest.fixture(scope="module")
 def plan(trainer: Trainer, profiles: tuple[Json, Json]) -> str:
-    """The path of a plan that moves everything back and forth."""
+    """The path of a plan that moves every tensor back and forth."""
     return trainer.put("/root/plan.json", json.dumps(hand_plan.make(profiles[0])))
 
 
-def test_unmanaged_losses_are_those_of_stock_tensorflow(trainer: Trainer) -> None:
+def test_unmanaged_losses_equal_stock_tensorflow(trainer: Trainer) -> None:
     said = trainer()
     assert said["losses"] == trainer.stock
     assert len(set(trainer.stock)) == STEPS  # it does train
@@ -259,11 +261,11 @@ def test_unmanaged_losses_are_those_of_stock_tensorflow(trainer: Trainer) -> Non
     assert said["stats"]["steps"] == STEPS
 
 
-def test_profiled_losses_are_those_of_stock_tensorflow(trainer: Trainer, profiling: Json) -> None:
+def test_profiled_losses_equal_stock_tensorflow(trainer: Trainer, profiling: Json) -> None:
     assert profiling["losses"] == trainer.stock
 
 
-def test_a_profile_has_all_of_the_step(profiles: tuple[Json, Json]) -> None:
+def test_profile_covers_the_whole_step(profiles: tuple[Json, Json]) -> None:
     for profile in profiles:
         ops = profile["ops"]
         count = len(ops["name"])
@@ -282,11 +284,11 @@ def test_a_profile_has_all_of_the_step(profiles: tuple[Json, Json]) -> None:
             assert t["touched"] <= -(-t["size"] // 4096) * 4096
         names = {t.get("name") for t in profile["tensors"]}
         assert {"conv2d/kernel", "conv2d/kernel/Momentum", "dense/bias"} <= names
-        # What computes takes something, and makes something
+        # Operations that compute use tensors
         used = {position for t in profile["tensors"] for position, _, _ in t["uses"]}
         computing = {"_FusedConv2D", "MaxPool", "MatMul", "Conv2DBackpropInput", "ApplyMomentum"}
         assert {p for p in range(count) if ops["type"][p] in computing} <= used
-        # All of a large tensor is written, by the kernel's counts as well
+        # The kernel counted that all of a large tensor was written
         relu = next(t for t in profile["tensors"] if t["op"] >= 0 and t["size"] == 8 * 28 * 28 * 16 * 4)
         assert relu["touched"] == relu["size"]
         assert relu["reads"] + relu["writes"] >= relu["size"] // 4096
@@ -304,27 +306,27 @@ def keys(profile: Json) -> Counter[tuple[Any, ...]]:
     )
 
 
-def test_two_profiles_have_the_same_tensors(profiles: tuple[Json, Json]) -> None:
+def test_two_profiles_have_equal_tensors(profiles: tuple[Json, Json]) -> None:
     first, second = profiles
     assert first["graph"] == second["graph"]
     assert keys(first) == keys(second)
     assert max(keys(first).values()) == 1
 
 
-def test_pages_that_are_given_back_while_they_move_are_no_failures(guest: Vm, tmp_path: Path) -> None:
-    program, here = tmp_path / "given-back", Path(__file__).parent
+def test_pages_discarded_during_a_move_are_not_failures(guest: Vm, tmp_path: Path) -> None:
+    program, here = tmp_path / "release-while-moving", Path(__file__).parent
     flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", f"-I{build.SOURCES}"]
     sources = [here / "release_while_moving.cc", build.SOURCES / "core" / "memory.cc"]
     subprocess.run(["g++", *flags, *sources, "-o", program], check=True)
     with guest.shell() as shell:
-        shell.put(program, "/root/given-back")
-        moved, absent, failed = map(int, shell.run("/root/given-back", timeout=1800).out.split())
-    assert min(moved, absent) > 100  # both do happen
-    # The kernel may stop at such a page, and leave those after it
+        shell.put(program, "/root/release-while-moving")
+        moved, absent, failed = map(int, shell.run("/root/release-while-moving", timeout=1800).out.split())
+    assert min(moved, absent) > 100  # both occur
+    # The kernel may stop at such a page and leave the rest of the call
     assert failed <= (moved + absent + failed) / 300
 
 
-def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: str) -> None:
+def test_plan_that_moves_everything_keeps_losses(trainer: Trainer, plan: str) -> None:
     said = trainer(plans=[plan])
     assert said["errors"] == []
     assert said["losses"] == trainer.stock
@@ -334,20 +336,20 @@ def test_a_plan_that_moves_everything_changes_no_loss(trainer: Trainer, plan: st
     assert (total["unplanned"], total["busy"]) == (0, 0)
     assert total["promoted"] > 1 << 20
     assert total["demoted"] > 1 << 20
-    # On a host with much else to do a page may be in somebody's hands for both tries.
+    # On a busy host a page may be in use during both attempts.
     assert total["failed"] <= (total["promoted"] + total["demoted"]) / 100
     pools = stats["pools"]
-    wanted = json.loads(trainer.run(f"cat {plan}"))["tensors"]
-    assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in wanted)
-    assert pools["reserved"]["allocations"] == STEPS * sum(t["pool"] == "short" for t in wanted)
-    # Between steps nothing of the plan's lives, and its pages are back; the reserved pool keeps its own.
+    tensors = json.loads(trainer.run(f"cat {plan}"))["tensors"]
+    assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in tensors)
+    assert pools["reserved"]["allocations"] == STEPS * sum(t["pool"] == "short" for t in tensors)
+    # Between steps no planned tensor lives. The arena's pages are discarded, the reserved pool's are not.
     assert pools["arena"]["live"] == 0
     assert pools["arena"]["resident"] == [0, 0]
     assert pools["reserved"]["resident"][0] > 0
     assert pools["reserved"]["resident"][1] == 0
 
 
-def test_two_threads_compute_the_same_losses(trainer: Trainer, plan: str) -> None:
+def test_losses_of_two_threads_are_close(trainer: Trainer, plan: str) -> None:
     said = trainer(threads=2, plans=[plan])
     assert [float.fromhex(x) for x in said["losses"]] == pytest.approx(
         [float.fromhex(x) for x in trainer.stock], rel=1e-3
@@ -355,19 +357,21 @@ def test_two_threads_compute_the_same_losses(trainer: Trainer, plan: str) -> Non
 
 
 def assert_nothing_grows(said: Json) -> None:
-    """A process has no more at its end than after a quarter of its steps."""
+    """Check that memory and descriptors do not grow after the first quarter of the steps."""
     resident, quarter = said["resident"], len(said["resident"]) // 4 + 1
     assert resident[-1] - max(resident[:quarter]) < 1 << 20, resident
     assert said["descriptors"][-1] <= max(said["descriptors"][:quarter]), said["descriptors"]
 
 
-def test_nothing_grows_in_200_steps(trainer: Trainer, plan: str) -> None:
+def test_memory_does_not_grow_in_200_steps(trainer: Trainer, plan: str) -> None:
     said = trainer(200, plans=[plan], watch=10)
     assert_nothing_grows(said)
     assert said["losses"][:STEPS] == trainer.stock
 
 
-def test_nothing_grows_in_2000_steps(request: pytest.FixtureRequest, trainer: Trainer, plan: str) -> None:
+def test_memory_does_not_grow_in_2000_steps(
+    request: pytest.FixtureRequest, trainer: Trainer, plan: str
+) -> None:
     if not request.config.getoption("--slow"):
         pytest.skip("trains for twenty minutes; run with --slow")
     assert_nothing_grows(trainer(2000, watch=50))
@@ -375,31 +379,31 @@ def test_nothing_grows_in_2000_steps(request: pytest.FixtureRequest, trainer: Tr
 
 
 @pytest.mark.parametrize(
-    ("calls", "said"),
+    ("calls", "message"),
     [
-        ((237, 279), "sentinel: memory cannot be placed (mbind: Operation not permitted)"),
-        ((279,), "sentinel: no page could be moved (move_pages: Operation not permitted)"),
+        ((237, 279), "sentinel: cannot set the memory policy (mbind: Operation not permitted)"),
+        ((279,), "sentinel: cannot migrate pages (move_pages: Operation not permitted)"),
     ],
 )
-def test_without_permission_training_goes_on(
-    trainer: Trainer, plan: str, calls: tuple[int, ...], said: str
+def test_training_continues_without_permission(
+    trainer: Trainer, plan: str, calls: tuple[int, ...], message: str
 ) -> None:
-    got = trainer(plans=[plan], forbid=calls)
-    assert got["losses"] == trainer.stock
-    assert [line[: len(said)] for line in got["said"]].count(said) == 1
-    assert got["stats"]["total"]["promoted"] == got["stats"]["total"]["demoted"] == 0
-    assert got["stats"]["total"]["failed"] > 0
+    said = trainer(plans=[plan], forbid=calls)
+    assert said["losses"] == trainer.stock
+    assert [line[: len(message)] for line in said["messages"]].count(message) == 1
+    assert said["stats"]["total"]["promoted"] == said["stats"]["total"]["demoted"] == 0
+    assert said["stats"]["total"]["failed"] > 0
 
 
-def test_a_fast_node_with_less_room_than_promised(trainer: Trainer, plan: str) -> None:
-    got = trainer(plans=[plan], fill=True)
-    assert got["losses"] == trainer.stock
-    pools = got["stats"]["pools"]
-    assert pools["reserved"]["resident"][1] > 0  # what had no room on node 0
-    assert got["stats"]["planned"] is True
+def test_fast_node_smaller_than_the_budget(trainer: Trainer, plan: str) -> None:
+    said = trainer(plans=[plan], fill=True)
+    assert said["losses"] == trainer.stock
+    pools = said["stats"]["pools"]
+    assert pools["reserved"]["resident"][1] > 0  # did not fit on node 0
+    assert said["stats"]["planned"] is True
 
 
-def test_bad_plans_are_one_line_each_and_training_goes_on(trainer: Trainer, plan: str) -> None:
+def test_invalid_plans_are_refused_and_training_continues(trainer: Trainer, plan: str) -> None:
     good = trainer.run(f"cat {plan}")
     bad = {
         "/root/none.json": None,
@@ -421,7 +425,7 @@ def test_bad_plans_are_one_line_each_and_training_goes_on(trainer: Trainer, plan
         assert "\n" not in error
 
 
-def test_steps_of_another_graph_keep_to_the_plans_budget(trainer: Trainer, plan: str) -> None:
+def test_steps_of_another_graph_stay_within_the_budget(trainer: Trainer, plan: str) -> None:
     other = trainer.put(
         "/root/other.json", json.dumps({**json.loads(trainer.run(f"cat {plan}")), "graph": "0" * 64})
     )
@@ -429,34 +433,34 @@ def test_steps_of_another_graph_keep_to_the_plans_budget(trainer: Trainer, plan:
     assert said["losses"] == trainer.stock
     stats = said["stats"]
     assert (stats["planned_steps"], stats["other_steps"], stats["reprofile"]) == (0, STEPS, True)
-    # Tensors outside the plan are in slow memory; constants of the plan are where it says, by the page
+    # Tensors outside the plan are in slow memory; its small constants hold whole pages of node 0
     small = sum("name" in t and t["size"] < 4096 for t in json.loads(trainer.run(f"cat {plan}"))["tensors"])
     assert stats["pools"]["unplanned"]["resident"][0] <= 4096 * small
 
 
-def test_loading_too_late_is_explained(trainer: Trainer) -> None:
+def test_late_load_is_refused_with_a_reason(trainer: Trainer) -> None:
     said = trainer(late=True)
     assert said["losses"] == trainer.stock
     assert said["errors"][0].startswith("RuntimeUnavailable: too late: TensorFlow has allocated memory")
 
 
-def test_loading_too_early_is_explained(trainer: Trainer) -> None:
-    found = "LD_LIBRARY_PATH=/usr/local/lib/python2.7/dist-packages/tensorflow"
-    preloaded = f"{found} LD_PRELOAD=/opt/sentinel/{build.NAME}"
+def test_early_load_is_refused_with_a_reason(trainer: Trainer) -> None:
+    library_path = "LD_LIBRARY_PATH=/usr/local/lib/python2.7/dist-packages/tensorflow"
+    preloaded = f"{library_path} LD_PRELOAD=/opt/sentinel/{build.NAME}"
     said = trainer.run(f"{preloaded} python2.7 -c 'import tensorflow'", check=False)
-    assert "sentinel: loaded by LD_PRELOAD, which is too early" in said
+    assert "sentinel: LD_PRELOAD loads the runtime too early" in said
     said = trainer.run(
         f"{preloaded} python2.7 -c 'from guest.bindings import runtime; runtime.load()'", check=False
     )
     assert "is in LD_PRELOAD, which is too early" in said
 
 
-def test_an_untouched_script_is_profiled_and_planned(trainer: Trainer) -> None:
+def test_unmodified_script_is_profiled_and_planned(trainer: Trainer) -> None:
     wrapped = "python2.7 -m guest.wrap --stats /root/stats.json"
     first = trainer.run(f"{wrapped} --profile /root/wrapped.json --skip 2 untouched.py 5")
     assert first.split() == trainer.stock[:5]
     profile = trainer.get("/root/wrapped.json")
-    assert profile["ops"]["type"].count("ApplyMomentum") == 6  # not of the runs that do not train
+    assert profile["ops"]["type"].count("ApplyMomentum") == 6  # not of runs that do not train
     planned = trainer.put("/root/wrapped-plan.json", json.dumps(hand_plan.make(profile)))
     second = trainer.run(f"{wrapped} --plan {planned} untouched.py 4")
     assert second.split() == trainer.stock[:4]
@@ -477,7 +481,7 @@ def test_an_untouched_script_is_profiled_and_planned(trainer: Trainer) -> None:
         ("varying_lengths.py", 1, False),
     ],
 )
-def test_scripts_keep_to_a_plan_and_its_budget(
+def test_scripts_stay_within_the_budget(
     request: pytest.FixtureRequest, trainer: Trainer, script: str, planned: int, fast: bool
 ) -> None:
     if not fast and not request.config.getoption("--slow"):
@@ -513,7 +517,7 @@ def test_scripts_keep_to_a_plan_and_its_budget(
         ("late_runtime.py", False),
     ],
 )
-def test_scripts_of_all_kinds_go_on(
+def test_scripts_of_all_kinds_finish(
     request: pytest.FixtureRequest, trainer: Trainer, script: str, fast: bool
 ) -> None:
     if not fast and not request.config.getoption("--slow"):
@@ -528,12 +532,12 @@ def test_scripts_of_all_kinds_go_on(
         assert int(said.split()[-1]) <= plan["budget"]
 
 
-def test_graphs_are_let_go(trainer: Trainer) -> None:
+def test_graphs_are_freed(trainer: Trainer) -> None:
     assert "GRAPHS ALIVE 0 of 5" in trainer.run("python2.7 scripts/many_graphs.py")
     assert "GRAPHS ALIVE 0 of 5" in trainer.run("python2.7 -m guest.wrap scripts/many_graphs.py")
 
 
-def test_runs_that_fail_are_no_steps(trainer: Trainer) -> None:
+def test_failed_runs_are_not_steps(trainer: Trainer) -> None:
     said = trainer.run("python2.7 scripts/failing_runs.py")
     assert said.count("LOSS") == 18
     profile = trainer.get("/root/failing.json")
@@ -541,7 +545,7 @@ def test_runs_that_fail_are_no_steps(trainer: Trainer) -> None:
     assert not [w for w in profile["warnings"] if "differ" in w]
 
 
-def test_a_hook_profiles_and_markers_are_layers(trainer: Trainer) -> None:
+def test_hook_profiles_and_markers_end_layers(trainer: Trainer) -> None:
     trainer.run("python2.7 hooked.py")
     ops = trainer.get("/root/hook.json")["ops"]
     assert ops["type"].count("SentinelLayer") == 6  # three forward, three backward
@@ -550,9 +554,9 @@ def test_a_hook_profiles_and_markers_are_layers(trainer: Trainer) -> None:
     assert {ops["layer"][p] for p in backward} == {6}
 
 
-def test_a_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
-    arguments = json.dumps({"steps": 10000, "plans": [plan], "tell": True})
-    # In the midst of its steps, however long it takes to get there
+def test_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
+    arguments = json.dumps({"steps": 10000, "plans": [plan], "announce": True})
+    # Kill it within its steps, however long it takes to get there
     trainer.put(
         "/root/kill.sh",
         f"exec 3< <(exec python2.7 train.py '{arguments}' 2>&1)\npid=$!\n"
@@ -564,7 +568,7 @@ def test_a_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
     assert trainer.run("ls -A /root /tmp /dev/shm /opt/sentinel; ipcs -a") == before
 
 
-def test_a_machine_with_one_node_trains(any_kernel: str, trainer: Trainer, plan: str, tmp_path: Path) -> None:
+def test_machine_with_one_node_trains(any_kernel: str, trainer: Trainer, plan: str, tmp_path: Path) -> None:
     text = trainer.run(f"cat {plan}")
     spec = machine.Machine.model_validate({"nodes": [{"memory": "2 GiB", "cpus": [0]}], "vcpus": 1})
     with vm.running("single", boot.prepare(spec, kernel=any_kernel).boot) as started:
@@ -576,6 +580,6 @@ def test_a_machine_with_one_node_trains(any_kernel: str, trainer: Trainer, plan:
             assert profiled["losses"] == trainer.stock
             said = alone(plans=[alone.put("/root/plan.json", text)])
             assert said["losses"] == trainer.stock
-            assert said["stats"]["unbound"] == 0  # the plan wants node 0 everywhere
+            assert said["stats"]["unbound"] == 0  # the plan places everything on node 0
             assert said["stats"]["total"]["demoted"] == 0
             assert said["stats"]["total"]["failed"] > 0

@@ -30,9 +30,9 @@ void Arena::release(char *p)
 
 	used_ -= self->second - self->first;
 	auto next = live_.erase(self);
-	if (!give_back_)
+	if (!discard_)
 		return;
-	/* A neighbour keeps the page that it shares. */
+	/* A page that a live neighbour shares stays. */
 	if (next != live_.begin())
 		first = std::max(first, round_up(std::prev(next)->second));
 	if (next != live_.end())
@@ -44,11 +44,11 @@ void Arena::release(char *p)
 		if (kept->second <= first)
 			continue;
 		if (kept->first > first)
-			mapping_.give_back(first, std::min(last, kept->first) - first);
+			mapping_.discard(first, std::min(last, kept->first) - first);
 		first = kept->second;
 	}
 	if (first < last)
-		mapping_.give_back(first, last - first);
+		mapping_.discard(first, last - first);
 }
 
 } // namespace sentinel

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pool in which somebody else decides where everything is: the plan. Not thread-safe. */
+/* A pool in which the plan decides every block's place. Not thread-safe. */
 #ifndef SENTINEL_RUNTIME_ARENA_H
 #define SENTINEL_RUNTIME_ARENA_H
 
@@ -13,19 +13,19 @@ namespace sentinel
 
 class Arena
 {
-      public:
-	/* `give_back`: pages on which nothing lives go back to the system. */
-	Arena(size_t size, bool give_back) : mapping_(size), give_back_(give_back)
+public:
+	/* With `discard`, pages without a live block are returned to the system. */
+	Arena(size_t size, bool discard) : mapping_(size), discard_(discard)
 	{
 	}
 
-	/* [offset, offset + size) of the pool, or nullptr if part of it is in use or outside. */
+	/* Allocate [offset, offset + size); nullptr if part of it is in use or out of range. */
 	char *claim(size_t offset, size_t size);
 
-	/* What `claim` gave. */
+	/* Free a block that claim() returned. */
 	void release(char *p);
 
-	/* Pages of [offset, offset + size), of whole pages, are not given back after all. */
+	/* Exempt the whole pages of [offset, offset + size) from being discarded. */
 	void keep(size_t offset, size_t size)
 	{
 		kept_[offset] = offset + size;
@@ -39,16 +39,16 @@ class Arena
 	{
 		return mapping_;
 	}
-	/* Bytes in use. */
+	/* Bytes of live blocks. */
 	size_t used() const
 	{
 		return used_;
 	}
 
-      private:
+private:
 	Mapping mapping_;
-	bool give_back_;
-	std::map<size_t, size_t> live_, kept_; /* offset -> end */
+	bool discard_;
+	std::map<size_t, size_t> live_, kept_; /* offset to end */
 	size_t used_ = 0;
 };
 

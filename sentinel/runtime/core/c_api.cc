@@ -15,13 +15,13 @@ using sentinel::Runtime;
 namespace
 {
 
-/* What `function` returns; `failed`, and a line, if the system has no memory for it. */
+/* The result of `function`, or `failed` and a log line if it throws. */
 template <typename T, typename F> T guarded(T failed, F function)
 {
 	try {
 		return function();
 	} catch (const std::exception &e) {
-		Runtime::say(std::string("training goes on unmanaged: ") + e.what());
+		Runtime::log(std::string("training continues unmanaged: ") + e.what());
 		return failed;
 	}
 }
@@ -58,7 +58,7 @@ int sentinel_profile_begin(void)
 
 int sentinel_profile_left(void)
 {
-	return Runtime::instance().profile_left();
+	return Runtime::instance().profile_steps_left();
 }
 
 char *sentinel_profile_end(void)
@@ -90,12 +90,12 @@ void sentinel_plan_end(void)
 
 int sentinel_limit(int interleave, size_t budget)
 {
-	return Runtime::instance().limit(interleave, budget) ? 0 : -1;
+	return Runtime::instance().limit_fast(interleave, budget) ? 0 : -1;
 }
 
 int sentinel_reprofile(void)
 {
-	return Runtime::instance().reprofile();
+	return Runtime::instance().needs_profile();
 }
 
 char *sentinel_statistics(void)

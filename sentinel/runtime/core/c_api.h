@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain C interface, for sentinel/guest/bindings/runtime.py. All of it may be called from any thread. */
+/* The C interface for sentinel/guest/bindings/runtime.py. Callable from any thread. */
 #ifndef SENTINEL_RUNTIME_C_API_H
 #define SENTINEL_RUNTIME_C_API_H
 
@@ -13,49 +13,51 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /*
- * 1: registered with TensorFlow. 0: too late, TensorFlow has allocated already; nothing was
- * registered, and the rest of this interface does nothing useful.
+ * 1: registered with the framework. 0: too late, the framework has allocated memory already, so
+ * nothing is registered and the rest of this interface is of no use.
  */
 int sentinel_registered(void);
 
-/* How many devices TensorFlow has made of ours: 0 means that it has not made a session yet. */
+/* Devices that the framework has created; 0 before the first session. */
 int sentinel_devices(void);
 
 /*
- * Around what is one step of training: its operations are those of the first session run that this
- * thread starts in between. Returns the step's number; 0 if it is only served, for another one is
- * open. `completed`: the run has not failed.
+ * Begin and end a training step: the operations of the first session run that this thread starts in
+ * between. Begin returns the step's number, or 0 if another step is open and this one is only
+ * served. `completed`: the run did not fail.
  */
 uint64_t sentinel_step_begin(void);
 void sentinel_step_end(uint64_t step, int completed);
 
-/* Record the next two steps. 0, or -1 if that cannot be; a line on stderr says why. */
+/* Profile the next two steps. 0, or -1 with the reason on stderr. */
 int sentinel_profile_begin(void);
-/* How many of them are still to come. */
+/* Steps that are still to be profiled. */
 int sentinel_profile_left(void);
-/* The profile as JSON, to be freed by sentinel_free(), or NULL if no step ran since. */
+/* The profile as JSON, or NULL if no step was recorded. Free it with sentinel_free(). */
 char *sentinel_profile_end(void);
 
 /*
- * Carry out this plan (JSON) from the next step on. 0, or -1 with one line of why not in `error`,
- * of `size` bytes; then nothing has changed.
+ * Execute this plan (JSON) from the next step on. On failure return -1, write one line to `error`
+ * (at most `size` bytes) and change nothing.
  */
 int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size);
-/* Go on without a plan, within its budget; from the end of the step if one is open. */
+/* End the plan, at the end of an open step. Its tensors move to node 1. */
 void sentinel_plan_end(void);
 
 /*
- * Without a plan, let the memory that tensors have used so far take `budget` bytes of fast memory
- * at most: what was used first, or with `interleave` every other page until they are used up.
- * Between steps, after one that has used all that a step uses. -1 if there is no node 1.
+ * Without a plan: limit the memory that tensors have used so far to `budget` bytes of fast memory.
+ * The pages touched first get it, or with `interleave` every other page until it is used up. Call
+ * it between steps, after one that has used all memory of a step. -1 if there is no node 1.
  */
 int sentinel_limit(int interleave, size_t budget);
 
-/* Whether the plan no longer fits what is trained. */
+/* Whether the plan no longer fits the training, so that it should be profiled again. */
 int sentinel_reprofile(void);
 
-/* Statistics as JSON, to be freed by sentinel_free(). Looks up where all pages are: not for each
- * step where time matters. */
+/*
+ * Statistics as JSON; free them with sentinel_free(). Queries the node of every page, so do not
+ * call it in every step.
+ */
 char *sentinel_statistics(void);
 void sentinel_free(char *text);
 

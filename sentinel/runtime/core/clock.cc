@@ -11,7 +11,7 @@ uint64_t now_ns()
 	return sentinel_now_ns();
 }
 
-bool modelled()
+bool has_model_clock()
 {
 	return sentinel_clock_page() != nullptr;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The clock that decisions are made by: the timing model's where there is one, else the guest's. */
+/* The runtime's clock: the model clock if the machine has one, else the guest clock. */
 #ifndef SENTINEL_RUNTIME_CLOCK_H
 #define SENTINEL_RUNTIME_CLOCK_H
 
@@ -8,10 +8,11 @@
 namespace sentinel
 {
 
+/* Nanoseconds since an arbitrary start. */
 uint64_t now_ns();
 
-/* Whether that is the model's. */
-bool modelled();
+/* Whether now_ns() reads the model clock. */
+bool has_model_clock();
 
 } // namespace sentinel
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Carries out a plan's moves as a step goes on, and waits, or does not, where the plan says. */
+/* Executes a plan's migrations during a step, and waits for them, or cancels them, as planned. */
 #ifndef SENTINEL_RUNTIME_EXECUTOR_H
 #define SENTINEL_RUNTIME_EXECUTOR_H
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "migration_threads.h"
@@ -14,66 +15,65 @@
 namespace sentinel
 {
 
-/* Where a move's pages are now. Size 0: nowhere (a named tensor that was not seen yet). */
-using Resolve = std::function<Pages(const Move &)>;
+/* The current pages of a move; size 0 for a variable that has not been seen yet. */
+using Resolve = std::function<PageRange(const Move &)>;
 using Clock = std::function<uint64_t()>; /* ns */
 
 struct StepStatistics {
-	uint64_t step_ns = 0, exposed_ns = 0; /* by the clock; exposed is what was spent waiting */
-	uint64_t late = 0;		      /* bytes of promotions not done in time */
-	uint64_t unresolved = 0;	      /* moves of tensors that are nowhere */
-	MoveStatistics moves;
+	uint64_t step_ns = 0, exposed_ns = 0; /* exposed: time spent waiting for promotions */
+	uint64_t late = 0;		      /* bytes of promotions unfinished at their wait */
+	uint64_t unresolved = 0;	      /* moves of variables that have not been seen yet */
+	MigrationStatistics moves;
 	const char *trial = "";
 };
 
 /*
  * One thread calls step_begin(), then advance() with positions that do not decrease, then
- * step_end(). Moves that are not done then go on during the next step.
+ * step_end(). Unfinished migrations continue during the next step.
  */
 class Executor
 {
-      public:
-	/* `plan` outlives the executor. Throws std::system_error if there are no threads. */
+public:
+	/* `plan` outlives the executor. Throws std::system_error if threads cannot be created. */
 	Executor(const Plan &plan, Resolve resolve, MoveFunction move, Clock clock);
 
 	void step_begin();
 
-	/* Just before the operation at `position` begins. Costs a comparison if nothing is due. */
+	/* The operation at `position` is about to begin. One comparison if nothing is due. */
 	void advance(int position)
 	{
 		if (position >= due_)
 			act(position);
 	}
 
-	/* `typical`: the step is one that the plan was made for, and took as long as such steps do.
-	 */
+	/* `typical`: the step matched the plan, so its time counts for the trial. */
 	StepStatistics step_end(bool typical = true);
 
-	/* Wait until all moves that were ordered are done. */
+	/* Wait until all submitted migrations are finished. */
 	void drain()
 	{
-		helpers_.drain();
+		threads_.drain();
 	}
 
-	/* Call off all moves; nothing moves afterwards. */
+	/* Cancel all migrations; nothing migrates afterwards. */
 	void stop()
 	{
-		helpers_.stop();
+		threads_.stop();
 	}
 
-      private:
+private:
 	void act(int position);
 	void wait(int position);
 
 	const Plan &plan_;
 	Resolve resolve_;
 	Clock clock_;
-	Helpers helpers_;
-	Trial trial_;
+	MigrationThreads threads_;
+	WaitTrial trial_;
 	StepStatistics step_;
-	uint64_t begun_ = 0;
-	size_t move_ = 0, wait_ = 0; /* the next of each */
-	int due_ = 0;		     /* the position at which there is something to do again */
+	uint64_t begin_ns_ = 0;
+	size_t next_move_ = 0, next_wait_ = 0;
+	int due_ = 0; /* the next position at which there is something to do */
 };
 
 } // namespace sentinel

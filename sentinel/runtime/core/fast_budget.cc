@@ -7,12 +7,12 @@
 namespace sentinel
 {
 
-/* The range that `p` is in, or the next one. */
-Room::Ranges::iterator Room::find(const char *p)
+/* The group that contains `p`, or the next one. */
+FastBudget::Groups::iterator FastBudget::find(const char *p)
 {
-	auto after = ranges_.upper_bound(p);
+	auto after = groups_.upper_bound(p);
 
-	if (after != ranges_.begin()) {
+	if (after != groups_.begin()) {
 		auto before = std::prev(after);
 		if (p < before->first + before->second.size)
 			return before;
@@ -20,94 +20,92 @@ Room::Ranges::iterator Room::find(const char *p)
 	return after;
 }
 
-void Room::set(Held &held, size_t fast)
+void FastBudget::set_fast_bytes(Group &group, size_t bytes)
 {
-	used_ = used_ - held.fast + fast;
-	held.fast = fast;
+	used_ = used_ - group.fast_bytes + bytes;
+	group.fast_bytes = bytes;
 	peak_ = std::max(peak_, used_);
 }
 
-void Room::add(char *start, size_t size, int node)
+void FastBudget::add_group(char *start, size_t size, int node)
 {
 	MutexLock lock(mutex_);
 
-	ranges_[start] = Held{size, node};
+	groups_[start] = Group{size, node};
 }
 
-void Room::add_living(char *start, size_t size, int node)
+void FastBudget::add_variable(char *start, size_t size, int node)
 {
 	MutexLock lock(mutex_);
-	auto added = ranges_.emplace(start, Held{size, node});
+	auto added = groups_.emplace(start, Group{size, node});
 
 	if (!added.second)
 		return;
-	added.first->second.living = 1;
+	added.first->second.live_tensors = 1;
 	if (node == kFast)
-		set(added.first->second, size);
+		set_fast_bytes(added.first->second, size);
 }
 
-size_t Room::born(const char *start, size_t size)
+size_t FastBudget::tensor_born(const char *start, size_t size)
 {
 	MutexLock lock(mutex_);
-	size_t crowded = 0;
+	size_t displaced_bytes = 0;
 
-	for (auto range = find(start); range != ranges_.end() && range->first < start + size;
-	     ++range) {
-		Held &held = range->second;
-		if (held.living++ || held.node != kFast)
+	for (auto it = find(start); it != groups_.end() && it->first < start + size; ++it) {
+		Group &group = it->second;
+		if (group.live_tensors++ || group.node != kFast)
 			continue;
-		bool fits = used_ + held.size <= limit_;
+		bool fits = used_ + group.size <= limit_;
 		if (fits)
-			set(held, held.size);
+			set_fast_bytes(group, group.size);
 		else
-			crowded += held.size;
-		if (held.elsewhere == fits) {
-			place_(const_cast<char *>(range->first), held.size, fits ? kFast : kSlow);
-			held.elsewhere = !fits;
+			displaced_bytes += group.size;
+		if (group.displaced == fits) {
+			prefer_(const_cast<char *>(it->first), group.size, fits ? kFast : kSlow);
+			group.displaced = !fits;
 		}
 	}
-	return crowded;
+	return displaced_bytes;
 }
 
-void Room::dead(const char *start, size_t size)
+void FastBudget::tensor_died(const char *start, size_t size)
 {
 	MutexLock lock(mutex_);
 
-	for (auto range = find(start); range != ranges_.end() && range->first < start + size;
-	     ++range)
-		if (--range->second.living == 0)
-			set(range->second, 0);
+	for (auto it = find(start); it != groups_.end() && it->first < start + size; ++it)
+		if (--it->second.live_tensors == 0)
+			set_fast_bytes(it->second, 0);
 }
 
-bool Room::take(const char *start, size_t size)
+bool FastBudget::reserve(const char *start, size_t size)
 {
 	MutexLock lock(mutex_);
-	auto range = find(start);
+	auto it = find(start);
 
-	if (range == ranges_.end() || range->first > start)
+	if (it == groups_.end() || it->first > start)
 		return true;
-	Held &held = range->second;
-	size_t more = std::min(size, held.size - held.fast);
-	if (used_ + more > limit_)
+	Group &group = it->second;
+	size_t growth = std::min(size, group.size - group.fast_bytes);
+	if (used_ + growth > limit_)
 		return false;
-	set(held, held.fast + more);
+	set_fast_bytes(group, group.fast_bytes + growth);
 	return true;
 }
 
-/* What nobody had touched is in neither memory. */
-void Room::moved(const char *start, size_t size, int node, const Moved &what)
+/* Absent pages are on neither node. */
+void FastBudget::moved(const char *start, size_t size, int node, const MoveResult &result)
 {
 	MutexLock lock(mutex_);
-	auto range = find(start);
+	auto it = find(start);
 
-	if (range == ranges_.end() || range->first > start)
+	if (it == groups_.end() || it->first > start)
 		return;
-	Held &held = range->second;
-	size_t gone = node == kFast ? size - what.moved : what.moved + what.absent;
-	set(held, held.fast - std::min(held.fast, gone));
+	Group &group = it->second;
+	size_t freed = node == kFast ? size - result.moved : result.moved + result.absent;
+	set_fast_bytes(group, group.fast_bytes - std::min(group.fast_bytes, freed));
 }
 
-size_t Room::peak() const
+size_t FastBudget::peak() const
 {
 	MutexLock lock(mutex_);
 

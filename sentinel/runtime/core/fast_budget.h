@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fast memory that is for what comes and goes: groups that give their pages back, and what
- * moves. However late a move is, there is never more in it than it holds: what is born then is born
- * in slow memory, and promotions wait for what is to leave. Thread-safe.
+ * Budget of fast memory for migratable groups and variables. The budget is never exceeded, however
+ * late a migration runs: a group that does not fit at its birth is allocated in slow memory, and a
+ * promotion waits until demotions have freed its pages. Thread-safe.
  */
 #ifndef SENTINEL_RUNTIME_FAST_BUDGET_H
 #define SENTINEL_RUNTIME_FAST_BUDGET_H
@@ -17,55 +17,55 @@
 namespace sentinel
 {
 
-/* Has the pages that will be born in [start, start + size) on a node. */
-using PlaceFunction = std::function<void(char *start, size_t size, int node)>;
+/* Makes new pages of [start, start + size) come from a node. */
+using PreferFunction = std::function<void(char *start, size_t size, int node)>;
 
-class Room
+class FastBudget
 {
-      public:
+public:
 	/* `limit` in bytes. */
-	Room(size_t limit, PlaceFunction place) : limit_(limit), place_(std::move(place))
+	FastBudget(size_t limit, PreferFunction prefer) : limit_(limit), prefer_(std::move(prefer))
 	{
 	}
 
-	/* [start, start + size) comes and goes; its pages are to be born on `node`. */
-	void add(char *start, size_t size, int node);
-	/* The same of what lives already, on `node`. */
-	void add_living(char *start, size_t size, int node);
+	/* Account for the group [start, start + size), whose pages are born on `node`. */
+	void add_group(char *start, size_t size, int node);
+	/* Account for the pages of a variable that lives already, on `node`. */
+	void add_variable(char *start, size_t size, int node);
 
-	/* A tensor is born, or dead. Bytes of groups that had no room in fast memory. */
-	size_t born(const char *start, size_t size);
-	void dead(const char *start, size_t size);
+	/* A tensor is born. Returns bytes of its groups that did not fit into fast memory. */
+	size_t tensor_born(const char *start, size_t size);
+	void tensor_died(const char *start, size_t size);
 
-	/* Pages are about to be promoted: false if there is no room for them. */
-	bool take(const char *start, size_t size);
-	/* They were, or were demoted; so much of what `what` says. */
-	void moved(const char *start, size_t size, int node, const Moved &what);
+	/* Reserve space for the promotion of these pages. False if they do not fit. */
+	bool reserve(const char *start, size_t size);
+	/* Account for the result of a promotion or demotion. */
+	void moved(const char *start, size_t size, int node, const MoveResult &result);
 
-	/* Bytes: the most that was ever taken, and the limit. */
+	/* Bytes: the most ever in use, and the limit. */
 	size_t peak() const;
 	size_t limit() const
 	{
 		return limit_;
 	}
 
-      private:
-	struct Held {
+private:
+	struct Group {
 		size_t size;
 		int node;
-		int living = 0;		/* tensors in it */
-		size_t fast = 0;	/* bytes that count as being in fast memory */
-		bool elsewhere = false; /* its pages are born in slow memory for want of room */
+		int live_tensors = 0;
+		size_t fast_bytes = 0;	/* counted against the budget */
+		bool displaced = false; /* did not fit: its new pages come from slow memory */
 	};
-	using Ranges = std::map<const char *, Held>;
+	using Groups = std::map<const char *, Group>;
 
-	Ranges::iterator find(const char *p) SENTINEL_REQUIRES(mutex_);
-	void set(Held &held, size_t fast) SENTINEL_REQUIRES(mutex_);
+	Groups::iterator find(const char *p) SENTINEL_REQUIRES(mutex_);
+	void set_fast_bytes(Group &group, size_t bytes) SENTINEL_REQUIRES(mutex_);
 
 	const size_t limit_;
-	const PlaceFunction place_;
+	const PreferFunction prefer_;
 	mutable Mutex mutex_;
-	Ranges ranges_ SENTINEL_GUARDED_BY(mutex_); /* by start */
+	Groups groups_ SENTINEL_GUARDED_BY(mutex_); /* by start */
 	size_t used_ SENTINEL_GUARDED_BY(mutex_) = 0;
 	size_t peak_ SENTINEL_GUARDED_BY(mutex_) = 0;
 };

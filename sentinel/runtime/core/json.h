@@ -1,63 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON (RFC 8259), read into a tree and written piece by piece. */
+/* Reading JSON with errors that name the place. The parser is nlohmann-json's. */
 #ifndef SENTINEL_RUNTIME_JSON_H
 #define SENTINEL_RUNTIME_JSON_H
 
 #include <cstdint>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace sentinel
 {
 namespace json
 {
 
-/* The text is no JSON, or not what was asked for; `what` is one line. */
+/* Invalid JSON, or a value of the wrong kind; the message is one line and names the place. */
 struct Error : std::runtime_error {
 	using std::runtime_error::runtime_error;
 };
 
 /*
- * A value, and where in the document it is ("moves[3].at"). Who asks it for something that it is
- * not gets an Error that says where, and what is wanted.
+ * A value in a document, with its path ("moves[3].at"). The document must outlive it. Accessors
+ * throw Error if the value is not what they return.
  */
 class Value
 {
-      public:
-	enum class Type { null, boolean, integer, real, string, array, object };
-
-	bool null() const
+public:
+	Value(const nlohmann::json &node, std::string path) : node_(&node), path_(std::move(path))
 	{
-		return type_ == Type::null;
 	}
-	bool has(const std::string &key) const;
-	/* A member; an Error if there is none, or if this is no object. */
-	const Value &operator[](const std::string &key) const;
-	const std::vector<Value> &items() const;
-	const std::string &text() const;
-	/* An integer in [least, most]. */
-	int64_t integer(int64_t least, int64_t most) const;
-	bool boolean() const;
-	/* An object with these keys at most. */
-	void only(const std::vector<std::string> &keys) const;
-	[[noreturn]] void fail(const std::string &what) const;
 
-      private:
-	friend class Parser;
-	Type type_ = Type::null;
-	int64_t integer_ = 0;
-	std::string text_, where_;
-	std::vector<Value> items_;
-	std::map<std::string, Value> members_;
+	bool is_null() const;
+	bool has(const std::string &key) const;
+	/* The member `key` of an object. */
+	Value operator[](const std::string &key) const;
+	std::vector<Value> items() const;
+	const std::string &string() const;
+	/* An integer in [min, max]. */
+	int64_t integer(int64_t min, int64_t max) const;
+	bool boolean() const;
+	/* Throw Error if the object has a key outside `keys`. */
+	void allow_only(const std::vector<std::string> &keys) const;
+	[[noreturn]] void fail(const std::string &problem) const;
+
+private:
+	const nlohmann::json *node_;
+	std::string path_;
 };
 
-/* The whole text as one value. Duplicate keys, and more than 64 levels, are errors. */
-Value parse(const std::string &text);
-
-/* `text` between quotes, as JSON has it. */
-std::string quoted(const std::string &text);
+/* Parse the whole text. Throws Error also for duplicate keys and more than 64 levels of nesting. */
+nlohmann::json parse(const std::string &text);
 
 } // namespace json
 } // namespace sentinel

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory as the kernel sees it: reserved address ranges, and the node their pages are on.
+ * Memory as the kernel sees it: reserved address ranges, and the NUMA node of their pages.
  *
- * Node 0 is the fast tier and node 1 the slow one. Sizes and offsets are bytes. Nothing here throws
- * but Mapping's constructor (std::bad_alloc).
+ * Node 0 is the fast tier and node 1 the slow tier. Sizes and offsets are bytes. Only Mapping's
+ * constructor throws (std::bad_alloc).
  */
 #ifndef SENTINEL_RUNTIME_MEMORY_H
 #define SENTINEL_RUNTIME_MEMORY_H
@@ -29,13 +29,14 @@ constexpr size_t round_up(size_t n)
 	return round_down(n + kPage - 1);
 }
 
-struct Pages {
+/* A range of whole pages. */
+struct PageRange {
 	char *start = nullptr;
 	size_t size = 0;
 };
 
 /* The whole pages that [start, start + size) touches. */
-inline Pages pages_of(const char *start, size_t size)
+inline PageRange pages_of(const char *start, size_t size)
 {
 	uintptr_t begin = reinterpret_cast<uintptr_t>(start);
 	size_t first = round_down(begin), last = round_up(begin + size);
@@ -46,39 +47,44 @@ inline Pages pages_of(const char *start, size_t size)
 /* Whether the machine has memory node `node`. */
 bool node_exists(int node);
 
-/* Bytes of memory that the machine has. */
-size_t machine_memory();
+/* Bytes of physical memory. */
+size_t physical_memory();
 
-/* What became of the pages of one move; bytes. Absent ones were never touched, or given back. */
-struct Moved {
+/* Result of a migration, in bytes. Absent pages were never touched, or have been discarded. */
+struct MoveResult {
 	size_t moved = 0, failed = 0, absent = 0;
-	int error = 0; /* of a call that failed as a whole: errno */
+	int error = 0; /* errno of a system call that failed as a whole */
 };
 
 /*
- * Move the pages of [start, start + size) (of whole pages) to `node`, and look at every page's
- * status. Pages that are there already count as moved. `batch` pages go in one system call.
+ * Move the pages of [start, start + size) to `node`, and check the status of every page. Pages
+ * that are on the node already count as moved. One system call moves `batch` pages.
  */
-Moved move_pages(char *start, size_t size, int node, size_t batch = 64);
+MoveResult move_pages(char *start, size_t size, int node, size_t batch = 64);
 
-/* Bytes of [start, start + size) on each node, `nodes` of them; what is not there is on none. */
+/* Resident bytes of [start, start + size) on each of the first `nodes` nodes. */
 std::vector<size_t> residency(const char *start, size_t size, int nodes = 2);
 
-/* The shortest beginning of [start, start + size) with so many bytes of pages that are there; or
- * `size`. */
-size_t beginning_with(const char *start, size_t size, size_t resident);
+/*
+ * Length of the shortest prefix of [start, start + size) with `resident` bytes of resident pages;
+ * `size` if there are fewer.
+ */
+size_t resident_prefix(const char *start, size_t size, size_t resident);
 
-/* Pages born in [start, start + size), whole pages, go to `node` while it has room. False (errno)
- * if the system refuses. */
+/*
+ * New pages in [start, start + size), whole pages, come from `node` while it has free memory.
+ * False, with errno, if the system refuses.
+ */
 bool prefer_node(char *start, size_t size, int node);
 
-/* A reserved range of private anonymous memory, in small pages: takes memory once it is touched. */
+/* A reserved range of private anonymous memory in small pages. Touching it takes memory. */
 class Mapping
 {
-      public:
+public:
 	/*
-	 * With `closed` it is addresses only, until open(): where the system does not overcommit
-	 * memory, addresses cost nothing but memory does.
+	 * With `closed` the range is only addresses until open() makes it accessible: on a system
+	 * that does not overcommit, accessible memory counts against the limit and addresses do
+	 * not.
 	 */
 	explicit Mapping(size_t size, bool closed = false);
 	~Mapping();
@@ -98,26 +104,25 @@ class Mapping
 		return p >= base_ && p < base_ + size_;
 	}
 
-	/* Let [0, end) be used. False if the system has no memory for it. */
+	/* Make [0, end) accessible. False if the system has no memory for it. */
 	bool open(size_t end);
 
-	/* Pages born in this part go to `node` while it has room. False if there is no such node.
-	 */
+	/* New pages in this part come from `node` while it has free memory. False on failure. */
 	bool prefer(size_t offset, size_t size, int node)
 	{
 		return prefer_node(base_ + offset, size, node);
 	}
 
-	/* Pages born in this part go to either node in turn. False if there is no node 1. */
+	/* New pages in this part alternate between both nodes. False if there is no node 1. */
 	bool interleave(size_t offset, size_t size);
 
-	/* Give the part's pages back to the system; what is read there afterwards is zero. */
-	void give_back(size_t offset, size_t size);
+	/* Return the part's pages to the system; it reads as zeros afterwards. */
+	void discard(size_t offset, size_t size);
 
-      private:
+private:
 	char *base_;
 	size_t size_;
-	size_t open_; /* bytes from the base that may be used */
+	size_t open_; /* accessible bytes from the base */
 };
 
 } // namespace sentinel

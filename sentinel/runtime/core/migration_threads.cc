@@ -12,21 +12,21 @@ namespace sentinel
 namespace
 {
 
-/* Moves are made in pieces, so that one which is called off in its midst ends soon. */
+/* Requests are migrated in pieces, so that a cancelled one ends soon. */
 constexpr size_t kPiece = 64 * kPage;
 
 /*
- * Training runs on CPU 0 and binds itself to it, which threads inherit; so ask for every other CPU,
- * whatever this thread may use. The kernel takes those that there are.
+ * Training binds itself to CPU 0, and threads inherit that. So ask for every other CPU; the kernel
+ * ignores those that do not exist.
  */
-void stay_off_cpu_0()
+void leave_cpu_0()
 {
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
 	for (int cpu = 1; cpu < CPU_SETSIZE; cpu++)
 		CPU_SET(cpu, &cpus);
-	(void)sched_setaffinity(0, sizeof(cpus), &cpus); /* fails where there is only CPU 0 */
+	(void)sched_setaffinity(0, sizeof(cpus), &cpus); /* fails if CPU 0 is the only one */
 }
 
 bool overlap(const char *a, size_t a_size, const char *b, size_t b_size)
@@ -36,29 +36,40 @@ bool overlap(const char *a, size_t a_size, const char *b, size_t b_size)
 
 } // namespace
 
-Helpers::Helpers(MoveFunction move) : move_(std::move(move))
+MigrationStatistics &MigrationStatistics::operator+=(const MigrationStatistics &other)
+{
+	promoted += other.promoted;
+	demoted += other.demoted;
+	failed += other.failed;
+	absent += other.absent;
+	retried += other.retried;
+	cancelled += other.cancelled;
+	return *this;
+}
+
+MigrationThreads::MigrationThreads(MoveFunction move) : move_(std::move(move))
 {
 	try {
 		for (int node : {kFast, kSlow})
 			threads_[node] = std::thread([this, node] { run(node); });
 	} catch (...) {
-		stop(); /* the first one, if only the second could not be had */
+		stop(); /* join the first thread if only the second could not be created */
 		throw;
 	}
 }
 
-Helpers::~Helpers()
+MigrationThreads::~MigrationThreads()
 {
 	stop();
 }
 
-void Helpers::stop()
+void MigrationThreads::stop()
 {
 	{
 		MutexLock lock(mutex_);
 		stop_ = true;
-		for (auto order = orders_.begin(); order != orders_.end();)
-			order = call_off(order);
+		for (auto request = queue_.begin(); request != queue_.end();)
+			request = cancel(request);
 		changed_.notify_all();
 	}
 	for (std::thread &thread : threads_)
@@ -66,174 +77,173 @@ void Helpers::stop()
 			thread.join();
 }
 
-/* A running one ends with its piece, and is taken off the list by its thread. */
-Helpers::Orders::iterator Helpers::call_off(Orders::iterator order)
+/* A running request ends after its current piece; its thread removes it. */
+MigrationThreads::Queue::iterator MigrationThreads::cancel(Queue::iterator request)
 {
-	if (order->running) {
-		order->cancelled = true;
-		return std::next(order);
+	if (request->running) {
+		request->cancelled = true;
+		return std::next(request);
 	}
-	statistics_.cancelled += order->size - order->done;
-	return orders_.erase(order);
+	statistics_.cancelled += request->size - request->done;
+	return queue_.erase(request);
 }
 
-void Helpers::order(char *start, size_t size, int node, int before)
+void MigrationThreads::submit(char *start, size_t size, int node, int before)
 {
 	MutexLock lock(mutex_);
 
 	if (stop_)
 		return;
-	for (auto other = orders_.begin(); other != orders_.end();) {
+	for (auto other = queue_.begin(); other != queue_.end();) {
 		bool opposite = other->node != node && other->start == start && other->size == size;
 		if (opposite && !other->running)
-			other = call_off(other);
+			other = cancel(other);
 		else
 			++other;
 	}
-	orders_.push_back(Order{start, size, node, before});
+	queue_.push_back(Request{start, size, node, before});
 	changed_.notify_all();
 }
 
 /*
- * The first order of this thread that may be carried out now. It waits for older orders only: for
- * those of the same pages, and for older demotions if it found no room. Promotions behind one that
- * waits for room wait with it, older ones do not. So the oldest order of all never waits, and
- * there is always one that goes on.
+ * The oldest request of this thread that may run now. A request waits only for older ones: for
+ * those that overlap it, and, if there was no space for it, for older demotions. Promotions behind
+ * one that waits for space wait too. So the oldest request never waits, and there is no deadlock.
  */
-Helpers::Orders::iterator Helpers::next(int node)
+MigrationThreads::Queue::iterator MigrationThreads::next(int node)
 {
-	bool demotions = false;
+	bool older_demotions = false;
 
-	for (auto order = orders_.begin(); order != orders_.end(); ++order) {
-		if (order->node == node && !order->running) {
-			if (order->waits_for_room && demotions)
-				return orders_.end();
-			bool free = std::none_of(orders_.begin(), order, [&](const Order &older) {
-				return overlap(older.start, older.size, order->start, order->size);
-			});
+	for (auto request = queue_.begin(); request != queue_.end(); ++request) {
+		if (request->node == node && !request->running) {
+			if (request->waits_for_space && older_demotions)
+				return queue_.end();
+			bool free =
+				std::none_of(queue_.begin(), request, [&](const Request &older) {
+					return overlap(older.start, older.size, request->start,
+						       request->size);
+				});
 			if (free)
-				return order;
+				return request;
 		}
-		demotions |= order->node == kSlow;
+		older_demotions |= request->node == kSlow;
 	}
-	return orders_.end();
+	return queue_.end();
 }
 
-void Helpers::run(int node)
+void MigrationThreads::run(int node)
 {
-	stay_off_cpu_0();
+	leave_cpu_0();
 	pthread_setname_np(pthread_self(), node == kFast ? "promote" : "demote");
 	MutexLock lock(mutex_);
 
 	while (!stop_) {
-		auto order = next(node);
-		if (order == orders_.end()) {
+		auto request = next(node);
+		if (request == queue_.end()) {
 			changed_.wait(mutex_);
 			continue;
 		}
-		order->running = true;
-		carry_out(*order);
-		order->running = false;
-		if (order->cancelled)
-			call_off(order);
-		else if (order->done == order->size)
-			orders_.erase(order);
+		request->running = true;
+		migrate(*request);
+		request->running = false;
+		if (request->cancelled)
+			cancel(request);
+		else if (request->done == request->size)
+			queue_.erase(request);
 		changed_.notify_all();
 	}
 }
 
-void Helpers::add(const Moved &moved, int node)
+void MigrationThreads::count(const MoveResult &result, int node)
 {
-	(node == kFast ? statistics_.promoted : statistics_.demoted) += moved.moved;
-	statistics_.absent += moved.absent;
-	statistics_.failed += moved.failed;
+	(node == kFast ? statistics_.promoted : statistics_.demoted) += result.moved;
+	statistics_.absent += result.absent;
+	statistics_.failed += result.failed;
 }
 
-Moved Helpers::move_unlocked(char *start, size_t size, int node)
+MoveResult MigrationThreads::move_unlocked(char *start, size_t size, int node)
 {
 	mutex_.unlock();
-	Moved moved = move_(start, size, node);
+	MoveResult result = move_(start, size, node);
 	mutex_.lock();
-	return moved;
+	return result;
 }
 
-/* Piece by piece, until it is done, is called off, or has to wait for room. */
-void Helpers::carry_out(Order &order)
+/* Migrate piece by piece until the request is done, is cancelled or has to wait for space. */
+void MigrationThreads::migrate(Request &request)
 {
-	while (order.done < order.size && !order.cancelled) {
-		char *start = order.start + order.done;
-		size_t size = std::min(kPiece, order.size - order.done);
+	while (request.done < request.size && !request.cancelled) {
+		char *start = request.start + request.done;
+		size_t size = std::min(kPiece, request.size - request.done);
+		bool second_attempt = request.waits_for_space;
+		MoveResult result = move_unlocked(start, size, request.node);
 
-		bool second_try = order.waits_for_room;
-		Moved moved = move_unlocked(start, size, order.node);
-		if (moved.failed && !second_try && !order.cancelled) {
+		if (result.failed && !second_attempt && !request.cancelled) {
 			statistics_.retried++;
-			if (order.node == kFast) {
-				/* There may be room once what was ordered to leave has left. */
-				order.waits_for_room = true;
+			if (request.node == kFast) {
+				request.waits_for_space = true;
 				return;
 			}
-			moved = move_unlocked(start, size, order.node);
+			result = move_unlocked(start, size, request.node);
 		}
-		order.waits_for_room = false;
-		add(moved, order.node);
-		order.done += size;
+		request.waits_for_space = false;
+		count(result, request.node);
+		request.done += size;
 	}
 }
 
-bool Helpers::pending(int position) const
+bool MigrationThreads::any_late(int position) const
 {
-	return std::any_of(orders_.begin(), orders_.end(), [position](const Order &order) {
-		return order.node == kFast && order.before <= position && !order.cancelled;
-	});
+	return std::any_of(queue_.begin(), queue_.end(),
+			   [position](const Request &request) { return request.late(position); });
 }
 
-size_t Helpers::late(int position)
+size_t MigrationThreads::late_bytes(int position)
 {
 	MutexLock lock(mutex_);
-	size_t size = 0;
+	size_t bytes = 0;
 
-	for (const Order &order : orders_)
-		if (order.node == kFast && order.before <= position && !order.cancelled)
-			size += order.size;
-	return size;
+	for (const Request &request : queue_)
+		if (request.late(position))
+			bytes += request.size;
+	return bytes;
 }
 
-void Helpers::wait(int position)
+void MigrationThreads::wait(int position)
 {
 	MutexLock lock(mutex_);
 
-	while (pending(position))
+	while (any_late(position))
 		changed_.wait(mutex_);
 }
 
-void Helpers::leave(int position)
+void MigrationThreads::cancel_late(int position)
 {
 	MutexLock lock(mutex_);
 
-	for (auto order = orders_.begin(); order != orders_.end();) {
-		if (order->node == kFast && order->before <= position)
-			order = call_off(order);
+	for (auto request = queue_.begin(); request != queue_.end();) {
+		if (request->late(position))
+			request = cancel(request);
 		else
-			++order;
+			++request;
 	}
 	changed_.notify_all();
 }
 
-void Helpers::drain()
+void MigrationThreads::drain()
 {
 	MutexLock lock(mutex_);
 
-	while (!orders_.empty())
+	while (!queue_.empty())
 		changed_.wait(mutex_);
 }
 
-MoveStatistics Helpers::take_statistics()
+MigrationStatistics MigrationThreads::take_statistics()
 {
 	MutexLock lock(mutex_);
-	MoveStatistics taken = statistics_;
+	MigrationStatistics taken = statistics_;
 
-	statistics_ = MoveStatistics();
+	statistics_ = MigrationStatistics();
 	return taken;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The threads that move pages: one promotes, one demotes (section 5 of the paper), each in the
- * order of its orders. They stay off CPU 0, which computes, where there are others.
+ * The migration threads: one promotes, one demotes (section 5 of the paper), each in the order of
+ * its requests. They stay off CPU 0, which computes, if the machine has other CPUs.
  */
 #ifndef SENTINEL_RUNTIME_MIGRATION_THREADS_H
 #define SENTINEL_RUNTIME_MIGRATION_THREADS_H
@@ -17,75 +17,82 @@
 namespace sentinel
 {
 
-/* Moves the pages of [start, start + size) to `node`. Called by several threads at once. */
-using MoveFunction = std::function<Moved(char *start, size_t size, int node)>;
+/* Moves the pages of [start, start + size) to `node`. Both threads call it at the same time. */
+using MoveFunction = std::function<MoveResult(char *start, size_t size, int node)>;
 
-struct MoveStatistics {
-	uint64_t promoted = 0, demoted = 0; /* bytes that are where they should be now */
-	uint64_t failed = 0;		    /* bytes that are not, though tried twice */
-	uint64_t absent = 0;		    /* bytes that nobody had touched */
-	uint64_t retried = 0;		    /* moves that needed a second try */
-	uint64_t cancelled = 0;		    /* bytes of moves that were called off */
+struct MigrationStatistics {
+	uint64_t promoted = 0, demoted = 0; /* bytes that are now on the requested node */
+	uint64_t failed = 0;		    /* bytes that are not, after two attempts */
+	uint64_t absent = 0;		    /* bytes of pages without memory */
+	uint64_t retried = 0;		    /* pieces that needed a second attempt */
+	uint64_t cancelled = 0;		    /* bytes of cancelled requests */
+
+	MigrationStatistics &operator+=(const MigrationStatistics &other);
 };
 
-class Helpers
+class MigrationThreads
 {
-      public:
-	/* Throws std::system_error if the system gives no threads. */
-	explicit Helpers(MoveFunction move);
-	~Helpers();
-	Helpers(const Helpers &) = delete;
-	Helpers &operator=(const Helpers &) = delete;
+public:
+	/* Throws std::system_error if the threads cannot be created. */
+	explicit MigrationThreads(MoveFunction move);
+	~MigrationThreads();
+	MigrationThreads(const MigrationThreads &) = delete;
+	MigrationThreads &operator=(const MigrationThreads &) = delete;
 
 	/*
-	 * Order a move of whole pages. Moves that overlap are carried out in the order of their
-	 * orders; a demotion that has not begun is called off by a promotion of the same pages, and
-	 * vice versa.
+	 * Request a migration of whole pages, due before position `before`. Requests that overlap
+	 * run in the order of submission. A request cancels a pending one of exactly the same pages
+	 * in the opposite direction.
 	 */
-	void order(char *start, size_t size, int node, int before);
+	void submit(char *start, size_t size, int node, int before);
 
-	/* Bytes of promotions to be done before `position` that are not. */
-	size_t late(int position);
+	/* Bytes of unfinished promotions that are due before `position`. */
+	size_t late_bytes(int position);
 
-	/* Wait until these are done. */
+	/* Wait until these are finished. */
 	void wait(int position);
 
-	/* Call off what of these has not begun; what has goes on to the end of its piece. */
-	void leave(int position);
+	/* Cancel these; a running one ends after its current piece. */
+	void cancel_late(int position);
 
-	/* Wait until nothing is left to do. */
+	/* Wait until no request is left. */
 	void drain();
 
-	/* Call off what has not begun, and join the threads. Nothing moves afterwards. */
+	/* Cancel all requests and join the threads. Nothing migrates afterwards. */
 	void stop();
 
-	/* Since the last call. */
-	MoveStatistics take_statistics();
+	/* Statistics since the last call. */
+	MigrationStatistics take_statistics();
 
-      private:
-	struct Order {
+private:
+	struct Request {
 		char *start;
 		size_t size;
 		int node, before;
-		size_t done = 0; /* bytes from the start that were tried, twice if need be */
+		size_t done = 0; /* bytes from the start that were attempted, twice if needed */
 		bool running = false, cancelled = false;
-		bool waits_for_room = false; /* for demotions ordered before it */
+		bool waits_for_space = false; /* until older demotions have finished */
+
+		bool late(int position) const
+		{
+			return node == kFast && before <= position && !cancelled;
+		}
 	};
-	using Orders = std::list<Order>;
+	using Queue = std::list<Request>;
 
 	void run(int node);
-	Orders::iterator next(int node) SENTINEL_REQUIRES(mutex_);
-	bool pending(int position) const SENTINEL_REQUIRES(mutex_);
-	Orders::iterator call_off(Orders::iterator order) SENTINEL_REQUIRES(mutex_);
-	Moved move_unlocked(char *start, size_t size, int node) SENTINEL_REQUIRES(mutex_);
-	void carry_out(Order &order) SENTINEL_REQUIRES(mutex_);
-	void add(const Moved &moved, int node) SENTINEL_REQUIRES(mutex_);
+	Queue::iterator next(int node) SENTINEL_REQUIRES(mutex_);
+	bool any_late(int position) const SENTINEL_REQUIRES(mutex_);
+	Queue::iterator cancel(Queue::iterator request) SENTINEL_REQUIRES(mutex_);
+	MoveResult move_unlocked(char *start, size_t size, int node) SENTINEL_REQUIRES(mutex_);
+	void migrate(Request &request) SENTINEL_REQUIRES(mutex_);
+	void count(const MoveResult &result, int node) SENTINEL_REQUIRES(mutex_);
 
 	MoveFunction move_;
 	Mutex mutex_;
 	Condition changed_;
-	Orders orders_ SENTINEL_GUARDED_BY(mutex_); /* oldest first */
-	MoveStatistics statistics_ SENTINEL_GUARDED_BY(mutex_);
+	Queue queue_ SENTINEL_GUARDED_BY(mutex_); /* oldest first */
+	MigrationStatistics statistics_ SENTINEL_GUARDED_BY(mutex_);
 	bool stop_ SENTINEL_GUARDED_BY(mutex_) = false;
 	std::thread threads_[2]; /* by node */
 };

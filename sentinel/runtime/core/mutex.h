@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mutex that clang's -Wthread-safety knows (tests/lint-c runs it), and the annotations for it.
+ * Mutexes with annotations for clang's -Wthread-safety, which tests/lint-c runs.
  *
- * Lock order, outermost first: ActivePlan::advance, Runtime::mutex_, Room::mutex_ or
- * Helpers::mutex_. Migration threads hold no lock while they move pages, and never take
- * Runtime::mutex_, so they may be joined with it held.
+ * Lock order, outermost first: ActivePlan::mutex_, Runtime::mutex_, then FastBudget::mutex_ or
+ * MigrationThreads::mutex_. Migration threads move pages without a lock and never take
+ * Runtime::mutex_, so it may be held while they are joined.
  */
 #ifndef SENTINEL_RUNTIME_MUTEX_H
 #define SENTINEL_RUNTIME_MUTEX_H
@@ -27,7 +27,7 @@ namespace sentinel
 
 class SENTINEL_ANNOTATION(capability("mutex")) Mutex
 {
-      public:
+public:
 	void lock() SENTINEL_ANNOTATION(acquire_capability())
 	{
 		mutex_.lock();
@@ -37,13 +37,14 @@ class SENTINEL_ANNOTATION(capability("mutex")) Mutex
 		mutex_.unlock();
 	}
 
-      private:
+private:
 	std::mutex mutex_;
 };
 
+/* Holds a Mutex for its lifetime. */
 class SENTINEL_ANNOTATION(scoped_lockable) MutexLock
 {
-      public:
+public:
 	explicit MutexLock(Mutex &mutex) SENTINEL_ANNOTATION(acquire_capability(mutex))
 	    : mutex_(mutex)
 	{
@@ -56,14 +57,15 @@ class SENTINEL_ANNOTATION(scoped_lockable) MutexLock
 	MutexLock(const MutexLock &) = delete;
 	MutexLock &operator=(const MutexLock &) = delete;
 
-      private:
+private:
 	Mutex &mutex_;
 };
 
-/* Waits with a Mutex held, which is free while it waits. */
+/* A condition variable for Mutex. */
 class Condition
 {
-      public:
+public:
+	/* Wait with `mutex` held; it is released meanwhile. */
 	void wait(Mutex &mutex) SENTINEL_REQUIRES(mutex)
 	{
 		condition_.wait(mutex);
@@ -73,7 +75,7 @@ class Condition
 		condition_.notify_all();
 	}
 
-      private:
+private:
 	std::condition_variable_any condition_;
 };
 

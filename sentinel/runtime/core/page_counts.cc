@@ -16,7 +16,7 @@ namespace sentinel
 PageCounts::~PageCounts()
 {
 	if (fd_ >= 0) {
-		page_profile_clear(fd_); /* a child may have the descriptor too */
+		page_profile_clear(fd_); /* a forked child may hold the descriptor too */
 		close(fd_);
 	}
 	for (Range &range : ranges_)
@@ -56,7 +56,7 @@ bool PageCounts::start()
 			return failed("PAGE_PROFILE_ADD");
 		range.counts = page_profile_map(fd_, offset, range.size);
 		if (!range.counts)
-			return failed("mmap of the counters");
+			return failed("mmap of counters");
 	}
 	if (page_profile_start(fd_))
 		return failed("PAGE_PROFILE_START");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel's counts of accesses to pages, while this object lives: docs/page_profile.md. */
+/* The kernel's page-access counts during this object's lifetime: docs/page_profile.md. */
 #ifndef SENTINEL_RUNTIME_PAGE_COUNTS_H
 #define SENTINEL_RUNTIME_PAGE_COUNTS_H
 
@@ -15,23 +15,23 @@ namespace sentinel
 
 struct Accesses {
 	uint64_t reads = 0, writes = 0;
-	uint64_t pages = 0; /* with any */
+	uint64_t pages = 0; /* accessed pages */
 };
 
 class PageCounts
 {
-      public:
+public:
 	PageCounts() = default;
 	~PageCounts();
 	PageCounts(const PageCounts &) = delete;
 	PageCounts &operator=(const PageCounts &) = delete;
 
-	/* Profile [start, start + size) too, in whole pages; before start(). */
+	/* Add the pages of [start, start + size) to the profile, before start(). */
 	void add(const char *start, size_t size);
 
 	/*
-	 * Count from now on. False if that is not possible: no such kernel or processor, no right,
-	 * or too much memory; error() says which.
+	 * Start to count. False if the kernel or processor cannot, a permission is missing or the
+	 * ranges are too large; error() says which.
 	 */
 	bool start();
 	void stop();
@@ -46,15 +46,15 @@ class PageCounts
 	}
 
 	/*
-	 * What was counted so far in the pages that [start, start + size) touches. Counters wrap at
-	 * 2^32, so take differences page by page if there may be so many.
+	 * Counts so far of the pages that [start, start + size) touches. Each counter wraps at
+	 * 2^32.
 	 */
 	Accesses sum(const char *start, size_t size) const;
 
-      private:
+private:
 	/*
-	 * The largest window: the cheapest, and nearest to what a cache of many pages would miss,
-	 * which is what migration can save. Smaller ones count more and tell no more
+	 * The largest window is the cheapest, and closest to the misses of a large LLC, which are
+	 * what migration can save. Smaller ones count more accesses without saying more
 	 * (docs/measurements.md).
 	 */
 	static constexpr unsigned int kWindow = PAGE_PROFILE_MAX_WINDOW;

@@ -14,7 +14,7 @@ PageHeap::PageHeap(size_t capacity, size_t keep, bool rotate)
 		free_[0] = mapping_.size();
 }
 
-/* `size` bytes at `offset`, which are in `range`; nullptr if the system has no memory for them. */
+/* Allocate [offset, offset + size) within a free `range`; nullptr if the system has no memory. */
 char *PageHeap::take(Free::iterator range, size_t offset, size_t size)
 {
 	size_t start = range->first, end = start + range->second;
@@ -60,7 +60,7 @@ void PageHeap::release(char *p, size_t size)
 
 	used_ -= size;
 	if (kept_ + size > keep_)
-		mapping_.give_back(offset, size);
+		mapping_.discard(offset, size);
 	else
 		kept_ += size;
 	auto after = free_.lower_bound(offset);
@@ -82,7 +82,7 @@ void PageHeap::trim()
 {
 	for (auto &range : free_)
 		if (range.first < top_)
-			mapping_.give_back(range.first, std::min(range.second, top_ - range.first));
+			mapping_.discard(range.first, std::min(range.second, top_ - range.first));
 	kept_ = 0;
 }
 

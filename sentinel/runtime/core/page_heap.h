@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole pages out of one mapping, first fit. Not thread-safe. */
+/* A first-fit heap of whole pages in one mapping. Not thread-safe. */
 #ifndef SENTINEL_RUNTIME_PAGE_HEAP_H
 #define SENTINEL_RUNTIME_PAGE_HEAP_H
 
@@ -13,22 +13,21 @@ namespace sentinel
 
 class PageHeap
 {
-      public:
+public:
 	/*
-	 * `keep`: bytes of free pages that may stay resident; beyond that they are given back to
-	 * the system. `rotate`: take what was free longest first, so that an address comes back as
-	 * late as possible (a profile wants that), instead of the lowest, which keeps memory
-	 * compact.
+	 * `keep`: bytes of free pages that may stay resident; more are returned to the system.
+	 * `rotate`: next fit instead of first fit, so that addresses are reused as late as
+	 * possible, as a profile needs. First fit keeps memory compact.
 	 */
 	PageHeap(size_t capacity, size_t keep, bool rotate = false);
 
-	/* `size` bytes, rounded up to pages; nullptr if there is no such room, or no memory. */
+	/* Allocate `size` bytes, rounded up to pages; nullptr if the heap or memory is full. */
 	char *allocate(size_t size);
 
-	/* What `allocate` gave, with its size. */
+	/* Free a block of `size` bytes that allocate() returned. */
 	void release(char *p, size_t size);
 
-	/* Give back all free pages. */
+	/* Return all free pages to the system. */
 	void trim();
 
 	Mapping &mapping()
@@ -39,19 +38,19 @@ class PageHeap
 	{
 		return mapping_;
 	}
-	/* Bytes in use. */
+	/* Bytes of live blocks. */
 	size_t used() const
 	{
 		return used_;
 	}
-	/* Bytes from the base to the highest page that was ever in use. */
+	/* Bytes from the base to the end of the highest page ever in use. */
 	size_t top() const
 	{
 		return top_;
 	}
 
-      private:
-	using Free = std::map<size_t, size_t>; /* offset -> size; neighbours are one */
+private:
+	using Free = std::map<size_t, size_t>; /* offset to size; adjacent ranges are merged */
 
 	char *take(Free::iterator range, size_t offset, size_t size);
 
@@ -59,8 +58,8 @@ class PageHeap
 	Free free_;
 	size_t keep_;
 	bool rotate_;
-	size_t next_ = 0; /* where to look first, when rotating */
-	size_t kept_ = 0; /* an upper bound of the resident bytes in free_ */
+	size_t next_ = 0; /* start of the search with rotate_ */
+	size_t kept_ = 0; /* upper bound of the resident bytes in free_ */
 	size_t used_ = 0;
 	size_t top_ = 0;
 };

@@ -2,9 +2,9 @@
 #include "profile.h"
 
 #include <algorithm>
-#include <functional>
 
-#include "json.h"
+#include <nlohmann/json.hpp>
+
 #include "memory.h"
 #include "sha256.h"
 
@@ -13,54 +13,47 @@ namespace sentinel
 namespace
 {
 
-std::string number(uint64_t n)
-{
-	return std::to_string(n);
-}
+using Json = nlohmann::ordered_json;
 
-/* [f(0), f(1), ...] */
-std::string list(size_t count, const std::function<std::string(size_t)> &f,
-		 const char *between = ", ")
+Json tensor_json(const ProfiledTensor &t)
 {
-	std::string s = "[";
-
-	for (size_t i = 0; i < count; i++) {
-		if (i)
-			s += between;
-		s += f(i);
-	}
-	return s + "]";
-}
-
-std::string to_json(const ProfiledTensor &t)
-{
-	std::string s = "{\"op\": " + std::to_string(t.op) + ", \"k\": " + std::to_string(t.k) +
-			", \"size\": " + number(t.size) +
-			", \"birth\": " + std::to_string(t.birth) +
-			", \"death\": " + std::to_string(t.death) +
-			", \"thread\": " + std::to_string(t.thread);
+	Json tensor = {{"op", t.op},	   {"k", t.k},	       {"size", t.size},
+		       {"birth", t.birth}, {"death", t.death}, {"thread", t.thread}};
 
 	if (t.op < 0)
-		s += ", \"name\": " + json::quoted(t.name);
-	s += std::string(", \"kind\": \"") +
-	     (t.variable  ? "variable"
-	      : t.scratch ? "scratch"
-			  : "tensor") +
-	     "\"";
-	s += ", \"reads\": " + number(t.reads) + ", \"writes\": " + number(t.writes);
-	s += ", \"touched\": " + number(t.touched);
-	s += ", \"address\": " + number(uintptr_t(t.address));
-	s += ", \"uses\": " + list(t.uses.size(), [&](size_t i) {
-		     const Use &use = t.uses[i];
-		     return "[" + std::to_string(use.position) + ", " + number(use.reads) + ", " +
-			    number(use.writes) + "]";
-	     });
-	return s + "}";
+		tensor["name"] = t.name;
+	tensor["kind"] = t.variable ? "variable" : t.scratch ? "scratch" : "tensor";
+	tensor["reads"] = t.reads;
+	tensor["writes"] = t.writes;
+	tensor["touched"] = t.touched;
+	tensor["address"] = uintptr_t(t.address);
+	Json &uses = tensor["uses"] = Json::array();
+	for (const Use &use : t.uses)
+		uses.push_back(Json::array({use.position, use.reads, use.writes}));
+	return tensor;
+}
+
+/* One list for each field of the operations. */
+Json ops_json(const std::vector<ProfiledOp> &ops)
+{
+	Json columns;
+
+	for (const char *name : {"name", "type", "layer", "occurrence", "begin_ns", "end_ns"})
+		columns[name] = Json::array();
+	for (const ProfiledOp &op : ops) {
+		columns["name"].push_back(op.name);
+		columns["type"].push_back(op.type);
+		columns["layer"].push_back(op.layer);
+		columns["occurrence"].push_back(op.occurrence);
+		columns["begin_ns"].push_back(op.begin_ns);
+		columns["end_ns"].push_back(op.end_ns);
+	}
+	return columns;
 }
 
 } // namespace
 
-std::string graph_of(std::vector<std::string> names)
+std::string graph_digest(std::vector<std::string> names)
 {
 	Sha256 sum;
 
@@ -72,34 +65,24 @@ std::string graph_of(std::vector<std::string> names)
 
 std::string to_json(const Profile &p)
 {
-	auto column = [&](const char *name,
-			  const std::function<std::string(const ProfiledOp &)> &f) {
-		return std::string("\"") + name +
-		       "\": " + list(p.ops.size(), [&](size_t i) { return f(p.ops[i]); });
-	};
-	std::string s = "{\"format\": \"sentinel-profile\", \"version\": 1,\n \"graph\": ";
+	Json tensors = Json::array();
 
-	s += json::quoted(p.graph) + ",\n \"page\": " + number(kPage);
-	s += std::string(",\n \"counts\": \"") + (p.kernel_counts ? "kernel" : "ops") + "\"";
-	s += std::string(",\n \"clock\": \"") + (p.model_clock ? "model" : "guest") + "\"";
-	s += ",\n \"threads\": {\"inter_op\": " + std::to_string(p.inter_op) +
-	     ", \"intra_op\": " + std::to_string(p.intra_op) + "}";
-	s += ",\n \"step_ns\": " + number(p.step_ns);
-	s += ",\n \"profiled_step_ns\": " + number(p.profiled_step_ns);
-	s += ",\n \"ops\": {";
-	s += column("name", [](const ProfiledOp &op) { return json::quoted(op.name); }) + ",\n  ";
-	s += column("type", [](const ProfiledOp &op) { return json::quoted(op.type); }) + ",\n  ";
-	s += column("layer", [](const ProfiledOp &op) { return std::to_string(op.layer); }) +
-	     ",\n  ";
-	s += column("occurrence",
-		    [](const ProfiledOp &op) { return std::to_string(op.occurrence); });
-	s += ",\n  " + column("begin_ns", [](const ProfiledOp &op) { return number(op.begin_ns); });
-	s += ",\n  " + column("end_ns", [](const ProfiledOp &op) { return number(op.end_ns); });
-	s += "},\n \"tensors\": " +
-	     list(p.tensors.size(), [&](size_t i) { return to_json(p.tensors[i]); }, ",\n  ");
-	s += ",\n \"warnings\": " +
-	     list(p.warnings.size(), [&](size_t i) { return json::quoted(p.warnings[i]); });
-	return s + "}\n";
+	for (const ProfiledTensor &t : p.tensors)
+		tensors.push_back(tensor_json(t));
+	Json profile = {{"format", "sentinel-profile"},
+			{"version", 1},
+			{"graph", p.graph},
+			{"page", kPage},
+			{"counts", p.kernel_counts ? "kernel" : "ops"},
+			{"clock", p.model_clock ? "model" : "guest"},
+			{"threads", {{"inter_op", p.inter_op}, {"intra_op", p.intra_op}}},
+			{"step_ns", p.step_ns},
+			{"profiled_step_ns", p.profiled_step_ns},
+			{"ops", ops_json(p.ops)},
+			{"tensors", std::move(tensors)},
+			{"warnings", p.warnings}};
+
+	return profile.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 } // namespace sentinel

@@ -23,17 +23,18 @@ struct Use {
 };
 
 struct ProfiledTensor {
-	int op, k; /* position of the operation that allocated it, or -1; which of its allocations
-		    */
+	int op; /* position of the operation that allocated it, or -1 */
+	int k;	/* number of the operation's allocation */
 	size_t size;
 	int birth, death, thread;
 	bool scratch, variable;
 	std::string name; /* if op is -1 */
-	bool counted;	  /* reads and writes are the kernel's */
+	bool counted;	  /* the kernel counted reads and writes */
 	uint64_t reads, writes;
-	size_t touched;	       /* bytes of its pages that were accessed; all, if nobody knows */
+	size_t touched;	       /* bytes of accessed pages; all of them if the kernel did not count
+				*/
 	std::vector<Use> uses; /* in order of position */
-	const void *address;   /* in the step that was counted in; for people and other tools */
+	const void *address;   /* in the counted step; for other tools */
 };
 
 struct Profile {
@@ -47,10 +48,16 @@ struct Profile {
 };
 
 /*
- * sha256 of the names of all operations that ran, sorted, each followed by a newline: the order is
- * not always the same, for a step's first operations are handed over while others run already.
+ * SHA-256 of the sorted operation names, each followed by a newline. Sorted, because operations
+ * that wait for nothing begin in a different order in each step.
  */
-std::string graph_of(std::vector<std::string> names);
+std::string graph_digest(std::vector<std::string> names);
+
+/*
+ * The profile to publish: tensors and counts of `counted`, times of `timed`, the step before,
+ * which no page faults of the counters disturbed. Adds warnings where the two steps differ.
+ */
+Profile merge_profiles(const Profile &timed, Profile counted);
 
 std::string to_json(const Profile &profile);
 

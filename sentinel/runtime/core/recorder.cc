@@ -11,54 +11,58 @@ namespace sentinel
 namespace
 {
 
-constexpr int kAlive = -2; /* a death that has not happened */
+constexpr int kAlive = -2; /* `death` of a tensor that has not died */
 /*
- * Threads that run no operation have no key that comes again; their allocations are numbered where
- * no operation's are, so that profiles have no key twice.
+ * Allocations of threads that run no operation have no key that recurs in the next step. They are
+ * numbered from here, so that they never share a key with an operation's allocation.
  */
-constexpr int kKeyless = 1000000;
+constexpr int kFirstKeyless = 1000000;
 
 } // namespace
 
-/* The newest operation of any thread. */
-int Recorder::here() const
+/* The position of the newest operation of any thread, or -1. */
+int Recorder::last_position() const
 {
 	return int(profile_.ops.size()) - 1;
 }
 
-bool Recorder::known(int number, int position) const
+bool Recorder::valid(int tensor, int position) const
 {
-	return number >= 0 && number < int(tracked_.size()) && position >= -1 && position <= here();
+	return tensor >= 0 && tensor < int(tracked_.size()) && position >= -1 &&
+	       position <= last_position();
 }
 
 int Recorder::op_begin(const std::string &name, const std::string &type, int occurrence,
 		       uint64_t now)
 {
 	if (profile_.ops.empty())
-		begun_ = now;
-	profile_.ops.push_back({name, type, 0, occurrence, now - begun_, now - begun_});
-	return here();
+		begin_ns_ = now;
+	profile_.ops.push_back({name, type, 0, occurrence, now - begin_ns_, now - begin_ns_});
+	return last_position();
 }
 
 void Recorder::op_end(int position, uint64_t now)
 {
-	if (position < 0 || position > here())
+	if (position < 0 || position > last_position())
 		return;
-	profile_.ops[position].end_ns = now - begun_;
-	profile_.profiled_step_ns = now - begun_;
-	auto mine = using_.find(position);
-	if (mine == using_.end())
+	profile_.ops[position].end_ns = now - begin_ns_;
+	profile_.profiled_step_ns = now - begin_ns_;
+	auto used = in_use_.find(position);
+	if (used == in_use_.end())
 		return;
-	for (int number : mine->second)
-		count_use(number, position);
-	using_.erase(mine);
+	for (int tensor : used->second)
+		count_use(tensor, position);
+	in_use_.erase(used);
 }
 
-/* How often the pages were accessed since the operation before: by this one, if it was alone. */
-void Recorder::count_use(int number, int position)
+/*
+ * Attribute the accesses since the last operation that used the tensor to this one. With several
+ * operations at once they may be another one's.
+ */
+void Recorder::count_use(int tensor, int position)
 {
-	ProfiledTensor &t = profile_.tensors[number];
-	Tracked &tracked = tracked_[number];
+	ProfiledTensor &t = profile_.tensors[tensor];
+	Tracked &tracked = tracked_[tensor];
 
 	if (t.death != kAlive)
 		return;
@@ -66,11 +70,11 @@ void Recorder::count_use(int number, int position)
 	for (Use &use : t.uses) {
 		if (use.position != position)
 			continue;
-		use.reads = std::max<uint64_t>(use.reads, uint32_t(now.reads - tracked.seen.reads));
+		use.reads = std::max<uint64_t>(use.reads, uint32_t(now.reads - tracked.last.reads));
 		use.writes =
-			std::max<uint64_t>(use.writes, uint32_t(now.writes - tracked.seen.writes));
+			std::max<uint64_t>(use.writes, uint32_t(now.writes - tracked.last.writes));
 	}
-	tracked.seen = now;
+	tracked.last = now;
 }
 
 int Recorder::add(const char *start, size_t size, bool own_pages)
@@ -88,76 +92,75 @@ int Recorder::add(const char *start, size_t size, bool own_pages)
 	return int(tracked_.size()) - 1;
 }
 
-int Recorder::born(const char *start, size_t size, int op, int k, bool own_pages)
+int Recorder::add_birth(const char *start, size_t size, int op, int k, bool own_pages)
 {
-	int number = add(start, size, own_pages);
-	ProfiledTensor &t = profile_.tensors[number];
+	int tensor = add(start, size, own_pages);
+	ProfiledTensor &t = profile_.tensors[tensor];
 
-	/* With several threads another operation may be the newest one. */
-	t.op = t.birth = op >= 0 && op <= here() ? op : here();
+	/* With several threads another operation may be the newest. */
+	t.op = t.birth = op >= 0 && op <= last_position() ? op : last_position();
 	t.k = op >= 0 ? k : 0;
-	if (op < 0 && here() >= 0)
+	if (op < 0 && last_position() >= 0)
 		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
 				   .first->second;
 	if (t.counted)
-		tracked_[number].before = tracked_[number].seen = counts_.sum(start, size);
-	return number;
+		tracked_[tensor].at_birth = tracked_[tensor].last = counts_.sum(start, size);
+	return tensor;
 }
 
-/* The counters began with the step, so what they say is of this step from the start. */
-int Recorder::found(const char *start, size_t size, bool own_pages)
+/* The counters started with the step, so they hold the step's accesses from its begin. */
+int Recorder::add_existing(const char *start, size_t size, bool own_pages)
 {
-	int number = add(start, size, own_pages);
+	int tensor = add(start, size, own_pages);
 
-	profile_.tensors[number].variable = true;
-	return number;
+	profile_.tensors[tensor].variable = true;
+	return tensor;
 }
 
-/* The pages may be somebody else's afterwards. */
-void Recorder::close(int number)
+/* Read the tensor's counts at its death, before its pages are reused. */
+void Recorder::read_counts(int tensor)
 {
-	ProfiledTensor &t = profile_.tensors[number];
-	const Tracked &tracked = tracked_[number];
+	ProfiledTensor &t = profile_.tensors[tensor];
+	const Tracked &tracked = tracked_[tensor];
 
 	if (!t.counted)
 		return;
 	Accesses now = counts_.sum(tracked.start, t.size);
-	t.reads = uint32_t(now.reads - tracked.before.reads);
-	t.writes = uint32_t(now.writes - tracked.before.writes);
-	/* Counters that did not begin at zero do not tell which pages of a reused range were
-	 * touched. */
-	if (tracked.before.pages == 0)
+	t.reads = uint32_t(now.reads - tracked.at_birth.reads);
+	t.writes = uint32_t(now.writes - tracked.at_birth.writes);
+	/* In a reused range, earlier counts hide which pages this tensor touched. */
+	if (tracked.at_birth.pages == 0)
 		t.touched = now.pages * kPage;
 }
 
-void Recorder::dead(int number, int op)
+void Recorder::add_death(int tensor, int op)
 {
-	if (!known(number, op))
+	if (!valid(tensor, op))
 		return;
-	ProfiledTensor &t = profile_.tensors[number];
+	ProfiledTensor &t = profile_.tensors[tensor];
 
-	close(number);
+	read_counts(tensor);
 	t.variable = false;
-	/* Threads of an operation do not know which it is. */
-	t.scratch = t.op >= 0 && (op == t.op || (op < 0 && t.thread > 0 && t.op == here()));
+	/* An operation's other threads do not know which operation they serve. */
+	t.scratch =
+		t.op >= 0 && (op == t.op || (op < 0 && t.thread > 0 && t.op == last_position()));
 	for (const Use &use : t.uses)
 		t.scratch &= use.position <= t.op;
-	/* Others that began meanwhile had nothing to do with scratch; what else it was for, who
-	 * knows. */
-	t.death = (t.scratch ? t.op : here()) + 1;
+	/* Operations that began meanwhile cannot have used scratch. */
+	t.death = (t.scratch ? t.op : last_position()) + 1;
 }
 
-void Recorder::used(int number, int position, uint64_t reads, uint64_t writes)
+void Recorder::add_use(int tensor, int position, uint64_t reads, uint64_t writes)
 {
-	if (!known(number, position) || position < 0)
+	if (!valid(tensor, position) || position < 0)
 		return;
-	std::vector<Use> &uses = profile_.tensors[number].uses;
+	std::vector<Use> &uses = profile_.tensors[tensor].uses;
 
-	if (profile_.tensors[number].counted)
-		using_[position].push_back(number);
-	/* Of several uses by one operation, the most of each: it reads a buffer once, mostly. */
+	if (profile_.tensors[tensor].counted)
+		in_use_[position].push_back(tensor);
+	/* An operation that uses a tensor several times usually accesses it once. */
 	auto use = std::find_if(uses.rbegin(), uses.rend(),
-				[position](const Use &each) { return each.position <= position; });
+				[position](const Use &u) { return u.position <= position; });
 	if (use != uses.rend() && use->position == position) {
 		use->reads = std::max(use->reads, reads);
 		use->writes = std::max(use->writes, writes);
@@ -166,44 +169,44 @@ void Recorder::used(int number, int position, uint64_t reads, uint64_t writes)
 	}
 }
 
-void Recorder::named(int number, const std::string &name)
+void Recorder::set_name(int tensor, const std::string &name)
 {
-	if (!known(number, -1))
+	if (!valid(tensor, -1))
 		return;
-	ProfiledTensor &t = profile_.tensors[number];
+	ProfiledTensor &t = profile_.tensors[tensor];
 
 	if (t.birth < 0 && t.name.empty())
 		t.name = name;
 }
 
-void Recorder::foreign(size_t size)
+void Recorder::add_foreign_use(size_t size)
 {
-	foreign_++;
+	foreign_uses_++;
 	foreign_bytes_ += size;
 }
 
-/* Names are keys: there is one for whatever is from before the step, and none is there twice. */
-void Recorder::name_all()
+/* Names are the keys of tensors from before the step, so each has one, and all differ. */
+void Recorder::assign_names()
 {
-	std::map<std::string, int> seen;
+	std::map<std::string, int> count;
 
 	for (ProfiledTensor &t : profile_.tensors) {
 		if (t.op >= 0)
 			continue;
 		if (t.name.empty())
 			t.name = t.uses.empty() ? "unused" : profile_.ops[t.uses[0].position].name;
-		int count = seen[t.name]++;
-		if (count)
-			t.name += "#" + std::to_string(count);
+		int earlier = count[t.name]++;
+		if (earlier)
+			t.name += "#" + std::to_string(earlier);
 	}
 }
 
 /*
- * A tensor is not used before its birth. One that another thread made for an operation was born
- * with that operation, whatever began meanwhile; an operation that takes over, while it runs, what
- * a later one makes (as one that waits for a queue does) uses it from its birth on.
+ * No use precedes the birth. A tensor that another thread allocated for an operation was born with
+ * that operation, whichever had begun meanwhile. An operation that takes a tensor which a later
+ * one makes while both run (as one that waits for a queue does) uses it from its birth on.
  */
-void Recorder::settle(ProfiledTensor &t)
+void Recorder::fit_uses_to_life(ProfiledTensor &t)
 {
 	if (t.birth < 0 || t.uses.empty() || t.uses[0].position >= t.birth)
 		return;
@@ -225,13 +228,13 @@ void Recorder::settle(ProfiledTensor &t)
 	t.uses.insert(t.uses.begin(), at_birth);
 }
 
-void Recorder::number_keyless()
+void Recorder::number_keyless_tensors()
 {
 	std::map<int, int> count;
 
 	for (ProfiledTensor &t : profile_.tensors)
 		if (t.thread > 0)
-			t.k = kKeyless + count[t.op]++;
+			t.k = kFirstKeyless + count[t.op]++;
 }
 
 Profile Recorder::finish(bool model_clock)
@@ -241,7 +244,7 @@ Profile Recorder::finish(bool model_clock)
 	for (size_t i = 0; i < p.tensors.size(); i++) {
 		ProfiledTensor &t = p.tensors[i];
 		if (t.death == kAlive) {
-			close(int(i));
+			read_counts(int(i));
 			t.death = int(p.ops.size());
 		}
 		uint64_t pages = (t.size + kPage - 1) / kPage;
@@ -251,21 +254,21 @@ Profile Recorder::finish(bool model_clock)
 			t.reads += use.reads * pages;
 			t.writes += use.writes * pages;
 		}
-		settle(t);
+		fit_uses_to_life(t);
 	}
-	number_keyless();
-	name_all();
+	number_keyless_tensors();
+	assign_names();
 	p.kernel_counts = counts_.running();
 	p.model_clock = model_clock;
 	p.step_ns = p.profiled_step_ns;
 	std::vector<std::string> names;
 	for (const ProfiledOp &op : p.ops)
 		names.push_back(op.name);
-	p.graph = graph_of(std::move(names));
+	p.graph = graph_digest(std::move(names));
 	assign_layers(p.ops);
-	if (foreign_)
-		warn(std::to_string(foreign_) + " uses of " + std::to_string(foreign_bytes_) +
-		     " bytes that TensorFlow did not allocate here (numpy arrays that are fed)");
+	if (foreign_uses_)
+		warn(std::to_string(foreign_uses_) + " uses of " + std::to_string(foreign_bytes_) +
+		     " bytes outside the runtime's memory (fed numpy arrays)");
 	return std::move(profile_);
 }
 

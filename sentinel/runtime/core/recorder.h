@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What happens in one step: operations, and the births, uses and deaths of tensors. Not
- * thread-safe.
- */
+/* Records one step: its operations, and the birth, uses and death of tensors. Not thread-safe. */
 #ifndef SENTINEL_RUNTIME_RECORDER_H
 #define SENTINEL_RUNTIME_RECORDER_H
 
@@ -20,71 +17,71 @@ namespace sentinel
 
 class Recorder
 {
-      public:
-	/* Counts come from `counts` if that runs, else from the uses. */
+public:
+	/* Access counts come from `counts` if it is running, else from the recorded uses. */
 	explicit Recorder(const PageCounts &counts) : counts_(counts)
 	{
 	}
 
-	/* An operation begins; returns its position. Times are of any clock. */
+	/* Record the begin of an operation, at `now` ns of any clock. Returns its position. */
 	int op_begin(const std::string &name, const std::string &type, int occurrence,
 		     uint64_t now);
-	/* Here and below, a position or number that this recorder did not give is ignored. */
+	/* Here and below, positions and tensor indices of another recorder are ignored. */
 	void op_end(int position, uint64_t now);
 
 	/*
-	 * A block is allocated, by operation `op` (-1: by a thread that runs none, whose
-	 * allocations are counted apart), as its allocation number `k`, and has pages of its own if
-	 * `own_pages`. Returns its number.
+	 * Record an allocation: the `k`-th of the operation at position `op`, or by a thread that
+	 * runs no operation (-1). `own_pages`: it shares its pages with no other block. Returns the
+	 * tensor's index.
 	 */
-	int born(const char *start, size_t size, int op, int k, bool own_pages);
+	int add_birth(const char *start, size_t size, int op, int k, bool own_pages);
 
-	/* A block that was there already, seen for the first time. */
-	int found(const char *start, size_t size, bool own_pages);
+	/* Record a block from before the step, at its first use. Returns the tensor's index. */
+	int add_existing(const char *start, size_t size, bool own_pages);
 
-	/* It is given back, by operation `op` (-1: by none, or between operations). */
-	void dead(int number, int op);
+	/* Record a release by the operation at position `op`, or between operations (-1). */
+	void add_death(int tensor, int op);
 
-	/* The operation at `position` takes or makes it. */
-	void used(int number, int position, uint64_t reads, uint64_t writes);
+	/* Record that the operation at `position` reads or writes the tensor. */
+	void add_use(int tensor, int position, uint64_t reads, uint64_t writes);
 
-	/* Names what is from before the step; the first name stays. */
-	void named(int number, const std::string &name);
+	/* Name a tensor from before the step. The first name stays. */
+	void set_name(int tensor, const std::string &name);
 
-	/* An operation has taken `size` bytes that no block of ours holds. */
-	void foreign(size_t size);
+	/* Record the use of `size` bytes outside the runtime's memory. */
+	void add_foreign_use(size_t size);
 
-	void warn(const std::string &what)
+	void warn(const std::string &warning)
 	{
-		profile_.warnings.push_back(what);
+		profile_.warnings.push_back(warning);
 	}
 
-	/* The step is over. */
+	/* The profile of the finished step. */
 	Profile finish(bool model_clock);
 
-      private:
+private:
 	int add(const char *start, size_t size, bool own_pages);
-	void close(int number);
-	void count_use(int number, int position);
-	int here() const;
-	bool known(int number, int position) const;
-	void settle(ProfiledTensor &t);
-	void number_keyless();
-	void name_all();
+	void read_counts(int tensor);
+	void count_use(int tensor, int position);
+	int last_position() const;
+	bool valid(int tensor, int position) const;
+	void fit_uses_to_life(ProfiledTensor &t);
+	void number_keyless_tensors();
+	void assign_names();
 
 	struct Tracked {
 		const char *start;
 		bool own_pages;
-		Accesses before; /* of its pages, when it was born */
-		Accesses seen;	 /* and when the last operation that used it had ended */
+		Accesses at_birth; /* counts of its pages */
+		Accesses last;	   /* counts at the end of the last operation that used it */
 	};
 	const PageCounts &counts_;
 	Profile profile_{};
-	std::vector<Tracked> tracked_;		 /* beside profile_.tensors */
-	std::map<int, std::vector<int>> using_;	 /* position of what runs -> tensors it uses */
-	std::map<std::thread::id, int> threads_; /* those that ran no operation, from 1 */
-	uint64_t begun_ = 0;
-	uint64_t foreign_ = 0, foreign_bytes_ = 0;
+	std::vector<Tracked> tracked_;		 /* parallel to profile_.tensors */
+	std::map<int, std::vector<int>> in_use_; /* running operation to tensors that it uses */
+	std::map<std::thread::id, int> threads_; /* that run no operation, numbered from 1 */
+	uint64_t begin_ns_ = 0;
+	uint64_t foreign_uses_ = 0, foreign_bytes_ = 0;
 };
 
 } // namespace sentinel

@@ -21,7 +21,7 @@ const uint32_t kConstants[64] = {
 	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
 	0xc67178f2};
 
-uint32_t rotated(uint32_t x, int n)
+uint32_t rotate_right(uint32_t x, int n)
 {
 	return x >> n | x << (32 - n);
 }
@@ -36,16 +36,17 @@ void Sha256::block(const unsigned char *data)
 		w[i] = uint32_t(data[0]) << 24 | data[1] << 16 | data[2] << 8 | data[3];
 	for (int i = 16; i < 64; i++) {
 		uint32_t a = w[i - 15], b = w[i - 2];
-		w[i] = w[i - 16] + (rotated(a, 7) ^ rotated(a, 18) ^ a >> 3) + w[i - 7] +
-		       (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
+		w[i] = w[i - 16] + (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[i - 7] +
+		       (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10);
 	}
 	for (int i = 0; i < 8; i++)
 		v[i] = state_[i];
 	for (int i = 0; i < 64; i++) {
 		uint32_t e = v[4], a = v[0];
-		uint32_t t1 = v[7] + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) +
+		uint32_t t1 = v[7] +
+			      (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) +
 			      ((e & v[5]) ^ (~e & v[6])) + kConstants[i] + w[i];
-		uint32_t t2 = (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) +
+		uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) +
 			      ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
 		for (int j = 7; j > 0; j--)
 			v[j] = v[j - 1];

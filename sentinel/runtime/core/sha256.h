@@ -12,12 +12,12 @@ namespace sentinel
 
 class Sha256
 {
-      public:
+public:
 	void add(const std::string &text);
-	/* The digest in hexadecimal; nothing can be added afterwards. */
+	/* The digest in hexadecimal. Call it once, last. */
 	std::string hex();
 
-      private:
+private:
 	void block(const unsigned char *data);
 
 	uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,

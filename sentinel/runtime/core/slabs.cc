@@ -6,7 +6,7 @@
 namespace sentinel
 {
 
-/* Four sizes to each power of two, so a quarter is wasted at most. */
+/* Four size classes for each power of two, so that at most a quarter is wasted. */
 size_t Slabs::class_of(size_t size)
 {
 	size_t step = kAlignment;
@@ -31,7 +31,7 @@ char *Slabs::allocate(size_t size)
 		starts_.insert(start);
 		partial.insert(start);
 	}
-	char *start = *partial.begin(); /* the lowest, so that the higher ones may empty */
+	char *start = *partial.begin(); /* the lowest, so that higher ones can drain */
 	Chunk &chunk = chunks_.at(start);
 	char *block = start + chunk.free.back() * size;
 
@@ -46,11 +46,11 @@ void Slabs::release(char *p)
 {
 	auto start = std::prev(starts_.upper_bound(p));
 	Chunk &chunk = chunks_.at(*start);
-	std::set<char *> &partial = partial_[chunk.size];
+	std::set<char *> &partial = partial_[chunk.block_size];
 
-	chunk.free.push_back(uint16_t((p - *start) / chunk.size));
+	chunk.free.push_back(uint16_t((p - *start) / chunk.block_size));
 	partial.insert(*start);
-	/* One empty chunk stays for the next block of this size. */
+	/* Keep one empty chunk for the next block of this class. */
 	if (--chunk.used == 0 && partial.size() > 1) {
 		partial.erase(*start);
 		heap_.release(*start, kChunk);

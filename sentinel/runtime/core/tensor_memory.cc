@@ -17,30 +17,29 @@ const char *name_of(Pool pool)
 }
 
 /*
- * A quarter of the addresses may stay resident without being in use, so that steps do not pay for
- * pages again and again. The profile's pages always go back: the next tensor there starts afresh.
+ * A quarter of the capacity may stay resident while free, so that steps do not pay for new pages
+ * again and again. The profile pool returns all free pages: a tensor's counts begin on new ones.
  */
 TensorMemory::TensorMemory(size_t capacity)
     : ordinary_(make_heap(capacity, capacity / 4, false)), profile_(make_heap(capacity, 0, true)),
       unplanned_(make_heap(capacity, capacity / 4, false))
 {
-	/* Without node 1 there is nothing to prefer, and all is on node 0. */
 	for (Heap *heap : {profile_.get(), unplanned_.get()})
 		if (heap)
 			heap->pages.mapping().prefer(0, heap->pages.mapping().size(), kSlow);
 }
 
-/* As large as the system's limit on addresses allows; nullptr if that is next to nothing. */
+/* A heap as large as the limit on address space allows; nullptr if that is too little. */
 std::unique_ptr<TensorMemory::Heap> TensorMemory::make_heap(size_t capacity, size_t keep,
 							    bool rotate)
 {
-	constexpr size_t kLeast = size_t(16) << 20;
+	constexpr size_t kMinimum = size_t(16) << 20;
 
 	for (;; capacity /= 4) {
 		try {
 			return std::unique_ptr<Heap>(new Heap(capacity, keep, rotate));
 		} catch (const std::bad_alloc &) {
-			if (capacity / 4 < kLeast)
+			if (capacity / 4 < kMinimum)
 				return nullptr;
 		}
 	}
@@ -60,7 +59,7 @@ TensorMemory::Heap *TensorMemory::heap(Pool pool) const
 	}
 }
 
-TensorMemory::Found TensorMemory::insert(char *p, size_t size, size_t capacity, Pool pool)
+TensorMemory::BlockIterator TensorMemory::insert(char *p, size_t size, size_t capacity, Pool pool)
 {
 	auto block = blocks_.emplace(p, Block{size, capacity, pool, -1, 0, {}, false}).first;
 
@@ -72,7 +71,7 @@ TensorMemory::Found TensorMemory::insert(char *p, size_t size, size_t capacity, 
 	return block;
 }
 
-TensorMemory::Found TensorMemory::allocate(Pool pool, size_t alignment, size_t size)
+TensorMemory::BlockIterator TensorMemory::allocate(Pool pool, size_t alignment, size_t size)
 {
 	size = std::max<size_t>(size, 1);
 	if (pool == Pool::system) {
@@ -86,27 +85,26 @@ TensorMemory::Found TensorMemory::allocate(Pool pool, size_t alignment, size_t s
 			throw;
 		}
 	}
-	Heap *from = heap(pool);
-	if (!from || alignment > kPage || size > from->pages.mapping().size())
+	Heap *source = heap(pool);
+	if (!source || alignment > kPage || size > source->pages.mapping().size())
 		return end();
 	bool small =
-		pool != Pool::profile && size <= Slabs::kLargest && alignment <= Slabs::kAlignment;
-	char *p = small ? from->small.allocate(size) : from->pages.allocate(size);
+		pool != Pool::profile && size <= Slabs::kMaxSize && alignment <= Slabs::kAlignment;
+	char *p = small ? source->slabs.allocate(size) : source->pages.allocate(size);
 	if (!p)
 		return end();
 	try {
-		/* `capacity` tells the two apart when the block is released. */
 		return insert(p, size, small ? 0 : round_up(size), pool);
 	} catch (...) {
 		if (small)
-			from->small.release(p);
+			source->slabs.release(p);
 		else
-			from->pages.release(p, size);
+			source->pages.release(p, size);
 		throw;
 	}
 }
 
-TensorMemory::Found TensorMemory::claim(Pool pool, size_t offset, size_t size)
+TensorMemory::BlockIterator TensorMemory::claim(Pool pool, size_t offset, size_t size)
 {
 	Arena *arena = pool == Pool::reserved ? reserved_.get() : arena_.get();
 	char *p = arena ? arena->claim(offset, size) : nullptr;
@@ -121,13 +119,13 @@ TensorMemory::Found TensorMemory::claim(Pool pool, size_t offset, size_t size)
 	}
 }
 
-void TensorMemory::give_back(char *p, const Block &block)
+void TensorMemory::free_block(char *p, const Block &block)
 {
-	if (Heap *from = heap(block.pool)) {
+	if (Heap *source = heap(block.pool)) {
 		if (block.capacity)
-			from->pages.release(p, block.capacity);
+			source->pages.release(p, block.capacity);
 		else
-			from->small.release(p);
+			source->slabs.release(p);
 		return;
 	}
 	if (block.pool == Pool::system) {
@@ -143,26 +141,26 @@ void TensorMemory::give_back(char *p, const Block &block)
 	}
 }
 
-void TensorMemory::release(Found found)
+void TensorMemory::release(BlockIterator released)
 {
-	char *p = const_cast<char *>(found->first);
-	const Block &block = found->second;
+	char *p = const_cast<char *>(released->first);
+	const Block &block = released->second;
 
-	if (block.placed)
+	if (block.node_set)
 		prefer_node(p, block.capacity, kSlow);
 	for (PoolStatistics *s : {&statistics_[int(block.pool)], &total_}) {
 		s->releases++;
 		s->live -= block.size;
 	}
 	try {
-		give_back(p, block);
+		free_block(p, block);
 	} catch (const std::bad_alloc &) {
-		/* No memory to note down that this is free: it is lost. */
+		/* No memory to record that the block is free: it is leaked. */
 	}
-	blocks_.erase(found);
+	blocks_.erase(released);
 }
 
-TensorMemory::Found TensorMemory::find(const void *p)
+TensorMemory::BlockIterator TensorMemory::find(const void *p)
 {
 	auto after = blocks_.upper_bound(static_cast<const char *>(p));
 
@@ -172,7 +170,13 @@ TensorMemory::Found TensorMemory::find(const void *p)
 	return p < block->first + block->second.size ? block : end();
 }
 
-void TensorMemory::plan(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena)
+void TensorMemory::clear_records()
+{
+	for (auto &block : blocks_)
+		block.second.record = -1;
+}
+
+void TensorMemory::set_plan_pools(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena)
 {
 	for (auto &block : blocks_) {
 		Pool pool = block.second.pool;
@@ -187,37 +191,37 @@ void TensorMemory::plan(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> 
 bool TensorMemory::move_to_slow()
 {
 	if (!node_exists(kSlow))
-		return true; /* everything is on node 0, and the plan's caller says so */
-	bool possible = true;
+		return true;
+	bool success = true;
 	for (auto &block : blocks_) {
-		block.second.placed = false;
-		Pages pages = pages_of(block.first, block.second.size);
+		block.second.node_set = false;
+		PageRange pages = pages_of(block.first, block.second.size);
 		if (block.second.pool == Pool::system && block.second.size >= kPage)
 			move_pages(pages.start, pages.size, kSlow);
 	}
-	for (Heap *each : {ordinary_.get(), profile_.get(), unplanned_.get()}) {
-		if (!each)
+	for (Heap *heap : {ordinary_.get(), profile_.get(), unplanned_.get()}) {
+		if (!heap)
 			continue;
-		Mapping &mapping = each->pages.mapping();
-		possible &= mapping.prefer(0, mapping.size(), kSlow);
-		move_pages(mapping.base(), each->pages.top(), kSlow);
+		Mapping &mapping = heap->pages.mapping();
+		success &= mapping.prefer(0, mapping.size(), kSlow);
+		move_pages(mapping.base(), heap->pages.top(), kSlow);
 	}
-	return possible;
+	return success;
 }
 
-void TensorMemory::place(Found block, int node)
+void TensorMemory::set_node(BlockIterator block, int node)
 {
-	Pages pages = pages_of(block->first, block->second.size);
+	PageRange pages = pages_of(block->first, block->second.size);
 
 	prefer_node(pages.start, pages.size, node);
-	block->second.placed = heap(block->second.pool) && block->second.capacity;
+	block->second.node_set = heap(block->second.pool) && block->second.capacity;
 	move_pages(pages.start, pages.size, node);
 }
 
 Mapping *TensorMemory::mapping(Pool pool)
 {
-	if (Heap *of = heap(pool))
-		return &of->pages.mapping();
+	if (Heap *owner = heap(pool))
+		return &owner->pages.mapping();
 	Arena *arena = pool == Pool::reserved ? reserved_.get()
 		       : pool == Pool::arena  ? arena_.get()
 					      : nullptr;
@@ -232,19 +236,19 @@ size_t TensorMemory::extent(Pool pool) const
 	case Pool::arena:
 		return arena_ ? arena_->mapping().size() : 0;
 	default:
-		Heap *of = heap(pool);
-		return of ? of->pages.top() : 0;
+		Heap *owner = heap(pool);
+		return owner ? owner->pages.top() : 0;
 	}
 }
 
-bool TensorMemory::limit(bool interleave, size_t budget)
+bool TensorMemory::limit_fast(bool interleave, size_t budget)
 {
 	if (!ordinary_)
 		return false;
 	PageHeap &heap = ordinary_->pages;
 	Mapping &mapping = heap.mapping();
 	size_t top = heap.top();
-	size_t fast = beginning_with(mapping.base(), top, budget * (interleave ? 2 : 1));
+	size_t fast = resident_prefix(mapping.base(), top, budget * (interleave ? 2 : 1));
 
 	if (!mapping.prefer(0, mapping.size(), kSlow) ||
 	    (fast && !(interleave ? mapping.interleave(0, fast) : mapping.prefer(0, fast, kFast))))
@@ -254,7 +258,7 @@ bool TensorMemory::limit(bool interleave, size_t budget)
 		move_pages(mapping.base(), fast, kFast);
 		return true;
 	}
-	/* As the kernel would have, by the number of the page */
+	/* As the kernel interleaves: by page number */
 	for (char *page = mapping.base(); page < mapping.base() + fast; page += kPage)
 		move_pages(page, kPage, uintptr_t(page) / kPage % 2 ? kSlow : kFast);
 	return true;
@@ -262,9 +266,9 @@ bool TensorMemory::limit(bool interleave, size_t budget)
 
 void TensorMemory::trim()
 {
-	for (Heap *each : {ordinary_.get(), profile_.get(), unplanned_.get()})
-		if (each)
-			each->pages.trim();
+	for (Heap *heap : {ordinary_.get(), profile_.get(), unplanned_.get()})
+		if (heap)
+			heap->pages.trim();
 }
 
 } // namespace sentinel

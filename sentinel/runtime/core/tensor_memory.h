@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * All memory of tensors: which pool a block is in, and what is known of it. Not thread-safe.
- */
+/* All memory of tensors: the pool and the properties of every block. Not thread-safe. */
 #ifndef SENTINEL_RUNTIME_TENSOR_MEMORY_H
 #define SENTINEL_RUNTIME_TENSOR_MEMORY_H
 
@@ -19,65 +17,64 @@ namespace sentinel
 {
 
 enum class Pool : uint8_t {
-	ordinary,  /* unmanaged: size classes and whole pages, wherever the system puts them */
-	profile,   /* each block on pages of its own, on node 1 */
+	ordinary,  /* unmanaged: size classes and whole pages, on any node */
+	profile,   /* every block on its own pages, on node 1 */
 	reserved,  /* the plan's short-lived tensors, on node 0 */
 	arena,	   /* the plan's long-lived tensors */
 	unplanned, /* like ordinary, on node 1 */
-	system	   /* the C library's, for what the others have no room for */
+	system	   /* malloc, when the other pools are full */
 };
 constexpr int kPools = 6;
 const char *name_of(Pool pool);
 
 struct Block {
-	size_t size;	 /* as asked for */
-	size_t capacity; /* as taken from the pool */
+	size_t size;	 /* as requested */
+	size_t capacity; /* as taken from the pool; 0 for a slab's block */
 	Pool pool;
-	int record = -1;     /* the recorder's number */
-	uint64_t step = 0;   /* in which an operation allocated it; 0: in none */
-	std::string name;    /* of what lives from before the step; else empty */
-	bool placed = false; /* its pages have a node that is not their pool's */
+	int record = -1;       /* the recorder's index */
+	uint64_t step = 0;     /* step in which an operation allocated it; 0 if none did */
+	std::string name;      /* of a variable, else empty */
+	bool node_set = false; /* its node differs from its pool's */
 };
 
 struct PoolStatistics {
 	uint64_t allocations = 0, releases = 0;
-	size_t live = 0, peak = 0; /* bytes asked for */
+	size_t live = 0, peak = 0; /* requested bytes */
 };
 
 class TensorMemory
 {
-      public:
+public:
 	using Blocks = std::map<const char *, Block>;
-	using Found = Blocks::iterator;
+	using BlockIterator = Blocks::iterator;
 
 	/*
-	 * `capacity`: bytes of addresses that each pool without a plan may use at most. Where the
-	 * system gives less it is less, or nothing: then there is no pool but the system's.
+	 * `capacity`: bytes of addresses for each pool outside a plan. Where the system grants
+	 * less, pools are smaller, or only the system pool is left.
 	 */
 	explicit TensorMemory(size_t capacity);
 
-	/* Whether all pools are there. */
+	/* Whether the system granted addresses for all pools. */
 	bool complete() const
 	{
 		return ordinary_ && profile_ && unplanned_;
 	}
 
 	/*
-	 * A block in `pool` (ordinary, profile, unplanned or system), aligned to `alignment` (a
-	 * power of two; up to a page, but for the system's). At least a byte; of a page or more, on
-	 * pages of its own. end() if there is no room. Throws std::bad_alloc, and nothing has
-	 * changed.
+	 * Allocate from a pool outside a plan. `alignment` is a power of two, up to a page except
+	 * for the system pool. A block of a page or more has pages of its own. end() if the pool is
+	 * full. Throws std::bad_alloc, and then nothing has changed.
 	 */
-	Found allocate(Pool pool, size_t alignment, size_t size);
+	BlockIterator allocate(Pool pool, size_t alignment, size_t size);
 
-	/* The block at `offset` of the plan's pool; end() if part of that is in use. */
-	Found claim(Pool pool, size_t offset, size_t size);
+	/* Allocate at `offset` of the plan's pool; end() if part of that is in use. */
+	BlockIterator claim(Pool pool, size_t offset, size_t size);
 
-	void release(Found block);
+	void release(BlockIterator block);
 
-	/* The block that `p` points into, or end(). */
-	Found find(const void *p);
-	Found end()
+	/* The block that contains `p`, or end(). */
+	BlockIterator find(const void *p);
+	BlockIterator end()
 	{
 		return blocks_.end();
 	}
@@ -85,35 +82,37 @@ class TensorMemory
 	{
 		return blocks_;
 	}
+	/* Forget the indices of an earlier recorder. */
+	void clear_records();
 
-	/* Set the plan's pools, or none; whoever lives in the old ones keeps them. */
-	void plan(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena);
+	/* Set the plan's pools, or none. Blocks in the old pools keep them alive. */
+	void set_plan_pools(std::shared_ptr<Arena> reserved, std::shared_ptr<Arena> arena);
 
 	/*
-	 * Without the plan's pools everything goes to node 1, now and when it is born. False
-	 * (errno) if the system refuses.
+	 * Move everything outside the plan's pools to node 1, and allocate new pages there. False,
+	 * with errno, if the system refuses.
 	 */
 	bool move_to_slow();
 
 	/*
-	 * The pages that the block touches go to `node`, now and when they are born again (as all
-	 * are that are written while a forked child has them too), until it is released.
+	 * Move the block's pages to `node`. Until the block is released, new pages come from there
+	 * too, such as those that copy-on-write allocates after a fork.
 	 */
-	void place(Found block, int node);
+	void set_node(BlockIterator block, int node);
 
-	/* The pool's addresses; nullptr if it has none: without a plan, or the system's. */
+	/* The pool's addresses; nullptr for the system pool and for missing pools. */
 	Mapping *mapping(Pool pool);
-	/* Bytes of addresses in use from the start of the pool. */
+	/* Bytes from the start of the pool to the end of its highest page ever in use. */
 	size_t extent(Pool pool) const;
 
 	/*
-	 * Let what the ordinary pool has used so far, whether it is free now or not, be on at most
-	 * `budget` bytes of fast memory: its lowest pages, which were used first, or every other
-	 * one until they are used up. What is used later is on node 1. False if there is no node 1.
+	 * Limit the ordinary pool to `budget` bytes of fast memory: its lowest pages, which were
+	 * touched first, or with `interleave` every other page until the budget is used up. All
+	 * other pages, and new ones, are on node 1. False if there is no node 1.
 	 */
-	bool limit(bool interleave, size_t budget);
+	bool limit_fast(bool interleave, size_t budget);
 
-	/* Give back all free pages of the pools without a plan. */
+	/* Return all free pages of the pools outside a plan to the system. */
 	void trim();
 
 	const PoolStatistics &statistics(Pool pool) const
@@ -125,24 +124,24 @@ class TensorMemory
 		return total_;
 	}
 
-      private:
+private:
 	struct Heap {
 		PageHeap pages;
-		Slabs small;
+		Slabs slabs;
 		Heap(size_t capacity, size_t keep, bool rotate)
-		    : pages(capacity, keep, rotate), small(pages)
+		    : pages(capacity, keep, rotate), slabs(pages)
 		{
 		}
 	};
 	static std::unique_ptr<Heap> make_heap(size_t capacity, size_t keep, bool rotate);
 	Heap *heap(Pool pool) const;
-	void give_back(char *p, const Block &block);
-	Found insert(char *p, size_t size, size_t capacity, Pool pool);
+	void free_block(char *p, const Block &block);
+	BlockIterator insert(char *p, size_t size, size_t capacity, Pool pool);
 
 	std::unique_ptr<Heap> ordinary_, profile_, unplanned_;
 	std::shared_ptr<Arena> reserved_, arena_;
-	std::map<const char *, std::shared_ptr<Arena>>
-		former_; /* blocks of pools of earlier plans */
+	/* Blocks in pools of earlier plans */
+	std::map<const char *, std::shared_ptr<Arena>> former_;
 	Blocks blocks_;
 	PoolStatistics statistics_[kPools], total_;
 };

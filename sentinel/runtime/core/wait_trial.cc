@@ -4,29 +4,28 @@
 namespace sentinel
 {
 
-void Trial::step(uint64_t ns, uint64_t exposed_ns)
+void WaitTrial::step(uint64_t step_ns, uint64_t exposed_ns)
 {
 	switch (state_) {
 	case State::settle:
-		/* The first step of a plan finds its tensors wherever they were, and says nothing.
-		 */
-		state_ = State::waiting;
+		/* In the first step of a plan tensors are not yet where the plan expects them. */
+		state_ = State::try_wait;
 		break;
-	case State::waiting:
-		/* A step that waited for nothing has nothing to gain. */
-		waited_ns_ = ns;
-		state_ = exposed_ns ? State::leaving : State::keep_waiting;
+	case State::try_wait:
+		/* Cancelling cannot help a step that did not wait. */
+		waiting_step_ns_ = step_ns;
+		state_ = exposed_ns ? State::try_cancel : State::wait;
 		break;
-	case State::leaving:
-		state_ = ns < waited_ns_ ? State::keep_leaving : State::keep_waiting;
+	case State::try_cancel:
+		state_ = step_ns < waiting_step_ns_ ? State::cancel : State::wait;
 		break;
-	case State::keep_waiting:
-	case State::keep_leaving:
+	case State::wait:
+	case State::cancel:
 		break;
 	}
 }
 
-const char *Trial::name() const
+const char *WaitTrial::name() const
 {
 	static const char *const names[] = {"settle", "waiting", "leaving", "wait", "leave"};
 	return names[int(state_)];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Test and trial (section 4.4 of the paper): whether to wait at the end of an interval for
- * promotions that are not done, or to leave those tensors in slow memory. One step tries each.
+ * Test and trial (section 4.4 of the paper): at the end of an interval, wait for late promotions,
+ * or cancel them and leave their tensors in slow memory. One step tries each; the faster is kept.
  */
 #ifndef SENTINEL_RUNTIME_WAIT_TRIAL_H
 #define SENTINEL_RUNTIME_WAIT_TRIAL_H
@@ -11,27 +11,27 @@
 namespace sentinel
 {
 
-class Trial
+class WaitTrial
 {
-      public:
-	/* Whether the step that is about to begin waits. */
-	bool wait() const
+public:
+	/* Whether the next step waits. */
+	bool waits() const
 	{
-		return state_ == State::settle || state_ == State::waiting ||
-		       state_ == State::keep_waiting;
+		return state_ == State::settle || state_ == State::try_wait ||
+		       state_ == State::wait;
 	}
 
-	/* The step took `ns`, of which it waited `exposed_ns`. */
-	void step(uint64_t ns, uint64_t exposed_ns);
+	/* Report a step: its time, and how much of that it waited for promotions. */
+	void step(uint64_t step_ns, uint64_t exposed_ns);
 
-	/* "settle", "waiting", "leaving", "wait" or "leave". */
+	/* "settle", "waiting", "leaving", "wait" or "leave", as in the statistics. */
 	const char *name() const;
 
-      private:
-	enum class State { settle, waiting, leaving, keep_waiting, keep_leaving };
+private:
+	enum class State { settle, try_wait, try_cancel, wait, cancel };
 
 	State state_ = State::settle;
-	uint64_t waited_ns_ = 0;
+	uint64_t waiting_step_ns_ = 0;
 };
 
 } // namespace sentinel

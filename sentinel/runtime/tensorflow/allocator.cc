@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "allocator.h"
 
+#include <unordered_map>
+
 #include "core/runtime.h"
 
-/* TensorFlow's wheel was built by gcc 4.8, whose hash tables are laid out differently: build.py. */
-static_assert(sizeof(std::unordered_map<int, int>) == 48, "gcc 4.8's layout is needed");
+/* TensorFlow's wheel was built by gcc 4.8, whose hash tables have another layout: see build.py. */
+static_assert(sizeof(std::unordered_map<int, int>) == 48, "needs gcc 4.8's layout");
 
 namespace tf = tensorflow;
 
@@ -13,9 +15,9 @@ namespace sentinel
 namespace
 {
 
-class TfAllocator : public tf::Allocator
+class Allocator : public tf::Allocator
 {
-      public:
+public:
 	tf::string Name() override
 	{
 		return "sentinel";
@@ -31,20 +33,20 @@ class TfAllocator : public tf::Allocator
 	}
 	void GetStats(tf::AllocatorStats *stats) override
 	{
-		Runtime &runtime = Runtime::instance();
+		PoolStatistics usage = Runtime::instance().memory_usage();
 
 		stats->Clear();
-		stats->num_allocs = tf::int64(runtime.allocations());
-		stats->bytes_in_use = tf::int64(runtime.live());
-		stats->max_bytes_in_use = tf::int64(runtime.peak());
+		stats->num_allocs = tf::int64(usage.allocations);
+		stats->bytes_in_use = tf::int64(usage.live);
+		stats->max_bytes_in_use = tf::int64(usage.peak);
 	}
 };
 
-/* For what TensorFlow would put an arena of its own on top of, which it does by request only. */
-class TfSubAllocator : public tf::SubAllocator
+/* Below TensorFlow's own arena, which it uses only on request. */
+class SubAllocator : public tf::SubAllocator
 {
-      public:
-	TfSubAllocator() : tf::SubAllocator({}, {})
+public:
+	SubAllocator() : tf::SubAllocator({}, {})
 	{
 	}
 	void *Alloc(size_t alignment, size_t bytes) override
@@ -61,12 +63,12 @@ class TfSubAllocator : public tf::SubAllocator
 
 tf::Allocator *TfAllocatorFactory::CreateAllocator()
 {
-	return new TfAllocator;
+	return new Allocator;
 }
 
 tf::SubAllocator *TfAllocatorFactory::CreateSubAllocator(int)
 {
-	return new TfSubAllocator;
+	return new SubAllocator;
 }
 
 } // namespace sentinel

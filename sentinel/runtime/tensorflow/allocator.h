@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TensorFlow's view of the runtime's memory. */
+/* TensorFlow's allocator over the runtime's memory. */
 #ifndef SENTINEL_RUNTIME_TENSORFLOW_ALLOCATOR_H
 #define SENTINEL_RUNTIME_TENSORFLOW_ALLOCATOR_H
 
@@ -10,7 +10,7 @@ namespace sentinel
 
 class TfAllocatorFactory : public tensorflow::AllocatorFactory
 {
-      public:
+public:
 	tensorflow::Allocator *CreateAllocator() override;
 	tensorflow::SubAllocator *CreateSubAllocator(int numa_node) override;
 };

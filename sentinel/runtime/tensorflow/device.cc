@@ -23,65 +23,65 @@ namespace
 
 std::atomic<int> device_count{0};
 
-/* What an operation takes and makes, told to the runtime. */
-class Tensors
+/* Reports the inputs and outputs of an operation to the runtime. */
+class TensorReporter
 {
-      public:
-	Tensors(Runtime &runtime, const OpRun &run)
+public:
+	TensorReporter(Runtime &runtime, const OpRun &run)
 	    : runtime_(runtime), run_(run), recording_(runtime.recording())
 	{
 	}
 
-	void inputs(tf::OpKernelContext *c) const
+	void report_inputs(tf::OpKernelContext *c) const
 	{
 		for (int i = 0; i < c->num_inputs(); i++) {
 			if (!c->has_input(i))
 				continue;
 			if (c->input_is_ref(i))
-				variable(c->mutable_input(i, false));
+				report_variable(c->mutable_input(i, false));
 			else if (c->input_dtype(i) == tf::DT_RESOURCE)
-				resource(c, i);
+				report_resource(c, i);
 			else if (recording_)
-				use(c->input(i), true, false);
+				report(c->input(i), true, false);
 		}
 	}
 
-	void outputs(tf::OpKernelContext *c) const
+	void report_outputs(tf::OpKernelContext *c) const
 	{
 		if (!c->status().ok())
 			return;
 		for (int i = 0; i < c->num_outputs(); i++) {
 			tf::Tensor *t = c->mutable_output(i);
-			/* A handle of a variable is a tensor too, but not the variable's. */
+			/* A resource handle is a tensor, but not the variable's. */
 			if (!t || t->dtype() == tf::DT_RESOURCE)
 				continue;
-			/* A reference to a variable is no writing of it; what writes has it as an
-			 * input. */
+			/* Handing out a reference does not write the variable. */
 			bool reference = tf::IsRefType(c->expected_output_dtype(i));
 			if (recording_)
-				use(*t, false, !reference);
+				report(*t, false, !reference);
 			if (run_.op->effect.source && t->IsInitialized())
-				runtime_.named(run_, tf::DMAHelper::base(t), run_.op->name);
+				runtime_.set_name(run_, tf::DMAHelper::base(t), run_.op->name);
 		}
 	}
 
-      private:
-	void use(const tf::Tensor &t, bool reads, bool writes) const
+private:
+	void report(const tf::Tensor &t, bool reads, bool writes) const
 	{
 		if (!t.IsInitialized() || !t.NumElements())
 			return;
 		bool computes = run_.op->effect.computes;
-		runtime_.used(run_, tf::DMAHelper::base(&t), t.TotalBytes(), reads && computes,
-			      writes && computes);
+		runtime_.record_use(run_, tf::DMAHelper::base(&t), t.TotalBytes(),
+				    reads && computes, writes && computes);
 	}
 
-	void variable(const tf::Tensor &t) const
+	void report_variable(const tf::Tensor &t) const
 	{
 		if (recording_)
-			use(t, run_.op->effect.reads_variables, run_.op->effect.writes_variables);
+			report(t, run_.op->effect.reads_variables,
+			       run_.op->effect.writes_variables);
 	}
 
-	void resource(tf::OpKernelContext *c, int i) const
+	void report_resource(tf::OpKernelContext *c, int i) const
 	{
 		const tf::ResourceHandle &handle = tf::HandleFromInput(c, i);
 		tf::Var *v = nullptr;
@@ -93,8 +93,8 @@ class Tensors
 			tf::mutex_lock lock(*v->mu());
 			tf::Tensor *t = v->tensor();
 			if (t->IsInitialized() && t->NumElements()) {
-				variable(*t);
-				runtime_.named(run_, tf::DMAHelper::base(t), handle.name());
+				report_variable(*t);
+				runtime_.set_name(run_, tf::DMAHelper::base(t), handle.name());
 			}
 		}
 		v->Unref();
@@ -106,13 +106,13 @@ class Tensors
 };
 
 /*
- * Handed to every operation of an execution that a thread with an open step starts: TensorFlow asks
- * the device for it in that thread, before the first operation begins.
+ * Identifies the operations of an execution that a thread with an open step starts. TensorFlow asks
+ * the device for the contexts in that thread, before the first operation begins.
  */
-class Starter : public tf::DeviceContext
+class StepContext : public tf::DeviceContext
 {
-      public:
-	explicit Starter(uint64_t step) : step_(step)
+public:
+	explicit StepContext(uint64_t step) : step_(step)
 	{
 	}
 	uint64_t step() const
@@ -120,27 +120,27 @@ class Starter : public tf::DeviceContext
 		return step_;
 	}
 
-      private:
+private:
 	const uint64_t step_;
 };
 
-class TfDevice : public tf::ThreadPoolDevice
+class Device : public tf::ThreadPoolDevice
 {
-      public:
+public:
 	using tf::ThreadPoolDevice::ThreadPoolDevice;
 
 	tf::Status FillContextMap(const tf::Graph *graph, tf::DeviceContextMap *map) override
 	{
-		uint64_t step = Runtime::step_here();
+		uint64_t step = Runtime::opened_step();
 
-		if (!step || !Runtime::instance().watching())
+		if (!step || !Runtime::instance().tracking())
 			return tf::Status::OK();
-		Starter *starter = new Starter(step);
-		map->assign(size_t(graph->num_node_ids()), starter);
-		/* The execution gives each back. */
+		StepContext *context = new StepContext(step);
+		map->assign(size_t(graph->num_node_ids()), context);
+		/* The execution releases each reference. */
 		for (size_t i = 0; i < map->size(); i++)
-			starter->Ref();
-		starter->Unref();
+			context->Ref();
+		context->Unref();
 		return tf::Status::OK();
 	}
 
@@ -148,7 +148,7 @@ class TfDevice : public tf::ThreadPoolDevice
 	{
 		Runtime &runtime = Runtime::instance();
 
-		if (!runtime.watching()) {
+		if (!runtime.tracking()) {
 			kernel->Compute(c);
 			return;
 		}
@@ -161,11 +161,11 @@ class TfDevice : public tf::ThreadPoolDevice
 				kernel->Compute(c);
 				return;
 			}
-			Tensors tensors(runtime, run);
-			tensors.inputs(c);
+			TensorReporter tensors(runtime, run);
+			tensors.report_inputs(c);
 			kernel->Compute(c);
 			if (runtime.recording() || run.op->effect.source)
-				tensors.outputs(c);
+				tensors.report_outputs(c);
 		}
 		runtime.op_end(run);
 	}
@@ -175,7 +175,7 @@ class TfDevice : public tf::ThreadPoolDevice
 	{
 		Runtime &runtime = Runtime::instance();
 
-		if (!runtime.watching()) {
+		if (!runtime.tracking()) {
 			kernel->ComputeAsync(c, std::move(done));
 			return;
 		}
@@ -185,23 +185,23 @@ class TfDevice : public tf::ThreadPoolDevice
 			kernel->ComputeAsync(c, std::move(done));
 			return;
 		}
-		Tensors tensors(runtime, run);
-		tensors.inputs(c);
-		/* `c` may be gone when this returns. */
+		TensorReporter tensors(runtime, run);
+		tensors.report_inputs(c);
+		/* `c` may be freed when this returns. */
 		kernel->ComputeAsync(c, [&runtime, tensors, run, c, done] {
-			tensors.outputs(c);
+			tensors.report_outputs(c);
 			runtime.op_end(run);
 			done();
 		});
 	}
 
-      private:
+private:
 	static Execution execution(tf::OpKernelContext *c)
 	{
-		/* No other device contexts come to this device than its own. */
-		auto *starter = static_cast<Starter *>(c->op_device_context());
+		/* This device receives no contexts but its own. */
+		auto *context = static_cast<StepContext *>(c->op_device_context());
 
-		return {starter ? starter->step() : 0, c->step_id()};
+		return {context ? context->step() : 0, c->step_id()};
 	}
 };
 
@@ -214,22 +214,22 @@ tf::Status TfDeviceFactory::CreateDevices(const tf::SessionOptions &options,
 	const auto &counts = options.config.device_count();
 	auto cpus = counts.find("CPU");
 	int count = cpus == counts.end() ? 1 : cpus->second;
-	tf::SessionOptions own = options;
+	tf::SessionOptions device_options = options;
 	tf::DeviceLocality locality;
 
-	/* Brings Eigen's temporaries under the allocator as well (ThreadPoolDevice's constructor).
-	 */
-	own.config.mutable_experimental()->set_use_numa_affinity(true);
+	/* Makes ThreadPoolDevice's constructor use the allocator for Eigen's temporaries too. */
+	device_options.config.mutable_experimental()->set_use_numa_affinity(true);
 	locality.set_numa_node(0);
-	/* 0 is "as many as there are CPUs" to TensorFlow. */
-	auto threads = [](int asked) { return asked > 0 ? asked : tf::port::NumSchedulableCPUs(); };
-	Runtime::instance().threads(threads(options.config.inter_op_parallelism_threads()),
-				    threads(options.config.intra_op_parallelism_threads()));
+	/* To TensorFlow, 0 means one thread for each CPU. */
+	auto threads = [](int n) { return n > 0 ? n : tf::port::NumSchedulableCPUs(); };
+	Runtime::instance().set_session_threads(
+		threads(options.config.inter_op_parallelism_threads()),
+		threads(options.config.intra_op_parallelism_threads()));
 	for (int i = 0; i < count; i++) {
 		tf::string name = tf::strings::StrCat(prefix, "/device:CPU:", i);
 		tf::Allocator *allocator = tf::ProcessState::singleton()->GetCPUAllocator(0);
-		devices->emplace_back(
-			new TfDevice(own, name, tf::Bytes(256 << 20), locality, allocator));
+		devices->emplace_back(new Device(device_options, name, tf::Bytes(256 << 20),
+						 locality, allocator));
 		device_count++;
 	}
 	return tf::Status::OK();

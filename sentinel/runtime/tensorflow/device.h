@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CPU device that tells the runtime of every operation. */
+/* The CPU device that reports every operation to the runtime. */
 #ifndef SENTINEL_RUNTIME_TENSORFLOW_DEVICE_H
 #define SENTINEL_RUNTIME_TENSORFLOW_DEVICE_H
 
@@ -12,7 +12,7 @@ namespace sentinel
 
 class TfDeviceFactory : public tensorflow::DeviceFactory
 {
-      public:
+public:
 	tensorflow::Status
 	CreateDevices(const tensorflow::SessionOptions &options, const tensorflow::string &prefix,
 		      std::vector<std::unique_ptr<tensorflow::Device>> *devices) override;

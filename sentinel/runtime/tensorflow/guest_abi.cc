@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What headers of Debian 12 (gcc 12, glibc 2.36) refer to and libraries of Debian 11 do not have.
+ * Symbols that Debian 12's headers (gcc 12, glibc 2.36) refer to and that the guest's Debian 11
+ * libraries lack.
  */
 #include <cstdlib>
 
 extern "C" {
 extern __attribute__((visibility("hidden"))) char __libc_single_threaded;
-char __libc_single_threaded = 0; /* it never is: TensorFlow has threads */
+char __libc_single_threaded = 0; /* TensorFlow always has threads */
 
-/* As it is in the part of Debian 11's library that is linked statically. */
+/* As in the static part of Debian 11's glibc. */
 extern int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void *dso);
 extern __attribute__((visibility("hidden"))) void *__dso_handle;
 __attribute__((visibility("hidden"))) int pthread_atfork(void (*prepare)(), void (*parent)(),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SentinelLayer: hands its input on, and begins a layer. Its gradient, registered in Python, is
- * itself, so that layers begin in the backward pass too. Stateful, so that no optimisation removes
- * it.
+ * SentinelLayer: an identity operation that ends a layer. Its gradient, registered in Python, is
+ * SentinelLayer again, so that it marks layers of the backward pass too. Stateful, so that
+ * optimisers keep it.
  */
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -15,7 +15,7 @@ namespace
 
 class LayerOp : public tf::OpKernel
 {
-      public:
+public:
 	using tf::OpKernel::OpKernel;
 
 	void Compute(tf::OpKernelContext *c) override

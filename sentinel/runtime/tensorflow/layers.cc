@@ -11,10 +11,11 @@ namespace sentinel
 namespace
 {
 
-constexpr int kEnough = 6; /* scopes: two of a forward pass, their gradients, loss and update */
-constexpr int kDeepest = 3;
+/* Two scopes of the forward pass, their gradients, loss and update */
+constexpr int kEnoughScopes = 6;
+constexpr int kMaxDepth = 3;
 
-/* The first `depth` names of the scope, after those that all gradients have in common. */
+/* The first `depth` names of the scope, after the prefix that all gradients share. */
 std::string scope(const std::string &name, int depth)
 {
 	size_t end = name.compare(0, 9, "gradients") == 0 ? name.find('/') : std::string::npos;
@@ -28,8 +29,7 @@ std::string scope(const std::string &name, int depth)
 	return name.substr(0, end);
 }
 
-/* The name without the number of the forward operation in it: "rnn/MatMul_3",
- * "rnn/MatMul_3_grad/x". */
+/* The name without the forward operation's number, as in "rnn/MatMul_3", "rnn/MatMul_3_grad/x". */
 std::string unnumbered(const std::string &name)
 {
 	size_t grad = name.find("_grad/");
@@ -41,29 +41,29 @@ std::string unnumbered(const std::string &name)
 	return name.substr(0, start) + name.substr(end);
 }
 
-/* What a layer has one of, as a rule. */
-bool multiplies(const std::string &type)
+/* Most layers have one of these. */
+bool is_product(const std::string &type)
 {
 	return type.find("MatMul") != std::string::npos || type.find("Conv") != std::string::npos;
 }
 
-/* Layers by scopes of this depth; how many scopes there are. */
-int by_scope(std::vector<ProfiledOp> &ops, int depth)
+/* Assign layers by scopes of this depth. Returns the number of scopes. */
+int assign_by_scope(std::vector<ProfiledOp> &ops, int depth)
 {
-	std::set<std::string> scopes, multiplied; /* the latter in this layer */
+	std::set<std::string> scopes, products; /* products: of the current layer */
 	int layers = 0;
 
 	for (ProfiledOp &op : ops) {
 		if (effect_of(op.type).computes) {
-			bool begins = scopes.insert(scope(op.name, depth)).second;
-			if (multiplies(op.type))
-				begins |= multiplied.count(unnumbered(op.name)) != 0;
-			if (begins) {
+			bool begins_layer = scopes.insert(scope(op.name, depth)).second;
+			if (is_product(op.type))
+				begins_layer |= products.count(unnumbered(op.name)) != 0;
+			if (begins_layer) {
 				layers++;
-				multiplied.clear();
+				products.clear();
 			}
-			if (multiplies(op.type))
-				multiplied.insert(unnumbered(op.name));
+			if (is_product(op.type))
+				products.insert(unnumbered(op.name));
 		}
 		op.layer = std::max(layers - 1, 0);
 	}
@@ -72,6 +72,15 @@ int by_scope(std::vector<ProfiledOp> &ops, int depth)
 
 } // namespace
 
+/*
+ * A SentinelLayer operation ends a layer, in the backward pass too, where it is its own gradient.
+ *
+ * Without any, name scopes separate layers: "conv2d/Conv2D" is in scope "conv2d", and
+ * "gradients/conv2d/Conv2D_grad/..." in "gradients/conv2d", a layer of its own. The first operation
+ * that computes in a new scope begins a layer. Where there are few scopes, two or three names
+ * separate layers. Within a scope, a layer begins when a matrix product or convolution of this
+ * layer repeats, under the same name (loops) or with another number (unrolled recurrent networks).
+ */
 void assign_layers(std::vector<ProfiledOp> &ops)
 {
 	int layer = 0;
@@ -80,8 +89,8 @@ void assign_layers(std::vector<ProfiledOp> &ops)
 		op.layer = layer;
 		layer += op.type == "SentinelLayer";
 	}
-	for (int depth = 1; layer == 0 && depth <= kDeepest; depth++)
-		if (by_scope(ops, depth) >= kEnough)
+	for (int depth = 1; layer == 0 && depth <= kMaxDepth; depth++)
+		if (assign_by_scope(ops, depth) >= kEnoughScopes)
 			break;
 }
 

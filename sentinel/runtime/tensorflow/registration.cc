@@ -15,14 +15,13 @@ namespace sentinel
 namespace
 {
 
-/* TensorFlow's own have 100 and 60 (in 1.13). */
+/* TensorFlow 1.13's own allocator and device have 100 and 60. */
 constexpr int kAllocatorPriority = 1000;
 constexpr int kDevicePriority = 100;
 
 /*
- * Whether TensorFlow has asked for an allocator; from then on registering another aborts the
- * process. It keeps that to itself. Explicit instantiation may name private members
- * ([temp.explicit]).
+ * A private flag of TensorFlow's: whether it has asked for an allocator. After that, registering
+ * another aborts the process. Explicit instantiation may name private members ([temp.explicit]).
  */
 using FirstAlloc = bool tf::AllocatorFactoryRegistry::*;
 FirstAlloc first_alloc_made();
@@ -36,12 +35,12 @@ template struct Open<&tf::AllocatorFactoryRegistry::first_alloc_made_>;
 
 bool register_all()
 {
-	/* TensorFlow's protobuf will find itself there twice, and abort without a word of why. */
+	/* TensorFlow's protobuf would be there twice, and would abort without saying why. */
 	const char *preloaded = getenv("LD_PRELOAD");
 	if (preloaded && strstr(preloaded, "libsentinel"))
 		fprintf(stderr,
-			"sentinel: loaded by LD_PRELOAD, which is too early: TensorFlow has to be "
-			"loaded first (guest.bindings.runtime.load(), or python2.7 -m guest.wrap)\n");
+			"sentinel: LD_PRELOAD loads the runtime too early: load it after "
+			"TensorFlow (guest.bindings.runtime.load(), or python2.7 -m guest.wrap)\n");
 
 	auto *allocators = tf::AllocatorFactoryRegistry::singleton();
 
@@ -53,13 +52,13 @@ bool register_all()
 	return true;
 }
 
-const bool done = register_all();
+const bool is_registered = register_all();
 
 } // namespace
 
 bool registered()
 {
-	return done;
+	return is_registered;
 }
 
 } // namespace sentinel

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* usage: runtime pools | moves | plan <PLAN | plans <PLANS | layers NAME=TYPE... | identity [CASE]
- * | steps [PLAN STEPS [loops | extra | first]] */
+/*
+ * usage: runtime-tests [DOCTEST OPTIONS]
+ *        runtime-tests plan <PLAN | plans <PLANS | layers NAME=TYPE... |
+ *                      steps [PLAN STEPS [loops | extra | first]]
+ *
+ * Without a command it runs doctest's test cases. Cases share the process's runtime, so
+ * test_runtime_library.py runs each in a process of its own.
+ */
+#define DOCTEST_CONFIG_IMPLEMENT
+#define DOCTEST_CONFIG_NO_POSIX_SIGNALS /* the sanitizers handle them */
+#include <doctest/doctest.h>
+
 #include <string>
 #include <vector>
 
-#include "check.h"
+#include "commands.h"
 #include "core/framework.h"
-
-void pools();
-void moves();
-void plan();
-void plans();
-void layers(const std::vector<std::string> &arguments);
-void identity(const std::vector<std::string> &arguments);
-void steps(const std::vector<std::string> &arguments);
 
 namespace sentinel
 {
 
-/* The framework of these tests */
+/* These tests are the framework. */
 bool registered()
 {
 	return true;
@@ -33,24 +35,18 @@ int devices()
 
 int main(int argc, char **argv)
 {
-	std::string what = argc > 1 ? argv[1] : "";
-	std::vector<std::string> rest(argv + (argc > 1 ? 2 : 1), argv + argc);
+	std::string command = argc > 1 ? argv[1] : "";
+	std::vector<std::string> arguments(argv + (argc > 1 ? 2 : 1), argv + argc);
 
-	if (what == "pools")
-		pools();
-	else if (what == "moves")
-		moves();
-	else if (what == "plan")
-		plan();
-	else if (what == "plans")
-		plans();
-	else if (what == "layers")
-		layers(rest);
-	else if (what == "identity")
-		identity(rest);
-	else if (what == "steps")
-		steps(rest);
+	if (command == "plan")
+		check_plan();
+	else if (command == "plans")
+		execute_plans();
+	else if (command == "layers")
+		print_layers(arguments);
+	else if (command == "steps")
+		run_steps(arguments);
 	else
-		return 2;
+		return doctest::Context(argc, argv).run();
 	return 0;
 }

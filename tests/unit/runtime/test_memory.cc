@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Page heap, slabs, arena and what they make together. */
+/* Page heap, slabs, arena, fast budget, and tensor memory over all pools. */
+#include <doctest/doctest.h>
+
 #include <cstring>
 #include <map>
 #include <random>
@@ -7,7 +9,6 @@
 
 #include "core/fast_budget.h"
 #include "core/tensor_memory.h"
-#include "check.h"
 
 using namespace sentinel;
 
@@ -26,24 +27,27 @@ size_t resident(const Mapping &mapping)
 	return sum;
 }
 
-void page_heap()
+TEST_CASE("page heap allocates first fit and merges free ranges")
 {
 	PageHeap heap(16 * kPage, 4 * kPage);
 	char *base = heap.mapping().base();
 	char *a = heap.allocate(1), *b = heap.allocate(2 * kPage), *c = heap.allocate(kPage);
 
-	CHECK(a == base && b == base + kPage && c == base + 3 * kPage);
-	CHECK(heap.used() == 4 * kPage && heap.top() == 4 * kPage);
+	CHECK(a == base);
+	CHECK(b == base + kPage);
+	CHECK(c == base + 3 * kPage);
+	CHECK(heap.used() == 4 * kPage);
+	CHECK(heap.top() == 4 * kPage);
 	heap.release(a, 1);
 	heap.release(c, kPage);
 	heap.release(b, 2 * kPage);
 	CHECK(heap.used() == 0);
 	CHECK(heap.allocate(17 * kPage) == nullptr);
-	CHECK(heap.allocate(16 * kPage) == base); /* one range again */
+	CHECK(heap.allocate(16 * kPage) == base); /* merged into one range */
 	CHECK(heap.allocate(1) == nullptr);
 	memset(base, 1, 16 * kPage);
 	heap.release(base, 16 * kPage);
-	CHECK(resident(heap.mapping()) == 0); /* more than may be kept */
+	CHECK(resident(heap.mapping()) == 0); /* more than `keep` */
 	char *d = heap.allocate(2 * kPage);
 	memset(d, 1, 2 * kPage);
 	heap.release(d, 2 * kPage);
@@ -52,7 +56,7 @@ void page_heap()
 	CHECK(resident(heap.mapping()) == 0);
 }
 
-void rotating_heap()
+TEST_CASE("rotating page heap reuses addresses last")
 {
 	PageHeap heap(8 * kPage, 0, true);
 	char *base = heap.mapping().base();
@@ -60,48 +64,49 @@ void rotating_heap()
 	for (int round = 0; round < 3; round++)
 		for (int page = 0; page < 8; page++) {
 			char *p = heap.allocate(kPage);
-			CHECK(p == base + page * kPage); /* each in turn, though all are free */
+			CHECK(p == base + page * kPage); /* next fit */
 			heap.release(p, kPage);
 		}
-	/* What lies before the place it is at is found too. */
+	/* The search wraps around. */
 	char *a = heap.allocate(5 * kPage), *b = heap.allocate(2 * kPage);
 	heap.release(a, 5 * kPage);
 	CHECK(heap.allocate(4 * kPage) == base);
 	heap.release(b, 2 * kPage);
 }
 
-void slabs()
+TEST_CASE("slab blocks do not overlap")
 {
 	PageHeap heap(64 * kMiB, 0);
-	Slabs small(heap);
+	Slabs slabs(heap);
 	std::mt19937 random(1);
 	std::map<char *, size_t> live;
 
 	for (int i = 0; i < 20000; i++) {
 		if (live.empty() || random() % 5 < 3) {
-			size_t size = 1 + random() % Slabs::kLargest;
-			char *p = small.allocate(size);
-			CHECK(p && reinterpret_cast<uintptr_t>(p) % Slabs::kAlignment == 0);
+			size_t size = 1 + random() % Slabs::kMaxSize;
+			char *p = slabs.allocate(size);
+			CHECK(p);
+			CHECK(reinterpret_cast<uintptr_t>(p) % Slabs::kAlignment == 0);
 			auto next = live.lower_bound(p);
-			CHECK(next == live.end() || p + size <= next->first);
-			CHECK(next == live.begin() ||
-			      std::prev(next)->first + std::prev(next)->second <= p);
+			CHECK((next == live.end() || p + size <= next->first));
+			CHECK((next == live.begin() ||
+			       std::prev(next)->first + std::prev(next)->second <= p));
 			live[p] = size;
 			memset(p, int(size), size);
 		} else {
 			auto some = std::next(live.begin(), random() % live.size());
 			for (size_t j = 0; j < some->second; j++)
 				CHECK(some->first[j] == char(some->second));
-			small.release(some->first);
+			slabs.release(some->first);
 			live.erase(some);
 		}
 	}
 	for (auto &block : live)
-		small.release(block.first);
-	CHECK(heap.used() <= 24 * 16 * kPage); /* a chunk for each of the 16 sizes, or so */
+		slabs.release(block.first);
+	CHECK(heap.used() <= 24 * 16 * kPage); /* about one chunk for each size class */
 }
 
-void arena()
+TEST_CASE("arena claims addresses and discards dead pages")
 {
 	Arena arena(8 * kPage, true);
 	char *base = arena.mapping().base();
@@ -109,7 +114,8 @@ void arena()
 	CHECK(arena.claim(0, 8 * kPage + 1) == nullptr);
 	CHECK(arena.claim(SIZE_MAX, 2) == nullptr);
 	char *a = arena.claim(0, kPage + 100), *b = arena.claim(kPage + 128, 2 * kPage);
-	CHECK(a == base && b == base + kPage + 128);
+	CHECK(a == base);
+	CHECK(b == base + kPage + 128);
 	CHECK(arena.claim(kPage + 99, 1) == nullptr);
 	CHECK(arena.claim(0, 1) == nullptr);
 	CHECK(arena.claim(4, 8 * kPage - 4) == nullptr);
@@ -119,11 +125,15 @@ void arena()
 	memset(a, 'a', kPage + 100);
 	memset(b, 'b', 2 * kPage);
 	arena.release(a);
-	CHECK(a[0] == 0 && a[kPage - 1] == 0); /* nobody's any more */
-	CHECK(a[kPage] == 'a' && b[0] == 'b'); /* b's too */
+	CHECK(a[0] == 0);
+	CHECK(a[kPage - 1] == 0); /* discarded */
+	CHECK(a[kPage] == 'a');
+	CHECK(b[0] == 'b'); /* shared with b */
 	CHECK(arena.claim(0, 4 * kPage) == nullptr);
 	arena.release(b);
-	CHECK(a[kPage] == 0 && b[0] == 0 && arena.used() == 0);
+	CHECK(a[kPage] == 0);
+	CHECK(b[0] == 0);
+	CHECK(arena.used() == 0);
 	CHECK(arena.claim(0, 8 * kPage) == base);
 
 	arena.release(base);
@@ -132,7 +142,8 @@ void arena()
 	kept[0] = other[0] = 'k';
 	arena.release(kept);
 	arena.release(other);
-	CHECK(kept[0] == 'k' && other[0] == 0);
+	CHECK(kept[0] == 'k');
+	CHECK(other[0] == 0);
 
 	Arena keeping(kPage, false);
 	char *c = keeping.claim(0, 10);
@@ -141,64 +152,67 @@ void arena()
 	CHECK(c[9] == 'c');
 }
 
-/* Pages of three groups, for two of which there is room. */
-void room()
+/* Three groups in fast memory, of which two fit. */
+TEST_CASE("fast budget is never exceeded")
 {
 	static char memory[8 * kPage];
 	std::vector<std::pair<long, int>> placed;
-	Room room(4 * kPage, [&](char *start, size_t, int node) {
+	FastBudget budget(4 * kPage, [&](char *start, size_t, int node) {
 		placed.push_back({(start - memory) / long(kPage), node});
 	});
 	auto at = [](int page) { return memory + page * kPage; };
-	auto gone = [](size_t moved, size_t absent) {
-		Moved what;
-		what.moved = moved;
-		what.absent = absent;
-		return what;
+	auto result = [](size_t moved, size_t absent) {
+		MoveResult result;
+		result.moved = moved;
+		result.absent = absent;
+		return result;
 	};
 
 	for (int page : {0, 2, 4})
-		room.add(at(page), 2 * kPage, kFast);
-	room.add(at(6), 2 * kPage, kSlow);
-	CHECK(room.born(at(0), 100) == 0 && room.born(at(0) + 128, 100) == 0);
-	CHECK(room.born(at(2), 2 * kPage) == 0 && room.peak() == 4 * kPage);
-	CHECK(room.born(at(4), 100) == 2 * kPage); /* crowded out */
+		budget.add_group(at(page), 2 * kPage, kFast);
+	budget.add_group(at(6), 2 * kPage, kSlow);
+	CHECK(budget.tensor_born(at(0), 100) == 0);
+	CHECK(budget.tensor_born(at(0) + 128, 100) == 0);
+	CHECK(budget.tensor_born(at(2), 2 * kPage) == 0);
+	CHECK(budget.peak() == 4 * kPage);
+	CHECK(budget.tensor_born(at(4), 100) == 2 * kPage); /* does not fit */
 	CHECK(placed == decltype(placed)({{4, kSlow}}));
-	CHECK(room.born(at(6), 100) == 0);
-	CHECK(!room.take(at(6), kPage)); /* nothing has left */
-	room.moved(at(2), kPage, kSlow, gone(kPage, 0));
-	CHECK(room.take(at(6), kPage) && !room.take(at(7), kPage));
-	room.moved(at(6), kPage, kFast, gone(0, kPage)); /* it was not there */
-	CHECK(room.take(at(7), kPage));
-	CHECK(room.take(memory + sizeof(memory), kPage)); /* not accounted for */
-	room.dead(at(4), 100);
-	room.dead(at(0), 100);
-	CHECK(room.born(at(4), 100) == 2 * kPage); /* one of two is still there */
-	room.dead(at(4), 100);
-	room.dead(at(0) + 128, 100);
-	CHECK(room.born(at(4), 100) == 0);
+	CHECK(budget.tensor_born(at(6), 100) == 0);
+	CHECK(!budget.reserve(at(6), kPage)); /* nothing was demoted */
+	budget.moved(at(2), kPage, kSlow, result(kPage, 0));
+	CHECK(budget.reserve(at(6), kPage));
+	CHECK(!budget.reserve(at(7), kPage));
+	budget.moved(at(6), kPage, kFast, result(0, kPage)); /* absent */
+	CHECK(budget.reserve(at(7), kPage));
+	CHECK(budget.reserve(memory + sizeof(memory), kPage)); /* in no group */
+	budget.tensor_died(at(4), 100);
+	budget.tensor_died(at(0), 100);
+	CHECK(budget.tensor_born(at(4), 100) == 2 * kPage); /* one of its two tensors lives */
+	budget.tensor_died(at(4), 100);
+	budget.tensor_died(at(0) + 128, 100);
+	CHECK(budget.tensor_born(at(4), 100) == 0);
 	CHECK(placed == decltype(placed)({{4, kSlow}, {4, kFast}}));
-	/* A tensor in several groups; a demotion that comes after its death */
-	room.dead(at(2), 2 * kPage);
-	room.dead(at(6), 100);
-	room.dead(at(4), 100);
-	room.moved(at(4), 2 * kPage, kSlow, gone(0, 2 * kPage));
-	CHECK(room.born(at(0), 4 * kPage) == 0);
-	room.dead(at(0), 4 * kPage);
-	room.add_living(at(0), 2 * kPage, kFast);
-	CHECK(room.born(at(4), 100) == 0); /* it was there already */
-	CHECK(room.peak() == room.limit());
+	/* A tensor in several groups; a demotion after its death */
+	budget.tensor_died(at(2), 2 * kPage);
+	budget.tensor_died(at(6), 100);
+	budget.tensor_died(at(4), 100);
+	budget.moved(at(4), 2 * kPage, kSlow, result(0, 2 * kPage));
+	CHECK(budget.tensor_born(at(0), 4 * kPage) == 0);
+	budget.tensor_died(at(0), 4 * kPage);
+	budget.add_variable(at(0), 2 * kPage, kFast);
+	CHECK(budget.tensor_born(at(4), 100) == 0); /* accounted for already */
+	CHECK(budget.peak() == budget.limit());
 }
 
-void tensor_memory()
+TEST_CASE("blocks of all pools keep their contents")
 {
 	TensorMemory memory(256 * kMiB);
 	std::mt19937 random(2);
-	std::vector<TensorMemory::Found> live;
+	std::vector<TensorMemory::BlockIterator> live;
 	const Pool pools[] = {Pool::ordinary, Pool::profile, Pool::unplanned};
 	auto plan = [&memory] {
-		memory.plan(std::make_shared<Arena>(kMiB, false),
-			    std::make_shared<Arena>(4 * kMiB, true));
+		memory.set_plan_pools(std::make_shared<Arena>(kMiB, false),
+				      std::make_shared<Arena>(4 * kMiB, true));
 	};
 
 	plan();
@@ -227,30 +241,22 @@ void tensor_memory()
 			memory.release(block);
 		}
 		if (i % 5000 == 0)
-			plan(); /* while things live in the former pools */
+			plan(); /* while blocks live in the former pools */
 	}
 	const PoolStatistics &total = memory.total();
 	CHECK(total.allocations - total.releases == live.size());
 	for (auto block : live)
 		memory.release(block);
-	CHECK(total.live == 0 && total.peak > kMiB && memory.blocks().empty());
+	CHECK(total.live == 0);
+	CHECK(total.peak > kMiB);
+	CHECK(memory.blocks().empty());
 	CHECK(memory.find(&memory) == memory.end());
 	CHECK(memory.allocate(Pool::ordinary, 64, 257 * kMiB) == memory.end());
 	CHECK(memory.allocate(Pool::ordinary, 2 * kPage, 1) == memory.end());
 	memory.trim();
 	for (Pool pool : pools)
 		CHECK(resident(*memory.mapping(pool)) <=
-		      2 * kMiB); /* slabs keep a chunk of each size */
+		      2 * kMiB); /* slabs keep a chunk of each class */
 }
 
 } // namespace
-
-void pools()
-{
-	page_heap();
-	rotating_heap();
-	slabs();
-	arena();
-	room();
-	tensor_memory();
-}

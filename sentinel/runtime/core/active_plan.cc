@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "active_plan.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "clock.h"
+
+namespace sentinel
+{
+
+ActivePlan::ActivePlan(Plan parsed, std::function<PageRange(const std::string &)> variable_pages,
+		       Log log)
+    : plan(std::move(parsed)), reserved(std::make_shared<Arena>(plan.reserved, false)),
+      arena(std::make_shared<Arena>(plan.arena, true)), variable_pages_(std::move(variable_pages)),
+      log_(std::move(log)),
+      fast_budget_(plan.migratable_budget,
+		   [](char *start, size_t size, int node) { prefer_node(start, size, node); }),
+      executor_(
+	      plan, [this](const Move &move) { return resolve(move); },
+	      [this](char *start, size_t size, int node) { return migrate(start, size, node); },
+	      now_ns)
+{
+	for (const Group &group : plan.groups) {
+		if (group.keep)
+			arena->keep(group.offset, group.size);
+		else
+			fast_budget_.add_group(arena->mapping().base() + group.offset, group.size,
+					       group.node);
+	}
+}
+
+PageRange ActivePlan::resolve(const Move &move)
+{
+	if (move.tensor < 0)
+		return {arena->mapping().base() + move.offset, move.size};
+	return variable_pages_(plan.tensors[move.tensor].op);
+}
+
+bool ActivePlan::set_nodes()
+{
+	bool success = true;
+	int error = 0;
+	auto prefer = [&](Mapping &mapping, size_t offset, size_t size, int node) {
+		if (size && !mapping.prefer(offset, size, node)) {
+			success = false;
+			error = errno;
+		}
+	};
+
+	prefer(reserved->mapping(), 0, round_up(plan.reserved), kFast);
+	for (const Group &group : plan.groups)
+		prefer(arena->mapping(), group.offset, group.size, group.node);
+	errno = error;
+	return success;
+}
+
+/* Promotions need space in the budget. The first refusal of the system is logged. */
+MoveResult ActivePlan::migrate(char *start, size_t size, int node)
+{
+	MoveResult result;
+
+	if (node == kFast && !fast_budget_.reserve(start, size)) {
+		result.failed = size;
+		return result;
+	}
+	result = move_pages(start, size, node);
+	fast_budget_.moved(start, size, node, result);
+	if (result.error && !immovable_.exchange(true))
+		log_("cannot migrate pages (move_pages: " + std::string(strerror(result.error)) +
+		     "): they stay where they are");
+	return result;
+}
+
+void ActivePlan::step_begin(uint64_t step)
+{
+	MutexLock lock(mutex_);
+
+	current_step_ = step;
+	executor_.step_begin();
+}
+
+void ActivePlan::advance_to(uint64_t step, int position)
+{
+	MutexLock lock(mutex_);
+
+	if (step == current_step_)
+		executor_.advance(position);
+}
+
+StepStatistics ActivePlan::step_end(bool typical)
+{
+	MutexLock lock(mutex_);
+
+	current_step_ = 0;
+	return executor_.step_end(typical);
+}
+
+void ActivePlan::retire()
+{
+	executor_.stop();
+	for (const auto &pool : {reserved, arena}) {
+		Mapping &mapping = pool->mapping();
+		if (!node_exists(kSlow) || !mapping.size())
+			continue;
+		mapping.prefer(0, mapping.size(), kSlow);
+		move_pages(mapping.base(), mapping.size(), kSlow);
+	}
+}
+
+} // namespace sentinel

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan in execution: its pools, its budget of fast memory and its migration threads. */
+#ifndef SENTINEL_RUNTIME_ACTIVE_PLAN_H
+#define SENTINEL_RUNTIME_ACTIVE_PLAN_H
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "arena.h"
+#include "executor.h"
+#include "fast_budget.h"
+#include "mutex.h"
+#include "plan.h"
+
+namespace sentinel
+{
+
+class ActivePlan
+{
+public:
+	using Log = std::function<void(const std::string &)>;
+
+	/*
+	 * `variable_pages` returns the current pages of a variable. Throws std::exception if the
+	 * system lacks addresses or threads.
+	 */
+	ActivePlan(Plan plan, std::function<PageRange(const std::string &)> variable_pages,
+		   Log log);
+
+	void step_begin(uint64_t step) SENTINEL_EXCLUDES(mutex_);
+	/* The step has reached `position`. */
+	void advance_to(uint64_t step, int position) SENTINEL_EXCLUDES(mutex_);
+	/* `typical`: the step matched the plan. */
+	StepStatistics step_end(bool typical) SENTINEL_EXCLUDES(mutex_);
+
+	/* Set the node of every group and of the reserved pool. False (errno) on failure. */
+	bool set_nodes();
+	/* Account for a variable that lives already, on `node`. */
+	void add_variable(const PageRange &pages, int node)
+	{
+		fast_budget_.add_variable(pages.start, pages.size, node);
+	}
+	/* See FastBudget. */
+	FastBudget &fast_budget()
+	{
+		return fast_budget_;
+	}
+	/* Pages cannot be moved on this system; do not report it again. */
+	void set_immovable()
+	{
+		immovable_ = true;
+	}
+	/* Stop all migration and move both pools to node 1. */
+	void retire();
+
+	const Plan plan;
+	const std::shared_ptr<Arena> reserved, arena;
+	uint64_t graph_hash = 0; /* of a step that matched the plan's graph; 0 before the first */
+
+private:
+	PageRange resolve(const Move &move);
+	MoveResult migrate(char *start, size_t size, int node);
+
+	const std::function<PageRange(const std::string &)> variable_pages_;
+	const Log log_;
+	FastBudget fast_budget_;
+	std::atomic<bool> immovable_{false};
+
+	Mutex mutex_; /* serialises operations that drive the executor */
+	Executor executor_;
+	uint64_t current_step_ SENTINEL_GUARDED_BY(mutex_) = 0;
+};
+
+} // namespace sentinel
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations of the managed step, and their use of tensors. */
+#include <algorithm>
+#include <new>
+
+#include "clock.h"
+#include "runtime.h"
+
+namespace sentinel
+{
+namespace
+{
+
+/* FNV-1a, then mixed as in splitmix64, because hashes of names are summed. */
+uint64_t hash_of(const std::string &name)
+{
+	uint64_t x = 0xcbf29ce484222325;
+
+	for (char c : name)
+		x = (x ^ uint8_t(c)) * 0x100000001b3;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+	x = (x ^ x >> 27) * 0x94d049bb133111eb;
+	return x ^ x >> 31;
+}
+
+} // namespace
+
+std::shared_ptr<Op> Runtime::lookup_op(const void *kernel, const std::string &name,
+				       const std::string &type)
+{
+	std::shared_ptr<Op> &op = ops_[kernel];
+
+	/* A new kernel, possibly of another session at an address that was used before. */
+	if (!op || op->name != name || op->type != type) {
+		op = std::make_shared<Op>();
+		op->name = name;
+		op->type = type;
+		op->effect = effect_of(type);
+		op->name_hash = hash_of(name);
+		if (plan_) {
+			auto planned = plan_->plan.by_op.find(name);
+			if (planned != plan_->plan.by_op.end())
+				op->planned = &planned->second;
+		}
+	}
+	if (op->last_step != step_) {
+		op->last_step = step_;
+		op->runs = 0;
+	}
+	return op;
+}
+
+OpRun Runtime::op_begin(const void *kernel, const std::string &name, const std::string &type,
+			const Execution &execution)
+{
+	OpContext context;
+	std::shared_ptr<ActivePlan> plan;
+	int plan_position = -1;
+	{
+		MutexLock lock(mutex_);
+		if (execution_ < 0 && is_open(execution.step))
+			execution_ = execution.id;
+		bool in_step = step_state_ == StepState::open && execution.id >= 0 &&
+			       execution.id == execution_;
+		context.outside_step = !in_step;
+		if (in_step) {
+			std::shared_ptr<Op> op = lookup_op(kernel, name, type);
+			context.occurrence = op->runs++;
+			context.run = OpRun{step_, op, ++last_position_};
+			graph_hash_ += op->name_hash;
+			if (plan_)
+				plan_position = reach_plan_position(*op, context.occurrence);
+			plan = plan_;
+			if (Recorder *recorder = profiling_.recorder())
+				recorder->op_begin(name, type, context.occurrence, now_ns());
+			else if (plan_ && !plan_->graph_hash)
+				op_names_.push_back(name);
+		}
+	}
+	this_thread().op = context;
+	if (plan)
+		plan->advance_to(context.run.step, plan_position);
+	return context.run;
+}
+
+/*
+ * The plan's position that the step has reached when this operation begins. Counting operations
+ * would not do: those that wait for nothing, such as variables and constants, begin earlier or
+ * later from step to step.
+ */
+int Runtime::reach_plan_position(const Op &op, int occurrence)
+{
+	if (op.planned)
+		for (int index : *op.planned) {
+			const PlannedTensor &t = plan_->plan.tensors[index];
+			if (t.occurrence == occurrence)
+				plan_position_ = std::max(plan_position_, t.position);
+		}
+	return plan_position_;
+}
+
+void Runtime::op_end(const OpRun &run)
+{
+	if (!recording())
+		return;
+	MutexLock lock(mutex_);
+	if (is_open(run.step) && profiling_.recorder())
+		profiling_.recorder()->op_end(run.position, now_ns());
+}
+
+void Runtime::record_use(const OpRun &run, const void *p, size_t size, bool reads, bool writes)
+{
+	MutexLock lock(mutex_);
+	Recorder *recorder = profiling_.recorder();
+
+	if (!is_open(run.step) || !recorder)
+		return;
+	try {
+		auto it = memory_.find(p);
+		if (it == memory_.end()) {
+			recorder->add_foreign_use(size);
+			return;
+		}
+		Block &block = it->second;
+		if (block.record < 0) {
+			block.record =
+				recorder->add_existing(it->first, block.size, block.capacity != 0);
+			recorder->set_name(block.record, block.name);
+		}
+		if (reads || writes)
+			recorder->add_use(block.record, run.position, reads, writes);
+	} catch (const std::bad_alloc &) {
+		stop_tracking();
+	}
+}
+
+void Runtime::set_name(const OpRun &run, const void *p, const std::string &name)
+{
+	MutexLock lock(mutex_);
+
+	if (!is_open(run.step))
+		return;
+	try {
+		auto it = memory_.find(p);
+		if (it == memory_.end() || it->second.step == step_)
+			return;
+		Block &block = it->second;
+		if (block.name.empty()) {
+			block.name = name;
+			variables_[name] = it->first;
+		}
+		if (profiling_.recorder() && block.record >= 0)
+			profiling_.recorder()->set_name(block.record, block.name);
+	} catch (const std::bad_alloc &) {
+		stop_tracking();
+	}
+}
+
+/* Leave the rest of the step unmanaged. */
+void Runtime::stop_tracking()
+{
+	tracking_ = recording_ = false;
+	if (!incomplete_.exchange(true))
+		log("out of memory while tracking a step: the step continues unmanaged");
+}
+
+OpScope::OpScope(Runtime &runtime, const void *kernel, const std::string &name,
+		 const std::string &type, const Execution &execution)
+    : outer_(Runtime::this_thread().op)
+{
+	try {
+		run_ = runtime.op_begin(kernel, name, type, execution);
+	} catch (const std::bad_alloc &) {
+		runtime.stop_tracking();
+	}
+}
+
+/* The thread returns to the operation around this one. */
+OpScope::~OpScope()
+{
+	Runtime::this_thread().op = std::move(outer_);
+}
+
+} // namespace sentinel

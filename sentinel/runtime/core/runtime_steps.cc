@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Steps, and the steps that are profiled. */
+#include "runtime.h"
+
+namespace sentinel
+{
+
+bool Runtime::is_open(uint64_t step) const
+{
+	return step && step_state_ == StepState::open && step == step_;
+}
+
+uint64_t Runtime::opened_step()
+{
+	return this_thread().opened_step;
+}
+
+void Runtime::set_session_threads(int inter_op, int intra_op)
+{
+	MutexLock lock(mutex_);
+
+	inter_op_ = inter_op;
+	intra_op_ = intra_op;
+}
+
+void Runtime::open_step()
+{
+	if (next_plan_ && !profiling_.steps_left())
+		install_plan();
+	step_state_ = StepState::open;
+	step_++;
+	execution_ = -1;
+	last_position_ = plan_position_ = -1;
+	graph_hash_ = 0;
+	op_names_.clear();
+	plan_statistics_.placement = PlacementStatistics();
+	incomplete_ = false;
+	profiling_.step_begin();
+	recording_ = profiling_.recorder() != nullptr;
+	tracking_ = recording_ || plan_;
+}
+
+uint64_t Runtime::step_begin()
+{
+	ThreadState &thread = this_thread();
+	std::shared_ptr<ActivePlan> plan;
+	uint64_t step;
+	bool left_open;
+	{
+		MutexLock lock(mutex_);
+		bool own_step_open = is_open(thread.opened_step);
+		/* A step within an operation of the open step, such as a py_func's. */
+		bool nested = own_step_open && thread.op.run.step == step_;
+		left_open = own_step_open && !nested && execution_ >= 0;
+		if (own_step_open && !nested && !left_open)
+			return step_;
+		step = step_;
+		if (forked_child_ || (step_state_ != StepState::closed && !left_open)) {
+			served_steps_++;
+			return 0;
+		}
+	}
+	if (left_open)
+		step_end(step, false);
+	{
+		MutexLock lock(mutex_);
+		if (step_state_ != StepState::closed) {
+			served_steps_++;
+			return 0;
+		}
+		open_step();
+		step = step_;
+		plan = plan_;
+	}
+	thread.opened_step = step;
+	if (plan)
+		plan->step_begin(step);
+	return step;
+}
+
+void Runtime::step_end(uint64_t step, bool completed)
+{
+	ThreadState &thread = this_thread();
+	std::shared_ptr<ActivePlan> plan;
+	StepStatistics statistics;
+	bool matches = false;
+	{
+		MutexLock lock(mutex_);
+		if (!is_open(step))
+			return;
+		step_state_ = StepState::closing;
+		tracking_ = recording_ = false;
+		completed &= !incomplete_;
+		plan = plan_;
+		matches = plan_ && completed && matches_plan();
+	}
+	if (thread.opened_step == step)
+		thread.opened_step = 0;
+	if (plan)
+		statistics = plan->step_end(matches); /* may wait for migrations */
+	MutexLock lock(mutex_);
+	if (completed)
+		profiling_.step_end(inter_op_, intra_op_);
+	else
+		profiling_.step_abandon();
+	if (plan_) {
+		plan_statistics_.add_step(statistics);
+		check_planned_step(completed, matches);
+	}
+	if (plan_ends_)
+		retire_plan();
+	step_state_ = StepState::closed;
+}
+
+bool Runtime::profile_begin()
+{
+	plan_end();
+	MutexLock lock(mutex_);
+
+	if (forked_child_ || !memory_.complete()) {
+		log(forked_child_ ? "cannot profile a forked child: profile the parent process"
+				  : "no address space for profiled tensors (check ulimit -v)");
+		return false;
+	}
+	profiling_.begin();
+	recording_ = false;
+	needs_profile_ = false;
+	return true;
+}
+
+int Runtime::profile_steps_left()
+{
+	MutexLock lock(mutex_);
+
+	return profiling_.steps_left();
+}
+
+std::unique_ptr<Profile> Runtime::profile_end()
+{
+	MutexLock lock(mutex_);
+
+	recording_ = false;
+	return profiling_.end();
+}
+
+} // namespace sentinel

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "statistics.h"
+
+#include <nlohmann/json.hpp>
+
+#include "runtime.h"
+
+namespace sentinel
+{
+namespace
+{
+
+using Json = nlohmann::ordered_json;
+
+void append(Json &json, const MigrationStatistics &s)
+{
+	json["promoted"] = s.promoted;
+	json["demoted"] = s.demoted;
+	json["failed"] = s.failed;
+	json["absent"] = s.absent;
+	json["retried"] = s.retried;
+	json["cancelled"] = s.cancelled;
+}
+
+void append(Json &json, const PlacementStatistics &s)
+{
+	json["unplanned"] = s.unplanned;
+	json["busy"] = s.busy;
+	json["fallback_bytes"] = s.fallback_bytes;
+	json["keyless"] = s.keyless;
+	json["crowded"] = s.crowded;
+}
+
+Json pools_json(TensorMemory &memory)
+{
+	Json pools;
+
+	for (int i = 0; i < kPools; i++) {
+		Pool pool = Pool(i);
+		const PoolStatistics &s = memory.statistics(pool);
+		Mapping *mapping = memory.mapping(pool);
+		std::vector<size_t> resident(2);
+		if (mapping)
+			resident = residency(mapping->base(), memory.extent(pool));
+		pools[name_of(pool)] = {{"allocations", s.allocations},
+					{"live", s.live},
+					{"peak", s.peak},
+					{"resident", resident}};
+	}
+	return pools;
+}
+
+} // namespace
+
+PlacementStatistics &PlacementStatistics::operator+=(const PlacementStatistics &other)
+{
+	unplanned += other.unplanned;
+	busy += other.busy;
+	fallback_bytes += other.fallback_bytes;
+	keyless += other.keyless;
+	crowded += other.crowded;
+	return *this;
+}
+
+void PlanStatistics::add_step(const StepStatistics &finished)
+{
+	step = finished;
+	total_moves += finished.moves;
+	total_placement += placement;
+	total_exposed_ns += finished.exposed_ns;
+	total_late += finished.late;
+}
+
+void PlanStatistics::begin_plan()
+{
+	planned_steps = other_steps = unbound = 0;
+}
+
+std::string Runtime::statistics()
+{
+	MutexLock lock(mutex_);
+	const PoolStatistics &memory = memory_.total();
+	const PlanStatistics &s = plan_statistics_;
+	Json step = {{"step_ns", s.step.step_ns},
+		     {"exposed_ns", s.step.exposed_ns},
+		     {"late", s.step.late},
+		     {"unresolved", s.step.unresolved},
+		     {"trial", s.step.trial}};
+	Json total = {{"exposed_ns", s.total_exposed_ns}, {"late", s.total_late}};
+
+	append(step, s.step.moves);
+	append(step, s.placement);
+	append(total, s.total_moves);
+	append(total, s.total_placement);
+	Json json = {{"allocations", memory.allocations},
+		     {"releases", memory.releases},
+		     {"live", memory.live},
+		     {"peak", memory.peak},
+		     {"pools", pools_json(memory_)},
+		     {"steps", step_},
+		     {"served_steps", served_steps_},
+		     {"planned_steps", s.planned_steps},
+		     {"other_steps", s.other_steps},
+		     {"forks", forks_},
+		     {"over_budget", over_budget_},
+		     {"planned", plan_ != nullptr},
+		     {"reprofile", needs_profile()},
+		     {"unbound", s.unbound},
+		     {"room",
+		      {{"peak", plan_ ? plan_->fast_budget().peak() : 0},
+		       {"limit", plan_ ? plan_->fast_budget().limit() : 0}}},
+		     {"step", std::move(step)},
+		     {"total", std::move(total)}};
+	return json.dump();
+}
+
+} // namespace sentinel
