@@ -95,7 +95,7 @@ def build(*, cache: Cache | None = None) -> Path:
 def _sources() -> list[Path]:
     """Every file that the library is built from."""
     paths = [p for folder in _FOLDERS for p in folder.rglob("*")]
-    return sorted(p for p in paths if p.suffix in {".cc", ".c", ".h", ".build", ".txt"}) + [Path(__file__)]
+    return [*sorted(p for p in paths if p.suffix in {".cc", ".c", ".h", ".build", ".txt"}), Path(__file__)]
 
 
 def _compile(folder: Path, scratch: Path, compiler: str, tensorflow: Path, libraries: list[Path]) -> None:
