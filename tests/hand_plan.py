@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan made by hand from a profile, for tests: it is valid, and moves far more than anybody would want.
+"""A valid plan for tests, made from a profile, that moves far more than a useful plan.
 
-Tensors that live within a layer are short-lived. Every other one is a group of its own, which goes to node 1
-and comes back at every second operation while it lives; variables do so every eight operations.
+Tensors that live within a layer are short-lived. Every other tensor is a group of its own, which is demoted
+and promoted at every second operation while it lives; variables at every eighth.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 PAGE = 4096
-ROOM = 1 << 40  # for whatever moves
+ROOM = 1 << 40  # without limit
 Json = dict[str, Any]
 
 
 def make(profile: Json) -> Json:
-    """A plan for the step that was profiled."""
+    """Return a plan for the profiled step."""
     names, layers = profile["ops"]["name"], profile["ops"]["layer"]
     ops = len(names)
     tensors: list[Json] = []
     groups: list[Json] = []
     moves: list[Json] = []
-    short: list[tuple[int, int, int]] = []  # (offset, end, death) of what lives
+    short: list[tuple[int, int, int]] = []  # (offset, end, death) of live tensors
     reserved = arena = 0
     for t in profile["tensors"]:
         if t["thread"] > 0 or (t["op"] < 0 and t["kind"] != "variable"):

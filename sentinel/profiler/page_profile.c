@@ -73,7 +73,7 @@ int page_profile_stats(int fd, struct page_profile_stats *stats)
 	return ioctl(fd, PAGE_PROFILE_STATS, stats);
 }
 
-/* Bytes of the counters of `length` bytes of memory, in whole pages */
+/* Size of the counters of `length` bytes of memory, in whole pages */
 static size_t counters_size(size_t length)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);

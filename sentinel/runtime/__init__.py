@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime library for TensorFlow (C++), and what builds it."""
+"""The runtime library for TensorFlow (C++), and its build."""
