@@ -91,6 +91,14 @@ def plan(profile: Json) -> Json:
     return hand_plan.make(profile)
 
 
+def execute(program: Program, folder: Path, plan: Json, steps: int, *change: str) -> Json:
+    """Execute a plan for some steps; return the runtime's statistics. `change` is that of commands.h."""
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan))
+    statistics: Json = json.loads(program("steps", str(path), str(steps), *change))
+    return statistics
+
+
 def test_core_includes_no_framework() -> None:
     shared = ("../../profiler/page_profile.h", "../../../testbed/timing/client/sentinel_markers.h")
     allowed = {p.name for p in CORE.glob("*.h")}.union(shared)
@@ -166,9 +174,7 @@ def test_profiles_of_equal_steps_have_equal_keys(program: Program, profile: Json
 
 
 def test_plan_is_executed(program: Program, plan: Json, tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan))
-    stats = json.loads(program("steps", str(path), "5"))
+    stats = execute(program, tmp_path, plan, 5)
     assert stats["planned_steps"] == 5
     assert stats["planned"] is True
     assert stats["reprofile"] is False
@@ -189,23 +195,18 @@ def test_plan_is_executed(program: Program, plan: Json, tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [True, False])
 def test_groups_with_keep_stay_resident(program: Program, plan: Json, tmp_path: Path, keep: bool) -> None:
     groups = [{**group, "keep": keep} for group in plan["groups"]]
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps({**plan, "groups": groups, "moves": []}))
-    stats = json.loads(program("steps", str(path), "2"))
+    stats = execute(program, tmp_path, {**plan, "groups": groups, "moves": []}, 2)
     assert sum(stats["pools"]["arena"]["resident"]) == (plan["arena"] if keep else 0)
 
 
 def test_groups_beyond_the_budget_are_born_in_slow_memory(
     program: Program, plan: Json, tmp_path: Path
 ) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps({**plan, "room": 0, "moves": [], "waits": []}))
-    stats = json.loads(program("steps", str(path), "3"))
+    stats = execute(program, tmp_path, {**plan, "room": 0, "moves": [], "waits": []}, 3)
     sizes = [group["size"] for group in plan["groups"] if group["node"] == 0]
     assert stats["step"]["crowded"] == sum(sizes)
     assert stats["room"] == {"peak": 0, "limit": 0}
-    path.write_text(json.dumps({**plan, "moves": [], "waits": []}))
-    assert json.loads(program("steps", str(path), "3"))["total"]["crowded"] == 0
+    assert execute(program, tmp_path, {**plan, "moves": [], "waits": []}, 3)["total"]["crowded"] == 0
 
 
 def test_moves_follow_operations_not_their_count(program: Program, plan: Json, tmp_path: Path) -> None:
@@ -216,9 +217,9 @@ def test_moves_follow_operations_not_their_count(program: Program, plan: Json, t
     tensors = [{**t, "node": 1} if t is first else t for t in tensors]
     size = next(group["size"] for group in groups if group["node"] == 1)
     move = {"at": 1, "to": 0, "offset": first["offset"], "size": size, "before": 2}
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps({**plan, "tensors": tensors, "groups": groups, "moves": [move], "waits": [2]}))
-    stats = json.loads(program("steps", str(path), "3"))
+    stats = execute(
+        program, tmp_path, {**plan, "tensors": tensors, "groups": groups, "moves": [move], "waits": [2]}, 3
+    )
     assert stats["total"]["absent"] == 0
     assert stats["total"]["promoted"] >= 2 * size  # the first steps wait
 
@@ -227,30 +228,24 @@ def test_moves_follow_operations_not_their_count(program: Program, plan: Json, t
 def test_changed_step_asks_for_another_profile(
     program: Program, plan: Json, tmp_path: Path, change: str
 ) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan))
-    assert json.loads(program("steps", str(path), "2", change))["reprofile"] is False
-    stats = json.loads(program("steps", str(path), "3", change))
+    assert execute(program, tmp_path, plan, 2, change)["reprofile"] is False
+    stats = execute(program, tmp_path, plan, 3, change)
     assert stats["reprofile"] is True
     assert stats["step"]["unplanned"] == (7 if change == "loops" else 1)
     assert stats["step"]["fallback_bytes"] == (7 * 400 if change == "loops" else 5 * 4096 + 12)
 
 
 def test_plan_of_another_graph_asks_for_another_profile(program: Program, plan: Json, tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps({**plan, "graph": "0" * 64}))
-    stats = json.loads(program("steps", str(path), "3"))
+    stats = execute(program, tmp_path, {**plan, "graph": "0" * 64}, 3)
     assert (stats["planned_steps"], stats["other_steps"], stats["steps"]) == (0, 3, 4)
     assert stats["reprofile"] is True
 
 
 def test_single_different_step_keeps_the_plan(program: Program, plan: Json, tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan))
-    first = json.loads(program("steps", str(path), "1", "first"))
+    first = execute(program, tmp_path, plan, 1, "first")
     assert (first["planned_steps"], first["other_steps"], first["step"]["unplanned"]) == (0, 1, 1)
     assert first["pools"]["unplanned"]["allocations"] > 0
-    stats = json.loads(program("steps", str(path), "5", "first"))
+    stats = execute(program, tmp_path, plan, 5, "first")
     assert (stats["planned_steps"], stats["other_steps"], stats["step"]["unplanned"]) == (4, 1, 0)
     assert (stats["planned"], stats["reprofile"]) == (True, False)
 
@@ -263,9 +258,7 @@ def test_tensors_whose_place_is_taken_are_counted(program: Program, plan: Json, 
             t["offset"] = 0
             t["node"] = 0
     changed["groups"] = [{"offset": 0, "size": plan["arena"], "node": 0, "keep": False}]
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(changed))
-    stats = json.loads(program("steps", str(path), "1"))
+    stats = execute(program, tmp_path, changed, 1)
     assert stats["total"]["busy"] == len(long) - 1 > 0
 
 
