@@ -262,6 +262,7 @@ Profile Recorder::finish(bool model_clock)
 	p.model_clock = model_clock;
 	p.step_ns = p.profiled_step_ns;
 	std::vector<std::string> names;
+	names.reserve(p.ops.size());
 	for (const ProfiledOp &op : p.ops)
 		names.push_back(op.name);
 	p.graph = graph_digest(std::move(names));
