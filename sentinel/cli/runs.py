@@ -113,7 +113,6 @@ Examples:
 )
 def schema() -> None:
     """Print the JSON Schema of suite files."""
-    from experiments.suite import Suite
+    from experiments.suite import json_schema
 
-    json_schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}
-    output.show_json(json_schema)
+    output.show_json(json_schema())

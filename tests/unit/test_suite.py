@@ -6,13 +6,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from experiments import matrix, models, policies, provenance
 from experiments.matrix import Matrix
-from experiments.suite import Suite
+from experiments.suite import Suite, json_schema
 from kernel import source as kernels
 from testbed.common.errors import UsageError
+from testbed.common.schema import Document
 from testbed.timing import preset
 
 SUITES = Path(matrix.__file__).parent / "suites"
@@ -354,7 +356,7 @@ SPEC = kernels.Spec(objects=1)
 
 
 def test_the_json_schema_names_policies_models_and_kernels() -> None:
-    schema = json.loads(json.dumps(Suite.model_json_schema()))["properties"]
+    schema = json.loads(json.dumps(json_schema()))["properties"]
     assert schema["placements"]["items"]["enum"] == list(policies.names())
     assert schema["kernel"]["enum"] == list(kernels.names())
     of_models = schema["models"]["items"]["oneOf"]
@@ -364,3 +366,27 @@ def test_the_json_schema_names_policies_models_and_kernels() -> None:
         "type": "integer", "minimum": 1, "maximum": 4096, "default": 128, "description": "hidden units",
     }  # fmt: skip
     assert schema["fast_memory"]["items"]["pattern"] == "^([1-9][0-9]?|100)%$"
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_suites_match_the_json_schema(path: Path) -> None:
+    jsonschema.validate(Document(path).data, json_schema())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("models", [{"name": "vgg"}]),
+        ("models", [{"name": "cnn", "hidden": 3}]),
+        ("models", [{"name": "cnn", "batch": 0}]),
+        ("placements", ["fastest"]),
+        ("fast_memory", ["40"]),
+        ("kernel", "4.4"),
+        ("step", 1),
+    ],
+)
+def test_the_json_schema_refuses_mistakes(field: str, value: object) -> None:
+    suite = {"name": "x", "models": [{"name": "cnn"}], "placements": ["fast-only"]}
+    jsonschema.validate(suite, json_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**suite, field: value}, json_schema())
