@@ -52,12 +52,12 @@ def plan(profile: Path, sentinel_: Run) -> Path:
 
 
 def test_plan_is_sound_and_records_its_inputs(profile: Path, plan: Path) -> None:
-    made, loaded = files.read_plan(plan), files.read_profile(profile)
-    assert check(loaded, made) == []
-    assert made.budget == classify.peak(loaded) // 5
-    assert made.made["profile"] == files.digest(profile)
-    assert made.made["policy"] == "sentinel-opt"
-    assert figures.parse(made.made["figures"]) == figures_of(presets.load("optane-6dimm"))
+    written, step = files.read_plan(plan), files.read_profile(profile)
+    assert check(step, written) == []
+    assert written.budget == classify.peak(step) // 5
+    assert written.made["profile"] == files.digest(profile)
+    assert written.made["policy"] == "sentinel-opt"
+    assert figures.parse(written.made["figures"]) == figures_of(presets.load("optane-6dimm"))
 
 
 def test_plan_is_shown_as_table_or_json(tmp_path: Path, profile: Path, sentinel_: Run) -> None:
@@ -72,10 +72,10 @@ def test_plan_is_shown_as_table_or_json(tmp_path: Path, profile: Path, sentinel_
 
 def test_figures_come_from_the_preset() -> None:
     preset = presets.load("optane-6dimm")
-    made = figures_of(preset)
-    assert (made.nodes[1].read_latency, made.nodes[1].write_bandwidth) == (305, 13.9)
-    assert (made.line_bytes, made.cache_bytes, made.page_move_ns) == (64, 1 << 20, 1500)
-    assert (made.compute_mlp, made.migration_mlp) == (240, 10)
+    machine = figures_of(preset)
+    assert (machine.nodes[1].read_latency, machine.nodes[1].write_bandwidth) == (305, 13.9)
+    assert (machine.line_bytes, machine.cache_bytes, machine.page_move_ns) == (64, 1 << 20, 1500)
+    assert (machine.compute_mlp, machine.migration_mlp) == (240, 10)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_program_in_the_guest_makes_the_same_plan(tmp_path: Path, profile: Path)
     words = (str(profile), "--figures", "figures.json", "-o", "plan.json", "--budget")
     done = run(*words, "20%")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    loaded = files.read_profile(profile)
+    step = files.read_profile(profile)
     assert files.read_plan(tmp_path / "plan.json") == make_plan(
-        loaded,
-        classify.peak(loaded) // 5,
+        step,
+        classify.peak(step) // 5,
         files.read_figures(tmp_path / "figures.json"),
         source=files.digest(profile),
     )
