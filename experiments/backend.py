@@ -14,7 +14,7 @@ from experiments.matrix import Matrix
 from experiments.profiles import Profiled
 from testbed import vm
 from testbed.common.cache import Cache, Entry
-from testbed.timing import calibration, counters
+from testbed.timing import calibration, counters, measurement
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot, snapshot
@@ -76,8 +76,8 @@ class VirtualMachines:
         """Run the probe in a machine, unless it is cached."""
         if boot.preset is None and boot.remote is None:
             return None
-        measured = calibration.of(boot, cache=self._cache, uri=self._uri)
-        calibration.told(measured)
+        measured = measurement.calibrate(boot, cache=self._cache, uri=self._uri)
+        calibration.report(measured)
         return measured
 
     def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:

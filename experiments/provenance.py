@@ -44,7 +44,7 @@ def throttle(
                 "method": "remote-node",
                 "nodes_alike": calibration.nodes_alike,
                 "calibrated": True,
-                "calibration": calibration.cited(),
+                "calibration": calibration.to_record(),
                 "remote": far_node.to_json(),
             }
         )
@@ -56,7 +56,7 @@ def throttle(
             "method": "timing-plugin",
             "nodes_alike": calibration.nodes_alike if calibration else fast == slow,
             "calibrated": bool(calibration and calibration.figures and calibration.good),
-            "calibration": calibration.cited() if calibration else None,
+            "calibration": calibration.to_record() if calibration else None,
             "preset": preset.model_dump(mode="json"),
         }
     )

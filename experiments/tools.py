@@ -27,7 +27,7 @@ from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError
 from testbed.common.progress import warn
 from testbed.guestlink.ssh import Shell
-from testbed.timing import calibration
+from testbed.timing import measurement
 from testbed.vm import Boot
 
 PLANNER = Path(sentinel.planner.__file__).parent
@@ -42,7 +42,7 @@ def collect(*, cache: Cache) -> dict[str, Path]:
     """The tools by their name in the guest's folder. Compiles those that are not cached."""
     compiled: dict[str, Callable[[], Path]] = {
         frameworks.DEFAULT.runtime_name: lambda: frameworks.DEFAULT.build_runtime(cache=cache),
-        "probe": lambda: calibration.build_probe(cache=cache),
+        "probe": lambda: measurement.build_probe(cache=cache),
     }
     tools = {**guest_code.sources(), "planner": PLANNER}
     for name, build in compiled.items():

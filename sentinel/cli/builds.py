@@ -18,7 +18,7 @@ _fragments = click.option(
     "--fragment",
     "fragments",
     multiple=True,
-    help="A config fragment; may be repeated (default: base, numa, guest, profile).",
+    help="Configuration fragment; repeatable (default: base, numa, guest, profile).",
 )
 
 
@@ -30,7 +30,7 @@ def kernel() -> None:
 @kernel.command(
     epilog="""\b
 Examples:
-  sentinel kernel build                                    4.9 if it can be had, else 6.1
+  sentinel kernel build                                    4.9 if available, else 6.1
   sentinel kernel build 6.1
   sentinel kernel build 4.9 --source-location ~/linux-4.9
   sentinel kernel build 4.9 --source-location ~/linux@v4.9
@@ -40,7 +40,7 @@ Examples:
 @_source
 @_location
 @_fragments
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built; build nothing.")
 @output.json_option
 def build(
     source: str, location: str | None, fragments: tuple[str, ...], dry_run: bool, as_json: bool
@@ -66,7 +66,7 @@ def build(
     epilog="""\b
 Examples:
   sentinel kernel list
-  sentinel kernel list --json    the same for programs
+  sentinel kernel list --json    as JSON
 """,
 )
 @output.json_option
@@ -89,14 +89,14 @@ def list_(as_json: bool) -> None:
 @kernel.command(
     epilog="""\b
 Examples:
-  sentinel kernel config 6.1                 the .config that a build would use
-  sentinel kernel config 6.1 --requested     only what the fragments ask for
+  sentinel kernel config 6.1                 the .config of the build
+  sentinel kernel config 6.1 --requested     only the symbols of the fragments
 """
 )
 @_source
 @_location
 @_fragments
-@click.option("--requested", is_flag=True, help="Only what the fragments ask for, and where.")
+@click.option("--requested", is_flag=True, help="Only the symbols of the fragments, with their places.")
 def config(source: str, location: str | None, fragments: tuple[str, ...], requested: bool) -> None:
     """Print the configuration of the kernel SOURCE."""
     from kernel import config as configs
@@ -127,7 +127,7 @@ Examples:
   MIRROR=http://mirror.example/debian sentinel image build
 """,
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built; build nothing.")
 @output.json_option
 def build_image(dry_run: bool, as_json: bool) -> None:
     """Build the guest: Debian 11 with TensorFlow 1.13.1."""

@@ -22,63 +22,61 @@ def cache() -> None:
     epilog="""\b
 Examples:
   sentinel cache list
-  sentinel cache list --json    the same for programs
+  sentinel cache list --json    as JSON
 """,
 )
 @output.json_option
 def list_(as_json: bool) -> None:
-    """List what is in the cache, oldest use first."""
+    """List the cache entries, least recently used first."""
     store = Cache()
     entries, damaged = store.entries(), store.damaged()
     if as_json:
-        whole = [{**e.manifest, "path": e.path, "bytes": e.size()} for e in entries]
+        intact = [{**e.manifest, "path": e.path, "bytes": e.size()} for e in entries]
         broken = [
             {"kind": e.kind, "key": e.key, "path": e.path, "bytes": e.size(), "damaged": e.why}
             for e in damaged
         ]
-        output.show_json([*whole, *broken])
+        output.show_json([*intact, *broken])
         return
     lines = [
-        [e.kind, e.key[:24], output.size(e.size()), f"{_ago(e.last_used)} ago", str(_described(e.manifest))]
+        [e.kind, e.key[:24], output.size(e.size()), f"{_ago(e.last_used)} ago", str(_description(e.manifest))]
         for e in entries
     ]
     lines += [[e.kind, e.key[:24], output.size(e.size()), "-", f"damaged: {e.why}"] for e in damaged]
-    output.show(output.rows(("kind", "key", "size", "used", "what"), lines))
+    output.show(output.rows(("kind", "key", "size", "used", "content"), lines))
     if damaged:
-        note("damaged entries are built again when they are needed; any `sentinel cache prune` removes them")
+        note("damaged entries are rebuilt when needed; `sentinel cache prune` removes them")
 
 
 @cache.command(
     epilog="""\b
 Examples:
-  sentinel cache prune --older-than 30          what was not used for 30 days
+  sentinel cache prune --older-than 30          entries not used for 30 days
   sentinel cache prune --kind snapshot          all snapshots
-  sentinel cache prune --all                    everything, and the kernels' work trees
+  sentinel cache prune --all                    everything, including kernel build trees
 """
 )
 @click.option(
-    "--older-than", type=output.Number(0, 1e6), metavar="DAYS", help="Only what was not used for so long."
+    "--older-than", type=output.Number(0, 1e6), metavar="DAYS", help="Only entries not used for this long."
 )
-@click.option("--kind", "kinds", multiple=True, help="Only this kind; may be repeated.")
-@click.option("--key", "keys", multiple=True, help="Only entries whose key begins so; may be repeated.")
-@click.option(
-    "--all", "everything", is_flag=True, help="Everything, and scratch that builders keep between builds."
-)
-@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option("--kind", "kinds", multiple=True, help="Only this kind; repeatable.")
+@click.option("--key", "keys", multiple=True, help="Only entries whose key begins with this; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="All entries, and the scratch folders of builders.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 def prune(
     older_than: float | None, kinds: tuple[str, ...], keys: tuple[str, ...], everything: bool, dry_run: bool
 ) -> None:
-    """Remove entries that nobody is using."""
+    """Remove cache entries that are not in use."""
     if not (everything or kinds or keys or older_than is not None):
-        raise click.UsageError("say what: --older-than DAYS, --kind, --key or --all")
-    done = Cache().prune(
+        raise click.UsageError("choose entries with --older-than DAYS, --kind, --key or --all")
+    pruned = Cache().prune(
         older_than_s=(older_than or 0) * 86400, kinds=kinds, keys=keys, work=everything, dry_run=dry_run
     )
-    for entry in done.removed:
+    for entry in pruned.removed:
         click.echo(f"{'would remove' if dry_run else 'removed'} {entry.kind} {entry.key[:24]}")
-    for entry in done.busy:
+    for entry in pruned.busy:
         click.echo(f"in use, kept: {entry.kind} {entry.key[:24]}")
-    click.echo(f"{output.size(done.freed)} {'would be freed' if dry_run else 'freed'}")
+    click.echo(f"{output.size(pruned.freed)} {'would be freed' if dry_run else 'freed'}")
 
 
 def _ago(then: float) -> str:
@@ -89,8 +87,8 @@ def _ago(then: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def _described(manifest: dict[str, object]) -> object:
-    """What the entry's maker calls it."""
+def _description(manifest: dict[str, object]) -> object:
+    """Return the name or description in a manifest."""
     for key in ("name", "description", "release", "suite"):
         if key in manifest:
             return manifest[key]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   sentinel calibrate --preset optane-6dimm
-  sentinel calibrate --preset optane-6dimm --paced     by the guest's ordinary clock
+  sentinel calibrate --preset optane-6dimm --paced     by the guest clock
   sentinel calibrate --preset ./mine.yaml --plots .    latency by size and by load
 """
 )
@@ -29,9 +29,11 @@ Examples:
 @click.option(
     "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
 )
-@click.option("--paced", is_flag=True, help="Pace the guest, and measure by its ordinary clock.")
-@click.option("--again", is_flag=True, help="Measure even if nothing changed since the last time.")
-@click.option("--plots", type=click.Path(path_type=Path), help="Write latency.svg and load.svg there.")
+@click.option("--paced", is_flag=True, help="Pace the guest, and measure by the guest clock.")
+@click.option("--again", is_flag=True, help="Measure again, even if the result is cached.")
+@click.option(
+    "--plots", type=click.Path(path_type=Path), help="Write latency.svg and load.svg into this folder."
+)
 @click.option("--uri", help="The libvirt connection (default: embed).")
 @output.json_option
 def calibrate(
@@ -45,34 +47,36 @@ def calibrate(
     uri: str | None,
     as_json: bool,
 ) -> int:
-    """Measure a machine's memory in the guest, beside what the preset says; exit 9 if they differ."""
+    """Measure a machine's memory in the guest and compare it with the preset; exit 9 if they differ."""
     from experiments import boot
     from testbed import machine as machines
     from testbed.common import places
-    from testbed.timing import calibration
+    from testbed.timing import measurement
     from testbed.timing import preset as presets
 
     spec, costs = machines.load(machine), presets.load(preset)
     places.check_roots(cache=True, state=True)
     if plots is not None:
         if paced:
-            raise UsageError("a paced calibration has no curves", hint="leave --paced out")
+            raise UsageError("--plots needs a synchronised calibration", hint="leave --paced out")
         places.check_folder(plots, "--plots")
     streams.check()
     made = boot.prepare(spec, preset=costs, kernel=kernel, location=location)
-    found = calibration.of(made.boot, paced=paced, again=again, uri=uri)
+    calibration = measurement.calibrate(made.boot, paced=paced, again=again, uri=uri)
     if as_json:
-        output.show_json({**found.cited(), "dilation": found.dilation, "rows": list(found.rows)})
+        output.show_json(
+            {**calibration.to_record(), "dilation": calibration.dilation, "rows": list(calibration.rows)}
+        )
     else:
-        _show(found)
+        _show(calibration)
     if plots is not None:
         from results.plots import calibration as calibration_plots
 
-        calibration_plots.write(found, plots)
-    return ExitCode.OK if found.good else ExitCode.INFRASTRUCTURE
+        calibration_plots.write(calibration, plots)
+    return ExitCode.OK if calibration.good else ExitCode.INFRASTRUCTURE
 
 
-def _show(found: Calibration) -> None:
+def _show(calibration: Calibration) -> None:
     lines = [
         (
             figure.name,
@@ -80,12 +84,16 @@ def _show(found: Calibration) -> None:
             f"{figure.measured:.4g}",
             figure.unit,
             f"{figure.error:+.1%}",
-            "ok" if figure.good else f"more than {figure.bound:.0%}",
-            f"{figure.behind:.2%}" if found.dilation else "",
+            "ok" if figure.good else f"over {figure.bound:.0%}",
+            f"{figure.behind:.2%}" if calibration.dilation else "",
         )
-        for figure in found.figures
+        for figure in calibration.figures
     ]
-    columns = ["figure", "preset", "measured", "", "error", "", "behind" if found.dilation else ""]
-    clock = f"paced, {found.dilation:.0f} real ns for a model ns" if found.dilation else "synchronised"
-    caption = f"{clock}; {found.made}; {found.key[:12]}"
+    columns = ["figure", "preset", "measured", "", "error", "", "behind" if calibration.dilation else ""]
+    clock = (
+        f"paced, {calibration.dilation:.0f} real ns for each model ns"
+        if calibration.dilation
+        else "synchronised"
+    )
+    caption = f"{clock}; {calibration.created}; {calibration.key[:12]}"
     output.show(output.rows(columns, lines, caption=caption))

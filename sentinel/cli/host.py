@@ -17,35 +17,35 @@ _STYLE = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[
 @click.command(
     epilog="""\b
 Examples:
-  sentinel doctor           one line a check, with the command that mends it
-  sentinel doctor --json    the same for programs
+  sentinel doctor           one line for each check, with the command that fixes it
+  sentinel doctor --json    as JSON
 """
 )
-@click.option("--uri", help="The libvirt connection to look at (default: embed).")
+@click.option("--uri", help="The libvirt connection to check (default: embed).")
 @output.json_option
 def doctor(uri: str | None, as_json: bool) -> int:
-    """Say what this host can do: each line ok, warn or fail."""
+    """Check this host: QEMU, KVM, libvirt, build tools, memory, disk. Exit 9 if a check fails."""
     from rich.markup import escape
 
     from kernel.build import installed
     from testbed.common.cache import Cache
-    from testbed.host import doctor as checks
+    from testbed.host import doctor as doctor_checks
 
-    kernels = installed(Cache())  # the last one was used last
-    found = checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)
+    kernels = installed(Cache())  # the most recently used one is the last
+    checks = doctor_checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)
     if as_json:
-        output.show_json([asdict(check) for check in found])
+        output.show_json([asdict(check) for check in checks])
     else:
-        lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in found]
+        lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in checks]
         output.show(output.rows(("", "check", "result", "how to fix it"), lines))
-    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in found) else ExitCode.OK
+    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
 
 
 @click.command(
     epilog="""\b
 Examples:
-  eval "$(sentinel completion bash)"                       in this shell
-  sentinel completion zsh > ~/.zfunc/_sentinel             for good
+  eval "$(sentinel completion bash)"                       for this shell
+  sentinel completion zsh > ~/.zfunc/_sentinel             permanently
 """
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

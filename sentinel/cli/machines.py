@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from testbed.vm import Boot, SavedVm, Vm
 
 _vm = click.option(
-    "--vm", "name", default="default", show_default=True, metavar="NAME", help="Which machine."
+    "--vm", "name", default="default", show_default=True, metavar="NAME", help="Name of the machine."
 )
-_uri = click.option("--uri", help="The libvirt connection (default: embed, a driver without a daemon).")
+_uri = click.option("--uri", help="libvirt connection (default: embed, without a daemon).")
 
 
 @click.group()
@@ -30,24 +30,26 @@ def vm() -> None:
 @vm.command(
     epilog="""\b
 Examples:
-  sentinel vm up                                   a two-node machine called `default`
-  sentinel vm up --vm b --machine ./mine.yaml      another one beside it
-  sentinel vm up --preset optane-6dimm             node 1 is slow, by the timing model
-  sentinel vm up --from warmed-up                  restored from a snapshot
-  sentinel vm up --dry-run                         only print the libvirt domain
+  sentinel vm up                                   a two-node machine named `default`
+  sentinel vm up --vm b --machine ./mine.yaml      a second machine
+  sentinel vm up --preset optane-6dimm             node 1 is slow, with the timing model
+  sentinel vm up --from warmed-up                  restore a snapshot
+  sentinel vm up --dry-run                         print the libvirt domain only
 """
 )
 @_vm
-@click.option("--machine", default="two-node", show_default=True, help="A machine by name, or a YAML file.")
-@click.option("--kernel", default="auto", show_default=True, help="4.9, 6.1 or auto.")
+@click.option("--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file.")
 @click.option(
-    "--source-location", "location", help="Where the kernel's source is; see `sentinel kernel build`."
+    "--kernel", default="auto", show_default=True, help="Kernel source; `auto` takes the first available."
 )
-@click.option("--preset", help="What its memory costs: a preset by name, or a YAML file.")
+@click.option(
+    "--source-location", "location", help="Location of the kernel source; see `sentinel kernel build`."
+)
+@click.option("--preset", help="Memory system of the timing model: a name or a YAML file.")
 @click.option("--from", "snapshot", help="Restore this snapshot instead of booting.")
 @click.option("--ssh-port", type=click.IntRange(1, 65535), help="Forward this port (default: a free one).")
 @_uri
-@click.option("--dry-run", is_flag=True, help="Print the domain XML, and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the domain XML; start nothing.")
 def up(
     name: str,
     machine: str,
@@ -59,10 +61,10 @@ def up(
     uri: str | None,
     dry_run: bool,
 ) -> None:
-    """Start a machine, and return when it can be used.
+    """Start a machine, and return when its SSH server answers.
 
-    A booted machine has the runtime, the guest's code and the planner in /opt/sentinel; a restored one has
-    what was saved.
+    A booted machine has the runtime, the guest code and the planner in /opt/sentinel. A restored machine has
+    what it had when it was saved.
     """
     from experiments import tools
     from testbed import vm as machines
@@ -71,20 +73,22 @@ def up(
     from testbed.common.progress import note, step
 
     places.check_roots(cache=True, state=True)
-    what = _what(machine, kernel=kernel, location=location, preset=preset, snapshot=snapshot, dry_run=dry_run)
+    source = _source(
+        machine, kernel=kernel, location=location, preset=preset, snapshot=snapshot, dry_run=dry_run
+    )
     if dry_run:
-        click.echo(machines.preview(name, what), nl=False)
+        click.echo(machines.preview(name, source), nl=False)
         return
-    sources = {} if isinstance(what, machines.SavedVm) else tools.collect(cache=Cache())
+    code = {} if isinstance(source, machines.SavedVm) else tools.collect(cache=Cache())
     with step(f"Starting {name}"):
-        started = machines.start(name, what, uri=uri, ssh_port=ssh_port)
+        started = machines.start(name, source, uri=uri, ssh_port=ssh_port)
         try:
             if snapshot is None:
                 started.wait_ready()
             with started.shell() as shell:
                 release = shell.run("uname -r", timeout=started.limits.command).out.strip()
-                if isinstance(what, machines.Boot):
-                    tools.install(shell, sources, what)
+                if isinstance(source, machines.Boot):
+                    tools.install(shell, code, source)
         except BaseException:
             started.down()
             raise
@@ -92,7 +96,7 @@ def up(
     note(f"Linux {release}, {started.accelerator}, port {started.port}: sentinel vm ssh --vm {name}")
 
 
-def _what(
+def _source(
     machine: str,
     *,
     kernel: str,
@@ -101,16 +105,14 @@ def _what(
     snapshot: str | None,
     dry_run: bool,
 ) -> Boot | SavedVm:
-    """What to start: a saved machine, or a new one from its spec (checked before anything is built)."""
+    """Return what to start: a snapshot, or a new machine, whose spec is checked before anything is built."""
     from testbed.common.cache import Cache
 
     if snapshot is not None:
         from testbed.vm import snapshot as snapshots
 
         if preset is not None:
-            raise UsageError(
-                "a saved machine has the preset it was started with: --preset or --from, not both"
-            )
+            raise UsageError("--preset and --from exclude each other: a snapshot keeps its preset")
         return snapshots.find(snapshot, cache=Cache())
     from experiments import boot
     from testbed import machine as specs
@@ -119,8 +121,8 @@ def _what(
 
     spec = specs.load(machine)
     memory.check_capacity(spec)
-    costs = presets.load(preset) if preset is not None else None
-    return boot.prepare(spec, preset=costs, kernel=kernel, location=location, dry_run=dry_run).boot
+    memory_preset = presets.load(preset) if preset is not None else None
+    return boot.prepare(spec, preset=memory_preset, kernel=kernel, location=location, dry_run=dry_run).boot
 
 
 @vm.command(
@@ -128,27 +130,29 @@ def _what(
 Examples:
   sentinel vm down
   sentinel vm down --vm b
-  sentinel vm down --all            every machine, but those of commands that still run
+  sentinel vm down --all            every machine except those of running commands
   sentinel vm down --all --force    those too: their suites lose a repeat
 """
 )
 @_vm
-@click.option("--all", "everything", is_flag=True, help="End every machine that no running command needs.")
-@click.option("--force", is_flag=True, help="With --all: also those of running commands, such as suites.")
+@click.option(
+    "--all", "everything", is_flag=True, help="End every machine that belongs to no running command."
+)
+@click.option("--force", is_flag=True, help="With --all: also machines of running commands, such as suites.")
 def down(name: str, everything: bool, force: bool) -> None:
-    """End a machine. What was on its disk is gone; its console stays readable."""
+    """End a machine. Its disk is removed; its console stays readable."""
     from testbed import vm as machines
     from testbed.common import places
     from testbed.common.progress import warn
 
     if force and not everything:
-        raise UsageError("--force goes with --all: a machine that is named is ended in any case")
+        raise UsageError("--force needs --all: a named machine is ended in any case")
     places.check_roots(state=True, room=False)
     machines.reap()
     for machine in machines.all_vms() if everything else [machines.find(name)]:
         owner = machine.owner() if everything and not force else None
         if owner is not None:
-            warn(f"{machine.name} is left running: it belongs to {owner}; --force ends it too")
+            warn(f"{machine.name} keeps running: it belongs to {owner}; --force ends it too")
             continue
         machine.down(reason="ended by `sentinel vm down`")
 
@@ -157,35 +161,35 @@ def down(name: str, everything: bool, force: bool) -> None:
     epilog="""\b
 Examples:
   sentinel vm status
-  sentinel vm status --json    the same for programs
+  sentinel vm status --json    as JSON
 """
 )
 @output.json_option
 def status(as_json: bool) -> None:
-    """List the machines and how they are."""
+    """List the machines with state, port, accelerator, memory and console."""
     from testbed import vm as machines
     from testbed.common import places
 
     places.check_roots(state=True, room=False)
     machines.reap()
-    found = [_state(machine) for machine in machines.all_vms()]
+    states = [_state(machine) for machine in machines.all_vms()]
     if as_json:
-        output.show_json(found)
+        output.show_json(states)
         return
     columns = ("name", "state", "port", "accelerator", "memory", "console")
-    output.show(output.rows(columns, [[str(row[column]) for column in columns] for row in found]))
+    output.show(output.rows(columns, [[str(row[column]) for column in columns] for row in states]))
 
 
 def _state(machine: Vm) -> dict[str, object]:
     from testbed.machine import Machine
 
-    why = machine.end_reason()
+    reason = machine.end_reason()
     config = machine.config
     nodes = Machine.model_validate(config["machine"]).nodes
     return {
         "name": machine.name,
-        "state": "running" if why is None else why,
-        "port": machine.port if why is None else "",
+        "state": "running" if reason is None else reason,
+        "port": machine.port if reason is None else "",
         "accelerator": config["accelerator"],
         "memory": " + ".join(output.size(node.memory) for node in nodes),
         "kernel": config["kernel"],
@@ -204,13 +208,13 @@ Examples:
 @_vm
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...]) -> None:
-    """Open a session in the guest with OpenSSH, or run COMMAND with its exit status."""
+    """Open an OpenSSH session in the guest, or run COMMAND and exit with its status."""
     from testbed import vm as machines
     from testbed.guestlink import ssh as shells
 
     machine = machines.find_running(name)
     words = shells.command_line(machine.port, command)
-    os.execvp(words[0], words)  # noqa: S606 -- becoming ssh is the point
+    os.execvp(words[0], words)  # noqa: S606 -- the process becomes ssh
 
 
 @vm.command(
@@ -223,10 +227,10 @@ Examples:
 """,
 )
 @_vm
-@click.option("--timeout", type=output.Number(0, 1e7, min_open=True), help="Give up after so many seconds.")
+@click.option("--timeout", type=output.Number(0, 1e7, min_open=True), help="Stop after this many seconds.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> int:
-    """Run COMMAND in the guest's shell; what it prints comes as it is printed."""
+    """Run COMMAND in the guest's shell, and print its output as it comes."""
     from testbed import vm as machines
 
     machine = machines.find_running(name)
@@ -240,11 +244,11 @@ def exec_(name: str, timeout: float | None, command: tuple[str, ...]) -> int:
                 on_line=click.echo,
                 on_error=lambda text: click.echo(text, err=True),
             )
-    except streams.UnreadError:  # the command was ended with the connection
+    except streams.UnreadError:  # closing the connection has ended the command
         streams.discard_output()
         return ExitCode.UNREAD
     if result.code != 0:
-        raise WorkloadError(f"exit {result.code} from: {line}")
+        raise WorkloadError(f"command exited with status {result.code}")
     return ExitCode.OK
 
 
@@ -256,7 +260,7 @@ Examples:
 """
 )
 @_vm
-@click.option("-f", "--follow", is_flag=True, help="Go on until the machine ends.")
+@click.option("-f", "--follow", is_flag=True, help="Wait for more output until the machine ends.")
 def console(name: str, follow: bool) -> None:
     """Print the guest's console from its first byte."""
     from testbed import vm as machines
@@ -271,8 +275,8 @@ def console(name: str, follow: bool) -> None:
     epilog="""\b
 Examples:
   sentinel vm put train.py /root/train.py
-  sentinel vm put --vm b ./code /opt/code          joins a folder that is there
-  sentinel vm put ./code /opt/                     becomes /opt/code
+  sentinel vm put --vm b ./code /opt/code          merge into an existing folder
+  sentinel vm put ./code /opt/                     creates /opt/code
 """
 )
 @_vm
@@ -291,7 +295,7 @@ def put(name: str, source: Path, target: str) -> None:
 Examples:
   sentinel vm get /proc/vmstat .
   sentinel vm get --vm b /root/out.json b.json
-  sentinel vm get /root/results .                  a folder, which must be new here
+  sentinel vm get /root/results .                  a folder, which must not exist here
 """
 )
 @_vm
@@ -303,10 +307,10 @@ def get(name: str, source: str, target: Path) -> None:
     from testbed.common import places
 
     if target.is_dir():
-        own = posixpath.basename(posixpath.normpath(source))
-        if own in ("", ".", ".."):
-            raise UsageError(f"{source} has no name of its own", hint=f"say what it becomes: {target}/NAME")
-        target = target / own
+        name_in_guest = posixpath.basename(posixpath.normpath(source))
+        if name_in_guest in ("", ".", ".."):
+            raise UsageError(f"{source} has no name to copy to", hint=f"give the new name: {target}/NAME")
+        target = target / name_in_guest
     machine = machines.find_running(name)
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a folder")
@@ -318,16 +322,16 @@ def get(name: str, source: str, target: Path) -> None:
 @vm.command(
     epilog="""\b
 Examples:
-  sentinel vm snapshot warmed-up        save the machine, and let it go on
+  sentinel vm snapshot warmed-up        save the machine, then resume it
   sentinel vm up --vm b --from warmed-up
 """
 )
 @_vm
 @click.argument("snapshot")
-@click.option("--stop", is_flag=True, help="Do not let the machine go on.")
+@click.option("--stop", is_flag=True, help="Do not resume the machine.")
 @_uri
 def snapshot(name: str, snapshot: str, stop: bool, uri: str | None) -> None:
-    """Save a running machine, memory and disk, as SNAPSHOT."""
+    """Save memory and disk of a running machine as SNAPSHOT."""
     from testbed import vm as machines
     from testbed.common import places
     from testbed.common.cache import Cache
@@ -343,5 +347,5 @@ def snapshot(name: str, snapshot: str, stop: bool, uri: str | None) -> None:
     note(f"{output.size(entry.size())}: sentinel vm up --from {snapshot}")
     if stop:
         return
-    with step(f"Letting {name} go on"):
+    with step(f"Resuming {name}"):
         machines.start(name, snapshots.load(entry, cache=cache), uri=uri, ssh_port=port).detach()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel`: verbs, options, errors and exit codes. Each verb is a thin caller of a library function."""
+"""`sentinel`: verbs, options, errors and exit codes. Each verb calls library functions."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sentinel.cli import streams
 from testbed.common.errors import ExitCode, InfrastructureError, SentinelError, UsageError
 from testbed.common.progress import console
 
-# verb -> where it is; imported when it is used, so that `sentinel --help` answers at once
+# verb -> module, attribute, help; imported on use, so that `sentinel --help` is fast
 _VERBS = {
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (
         "sentinel.cli.calibration",
         "calibrate",
-        "Measure a machine's memory beside what its preset says.",
+        "Measure a machine's memory and compare it with its preset.",
     ),
     "compare": ("sentinel.cli.results", "compare", "Compare two runs, cell by cell."),
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
-    "doctor": ("sentinel.cli.host", "doctor", "Say what this host can do, and what mends what it cannot."),
+    "doctor": ("sentinel.cli.host", "doctor", "Check this host, with a command that fixes each problem."),
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
     "model": ("sentinel.cli.models", "model", "List the models that can be trained."),
-    "plan": ("sentinel.cli.plans", "plan", "Make a plan of a profile: what is where, and what moves when."),
+    "plan": ("sentinel.cli.plans", "plan", "Plan a profile: placement of tensors, and migrations."),
     "policy": ("sentinel.cli.policies", "policy", "List the policies for the use of fast memory."),
-    "preset": ("sentinel.cli.presets", "preset", "Show the memories that the timing model knows."),
+    "preset": ("sentinel.cli.presets", "preset", "Show the memory systems of the timing model."),
     "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
     "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
@@ -45,8 +45,8 @@ _VERBS = {
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }
 
-# Errors of files that are not this program's fault; one that is not there more likely is
-_OF_THE_HOST = frozenset(
+# Errors of files that the host or the user causes. A missing file is more likely a defect of this program.
+_HOST_ERRORS = frozenset(
     {
         *(errno.EACCES, errno.EPERM, errno.EROFS),
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
@@ -55,13 +55,13 @@ _OF_THE_HOST = frozenset(
     }
 )
 
-_OF_THE_USER = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
+_USER_ERRORS = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
 
 _EXIT_CODES = "\n".join(f"  {code.value:>3}  {code.doc}" for code in ExitCode)
 
 
 class _Verbs(click.Group):
-    """A group whose commands are imported when asked for."""
+    """A group that imports its commands on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_VERBS)
@@ -78,32 +78,52 @@ class _Verbs(click.Group):
             formatter.write_dl([(name, _VERBS[name][2]) for name in sorted(_VERBS)])
 
 
+def _print_version(context: click.Context, _option: click.Parameter, requested: bool) -> None:
+    """Print version and git commit, and exit."""
+    if not requested or context.resilient_parsing:
+        return
+    from importlib import metadata
+
+    from testbed.common.revision import revision
+
+    commit = revision()
+    click.echo(f"sentinel {metadata.version('sentinel-testbed')}" + (f" ({commit})" if commit else ""))
+    context.exit()
+
+
 @click.group(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"""\b
 Examples:
-  sentinel doctor                                   what can this host do?
+  sentinel doctor                                   check this host
   sentinel vm up && sentinel vm exec numactl -H     a two-node machine
   sentinel run experiments/suites/first.yaml        run a suite
-  sentinel report runs/first-20260102-030405        and look at it
+  sentinel report runs/first-20260102-030405        show its results
 
 \b
 Exit codes:
 {_EXIT_CODES}
 """,
 )
-@click.option("--debug", is_flag=True, help="Show the traceback of expected failures too.")
-@click.version_option(package_name="sentinel-testbed", prog_name="sentinel")
+@click.option("--debug", is_flag=True, help="Show tracebacks of expected failures too.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show version and commit.",
+)
 def cli(debug: bool) -> None:
     """A tiered-memory laboratory for deep-learning training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and exit with a code of the documented table."""
+    """Run the program and exit with a documented exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     streams.prepare()
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     code = _run(words, debug="--debug" in words)
     streams.settle()
     sys.exit(code)
@@ -130,45 +150,45 @@ def _run(words: list[str], *, debug: bool) -> int:
         console.print("interrupted", style="yellow")
         return ExitCode.INTERRUPTED
     except Exception as e:
-        expected = _explained(e) if isinstance(e, OSError) else None
-        if expected is not None:
-            return _fail(expected, debug=debug)
+        failure = _file_failure(e) if isinstance(e, OSError) else None
+        if failure is not None:
+            return _fail(failure, debug=debug)
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        console.print("this is a defect of sentinel; please report the lines above", style="red")
+        console.print("this is a bug in sentinel; please report the lines above", style="red")
         return ExitCode.BUG
     return int(result) if isinstance(result, int) else ExitCode.OK
 
 
 def _check_text(words: Sequence[str]) -> None:
-    """Arguments end up in messages, records and the guest's shell: all must be text."""
+    """Check that all arguments are text: they go into messages, records and the guest's shell."""
     for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise UsageError(f"the argument {os.fsencode(word)!r} is not text in UTF-8") from None
+            raise UsageError(f"the argument {os.fsencode(word)!r} is not valid UTF-8") from None
 
 
-def _explained(e: OSError) -> SentinelError | None:
-    """An error of the host's files as one line; None if it is more likely a defect of this program."""
+def _file_failure(e: OSError) -> SentinelError | None:
+    """Return a file's error as an expected failure; None if it is more likely a defect of this program."""
     line = f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror)
-    if e.errno in _OF_THE_USER:
+    if e.errno in _USER_ERRORS:
         return UsageError(line)
-    if e.errno not in _OF_THE_HOST:
+    if e.errno not in _HOST_ERRORS:
         return None
-    return InfrastructureError(line, hint="sentinel --debug says what needed it")
+    return InfrastructureError(line, hint="sentinel --debug shows the traceback")
 
 
 def _fail(e: SentinelError, *, debug: bool) -> int:
     if debug:
         with contextlib.suppress(OSError):
             traceback.print_exc()
-    _tell(e)
+    _print_error(e)
     return e.code
 
 
-def _tell(e: SentinelError) -> None:
-    """One clear line (a wrong file may have several), a hint, the path of the log."""
+def _print_error(e: SentinelError) -> None:
+    """Print the message (a line for each error of a YAML file), the hint, and the path of the log."""
     for line in e.message.splitlines():
         console.print("[red]error:[/red]", _plain(line), soft_wrap=True)
     if e.hint:
@@ -183,7 +203,7 @@ def _plain(text: str) -> Any:
     return Text(text)
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _on_sigterm(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables for people, JSON for programs: both on standard output."""
+"""Tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Number(click.FloatRange):
 
 
 def json_option(function: _F) -> _F:
-    """The `--json` flag that every verb with a table has."""
+    """Add the `--json` flag."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
 
 
 def show_json(value: Any) -> None:
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def show(table: RenderableType) -> None:
-    """Print a table, at its full width where there is no terminal to fit into."""
+    """Print a table; without a terminal, at its full width."""
     out = Console(highlight=False)
     if not out.is_terminal:
         out = Console(highlight=False, width=max(out.width, 160))
@@ -45,13 +46,13 @@ def show(table: RenderableType) -> None:
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[str]], *, caption: str = "") -> Grid:
-    """A plain table; its text may have markup."""
+    """Return a table of text with markup."""
     section = Section("", [[Text.from_markup(cell) for cell in line] for line in lines])
     return Grid([Column(title) for title in columns], [section], caption=Text(caption))
 
 
 def size(number: int) -> str:
-    """Bytes for a person."""
+    """Return bytes in a readable unit."""
     value = float(number)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

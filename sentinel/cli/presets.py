@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel preset`: what slow memory there is to choose from."""
+"""`sentinel preset`."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from testbed.timing import preset as presets
 
 @click.group()
 def preset() -> None:
-    """Show the memories that the timing model knows."""
+    """Show the memory systems of the timing model."""
 
 
 @preset.command("list", epilog="\b\nExamples:\n  sentinel preset list\n  sentinel preset list --json")
 @output.json_option
 def list_(as_json: bool) -> None:
-    """List presets: latency and bandwidth of both nodes."""
-    loaded = {name: presets.load(name) for name in presets.names()}
+    """List the presets, with latency and bandwidth of both nodes."""
+    all_presets = {name: presets.load(name) for name in presets.names()}
     if as_json:
-        output.show_json({name: one.model_dump(mode="json") for name, one in loaded.items()})
+        output.show_json({name: p.model_dump(mode="json") for name, p in all_presets.items()})
         return
     columns = ("preset", "read ns", "read GB/s", "write GB/s", "description")
     lines = [
         (
             name,
             *(
-                " -> ".join(f"{getattr(node, field):g}" for node in one.nodes)
+                " -> ".join(f"{getattr(node, field):g}" for node in p.nodes)
                 for field in ("read_latency", "read_bandwidth", "write_bandwidth")
             ),
-            one.description,
+            p.description,
         )
-        for name, one in loaded.items()
+        for name, p in all_presets.items()
     ]
     output.show(output.rows(columns, lines))
 
@@ -43,13 +43,13 @@ def list_(as_json: bool) -> None:
 @click.argument("name", metavar="NAME|FILE")
 @output.json_option
 def show(name: str, as_json: bool) -> None:
-    """Show all of one preset, with what it leaves to the defaults."""
-    one = presets.load(name).model_dump(mode="json")
+    """Show all values of a preset, including defaults."""
+    values = presets.load(name).model_dump(mode="json")
     if as_json:
-        output.show_json(one)
+        output.show_json(values)
         return
     lines = []
-    for key, value in one.items():
+    for key, value in values.items():
         if key == "nodes":
             lines += [(f"node {i}", _flat(node)) for i, node in enumerate(value)]
         else:
@@ -58,4 +58,4 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _flat(value: dict[str, object]) -> str:
-    return ", ".join(f"{key} {one}" for key, one in value.items())
+    return ", ".join(f"{key} {field}" for key, field in value.items())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard streams that are closed, full, or read by nobody."""
+"""Standard streams that are closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from testbed.common.errors import InfrastructureError
+from testbed.common.streams import discard
 
 _DEV_FULL = os.makedev(1, 7)
 
 
 class UnreadError(Exception):
-    """Whoever read standard output has gone. No `OSError`: libraries would end the program at one."""
+    """The reader of standard output has exited. Not an `OSError`, because libraries exit on those."""
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors say that they are its own."""
+    """Standard output whose errors name it."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -34,27 +35,27 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Make sure that descriptors 0 to 2 are open: a file opened later must not get the number of one of them.
+    """Open descriptors 0 to 2 if they are closed, so that no later file gets one of these numbers.
 
-    Where standard output was closed, writing to it fails, as it should.
+    Writing to a standard output that was closed still fails.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            _redirect(fd, os.O_WRONLY if fd == 2 else os.O_RDONLY)
+            discard(fd, os.O_WRONLY if fd == 2 else os.O_RDONLY)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_Output(1, "wb", closefd=False)),
         encoding=encoding,
-        errors="backslashreplace",  # an odd locale must not end a table
+        errors="backslashreplace",  # a locale without a character must not end a table
         line_buffering=os.isatty(1),
     )
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def check() -> None:
-    """For a verb that prints at its end only: is there anything to print to? Raises `InfrastructureError`."""
+    """Check standard output before long work that prints at its end. Raises `InfrastructureError`."""
     status = os.fstat(1)
     if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise InfrastructureError("standard output is closed", hint="redirect it: >/dev/null")
@@ -64,33 +65,24 @@ def check() -> None:
 
 
 def settle() -> None:
-    """Forget what cannot be written, so that the interpreter does not complain of it on its way out."""
+    """Discard what cannot be written, so that the interpreter does not fail at exit."""
     for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
         except (OSError, ValueError, UnreadError):
-            _redirect(fd, os.O_WRONLY)
+            discard(fd)
 
 
 def discard_output() -> None:
-    """From here on nothing is written to standard output, not even what is still in its buffer."""
-    _redirect(1, os.O_WRONLY)
+    """Discard standard output from now on, including its buffer."""
+    discard(1)
 
 
 @contextlib.contextmanager
 def unread() -> Iterator[None]:
-    """For the last output of a verb: it makes no difference whether somebody reads it to its end."""
+    """Ignore a reader that exits early, for the last output of a verb."""
     try:
         yield
         sys.stdout.flush()
     except UnreadError:
         discard_output()
-
-
-def _redirect(fd: int, flags: int) -> None:
-    null = os.open(os.devnull, flags)
-    if null == fd:
-        os.set_inheritable(fd, True)
-    else:
-        os.dup2(null, fd)
-        os.close(null)

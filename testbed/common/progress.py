@@ -1,35 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress on a terminal, plain lines elsewhere; both on standard error.
+"""Progress bars on a terminal, plain lines elsewhere; both on standard error.
 
     with step("Building Linux 4.9.0") as s:
         s.update(0.4, "mm/migrate.o")
 
-Steps nest; each says how long it took.
+Steps nest. Each prints its duration.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from testbed.common import streams
+
 
 class _StandardError(io.TextIOBase):
-    """Standard error as long as it can be written: work must not fail because nobody sees its progress."""
+    """Standard error that ignores write errors: work does not fail because nobody reads its progress."""
 
     @property
     def _stream(self) -> Any:
-        # A live display puts a proxy there that writes to its console, which is ours
+        # A live display replaces sys.stderr by a proxy that writes to this console
         return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     @property
@@ -47,14 +47,14 @@ class _StandardError(io.TextIOBase):
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Discard standard error once it fails: Python flushes it at exit, and would exit with 120."""
+        """Discard standard error once it fails."""
         try:
             yield
         except OSError:
-            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as discarded:
-                os.dup2(discarded.fileno(), self.fileno())
+            with contextlib.suppress(OSError, ValueError):
+                streams.discard(self.fileno())
         except (ValueError, AttributeError):
-            pass  # closed, or never there
+            pass  # closed or absent
 
     def isatty(self) -> bool:
         return bool(self._stream is not None and self._stream.isatty())
@@ -65,34 +65,34 @@ class _StandardError(io.TextIOBase):
 
 console = Console(file=cast(IO[str], _StandardError()), highlight=False)
 
-_PLAIN_EVERY_S = 30.0  # how often a long step speaks where there is no terminal
+_PLAIN_EVERY_S = 30.0  # seconds between lines of a long step without a terminal
 _live: Progress | None = None
 _depth = 0
 
 
 @dataclass
 class Step:
-    """A running step; `update` may be called as often as one likes."""
+    """A running step. `update` may be called at any rate."""
 
     title: str
     depth: int
     started: float = field(default_factory=time.monotonic)
     result: str = ""
     _task: TaskID | None = None
-    _spoke: float = field(default_factory=time.monotonic)
+    _last_line: float = field(default_factory=time.monotonic)
 
     def update(self, fraction: float | None = None, text: str = "") -> None:
-        """`fraction` of the work done (0 to 1, or None if unknown) and what is being done now."""
+        """Show the `fraction` of the work done (0 to 1, None if unknown) and the current item."""
         if _live is not None and self._task is not None:
             total = None if fraction is None else 1.0
             _live.update(self._task, completed=fraction or 0.0, total=total, text=escape(text))
-        elif time.monotonic() - self._spoke >= _PLAIN_EVERY_S:
-            self._spoke = time.monotonic()
+        elif time.monotonic() - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
             share = "" if fraction is None else f" {fraction:4.0%}"
             _print(self.depth + 1, f"...{share} {text}")
 
     def done(self, result: str) -> None:
-        """What to say behind the title when the step ends, e.g. `cached`."""
+        """Set the text behind the title at the end, such as `cached`."""
         self.result = result
 
 
@@ -101,18 +101,18 @@ def _print(depth: int, text: str, style: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """One line of information."""
+    """Print one line of information."""
     _print(_depth, text)
 
 
 def warn(text: str) -> None:
-    """One line that a user must not miss."""
+    """Print one line of warning."""
     _print(_depth, f"warning: {text}", style="yellow")
 
 
 @contextlib.contextmanager
 def step(title: str) -> Iterator[Step]:
-    """Show that `title` is under way; say how it ended and how long it took."""
+    """Show a step while the block runs, then its result and duration."""
     global _live, _depth  # noqa: PLW0603 -- one terminal, one progress display
     s = Step(title, _depth)
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the timing model counted: `counters.jsonl`, a line for each marker. docs/timing.md describes them."""
+"""Read the timing model's counters: `counters.jsonl`, one line for each marker (docs/timing.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END = 1, 2, 3, 4
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the file, without one that broke off (the machine was ended, or the disk full)."""
+    """Yield the records of the file, up to one that broke off (the machine ended, or the disk was full)."""
     with path.open() as file:
         for line in file:
             try:
@@ -24,21 +24,21 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def check(path: Path) -> None:
-    """Raise `InfrastructureError` unless the counters go on to the end of a region."""
+    """Raise `InfrastructureError` unless the counters end with the end of a region."""
     last = None
     if path.exists():
         for record in read(path):
             last = record
     if last is None or last["marker"] != REGION_END:
         raise InfrastructureError(
-            "the timing model's counters broke off: they could not be written",
-            hint="is the disk of the state folder full?",
+            "the timing model's counters are incomplete",
+            hint="check that the disk of the state folder is not full",
             log=path.with_name("qemu.log"),
         )
 
 
 def steps(path: Path) -> Iterator[dict[str, Any]]:
-    """What was counted in each training step, summed over vCPUs; `ns` is vCPU 0's."""
+    """Yield the counts of each training step, summed over vCPUs; `ns` is vCPU 0's."""
     before: dict[str, Any] | None = None
     for record in read(path):
         if record["marker"] == STEP_BEGIN:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node's memory is, by the addresses that a plugin is told. Pure."""
+"""Physical addresses of the memory nodes, as a QEMU plugin sees them. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from testbed.machine import Machine
 _HOLE_END = 4 << 30
 _ALL_BELOW = 0xB0000000
 _BELOW = 0x80000000
-# Up to 8.0 a plugin is told no physical address: qemu_plugin_hwaddr_phys_addr() adds where a node's memory
-# begins among QEMU's blocks to where it begins in the machine, which is the same figure twice.
+# Until 8.0, qemu_plugin_hwaddr_phys_addr() returns no physical address: it adds the node's offset in QEMU's
+# blocks to its offset in the machine, which counts the same offset twice.
 _PHYSICAL_SINCE = (8, 1)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Addresses: node 1 begins at `split`, memory ends at `end`, `hole` in between is none."""
+    """Addresses: node 1 begins at `split`, memory ends at `end`; `hole` has no memory."""
 
     split: int
     end: int
     hole: tuple[int, int]
 
 
-def of(machine: Machine, qemu: tuple[int, int]) -> Layout:
-    """The layout of a machine of two nodes, which is what the timing model knows, under a release of QEMU."""
+def compute(machine: Machine, qemu: tuple[int, int]) -> Layout:
+    """Return the layout of a two-node machine under a QEMU release. Raises `UsageError` for others."""
     if len(machine.nodes) != 2:
-        raise UsageError(f"the timing model takes machines of two nodes; this one has {len(machine.nodes)}")
+        raise UsageError(
+            f"the timing model needs a machine with two nodes; this one has {len(machine.nodes)}"
+        )
     first, second = (node.memory for node in machine.nodes)
     if qemu < _PHYSICAL_SINCE:
         return Layout(2 * first, 2 * first + second, (first, 2 * first))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin: built for the QEMU that is there, and told what to model."""
+"""Build the timing plugin for the installed QEMU, and write its configuration."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ _FLAGS = (
 )
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
 _APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
-CLOCK_SIZE = 1 << 20  # bytes of the file behind the page of model clocks: ivshmem's smallest
-WINDOW = 20_000.0  # ns of model time that vCPUs may be apart
-WRITE_BUFFER = 500.0  # ns that lines on their way back to memory may lag behind
+CLOCK_SIZE = 1 << 20  # bytes of the clock page's file: the smallest that ivshmem takes
+WINDOW = 20_000.0  # largest difference of vCPU clocks, in model ns
+WRITE_BUFFER = 500.0  # ns by which write-backs may lag
 
 
 def api_of(version: tuple[int, int]) -> int | None:
-    """The interface to build for with a QEMU of that release; None if it has none that will do."""
+    """Return the plugin interface of a QEMU release; None if the release is too old."""
     return next((api for since, api in _APIS if version >= since), None)
 
 
 def supported(qemu: str) -> bool:
-    """Whether this QEMU was built with plugins."""
+    """Return whether this QEMU was built with plugins."""
     refusal = run([qemu, "-M", "none", "-plugin", "/nonexistent.so"], check=False, timeout=20).stderr
     return "invalid option" not in refusal and "not supported" not in refusal
 
 
 def build(qemu: str, *, cache: Cache | None = None) -> Path:
-    """The plugin (a shared object) for this QEMU binary, compiled if it is not in the cache."""
+    """Return the plugin (a shared object) for this QEMU; compile it if it is not cached."""
     cache = cache or Cache()
     if not supported(qemu):
         raise InfrastructureError(
-            f"{qemu} was built without plugins, which the timing model needs",
+            f"{qemu} was built without plugins; the timing model needs them",
             hint="use Debian's (apt-get install qemu-system-x86), or configure QEMU with --enable-plugins",
         )
     text = accel.qemu_version(qemu)
     api = api_of(accel.parse_version(text))
     if api is None:
         raise InfrastructureError(
-            f"{text} is too old for the timing model: 7.2 or newer is needed",
+            f"{text} is too old for the timing model, which needs 7.2 or newer",
             hint="apt-get install qemu-system-x86 (Debian 12)",
         )
     gcc = which("gcc", package="gcc")
@@ -70,32 +70,35 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
         }
     )
 
-    def make(folder: Path) -> dict[str, Any]:
+    def compile_plugin(folder: Path) -> dict[str, Any]:
         argv = [gcc, f"-DAPI={api}", *_FLAGS, "-o", str(folder / "timing.so")]
         argv += [str(SOURCES / name) for name in _FILES if name.endswith(".c")]
         stream(
-            [*argv, "-lpthread", "-lm"], log=folder / "build.log", error=BuildError, what="the timing plugin"
+            [*argv, "-lpthread", "-lm"],
+            log=folder / "build.log",
+            error=BuildError,
+            what="compiling the timing plugin",
         )
         return {"api": api}
 
     entry = cache.get(KIND, key)
     if entry is None:
-        with step(f"Timing plugin for QEMU's plugin interface {api}"):
-            entry = cache.build(KIND, key, make)
+        with step(f"Building the timing plugin (interface {api})"):
+            entry = cache.build(KIND, key, compile_plugin)
     return entry.path / "timing.so"
 
 
 def configuration(preset: Preset, machine: Machine, *, qemu: tuple[int, int], log: Path, clock: Path) -> str:
-    """The text of the configuration file for a release of QEMU. vCPU 0 computes, the others help."""
-    where = layout.of(machine, qemu)
+    """Return the configuration for a QEMU release. vCPU 0 is the compute vCPU, the others are helpers."""
+    addresses = layout.compute(machine, qemu)
     if preset.cache.size > machine.memory:
-        raise UsageError("the preset's cache is larger than the machine's memory")
+        raise UsageError("the cache of the preset is larger than the memory of the machine")
     cpus = (preset.compute, *[preset.helper] * (machine.vcpus - 1))
     values: dict[str, object] = {
-        "split": where.split,
-        "end": where.end,
-        "hole.start": where.hole[0],
-        "hole.end": where.hole[1],
+        "split": addresses.split,
+        "end": addresses.end,
+        "hole.start": addresses.hole[0],
+        "hole.end": addresses.hole[1],
         "cache.size": preset.cache.size,
         "cache.ways": preset.cache.ways,
         "cache.line": preset.cache.line,

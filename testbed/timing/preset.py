@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Presets: what `testbed/presets/*.yaml` may say of the machine that the timing model stands for.
+"""Presets: schema and checks of `testbed/presets/*.yaml`, the memory systems of the timing model.
 
-A preset describes a whole machine, for the balance between computing and memory decides every result: both
-nodes, the last-level cache, and what vCPUs stand for. Figures of the nodes have a source; those of cache and
-CPUs are scaled with the working sets here, which are some hundred times smaller than those of the machines
-that the sources describe.
+A preset describes both nodes, the last-level cache and the vCPUs, because every result depends on the balance
+of computation and memory. Figures of the nodes come from the cited source. Those of cache and CPUs are scaled
+down with the working sets, which are some hundred times smaller here than on the machines of the sources.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from testbed.common.schema import Document, Strict, named
 from testbed.common.sizes import Size, shown_size
 
 PRESETS = Path(__file__).parent.parent / "presets"
-_SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model divides and multiplies them
-_MAX_CACHE = 1 << 30  # bytes; the model keeps a tag for each line
+_SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model multiplies and divides them
+_MAX_CACHE = 1 << 30  # bytes; the model has a tag for each line
 
 
 def _quantity(unit: str, example: str) -> BeforeValidator:
     def parse(value: object) -> float:
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(\S+)", value) if isinstance(value, str) else None
         if match is None or match[2] != unit:
-            raise ValueError(f"must be a figure in {unit}, such as {example}")
+            raise ValueError(f"must be a number of {unit}, such as {example}")
         if not _SMALLEST <= float(match[1]) <= _LARGEST:
             raise ValueError(f"must be from {_SMALLEST:g} to {_LARGEST:g} {unit}")
         return float(match[1])
@@ -42,10 +41,10 @@ Bandwidth = Annotated[
 
 
 class Memory(Strict):
-    """One node. Latencies in ns, bandwidths in GB/s (10^9 bytes).
+    """A node. Latencies in ns, bandwidths in GB/s (10^9 bytes per second).
 
-    Latencies are of accesses that miss the cache and wait for each other. A source that says nothing of the
-    writes' leaves `write_latency` out: it is the reads' then.
+    Latencies are of dependent accesses that miss the cache. Without `write_latency`, writes have that of
+    reads.
     """
 
     read_latency: Time
@@ -55,7 +54,7 @@ class Memory(Strict):
 
 
 class Cache(Strict):
-    """The last-level cache. `size` and `line` in bytes; each vCPU has its own, or all share one."""
+    """The last-level cache. `size` and `line` in bytes; `shared` by all vCPUs, or one for each."""
 
     size: Size = 1 << 20
     ways: Annotated[int, Field(ge=1, le=64)] = 16
@@ -64,20 +63,20 @@ class Cache(Strict):
 
 
 class Cpu(Strict):
-    """What a vCPU stands for: `instruction` is the cost of one in ns, `parallelism` its misses in flight."""
+    """A vCPU: the cost of an `instruction` in ns, and its misses in flight (`parallelism`)."""
 
     instruction: Time
     parallelism: Annotated[float, Field(ge=1, le=1e6)]
 
 
 class Preset(Strict):
-    """A whole machine.
+    """A memory system.
 
-    `compute` is a vCPU that stands for a socket, `helper` one that stands for a single core; vCPU 0 computes,
-    the others help. A helper's instructions cost no more by default: it takes timer interrupts by the host's
-    clock, a hundred times too many by the model's, and would do nothing else. Its real work, migrating, has a
-    price of its own: `page` is the kernel's fixed work in ns for one page of 4 KiB. With `memory_mode` node 0
-    is a direct-mapped cache of node 1.
+    vCPU 0 is the `compute` vCPU, which stands for a socket; the others are `helper` vCPUs, which stand for
+    one core. By default a helper's instructions cost as little as the compute vCPU's: timer interrupts come
+    by the host's clock, a hundred times too often in model time, and would occupy it fully. Migration has its
+    own cost: `page` is the kernel's fixed work in ns for a page of 4 KiB. With `memory_mode`, node 0 is a
+    direct-mapped cache of node 1. `inverted` permits a node 1 that is faster than node 0.
     """
 
     description: str
@@ -88,16 +87,19 @@ class Preset(Strict):
     helper: Cpu = Cpu.model_validate({"instruction": "0.002 ns", "parallelism": 10})
     page: Time = 1500
     memory_mode: bool = False
-    inverted: bool = False  # node 1 may be the faster one
+    inverted: bool = False
 
 
 def names() -> list[str]:
-    """The presets that come with the testbed."""
+    """Return the names of the presets in `testbed/presets`."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load(name_or_path: str, *, relative_to: Path | None = None) -> Preset:
-    """A preset by name, or from a YAML file (relative to the folder of the file that names it)."""
+    """Load a preset by name, or from a YAML file. Relative paths start at `relative_to`.
+
+    Raises `UsageError` with file, line and column.
+    """
     document = named("preset", name_or_path, folder=PRESETS, relative_to=relative_to)
     preset = document.parse(Preset)
     _check(preset, document)
@@ -105,17 +107,17 @@ def load(name_or_path: str, *, relative_to: Path | None = None) -> Preset:
 
 
 def _check(preset: Preset, document: Document) -> None:
-    """What one field alone cannot know."""
+    """Check what involves several fields."""
     fast, slow = preset.nodes
-    slower = {
+    is_slower = {
         "read_latency": slow.read_latency >= fast.read_latency,
         "read_bandwidth": slow.read_bandwidth <= fast.read_bandwidth,
         "write_bandwidth": slow.write_bandwidth <= fast.write_bandwidth,
     }
-    for field, right in slower.items():
-        if not right and not preset.inverted:
+    for field, slower in is_slower.items():
+        if not slower and not preset.inverted:
             raise document.error(
-                ("nodes", 1, field), "node 1 is faster than node 0; say `inverted: true` if that is meant"
+                ("nodes", 1, field), "node 1 is faster than node 0; if that is intended, set `inverted: true`"
             )
     cache = preset.cache
     if cache.line & (cache.line - 1):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration: closed forms, and the verdict on what a probe measured. No machine is started."""
+"""Calibration: closed forms and evaluation of probe rows. Starts no machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError, UsageError
 from testbed.host.remote_memory import RemoteMemory
-from testbed.timing import calibration, counters, expected, preset
+from testbed.timing import calibration, counters, expected, measurement, preset
 from testbed.timing.calibration import Calibration
 from testbed.vm import Boot
 
@@ -32,7 +32,7 @@ def row(what: str, node: int, ns: float, size: int = 48 * MIB, **more: Any) -> d
 
 
 def perfect(**more: Any) -> list[dict[str, Any]]:
-    """What a probe would print of a machine that is all that its preset says."""
+    """The probe's rows for a machine that matches its preset exactly."""
     rows = []
     for node in (0, 1):
         rows += [
@@ -57,11 +57,11 @@ def perfect(**more: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def judged(rows: list[dict[str, Any]]) -> Calibration:
-    return calibration.evaluate(OPTANE, rows, key="0" * 64, made="2026-01-02")
+def evaluated(rows: list[dict[str, Any]]) -> Calibration:
+    return calibration.evaluate(OPTANE, rows, key="0" * 64, created="2026-01-02")
 
 
-def test_the_closed_forms() -> None:
+def test_closed_forms() -> None:
     assert expected.read(OPTANE, 1) == pytest.approx(39.4)
     assert expected.copy(OPTANE, 0, 0) == pytest.approx(1 / (1 / 105 + 1 / 85))
     assert expected.copy(OPTANE, 0, 1) == pytest.approx(13.9)
@@ -72,26 +72,26 @@ def test_the_closed_forms() -> None:
         compute, helper = expected.shared(OPTANE, node)
         assert compute + helper == pytest.approx(expected.read(OPTANE, node))
         alone = 64 / (OPTANE.nodes[node].read_latency / 10)
-        assert 0.9 * alone < helper < alone  # a busy node answers it a little later
+        assert 0.9 * alone < helper < alone  # queueing on a busy node
 
 
 @pytest.mark.parametrize("name", preset.names())
-def test_every_presets_processor_can_use_all_the_bandwidth(name: str) -> None:
-    """Otherwise its figures could not be reached by whatever program."""
-    one = preset.load(name)
+def test_every_preset_can_use_its_bandwidth(name: str) -> None:
+    """Otherwise no program could reach its figures."""
+    memory_preset = preset.load(name)
     for node in (0, 1):
-        assert expected.read(one, node) == pytest.approx(one.nodes[node].read_bandwidth)
+        assert expected.read(memory_preset, node) == pytest.approx(memory_preset.nodes[node].read_bandwidth)
 
 
-def test_a_machine_that_is_what_its_preset_says_is_good() -> None:
-    found = judged(perfect())
-    assert found.good
-    assert not found.nodes_alike
-    assert (found.mode, found.dilation) == ("synchronised", 0)
-    assert len(found.figures) == 24
-    assert max(abs(figure.error) for figure in found.figures) < 1e-9
-    assert found.latency_by_size(1) == [(65536, 0.1), (48 * MIB, 305.0)]
-    assert found.latency_by_load(0) == [(0.0, 100.0), (5.0, 120.0)]
+def test_exact_machine_is_good() -> None:
+    result = evaluated(perfect())
+    assert result.good
+    assert not result.nodes_alike
+    assert (result.mode, result.dilation) == ("synchronised", 0)
+    assert len(result.figures) == 24
+    assert max(abs(figure.error) for figure in result.figures) < 1e-9
+    assert result.latency_by_size(1) == [(65536, 0.1), (48 * MIB, 305.0)]
+    assert result.latency_by_load(0) == [(0.0, 100.0), (5.0, 120.0)]
 
 
 @pytest.mark.parametrize(
@@ -104,99 +104,98 @@ def test_a_machine_that_is_what_its_preset_says_is_good() -> None:
         ("migrate", 0.94, False),
     ],
 )
-def test_the_bounds(what: str, factor: float, good: bool) -> None:
+def test_error_bounds(what: str, factor: float, good: bool) -> None:
     rows = perfect()
-    for one in rows:  # both nodes alike, so that the ratio is right
-        if one["what"] == what:
-            one["model_ns"] *= factor
-    assert judged(rows).good is good
+    for r in rows:  # both nodes, so that the ratio stays
+        if r["what"] == what:
+            r["model_ns"] *= factor
+    assert evaluated(rows).good is good
 
 
-def test_the_ratio_has_a_bound_of_its_own() -> None:
+def test_ratio_has_its_own_bound() -> None:
     rows = perfect()
     next(r for r in rows if (r["what"], r["node"]) == ("read", 1))["model_ns"] *= 1.03
-    found = judged(rows)
-    assert [figure.name for figure in found.figures if not figure.good] == ["read, node 1 / node 0"]
-    assert found.worst.name == "read, node 1 / node 0"
+    result = evaluated(rows)
+    assert [figure.name for figure in result.figures if not figure.good] == ["read, node 1 / node 0"]
+    assert result.worst.name == "read, node 1 / node 0"
 
 
-def test_paced_figures_go_by_the_ordinary_clock_and_are_unreliable_if_the_host_was_behind() -> None:
+def test_paced_figures_use_the_guest_clock() -> None:
     rows = perfect(dilation=600.0)
-    for one in rows:
-        one["model_ns"] = 1.0
-    assert judged(rows).good
+    for r in rows:
+        r["model_ns"] = 1.0
+    assert evaluated(rows).good
     late = next(r for r in rows if r["what"] == "write_latency")
     late["behind"] = 0.02
-    found = judged(rows)
-    assert [figure.name for figure in found.figures if not figure.good] == [
+    result = evaluated(rows)
+    assert [figure.name for figure in result.figures if not figure.good] == [
         "node 0 write latency",
         "write latency, node 1 / node 0",
     ]
     again = {**late, "behind": 0.001}
-    assert judged([*rows, again]).good  # it was measured again
-    assert judged([again, *rows]).good  # what counts is not the last, but the least late
+    assert evaluated([*rows, again]).good  # the repeated measurement counts
+    assert evaluated([again, *rows]).good  # whichever order: the smaller delay counts
 
 
 @pytest.mark.parametrize(("behind", "good"), [((0.006, 0.003), True), ((0.006, 0.006), False)])
-def test_a_ratio_is_as_late_as_both_of_its_figures(behind: tuple[float, float], good: bool) -> None:
+def test_ratio_adds_the_delays_of_its_figures(behind: tuple[float, float], good: bool) -> None:
     rows = perfect(dilation=600.0)
-    for one in rows:
-        if one["what"] == "write":
-            one["behind"] = behind[one["node"]]
-    assert judged(rows).good is good
+    for r in rows:
+        if r["what"] == "write":
+            r["behind"] = behind[r["node"]]
+    assert evaluated(rows).good is good
 
 
 @pytest.mark.parametrize(("slowness", "reliable"), [(500, True), (5000, True), (50_000, False)])
-def test_a_wrong_figure_of_a_slow_host_may_be_the_interrupts(
+def test_slow_host_makes_figures_unreliable(
     slowness: float, reliable: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They come by real time, which is that much longer than the model's."""
     rows = perfect()
-    for one in rows:
-        one["guest_ns"] = one["model_ns"] * slowness
-        if (one["what"], one["node"]) == ("read", 0):
-            one["model_ns"] *= 1.06
-    found = judged(rows)
-    bad = [figure for figure in found.figures if not figure.good]
+    for r in rows:
+        r["guest_ns"] = r["model_ns"] * slowness
+        if (r["what"], r["node"]) == ("read", 0):
+            r["model_ns"] *= 1.06
+    result = evaluated(rows)
+    bad = [figure for figure in result.figures if not figure.good]
     assert [figure.name for figure in bad] == ["node 0 read", "read, node 1 / node 0"]
     assert [figure.reliable for figure in bad] == [reliable, reliable]
-    calibration.told(found)
-    assert ("so slow that timer interrupts add" in capsys.readouterr().err) is not reliable
+    calibration.report(result)
+    assert ("on this slow host timer interrupts add" in capsys.readouterr().err) is not reliable
 
 
-def test_nodes_that_measure_alike_are_found_whatever_the_preset_says() -> None:
+def test_equal_nodes_are_detected() -> None:
     rows = [r for r in perfect() if r["node"] == 0]
-    found = judged(rows + [{**r, "node": 1} for r in rows])
-    assert found.nodes_alike
-    assert not found.good
-    told = provenance.throttle(OPTANE, found)
-    assert not told.is_slow
-    assert told.model_dump()["calibrated"] is False
+    result = evaluated(rows + [{**r, "node": 1} for r in rows])
+    assert result.nodes_alike
+    assert not result.good
+    throttle = provenance.throttle(OPTANE, result)
+    assert not throttle.is_slow
+    assert throttle.model_dump()["calibrated"] is False
 
 
-def test_a_result_cites_its_calibration() -> None:
-    told = provenance.throttle(OPTANE, judged(perfect())).model_dump()
-    assert told["calibrated"] is True
-    assert told["calibration"]["figures"]["node 1 read latency"] == {
+def test_result_records_its_calibration() -> None:
+    throttle = provenance.throttle(OPTANE, evaluated(perfect())).model_dump()
+    assert throttle["calibrated"] is True
+    assert throttle["calibration"]["figures"]["node 1 read latency"] == {
         "unit": "ns",
         "expected": 305,
         "measured": 305,
     }
 
 
-def test_a_far_node_of_a_host_is_measured_with_nothing_to_compare() -> None:
-    found = calibration.evaluate(None, perfect(), key="0", made="now")
-    assert found.measured(1) == pytest.approx({"read_latency": 305, "read": 39.4, "write": 13.9})
-    told = provenance.throttle(None, found, RemoteMemory((0, 1), (0, 1)))
-    assert (told.method, told.is_slow) == ("remote-node", True)
+def test_remote_node_is_measured_without_a_preset() -> None:
+    result = calibration.evaluate(None, perfect(), key="0", created="now")
+    assert result.measured(1) == pytest.approx({"read_latency": 305, "read": 39.4, "write": 13.9})
+    throttle = provenance.throttle(None, result, RemoteMemory((0, 1), (0, 1)))
+    assert (throttle.method, throttle.is_slow) == ("remote-node", True)
     assert not provenance.throttle(None).is_slow
 
 
 def test_memory_mode_has_no_closed_form() -> None:
     near = OPTANE.model_copy(update={"memory_mode": True})
-    found = calibration.evaluate(near, perfect(), key="0", made="now")
-    assert found.figures == ()
-    assert provenance.throttle(near, found).model_dump()["calibrated"] is False
+    result = calibration.evaluate(near, perfect(), key="0", created="now")
+    assert result.figures == ()
+    assert provenance.throttle(near, result).model_dump()["calibrated"] is False
 
 
 # ---------------------------------------------------------------- measuring
@@ -218,8 +217,8 @@ class Shell:
 
     def run(self, command: str, *, on_line: Any, **_: Any) -> None:
         self.commands.append(command)
-        for one in self.rows:
-            on_line(json.dumps(one))
+        for r in self.rows:
+            on_line(json.dumps(r))
 
 
 class Guest:
@@ -241,10 +240,10 @@ class Guest:
 
 @pytest.fixture
 def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
-    found = Guest(perfect())
-    monkeypatch.setattr(vm, "running", lambda *_, **__: found)
-    monkeypatch.setattr(calibration, "key", lambda boot, mode: mode.ljust(64, "0"))
-    return found
+    result = Guest(perfect())
+    monkeypatch.setattr(vm, "running", lambda *_, **__: result)
+    monkeypatch.setattr(measurement, "key", lambda boot, mode: mode.ljust(64, "0"))
+    return result
 
 
 def a_boot(folder: Path, name: str = "two-node") -> Boot:
@@ -253,25 +252,25 @@ def a_boot(folder: Path, name: str = "two-node") -> Boot:
     return Boot(machine.load(name), kernel, folder / "disk", "tcg", preset=OPTANE)
 
 
-def test_it_is_measured_once(guest: Guest, tmp_path: Path) -> None:
+def test_calibration_is_cached(guest: Guest, tmp_path: Path) -> None:
     for _ in range(2):
-        assert calibration.of(a_boot(tmp_path), cache=Cache()).good
+        assert measurement.calibrate(a_boot(tmp_path), cache=Cache()).good
     assert guest.shells.commands == [f"/run/probe full {MIB} {48 * MIB}"]
-    calibration.of(a_boot(tmp_path), cache=Cache(), again=True)
+    measurement.calibrate(a_boot(tmp_path), cache=Cache(), again=True)
     assert len(guest.shells.commands) == 2
 
 
-def test_what_cannot_be_calibrated_is_told(tmp_path: Path) -> None:
+def test_calibration_refuses_unsuitable_machines(tmp_path: Path) -> None:
     small = machine.Machine.model_validate(
         {"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}, {"memory": "128 MiB"}]}
     )
-    with pytest.raises(UsageError, match=r"needs nodes of 192 MiB.*the smaller one has 128 MiB"):
-        calibration.of(Boot(small, tmp_path, tmp_path, "tcg", preset=OPTANE), cache=Cache())
-    with pytest.raises(UsageError, match="nothing to calibrate"):
-        calibration.of(Boot(small, tmp_path, tmp_path, "tcg"), cache=Cache())
+    with pytest.raises(UsageError, match=r"needs nodes of at least 192 MiB; the smallest node has 128 MiB"):
+        measurement.calibrate(Boot(small, tmp_path, tmp_path, "tcg", preset=OPTANE), cache=Cache())
+    with pytest.raises(UsageError, match="needs a machine with a preset"):
+        measurement.calibrate(Boot(small, tmp_path, tmp_path, "tcg"), cache=Cache())
 
 
-def test_the_verb(
+def test_calibrate_command(
     guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Made:
@@ -281,18 +280,18 @@ def test_the_verb(
     plots = tmp_path / "plots"
     words = ["calibrate", "--preset", "optane-6dimm"]
     assert main._run([*words, "--plots", str(plots)], debug=False) == 0
-    said = capsys.readouterr().out
-    assert "node 1 write latency" in said
-    assert "synchronised" in said
+    output = capsys.readouterr().out
+    assert "node 1 write latency" in output
+    assert "synchronised" in output
     assert {path.name for path in plots.iterdir()} == {"latency.svg", "load.svg"}
     guest.shells.rows[1]["model_ns"] *= 2
     assert main._run([*words, "--again", "--json"], debug=False) == 9
     assert json.loads(capsys.readouterr().out)["good"] is False
 
 
-def test_a_paced_calibration_has_no_curves(tmp_path: Path) -> None:
+def test_paced_calibration_has_no_curves(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no curves"):
-        calibration_plots.write(judged(perfect(dilation=600.0)), tmp_path)
+        calibration_plots.write(evaluated(perfect(dilation=600.0)), tmp_path)
 
 
 # ---------------------------------------------------------------- counters
@@ -302,7 +301,7 @@ def line(marker: int, **vcpu: Any) -> str:
     return json.dumps({"marker": marker, "vcpu": 0, "ns": 1.0, "vcpus": [{"vcpu": 0, **vcpu}]}) + "\n"
 
 
-def test_counters_by_step(tmp_path: Path) -> None:
+def test_counters_are_summed_by_step(tmp_path: Path) -> None:
     path = tmp_path / "counters.jsonl"
     text = line(1, ns=0, read=[0, 0]) + line(3, ns=5, read=[1, 1]) + line(4, ns=9, read=[4, 2])
     path.write_text(text + line(3, ns=10, read=[4, 2]))
@@ -312,10 +311,10 @@ def test_counters_by_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", line(1), line(1) + line(2)[:20], line(2) + line(1)], ids=["none", "open", "torn", "second"]
 )
-def test_counters_that_broke_off_are_told(tmp_path: Path, text: str) -> None:
+def test_incomplete_counters_are_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "counters.jsonl"
     path.write_text(text)
-    with pytest.raises(InfrastructureError, match="counters broke off"):
+    with pytest.raises(InfrastructureError, match="counters are incomplete"):
         counters.check(path)
     path.write_text(line(1) + line(2))
     counters.check(path)

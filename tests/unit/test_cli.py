@@ -24,6 +24,7 @@ from testbed import vm
 from testbed.common import errors, files
 from testbed.common.cache import Cache
 from testbed.common.errors import ExitCode, SentinelError
+from testbed.common.revision import revision
 from testbed.guestlink import ssh
 from testbed.guestlink.ssh import Result
 from testbed.host import doctor
@@ -87,7 +88,7 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-def test_every_verb_is_there() -> None:
+def test_every_verb_exists() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         "cache list",
         "cache prune",
@@ -135,18 +136,18 @@ def test_every_verb_has_help(sentinel: Run, path: tuple[str, ...]) -> None:
         assert set(options) <= set(re.findall(r"--[a-z][a-z-]+", said.out.partition("Examples:")[0]))
 
 
-def test_the_one_line_of_each_verb_is_what_its_help_begins_with(sentinel: Run) -> None:
+def test_summary_of_each_verb_begins_its_help(sentinel: Run) -> None:
     for name, (_, _, line) in main._VERBS.items():
         assert re.search(rf"^  {name} +{re.escape(line)[:40]}", sentinel("--help").out, re.M), name
 
 
-def test_the_help_names_every_exit_code(sentinel: Run) -> None:
+def test_help_lists_every_exit_code(sentinel: Run) -> None:
     text = sentinel("--help").out
     for code in ExitCode:
         assert re.search(rf"^ +{code.value}  {re.escape(code.doc)}$", text, re.M), code
 
 
-def test_help_answers_without_loading_the_rooms() -> None:
+def test_help_imports_no_library_code() -> None:
     check = (
         "import sys; from sentinel.cli import main\n"
         "try: main.main(['--help'])\n"
@@ -157,13 +158,25 @@ def test_help_answers_without_loading_the_rooms() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, timeout=60)
 
 
-def test_the_version_is_the_packages(sentinel: Run) -> None:
+def test_version_is_the_packages_and_the_commit(sentinel: Run) -> None:
     from importlib.metadata import version
 
-    assert sentinel("--version").out == f"sentinel, version {version('sentinel-testbed')}\n"
+    number = re.escape(version("sentinel-testbed"))
+    assert re.fullmatch(rf"sentinel {number} \([0-9a-f]{{12}}(-dirty)?\)\n", sentinel("--version").out)
 
 
-def test_an_unknown_verb_option_or_argument_is_a_usage_error(sentinel: Run) -> None:
+def test_revision_is_dirty_after_an_edit_and_none_without_git(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    (tmp_path / "file").touch()
+    assert revision(tmp_path) is None
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-qm", "one"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    assert re.fullmatch("[0-9a-f]{12}", str(revision(tmp_path)))
+    (tmp_path / "file").write_text("edit")
+    assert str(revision(tmp_path)).endswith("-dirty")
+
+
+def test_unknown_verb_option_or_argument_is_a_usage_error(sentinel: Run) -> None:
     for words in (
         ("dance",),
         ("vm", "dance"),
@@ -181,7 +194,7 @@ def test_an_unknown_verb_option_or_argument_is_a_usage_error(sentinel: Run) -> N
 
 
 @pytest.mark.parametrize("words", [(), ("vm",), ("cache",), ("kernel",), ("image",)], ids=" ".join)
-def test_a_group_without_a_verb_shows_its_help(sentinel: Run, words: tuple[str, ...]) -> None:
+def test_group_without_a_verb_shows_its_help(sentinel: Run, words: tuple[str, ...]) -> None:
     said = sentinel(*words)
     assert said.code == ExitCode.USAGE
     assert "Usage: sentinel" in said.err
@@ -201,7 +214,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_expected_failure_is_a_line_a_hint_a_log_and_its_code(
+def test_expected_failure_prints_message_hint_and_log(
     sentinel: Run, monkeypatch: pytest.MonkeyPatch, kind: type[SentinelError]
 ) -> None:
     error = kind("it [bold]failed[/bold]\nin two ways", hint="do [this]", log=Path("/a/log"))
@@ -217,9 +230,7 @@ def test_an_expected_failure_is_a_line_a_hint_a_log_and_its_code(
     ]
 
 
-def test_debug_shows_the_traceback_of_an_expected_failure(
-    sentinel: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_debug_shows_the_traceback(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vm, "reap", fail_with(errors.BootError("no boot")))
     said = sentinel("--debug", "vm", "status")
     assert said.code == ExitCode.BOOT
@@ -227,16 +238,16 @@ def test_debug_shows_the_traceback_of_an_expected_failure(
     assert said.err.endswith("error: no boot\n")
 
 
-def test_a_defect_is_a_traceback_and_says_so(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_exception_is_reported_as_a_bug(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vm, "reap", fail_with(ZeroDivisionError("oh")))
     said = sentinel("vm", "status")
     assert said.code == ExitCode.BUG
     assert "ZeroDivisionError: oh" in said.err
-    assert "this is a defect of sentinel" in said.err
+    assert "this is a bug in sentinel" in said.err
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), click.Abort()])
-def test_an_interruption_has_its_code(
+def test_interrupt_has_its_exit_code(
     sentinel: Run, monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
     monkeypatch.setattr(vm, "reap", fail_with(stop))
@@ -244,7 +255,7 @@ def test_an_interruption_has_its_code(
     assert (said.code, said.err.strip()) == (ExitCode.INTERRUPTED, "interrupted")
 
 
-def test_a_terminated_program_is_interrupted(tmp_path: Path) -> None:
+def test_sigterm_interrupts(tmp_path: Path) -> None:
     """SIGTERM must end machines as Ctrl-C does."""
     check = (
         "import os, signal\nfrom sentinel.cli import main\nfrom testbed import vm\n"
@@ -257,7 +268,7 @@ def test_a_terminated_program_is_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("completion", "bash"), ("cache", "list")], ids=" ".join)
-def test_a_reader_who_has_enough_is_no_failure(words: tuple[str, ...]) -> None:
+def test_early_exit_of_the_reader_is_no_failure(words: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "sentinel.cli.main", *words]
@@ -267,7 +278,7 @@ def test_a_reader_who_has_enough_is_no_failure(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_a_script_for_the_shell(sentinel: Run, shell: str) -> None:
+def test_completion_prints_a_script(sentinel: Run, shell: str) -> None:
     said = sentinel("completion", shell)
     assert said.code == ExitCode.OK
     assert "_SENTINEL_COMPLETE" in said.out
@@ -298,7 +309,7 @@ def parsed(said: Outcome) -> Any:
     return json.loads(said.out)
 
 
-def test_the_cache_is_listed_and_pruned(sentinel: Run) -> None:
+def test_cache_list_and_prune(sentinel: Run) -> None:
     assert parsed(sentinel("cache", "list", "--json")) == []
     Cache().build("kernel", "abc123", lambda _: {"release": "4.9.0"})
     (entry,) = parsed(sentinel("cache", "list", "--json"))
@@ -319,7 +330,7 @@ def test_the_cache_is_listed_and_pruned(sentinel: Run) -> None:
     assert Cache().entries() == []
 
 
-def test_the_doctor_tries_kvm_with_the_kernel_that_was_used_last(
+def test_doctor_probes_kvm_with_the_most_recent_kernel(
     sentinel: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from types import SimpleNamespace
@@ -337,27 +348,25 @@ def test_the_doctor_tries_kvm_with_the_kernel_that_was_used_last(
     assert asked == [Path("used-last")]
 
 
-def test_no_kernels_are_an_empty_list(sentinel: Run) -> None:
+def test_kernel_list_without_kernels_is_empty(sentinel: Run) -> None:
     assert parsed(sentinel("kernel", "list", "--json")) == []
 
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warn", 0), ("fail", 9)])
-def test_the_doctors_exit_code_tells_whether_something_is_missing(
+def test_doctor_exit_code_reports_failures(
     sentinel: Run, monkeypatch: pytest.MonkeyPatch, state: Any, code: int
 ) -> None:
     found = [Check("QEMU", "ok", "10.0"), Check("KVM", state, "[none]", "buy one")]
     monkeypatch.setattr(doctor, "examine", lambda **_: found)
     said = sentinel("doctor", "--json")
     assert said.code == code
-    assert json.loads(said.out)[1] == {"name": "KVM", "state": state, "found": "[none]", "mend": "buy one"}
+    assert json.loads(said.out)[1] == {"name": "KVM", "state": state, "detail": "[none]", "fix": "buy one"}
     said = sentinel("doctor")
     assert said.code == code
     assert re.search(rf"{state} +KVM +\[none\] +buy one", said.out)
 
 
-def test_a_suites_cells_are_listed_without_running_them(
-    sentinel: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dry_run_lists_the_cells(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = str(SUITES / "first.yaml")
     asked: list[str] = []
 
@@ -376,7 +385,7 @@ def test_a_suites_cells_are_listed_without_running_them(
     assert all(cell["id"] in table for cell in cells)
 
 
-def test_a_wrong_suite_is_told_with_its_place(sentinel: Run, tmp_path: Path) -> None:
+def test_invalid_suite_error_has_place(sentinel: Run, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("name: x\n")
     said = sentinel("run", str(tmp_path / "s.yaml"), "--dry-run")
     assert said.code == ExitCode.USAGE
@@ -386,7 +395,7 @@ def test_a_wrong_suite_is_told_with_its_place(sentinel: Run, tmp_path: Path) -> 
     ]
 
 
-def test_a_run_ends_with_the_code_of_its_first_failure(
+def test_run_exits_with_the_code_of_its_first_failure(
     sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[SentinelError] = []
@@ -403,7 +412,7 @@ def test_a_run_ends_with_the_code_of_its_first_failure(
     words = ("run", str(SUITES / "first.yaml"), "--out", str(out), "--source-location", "a b")
     assert isinstance(parsed(sentinel(*words, "--json")), dict)
     assert given["command"] == f"sentinel run {SUITES}/first.yaml --source-location 'a b'"
-    assert given["location"] == "a b"
+    assert given["backend"]._location == "a b"
     assert (out / "report.html").exists()
     failures += [errors.GuestHangError("a"), errors.WorkloadError("b")]
     said = sentinel(*words)
@@ -431,14 +440,14 @@ def test_a_run_ends_with_the_code_of_its_first_failure(
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(
+def test_unwritable_place_is_reported_first(
     sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, verb: tuple[str, ...]
 ) -> None:
     file = tmp_path / "file"
     file.touch()
     for module in ("experiments.boot.build_kernel", "experiments.boot.build_image"):
         monkeypatch.setattr(module, fail_with(AssertionError("nothing may be made")))
-    monkeypatch.setattr("kernel.build.plan", fail_with(AssertionError("nothing may be planned")))
+    monkeypatch.setattr("kernel.build.resolve", fail_with(AssertionError("nothing may be resolved")))
     monkeypatch.setattr("images.build.build", fail_with(AssertionError("nothing may be built")))
     for place in (file, file / "below", tmp_path / ("x" * 300)):
         words = verb
@@ -453,7 +462,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(
         assert len(rest) == (0 if option.startswith("-") else 1)
 
 
-def test_files_that_are_no_files_are_refused_without_waiting_for_them(sentinel: Run, tmp_path: Path) -> None:
+def test_special_files_are_refused_at_once(sentinel: Run, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path, reason in (
@@ -475,7 +484,7 @@ def test_files_that_are_no_files_are_refused_without_waiting_for_them(sentinel: 
             assert said.err.endswith(f": {reason}\n")
 
 
-def test_a_run_whose_record_is_no_record_is_told(sentinel: Run, tmp_path: Path) -> None:
+def test_invalid_record_is_an_error(sentinel: Run, tmp_path: Path) -> None:
     for name in ("fifo", "folder", "deep"):
         (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "fifo" / "run.json")
@@ -492,7 +501,7 @@ def test_a_run_whose_record_is_no_record_is_told(sentinel: Run, tmp_path: Path) 
             assert said.err.startswith(f"error: {tmp_path}/{name}/run.json: {reason}")
 
 
-def test_an_error_of_the_hosts_files_is_one_line(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_error_is_one_line(sentinel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, code in (
         (errno.ENOSPC, ExitCode.INFRASTRUCTURE),
         (errno.EROFS, ExitCode.INFRASTRUCTURE),
@@ -508,7 +517,7 @@ def test_an_error_of_the_hosts_files_is_one_line(sentinel: Run, monkeypatch: pyt
     assert sentinel("vm", "status").code == ExitCode.BUG
 
 
-def test_runs_are_reported_and_compared(sentinel: Run, tmp_path: Path) -> None:
+def test_report_and_compare(sentinel: Run, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     make_run(a, models=("lstm",))
     make_run(b, models=("lstm",), factor=1.5)
@@ -523,13 +532,13 @@ def test_runs_are_reported_and_compared(sentinel: Run, tmp_path: Path) -> None:
     assert "no such folder" in said.err
 
 
-def test_machines_are_listed_and_unknown_ones_told(sentinel: Run) -> None:
+def test_vm_status_and_unknown_machines(sentinel: Run) -> None:
     assert parsed(sentinel("vm", "status", "--json")) == []
     for words in (("down",), ("ssh",), ("exec", "true"), ("console",), ("get", "/x", "."), ("snapshot", "s")):
         said = sentinel("vm", *words)
         assert said.code == ExitCode.USAGE, words
         assert said.err.splitlines() == [
-            "error: there is no machine 'default'; there are: none",
+            "error: no machine 'default'; existing machines: none",
             " hint: sentinel vm up",
         ]
     assert sentinel("vm", "down", "--all").code == ExitCode.OK
@@ -559,7 +568,7 @@ class FakeShell:
         return Result(self.code, "4.9.0\n", "")
 
 
-def test_a_running_machine_can_be_seen_used_and_ended(
+def test_vm_commands_on_a_running_machine(
     sentinel: Run, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = vm.start("b", hypervisor.boot)
@@ -579,7 +588,7 @@ def test_a_running_machine_can_be_seen_used_and_ended(
     shell.code = 3
     said = sentinel("vm", "exec", "--vm", "b", "false")
     assert said.code == ExitCode.WORKLOAD
-    assert said.err.endswith("error: exit 3 from: false\n")
+    assert said.err.endswith("error: command exited with status 3\n")
 
     with monkeypatch.context() as nobody_reads:
         nobody_reads.setattr(click, "echo", fail_with(streams.UnreadError()))
@@ -598,9 +607,7 @@ def test_a_running_machine_can_be_seen_used_and_ended(
     assert sentinel("vm", "console", "--vm", "b").out.startswith("one\n")
 
 
-def test_machines_of_running_commands_are_ended_only_by_name_or_by_force(
-    sentinel: Run, hypervisor: Hypervisor
-) -> None:
+def test_down_all_spares_machines_of_running_commands(sentinel: Run, hypervisor: Hypervisor) -> None:
     alone = vm.start("alone", hypervisor.boot)
     alone.detach()
     with vm.running("run-7", hypervisor.boot) as owned:
@@ -608,7 +615,7 @@ def test_machines_of_running_commands_are_ended_only_by_name_or_by_force(
         assert said.code == ExitCode.OK
         assert not alone.alive() and owned.alive()
         line = " ".join(said.err.split())
-        assert f"warning: run-7 is left running: it belongs to process {os.getpid()} (" in line
+        assert f"warning: run-7 keeps running: it belongs to process {os.getpid()} (" in line
         assert "pytest" in line and line.endswith("); --force ends it too")
         assert sentinel("vm", "down", "--force").code == ExitCode.USAGE
         assert sentinel("vm", "down", "--all", "--force").code == ExitCode.OK
@@ -619,7 +626,7 @@ def test_machines_of_running_commands_are_ended_only_by_name_or_by_force(
         assert not owned.alive()
 
 
-def test_a_machine_that_outlived_its_command_belongs_to_nobody(sentinel: Run, hypervisor: Hypervisor) -> None:
+def test_detached_machine_has_no_owner(sentinel: Run, hypervisor: Hypervisor) -> None:
     machine = vm.start("a", hypervisor.boot)
     owner = machine.owner()
     assert owner is not None and owner.startswith(f"process {os.getpid()} (")
@@ -642,7 +649,7 @@ def boots(hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> Hypervisor
     return hypervisor
 
 
-def test_a_machine_is_brought_up_and_stays(
+def test_vm_up_leaves_the_machine_running(
     sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm.Vm, "wait_ready", lambda _: None)
@@ -655,12 +662,12 @@ def test_a_machine_is_brought_up_and_stays(
     assert vm.find_running("b").request("ping") == {"ok": True}
     said = sentinel("vm", "up", "--vm", "b")
     assert said.code == ExitCode.USAGE
-    assert "running already" in said.err
+    assert "already running" in said.err
     vm.find("b").down()
 
 
 @pytest.mark.parametrize("stop", [errors.BootError("not ready"), KeyboardInterrupt()])
-def test_a_machine_that_does_not_come_up_is_ended(
+def test_vm_up_ends_a_machine_that_does_not_boot(
     sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
     monkeypatch.setattr(vm.Vm, "wait_ready", fail_with(stop))
@@ -670,14 +677,14 @@ def test_a_machine_that_does_not_come_up_is_ended(
     assert vm.find("b").end_reason() == "destroyed"
 
 
-def test_a_dry_run_only_prints_the_domain(sentinel: Run, boots: Hypervisor) -> None:
+def test_vm_up_dry_run_prints_the_domain(sentinel: Run, boots: Hypervisor) -> None:
     said = sentinel("vm", "up", "--vm", "b", "--dry-run")
     assert said.code == ExitCode.OK
     assert "<name>sentinel-b</name>" in said.out
     assert boots.calls == []
 
 
-def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
+def test_machine_larger_than_the_host_is_refused_before_the_build(
     sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from experiments import boot
@@ -689,18 +696,18 @@ def test_a_machine_larger_than_the_host_is_refused_before_anything_is_built(
     assert "the machine needs 4 GiB of memory; this host has 1.0 GiB available" in said.err
 
 
-def test_a_dry_run_refuses_what_a_run_would(sentinel: Run, boots: Hypervisor) -> None:
+def test_dry_run_reports_the_errors_of_a_run(sentinel: Run, boots: Hypervisor) -> None:
     assert sentinel("vm", "up", "--vm", "A B", "--dry-run").code == ExitCode.USAGE
     assert sentinel("vm", "up", "--from", "../x", "--dry-run").code == ExitCode.USAGE
 
 
-def test_an_unknown_snapshot_is_told_which_there_are(sentinel: Run) -> None:
+def test_unknown_snapshot_lists_the_existing_ones(sentinel: Run) -> None:
     said = sentinel("vm", "up", "--from", "warm")
     assert said.code == ExitCode.USAGE
-    assert "there is no snapshot 'warm'; there are: none" in said.err
+    assert "no snapshot 'warm'; existing snapshots: none" in said.err
 
 
-def test_a_snapshot_is_taken_named_and_restored(
+def test_vm_snapshot_saves_and_restores(
     sentinel: Run, boots: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm.Vm, "shell", lambda _: FakeShell(0))
@@ -712,7 +719,7 @@ def test_a_snapshot_is_taken_named_and_restored(
     assert vm.find_running("b").port == port  # it goes on where it was
     said = sentinel("vm", "snapshot", "--vm", "b", "warm")
     assert said.code == ExitCode.USAGE
-    assert "there is a snapshot 'warm' already" in said.err
+    assert "the snapshot 'warm' exists already" in said.err
     shell = FakeShell(0)
     monkeypatch.setattr(vm.Vm, "shell", lambda _: shell)
     assert sentinel("vm", "up", "--vm", "c", "--from", "warm").code == ExitCode.OK
@@ -724,7 +731,7 @@ def test_a_snapshot_is_taken_named_and_restored(
     assert states == ["ended by `sentinel vm down`"] * 2
 
 
-def test_sizes_and_ages_are_for_people() -> None:
+def test_sizes_and_ages_are_readable() -> None:
     from sentinel.cli import caches, output
 
     assert [output.size(n) for n in (0, 1023, 1024, 5 << 20, 3 << 29)] == [

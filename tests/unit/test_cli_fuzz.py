@@ -116,7 +116,7 @@ def words_for(choose: random.Random, path: tuple[str, ...], values: list[str]) -
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_wrong_input_never_gives_a_traceback(
+def test_random_input_never_gives_a_traceback(
     nothing_works: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -29,25 +29,25 @@ def shell(line: str, *, script: str | None = None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("verb", ["preset list", "--help"])
-def test_output_that_cannot_be_written_is_one_line_and_a_code(verb: str) -> None:
+def test_unwritable_output_is_one_line_and_an_exit_code(verb: str) -> None:
     for redirection, reason in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
         code, said = shell(f"sentinel {verb} {redirection}")
         assert (code, said.splitlines()[0]) == (ExitCode.INFRASTRUCTURE, f"error: standard output: {reason}")
         assert len(said.splitlines()) == 2
 
 
-def test_a_verb_that_prints_nothing_needs_no_output() -> None:
+def test_verb_without_output_needs_no_standard_output() -> None:
     assert shell("sentinel vm down --all >&-") == (ExitCode.OK, "")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", ">&- 2>&- <&-"])
-def test_errors_that_nobody_sees_have_their_code_all_the_same(redirection: str) -> None:
+def test_exit_code_survives_a_closed_standard_error(redirection: str) -> None:
     for words in ("preset show none", "nonsense", "preset"):  # ours, click's, and the help that click prints
         assert shell(f"sentinel {words} {redirection}") == (ExitCode.USAGE, "")
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">&- 2>&- <&-"])
-def test_a_file_never_gets_the_number_of_a_standard_stream(redirection: str) -> None:
+def test_opened_file_never_gets_a_standard_descriptor(redirection: str) -> None:
     script = (
         "import os, sys; from sentinel.cli import streams; streams.prepare(); "
         'sys.exit(os.open("/dev/null", os.O_RDONLY) < 3)'
@@ -64,9 +64,7 @@ def test_a_file_never_gets_the_number_of_a_standard_stream(redirection: str) -> 
         ("calibrate --preset cxl-asic", ">/dev/full"),
     ],
 )
-def test_work_whose_result_could_not_be_printed_does_not_begin(
-    tmp_path: Path, words: str, redirection: str
-) -> None:
+def test_long_work_checks_standard_output_first(tmp_path: Path, words: str, redirection: str) -> None:
     code, said = shell(f"sentinel {words.format(tmp_path)} {redirection}")
     assert code == ExitCode.INFRASTRUCTURE
     assert said.splitlines()[0] in (
@@ -77,7 +75,7 @@ def test_work_whose_result_could_not_be_printed_does_not_begin(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+def test_work_continues_without_a_reader_of_progress() -> None:
     script = (
         "import os, sys, time; from testbed.common.progress import note, step\n"
         "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)\n"
@@ -89,7 +87,7 @@ def test_work_goes_on_when_nobody_reads_its_progress() -> None:
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
-def test_a_locale_without_a_character_writes_its_escape() -> None:
+def test_unencodable_character_is_escaped() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     script = "from sentinel.cli import streams; streams.prepare(); print('\\u2192')"
     done = subprocess.run(
@@ -103,9 +101,9 @@ def test_a_locale_without_a_character_writes_its_escape() -> None:
     assert (done.returncode, done.stdout) == (0, "\\u2192\n")
 
 
-def test_an_argument_that_is_not_text_is_refused() -> None:
+def test_argument_must_be_utf8() -> None:
     code, said = shell("sentinel preset show $'a\\xff'")
-    assert (code, said) == (ExitCode.USAGE, "error: the argument b'a\\xff' is not text in UTF-8\n")
+    assert (code, said) == (ExitCode.USAGE, "error: the argument b'a\\xff' is not valid UTF-8\n")
 
 
 NO_GUEST = """
@@ -129,7 +127,7 @@ main.main(["run", "experiments/suites/first.yaml", "--out", sys.argv[1]])
 
 @pytest.mark.parametrize(("how", "code"), [("works", ExitCode.OK), ("fails", ExitCode.WORKLOAD)])
 @pytest.mark.parametrize("both", [True, False], ids=["2>&1 | true", "| true"])
-def test_a_run_whose_reader_is_gone_does_its_work_and_exits_by_it(
+def test_run_without_a_reader_finishes_and_exits_with_its_code(
     tmp_path: Path, how: str, code: ExitCode, both: bool
 ) -> None:
     read, write = os.pipe()

@@ -62,7 +62,7 @@ def test_without_a_terminal_a_long_step_speaks_now_and_then(
 ) -> None:
     now = [0.0]
     with step("Compiling") as s:
-        started = s._spoke
+        started = s._last_line
         monkeypatch.setattr("time.monotonic", lambda: started + now[0])
         for second in range(0, 65, 5):
             now[0] = float(second)

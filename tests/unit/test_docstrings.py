@@ -84,7 +84,7 @@ def test_every_word_that_a_docstring_quotes_is_one_that_the_code_knows() -> None
 
 
 def test_the_methods_of_throttling_are_those_that_are_documented() -> None:
-    calibration: Any = SimpleNamespace(nodes_alike=False, cited=dict)
+    calibration: Any = SimpleNamespace(nodes_alike=False, to_record=dict)
     far: Any = SimpleNamespace(to_json=dict)
     told = (
         provenance.throttle(None),

@@ -38,7 +38,7 @@ def wrong(root: Path, umask: int) -> dict[str, str]:
     return {str(p.relative_to(root)): f"{m:03o}" for p, m in modes.items() if m != full[p] & ~umask}
 
 
-def test_results_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umask: int) -> None:
+def test_results_follow_the_umask(tmp_path: Path, umask: int) -> None:
     run = make_run(tmp_path / "a" / "run", models=("lstm",), placements=("fast-only",), repeats=1)
     fail(run.path, run.cells[0].resolved, 1)
     pages.write(run, run.path / "report.html")
@@ -46,7 +46,7 @@ def test_results_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umas
     assert wrong(tmp_path, umask) == {}
 
 
-def test_the_cache_has_the_permissions_that_the_umask_leaves(tmp_path: Path, umask: int) -> None:
+def test_cache_follows_the_umask(tmp_path: Path, umask: int) -> None:
     def fill(folder: Path) -> dict[str, str]:
         files.write_atomic(folder / "sub" / "artefact", b"\0")
         return {"made": "here"}
@@ -59,15 +59,13 @@ def test_the_cache_has_the_permissions_that_the_umask_leaves(tmp_path: Path, uma
     assert wrong(tmp_path, umask) == {}
 
 
-def test_machines_have_the_permissions_that_the_umask_leaves_and_their_sockets_are_private(
-    hypervisor: Hypervisor, umask: int
-) -> None:
+def test_machines_follow_the_umask_and_sockets_are_private(hypervisor: Hypervisor, umask: int) -> None:
     with vm.running("a", hypervisor.boot) as machine:
         runtime = Path(machine.config["runtime"])
         assert [path.stat().st_mode & 0o777 for path in (runtime.parent, runtime)] == [0o700, 0o700]
         assert wrong(vm.vms_root(), umask) == {}
 
 
-def test_keys_are_private_whatever_the_umask(umask: int) -> None:
+def test_keys_are_private_under_any_umask(umask: int) -> None:
     key = keys.private_key()
     assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -25,7 +25,7 @@ def load(folder: Path, text: str) -> Preset:
     return preset.load(str(path))
 
 
-def test_the_shipped_ones_are_what_their_sources_say() -> None:
+def test_shipped_presets_match_their_sources() -> None:
     figures = {
         name: tuple((n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.load(name).nodes)
         for name in preset.names()
@@ -40,7 +40,7 @@ def test_the_shipped_ones_are_what_their_sources_say() -> None:
     assert all(preset.load(name).source for name in preset.names())
 
 
-def test_one_of_ones_own(tmp_path: Path) -> None:
+def test_preset_from_a_file(tmp_path: Path) -> None:
     mine = load(tmp_path, GOOD + "cache: { size: 2 MiB, shared: true }\npage: 900 ns\n")
     assert (mine.cache.size, mine.cache.ways, mine.cache.shared, mine.page) == (2 << 20, 16, True, 900)
     assert Preset.model_validate(mine.model_dump(mode="json")) == mine
@@ -61,24 +61,24 @@ def test_one_of_ones_own(tmp_path: Path) -> None:
             "parallelism: a number must be finite",
         ),
         (GOOD + "inverted: yes\n", "inverted: must be true or false (got yes)"),
-        (GOOD.replace("305 ns", "-3 ns"), "must be a figure in ns, such as 300 ns"),
-        (GOOD.replace("305 ns", "305"), "must be a figure in ns, such as 300 ns (got 305)"),
-        (GOOD.replace("39.4 GB/s", "39.4 GiB/s"), "must be a figure in GB/s, such as 39.4 GB/s"),
+        (GOOD.replace("305 ns", "-3 ns"), "must be a number of ns, such as 300 ns"),
+        (GOOD.replace("305 ns", "305"), "must be a number of ns, such as 300 ns (got 305)"),
+        (GOOD.replace("39.4 GB/s", "39.4 GiB/s"), "must be a number of GB/s, such as 39.4 GB/s"),
         (GOOD + "cache: { line: 48 }\n", "cache.line: must be a power of two"),
         (GOOD + "cache: { size: 3 KiB, ways: 64 }\n", "cache.size: must be a multiple of line x ways"),
         (GOOD + "speed: 3\n", "speed: unknown key; allowed: description, source, nodes, cache"),
     ],
 )
-def test_a_wrong_one_is_told_where(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_preset_error_has_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, text)
     assert message in caught.value.message
 
 
-def test_a_faster_slow_node_wants_to_be_meant(tmp_path: Path) -> None:
+def test_faster_slow_node_needs_inverted(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD.replace("305", "50") + "inverted: true\n").nodes[1].read_latency == 50
 
 
-def test_an_unknown_one_is_answered_with_the_known() -> None:
+def test_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="unknown preset 'optane'; there are: cxl-asic, cxl-fpga, numa"):
         preset.load("optane")

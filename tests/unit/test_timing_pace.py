@@ -47,7 +47,7 @@ def doubles(*values: float) -> list[ctypes.c_double]:
     return [ctypes.c_double(value) for value in values]
 
 
-def test_model_time_goes_by_at_the_dilation(library: ctypes.CDLL) -> None:
+def test_model_time_advances_by_the_dilation(library: ctypes.CDLL) -> None:
     pace = Pace()
     library.pace_begin(ctypes.byref(pace), *doubles(50, 1000, 70))
     assert library.pace_ahead(ctypes.byref(pace), *doubles(1000, 70)) == 0
@@ -56,7 +56,7 @@ def test_model_time_goes_by_at_the_dilation(library: ctypes.CDLL) -> None:
     assert library.pace_model(ctypes.byref(pace), *doubles(6000)) == 170
 
 
-def test_who_is_a_little_behind_catches_up_and_who_is_far_behind_stops_the_clock(
+def test_small_delay_is_caught_up_and_large_delay_stops_the_clock(
     library: ctypes.CDLL,
 ) -> None:
     pace = Pace()
@@ -69,7 +69,7 @@ def test_who_is_a_little_behind_catches_up_and_who_is_far_behind_stops_the_clock
     assert library.pace_model(ctypes.byref(pace), *doubles(6 * MS)) == MS / 100
 
 
-def test_late_is_what_was_given_up_and_what_is_still_to_be_caught_up(library: ctypes.CDLL) -> None:
+def test_late_time_includes_pending_and_abandoned_delay(library: ctypes.CDLL) -> None:
     pace = Pace()
     library.pace_begin(ctypes.byref(pace), *doubles(100, 0, 0))
     assert library.pace_late(ctypes.byref(pace), *doubles(3000, 20)) == 1000
@@ -79,7 +79,7 @@ def test_late_is_what_was_given_up_and_what_is_still_to_be_caught_up(library: ct
 
 
 @pytest.mark.parametrize("ratio", [3.0, 480.0, 9000.0])
-def test_the_dilation_that_a_host_sustains_is_its_ratio(library: ctypes.CDLL, ratio: float) -> None:
+def test_sustained_dilation_is_the_hosts_ratio(library: ctypes.CDLL, ratio: float) -> None:
     demand = Demand()
     for _ in range(1000):
         library.pace_observe(ctypes.byref(demand), *doubles(ratio * 1000, 1000))
@@ -87,7 +87,7 @@ def test_the_dilation_that_a_host_sustains_is_its_ratio(library: ctypes.CDLL, ra
     assert 0.99 * ratio <= needed <= ratio * 2 ** (2 / 12)
 
 
-def test_a_rare_hiccup_does_not_decide_it(library: ctypes.CDLL) -> None:
+def test_rare_stall_does_not_change_the_dilation(library: ctypes.CDLL) -> None:
     demand = Demand()
     for piece in range(1000):
         library.pace_observe(ctypes.byref(demand), *doubles(MS * (3 if piece == 500 else 1), MS / 100))
@@ -96,7 +96,7 @@ def test_a_rare_hiccup_does_not_decide_it(library: ctypes.CDLL) -> None:
     assert library.pace_needed(ctypes.byref(demand), ctypes.c_double(0.0)) >= 300
 
 
-def test_a_host_faster_than_the_model_needs_no_dilation(library: ctypes.CDLL) -> None:
+def test_fast_host_needs_no_dilation(library: ctypes.CDLL) -> None:
     demand = Demand()
     library.pace_observe(ctypes.byref(demand), *doubles(1000, 100_000))
     assert library.pace_needed(ctypes.byref(demand), ctypes.c_double(0.004)) == 1
@@ -152,7 +152,7 @@ def test_pages_are_counted_exactly(
     oracle.free()
 
 
-def test_many_pages_and_none_after_clearing(library: ctypes.CDLL, tmp_path: Path) -> None:
+def test_oracle_counts_many_pages_and_clears(library: ctypes.CDLL, tmp_path: Path) -> None:
     oracle = Oracle(library)
     for page in range(20_000):
         oracle.count(page * 4096)

@@ -39,30 +39,32 @@ def two_nodes(first: int, second: int, vcpus: int = 2) -> Machine:
         (3 * GIB, GIB, Layout(5 * GIB, 6 * GIB, (2 * GIB, 4 * GIB))),
     ],
 )
-def test_where_the_nodes_are(first: int, second: int, expected: Layout) -> None:
-    assert layout.of(two_nodes(first, second), (10, 0)) == expected
+def test_node_addresses(first: int, second: int, expected: Layout) -> None:
+    assert layout.compute(two_nodes(first, second), (10, 0)) == expected
 
 
-def test_an_old_qemu_says_where_a_node_begins_twice() -> None:
-    assert layout.of(two_nodes(GIB, 2 * GIB), (7, 2)) == Layout(2 * GIB, 4 * GIB, (GIB, 2 * GIB))
-    assert layout.of(two_nodes(2 * GIB, 2 * GIB), (7, 2)) == layout.of(two_nodes(2 * GIB, 2 * GIB), (10, 0))
+def test_old_qemu_counts_the_nodes_offset_twice() -> None:
+    assert layout.compute(two_nodes(GIB, 2 * GIB), (7, 2)) == Layout(2 * GIB, 4 * GIB, (GIB, 2 * GIB))
+    assert layout.compute(two_nodes(2 * GIB, 2 * GIB), (7, 2)) == layout.compute(
+        two_nodes(2 * GIB, 2 * GIB), (10, 0)
+    )
 
 
-def test_other_numbers_of_nodes_are_refused() -> None:
+def test_layout_needs_two_nodes() -> None:
     one = Machine.model_validate({"vcpus": 1, "nodes": [{"memory": "1 GiB", "cpus": [0]}]})
-    with pytest.raises(UsageError, match="takes machines of two nodes; this one has 1"):
-        layout.of(one, (10, 0))
+    with pytest.raises(UsageError, match="needs a machine with two nodes; this one has 1"):
+        layout.compute(one, (10, 0))
 
 
 @pytest.mark.parametrize(
     ("version", "api"),
     [((3, 1), None), ((7, 2), 1), ((8, 2), 1), ((9, 0), 2), ((9, 1), 3), ((10, 0), 4)],
 )
-def test_which_interface_a_qemu_has(version: tuple[int, int], api: int | None) -> None:
+def test_qemu_release_selects_the_interface(version: tuple[int, int], api: int | None) -> None:
     assert plugin.api_of(version) == api
 
 
-def test_the_configuration_says_all_that_the_plugin_reads() -> None:
+def test_configuration_has_every_key_of_the_plugin() -> None:
     text = plugin.configuration(
         preset.load("optane-6dimm"),
         machine.load("two-node"),
@@ -79,14 +81,14 @@ def test_the_configuration_says_all_that_the_plugin_reads() -> None:
     assert (told["split"], told["hole.end"]) == (str(4 * GIB), str(4 * GIB))
 
 
-def test_a_cache_larger_than_memory_is_refused() -> None:
+def test_cache_larger_than_memory_is_refused() -> None:
     large = preset.load("optane-6dimm").model_copy(update={"cache": preset.Cache(size="8 GiB")})
-    with pytest.raises(UsageError, match="cache is larger than the machine's memory"):
+    with pytest.raises(UsageError, match="cache of the preset is larger than the memory"):
         plugin.configuration(large, machine.load("two-node"), **PLACES)
 
 
 @pytest.mark.parametrize("api", [1, 2, 3, 4])
-def test_it_compiles_for_each_interface(api: int, tmp_path: Path) -> None:
+def test_plugin_compiles_for_every_interface(api: int, tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     sources = [str(plugin.SOURCES / name) for name in plugin._FILES if name.endswith(".c")]
@@ -94,7 +96,7 @@ def test_it_compiles_for_each_interface(api: int, tmp_path: Path) -> None:
     subprocess.run([*command, "-lpthread", "-lm"], check=True)
 
 
-def test_a_qemu_without_plugins_or_too_old_is_told(tmp_path: Path) -> None:
+def test_unsuitable_qemu_is_an_error(tmp_path: Path) -> None:
     qemu = tmp_path / "qemu"
     qemu.write_text("#!/bin/sh\necho 'qemu: -plugin: invalid option' >&2; exit 1\n")
     qemu.chmod(0o755)
@@ -106,7 +108,7 @@ def test_a_qemu_without_plugins_or_too_old_is_told(tmp_path: Path) -> None:
         plugin.build(str(qemu))
 
 
-def test_the_guests_markers_are_the_plugins() -> None:
+def test_guest_and_plugin_agree_on_markers() -> None:
     model = guest.load("timing_client")
     header = (plugin.SOURCES / "markers.h").read_text()
     numbers = {name: int(value, 0) for name, value in re.findall(r"MARKER_(\w+) = (\w+),", header)}
@@ -132,7 +134,7 @@ int main(void)
 
 
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_markers_in_c(language: str, tmp_path: Path) -> None:
+def test_c_markers_match_the_python_ones(language: str, tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     if (
@@ -153,7 +155,7 @@ def test_markers_in_c(language: str, tmp_path: Path) -> None:
         assert re.search(rf"#define SENTINEL_{name}\b.*{value}", header), name
 
 
-def test_markers_and_clock_are_harmless_here() -> None:
+def test_markers_and_clock_do_nothing_on_a_host() -> None:
     model = guest.load("timing_client")
     model.region_begin()
     for number in range(3):

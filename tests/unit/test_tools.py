@@ -13,7 +13,7 @@ from sentinel.planner.formats import figures
 from sentinel.runtime import build as runtime
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError
-from testbed.timing import calibration, preset
+from testbed.timing import measurement, preset
 from testbed.vm import Boot
 from tests.fakes.hypervisor import MACHINE
 
@@ -40,7 +40,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probe.write_bytes(b"probe")
     probe.chmod(0o755)
     monkeypatch.setattr(runtime, "build", lambda *, cache: library)
-    monkeypatch.setattr(calibration, "build_probe", lambda *, cache: probe)
+    monkeypatch.setattr(measurement, "build_probe", lambda *, cache: probe)
 
 
 def boot(**more: object) -> Boot:

@@ -66,7 +66,7 @@ def soon(action: Callable[[], object], *, after: float = 1.0) -> None:
     threading.Timer(after, action).start()
 
 
-def test_a_panic_is_a_panic_though_it_shows_as_a_broken_connection(up: Up) -> None:
+def test_panic_wins_over_the_broken_connection(up: Up) -> None:
     machine = up()
     with machine.shell() as shell, pytest.raises((LostConnectionError, GuestHangError)):
         shell.run("echo c >/proc/sysrq-trigger", timeout=20)
@@ -75,12 +75,12 @@ def test_a_panic_is_a_panic_though_it_shows_as_a_broken_connection(up: Up) -> No
     assert verdict.log == machine.console_path
 
 
-def test_a_kernel_without_its_root_panics_at_boot(up: Up) -> None:
+def test_missing_root_panics_at_boot(up: Up) -> None:
     with pytest.raises(GuestPanicError, match="root"):
         up(cmdline="root=/dev/nowhere")
 
 
-def test_a_damaged_image_is_no_panic_of_the_guest(up: Up, small: Boot, tmp_path: Path) -> None:
+def test_damaged_image_is_an_infrastructure_error(up: Up, small: Boot, tmp_path: Path) -> None:
     """The image has the size that it was built with, and another content."""
     cache = Cache(tmp_path / "cache")
 
@@ -99,26 +99,24 @@ def test_a_damaged_image_is_no_panic_of_the_guest(up: Up, small: Boot, tmp_path:
             up(what=damaged)
 
 
-def test_a_guest_that_never_gets_ready_is_a_hang_with_no_output(
-    up: Up, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_boot_is_a_hang(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", "0.08")  # 10 s of silence
     with pytest.raises(GuestHangError, match="no output from the guest for 10 s"):
         up(cmdline="init=/bin/cat")
 
 
-def test_a_guest_that_powers_off_at_once_is_a_failed_boot(up: Up) -> None:
+def test_poweroff_during_boot_is_a_boot_error(up: Up) -> None:
     with pytest.raises((BootError, GuestPanicError)):
         up(cmdline="init=/bin/true")
 
 
-def test_a_workload_that_reports_nothing_makes_no_progress(up: Up) -> None:
+def test_silent_workload_is_a_hang(up: Up) -> None:
     verdict = judged(up(), progress=2)
     assert isinstance(verdict, GuestHangError)
     assert "no progress for 2 s, though the guest answers" in verdict.message
 
 
-def test_a_guest_without_network_has_lost_its_connection(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_network_is_a_lost_connection(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = up()
     monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", "0.05")
     machine.request("monitor", command="set_link net0 off")
@@ -127,7 +125,7 @@ def test_a_guest_without_network_has_lost_its_connection(up: Up, monkeypatch: py
     assert "does not answer" in verdict.message
 
 
-def test_a_killed_qemu_is_the_hosts_doing(up: Up) -> None:
+def test_killed_qemu_is_an_infrastructure_error(up: Up) -> None:
     machine = up()
     for pid in qemus(machine):
         os.kill(pid, signal.SIGKILL)
@@ -137,7 +135,7 @@ def test_a_killed_qemu_is_the_hosts_doing(up: Up) -> None:
     assert gone(machine)
 
 
-def test_a_killed_supervisor_leaves_an_orphan_that_the_next_call_ends(up: Up) -> None:
+def test_orphan_of_a_killed_supervisor_is_reaped(up: Up) -> None:
     machine = up(ready=False)
     assert qemus(machine)
     os.kill(read_json(machine.folder / "guest.json")["supervisor"], signal.SIGKILL)
@@ -161,7 +159,7 @@ STARTER = """
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_machine_outlives_the_process_that_started_it(up: Up, how: signal.Signals) -> None:
+def test_machine_ends_with_its_starting_process(up: Up, how: signal.Signals) -> None:
     config = up("model", ready=False).config
     name = f"owned-{int(how)}"
     starter = subprocess.Popen(
@@ -179,7 +177,7 @@ def test_no_machine_outlives_the_process_that_started_it(up: Up, how: signal.Sig
     assert machine.end_reason() == "the process that started it exited"
 
 
-def test_a_machine_that_was_let_go_stays_until_it_is_told_to_end(small: Boot) -> None:
+def test_detached_machine_stays_until_down(small: Boot) -> None:
     machine = vm.start("free", small)
     machine.detach()
     time.sleep(1)
@@ -190,7 +188,7 @@ def test_a_machine_that_was_let_go_stays_until_it_is_told_to_end(small: Boot) ->
     assert found.end_reason() == "destroyed"
 
 
-def test_machines_side_by_side_do_not_collide(up: Up) -> None:
+def test_concurrent_machines_do_not_collide(up: Up) -> None:
     machines = [up(f"side-{i}", ready=False) for i in range(3)]
     for machine in machines:
         machine.wait_ready()
@@ -200,7 +198,7 @@ def test_machines_side_by_side_do_not_collide(up: Up) -> None:
             assert shell.run("hostname").out.strip() == f"sentinel-{machine.name}"
 
 
-def test_a_taken_name_and_a_taken_port_are_refused(up: Up, small: Boot) -> None:
+def test_name_and_port_in_use_are_refused(up: Up, small: Boot) -> None:
     up("taken", ready=False)
     with pytest.raises(UsageError, match="'taken' is running already"):
         vm.start("taken", small)
@@ -213,14 +211,14 @@ def test_a_taken_name_and_a_taken_port_are_refused(up: Up, small: Boot) -> None:
     assert gone(vm.find("portless"))
 
 
-def test_qemu_that_cannot_be_had_is_said(small: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_qemu_is_an_infrastructure_error(small: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTINEL_QEMU", "/nonexistent/qemu")
     with pytest.raises(InfrastructureError, match="is not installed") as caught:
         vm.start("without", small)
     assert caught.value.hint == "apt-get install qemu-system-x86"
 
 
-def test_a_machine_that_libvirt_refuses_leaves_nothing(small: Boot) -> None:
+def test_failed_start_leaves_nothing(small: Boot) -> None:
     broken = replace(small, kernel=Path("/nonexistent/bzImage"))
     with pytest.raises(InfrastructureError, match=r"libvirt could not start the machine: .*bzImage"):
         vm.start("broken", broken)
@@ -228,7 +226,7 @@ def test_a_machine_that_libvirt_refuses_leaves_nothing(small: Boot) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
-def test_a_host_disk_that_fills_is_no_hang(
+def test_full_host_disk_is_an_infrastructure_error(
     small: Boot, tmp_path: Path, own_state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tmp_path / "full"
@@ -250,7 +248,7 @@ def test_a_host_disk_that_fills_is_no_hang(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
-def test_a_disk_that_fills_while_saving_is_said_and_the_machine_goes_on(up: Up, tmp_path: Path) -> None:
+def test_full_disk_while_saving_leaves_the_machine_running(up: Up, tmp_path: Path) -> None:
     machine = up()
     full = tmp_path / "full"
     full.mkdir()

@@ -23,7 +23,7 @@ def cache() -> Iterator[Cache]:
     ordinary.prune(kinds=("snapshot",), keys=names)
 
 
-def test_a_restored_guest_goes_on_where_it_was(up: Up, cache: Cache) -> None:
+def test_restored_guest_continues(up: Up, cache: Cache) -> None:
     machine = up()
     with machine.shell() as shell:
         shell.run("echo on disk >/root/mark; echo in memory >/run/mark")
@@ -50,7 +50,7 @@ def test_a_restored_guest_goes_on_where_it_was(up: Up, cache: Cache) -> None:
             assert shell.run("cat /root/mark").out.strip() == twin.name, "twins share a disk"
 
 
-def test_a_snapshot_in_use_is_not_pruned(up: Up, cache: Cache) -> None:
+def test_snapshot_in_use_is_not_pruned(up: Up, cache: Cache) -> None:
     entry = snapshot.take(up(), "test-held", cache=cache)
     twin = up("holder", what=snapshot.load(entry, cache=cache))
     assert [e.key for e in cache.prune(keys=(entry.key,)).busy] == [entry.key]

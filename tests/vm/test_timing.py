@@ -17,7 +17,7 @@ from testbed import machine, vm
 from testbed.common import files, processes
 from testbed.common.cache import Cache
 from testbed.common.errors import InfrastructureError
-from testbed.timing import calibration, counters, plugin, preset
+from testbed.timing import calibration, counters, measurement, plugin, preset
 from testbed.timing.calibration import Calibration
 from testbed.vm import Vm
 
@@ -62,7 +62,7 @@ def guest(kernel: str) -> Iterator[Vm]:
 
 
 @pytest.mark.parametrize(("node", "placement"), [(0, "fast-only"), (1, "slow-only")])
-def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, placement: str) -> None:
+def test_streams_reach_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, placement: str) -> None:
     script = tmp_path / "streams.py"
     script.write_text(STREAMS)
     with guest.shell() as shell:
@@ -84,15 +84,15 @@ def test_streams_have_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int, 
     assert min(step["read"][node] for step in reading) == pytest.approx(32 * MIB, rel=0.1)
 
 
-def test_the_plugin_in_use_is_not_pruned(guest: Vm) -> None:
+def test_plugin_in_use_is_not_pruned(guest: Vm) -> None:
     key = files.read_json(guest.folder / "config.json")["plugin"]
     assert [entry.key for entry in Cache().prune(kinds=(plugin.KIND,), keys=(key,)).busy] == [key]
 
 
 def evaluated(guest: Vm, mode: str) -> Calibration:
     memory = preset.load(PRESET)
-    rows = calibration.measure(guest, mode, memory.cache.size, 48 * MIB, cache=Cache())
-    return calibration.evaluate(memory, rows, key="", made="")
+    rows = measurement.measure(guest, mode, memory.cache.size, 48 * MIB, cache=Cache())
+    return calibration.evaluate(memory, rows, key="", created="")
 
 
 def unreliable(found: Calibration) -> str:
@@ -111,7 +111,7 @@ def unreliable(found: Calibration) -> str:
     )
 
 
-def test_every_figure_is_what_the_preset_says(guest: Vm) -> None:
+def test_every_figure_matches_the_preset(guest: Vm) -> None:
     found = evaluated(guest, "full")
     assert len(found.figures) == 26
     if reason := unreliable(found):
@@ -129,7 +129,7 @@ def found_latency(found: Calibration, node: int) -> float:
     return next(f.measured for f in found.figures if f.name == f"node {node} read latency")
 
 
-def test_paced_ordinary_clocks_see_it_too(guest: Vm) -> None:
+def test_paced_guest_clock_matches_the_preset(guest: Vm) -> None:
     found = evaluated(guest, "paced")
     assert found.dilation > 1
     if reason := unreliable(found):
@@ -137,7 +137,7 @@ def test_paced_ordinary_clocks_see_it_too(guest: Vm) -> None:
 
 
 @pytest.mark.parametrize(("dilation", "code"), [("2000", (0, 75)), ("1", (75,))])
-def test_an_ordinary_program_may_be_paced(guest: Vm, dilation: str, code: tuple[int, ...]) -> None:
+def test_program_can_pace_its_child(guest: Vm, dilation: str, code: tuple[int, ...]) -> None:
     """By a rate that a host may keep up with, or by one that none does."""
     work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
     with guest.shell() as shell:
@@ -151,7 +151,7 @@ def test_an_ordinary_program_may_be_paced(guest: Vm, dilation: str, code: tuple[
     assert ("UNRELIABLE" in said.err) is (said.code == 75)
 
 
-def test_migrating_a_page_has_its_price_whoever_asks_for_it(guest: Vm, tmp_path: Path) -> None:
+def test_page_migration_has_its_cost(guest: Vm, tmp_path: Path) -> None:
     """By migrate_pages(2) here; the kernel copies every migrated page in one place."""
     script = tmp_path / "migrate.py"
     script.write_text(MIGRATE)
@@ -187,7 +187,7 @@ print(json.dumps({"bytes": on_node_1() - bytes_before, name: after[name] - befor
 """
 
 
-def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path: Path) -> None:
+def test_oracle_counts_only_the_process(guest: Vm, tmp_path: Path) -> None:
     with guest.shell() as shell:
         shell.put(compiled("counted", tmp_path), "/root/counted")
         shell.run(
@@ -203,7 +203,7 @@ def test_pages_are_counted_exactly_and_only_the_processs_own(guest: Vm, tmp_path
     assert ours == {first + i * 4096: (100 * (i % 7 + 1), 100 * (i % 3)) for i in range(256)}
 
 
-def test_atomic_instructions_fetch_what_they_change(guest: Vm, tmp_path: Path) -> None:
+def test_atomic_instructions_fetch_their_line(guest: Vm, tmp_path: Path) -> None:
     """Interrupts may add a few lines."""
     with guest.shell() as shell:
         shell.put(compiled("atomics", tmp_path), "/root/atomics")
@@ -214,7 +214,7 @@ def test_atomic_instructions_fetch_what_they_change(guest: Vm, tmp_path: Path) -
     }
 
 
-def test_a_region_ends_with_its_process_however_that_ends(guest: Vm, tmp_path: Path) -> None:
+def test_region_ends_with_its_process(guest: Vm, tmp_path: Path) -> None:
     ways = 6
     before = len(lines(guest))
     with guest.shell() as shell:
@@ -234,7 +234,7 @@ def test_a_region_ends_with_its_process_however_that_ends(guest: Vm, tmp_path: P
     assert told == []
 
 
-def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
+def test_unknown_marker_is_reported_once(guest: Vm) -> None:
     marks = "import timing_client; timing_client.mark(0x2345); timing_client.mark(0x2346)"
     before = len(lines(guest))
     with guest.shell() as shell:
@@ -244,7 +244,7 @@ def test_an_unknown_marker_is_told_once(guest: Vm) -> None:
     assert len(lines(guest)) == before
 
 
-def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: str, tmp_path: Path) -> None:
+def test_unwritable_counters_are_reported(kernel: str, tmp_path: Path) -> None:
     made = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
     with vm.running("full", made.boot) as started:
         started.wait_ready()
@@ -261,7 +261,7 @@ def test_counters_that_cannot_be_written_are_told_and_the_guest_goes_on(kernel: 
             counters.check(started.counters_path)
 
 
-def test_a_node_as_a_cache_of_the_other(kernel: str) -> None:
+def test_memory_mode(kernel: str) -> None:
     """What is read again is near, what is read the first time far."""
     small = machine.Machine.model_validate(
         {"vcpus": 1, "nodes": [{"memory": "256 MiB", "cpus": [0]}, {"memory": "512 MiB"}]}
@@ -294,7 +294,7 @@ timing_client.region_end()
 """
 
 
-def test_who_sleeps_sees_the_time_of_the_one_that_works(guest: Vm, tmp_path: Path) -> None:
+def test_sleeper_wakes_at_its_wakers_time(guest: Vm, tmp_path: Path) -> None:
     """Idle vCPUs go on at the time of whoever woke them: turns add up, however fast the host runs them."""
     with guest.shell() as shell:
         shell.put(compiled("handover", tmp_path), "/root/handover")
@@ -317,7 +317,7 @@ def lines(guest: Vm) -> list[dict[str, Any]]:
     return list(counters.read(guest.counters_path))
 
 
-def test_markers_do_nothing_outside_a_region(guest: Vm) -> None:
+def test_markers_outside_a_region_do_nothing(guest: Vm) -> None:
     marks = "import timing_client; timing_client.user(3); timing_client.layer(2)"
     with guest.shell() as shell:
         shell.run(f"PYTHONPATH=/opt/sentinel python2.7 -c '{marks}'")
