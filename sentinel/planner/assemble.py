@@ -163,7 +163,7 @@ def _predicted(
     timeline = placement.timeline
     if placement.schedule.moves:
         gain = 1 - timeline.step_ns / max(candidates[0].timeline.step_ns, 1e-9)
-        reason += f"; {abs(gain):.1%} {'shorter' if gain >= 0 else 'longer'} step than without migration"
+        reason += f"; step {abs(gain):.1%} {'shorter' if gain >= 0 else 'longer'} than without migration"
     return {
         "step_ns": round(timeline.step_ns),
         "moved_bytes": placement.moved_bytes,

@@ -83,7 +83,7 @@ def _paper_choice(problem: Problem) -> Choice:
         if placement is not None:
             fits = candidate.needed_bytes < problem.unit_budget
             reason = (
-                "least exposed time of the intervals that fit" if fits else "shortest step; no interval fits"
+                "least exposed time of lengths that fit" if fits else "shortest step, since no length fits"
             )
             return Choice(problem, candidates, candidate, placement, reason)
     placement = place(problem, NO_MIGRATION, ~no_units)
