@@ -42,7 +42,7 @@ def write(run: Run, path: Path | str) -> Path:
     page = environment.get_template("report.html.j2").render(
         data=data,
         columns=list(table.columns),
-        lines=[[text.replace(BREAK, " ") for text in line] for line in table.to_numpy()],
+        lines=[[text.split(BREAK) if text else [] for text in line] for line in table.to_numpy()],
         text_columns=report.TEXT_COLUMNS,
         # matplotlib escapes the text of plots; Jinja escapes the rest
         times=Markup(times) if times else None,  # noqa: S704
