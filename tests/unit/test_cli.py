@@ -532,6 +532,20 @@ def test_report_and_compare(sentinel: Run, tmp_path: Path) -> None:
     assert "no such folder" in said.err
 
 
+def test_results_export_writes_files_into_the_run_or_out(sentinel: Run, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    make_run(a, models=("lstm",), repeats=1)
+    make_run(b, models=("lstm",), repeats=1)
+    exported = sentinel("results", "export", str(a))
+    assert exported.out.splitlines() == [str(a / "repeats.csv"), str(a / "steps.csv")]
+    several = sentinel("results", "export", str(a), str(b))
+    assert (several.code, several.err.splitlines()[0]) == (ExitCode.USAGE, "error: several runs need --out")
+    out = tmp_path / "out"
+    written = parsed(sentinel("results", "export", str(a), str(b), "--parquet", "--out", str(out), "--json"))
+    assert written == {"files": [str(out / "repeats.parquet"), str(out / "steps.parquet")]}
+    assert sentinel("results", "export", str(tmp_path / "none")).code == ExitCode.USAGE
+
+
 def test_vm_status_and_unknown_machines(sentinel: Run) -> None:
     assert parsed(sentinel("vm", "status", "--json")) == []
     for words in (("down",), ("ssh",), ("exec", "true"), ("console",), ("get", "/x", "."), ("snapshot", "s")):
