@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expected failures: one line, a hint, the path of a log, and an exit code each.
+"""Expected failures: one line, a hint, the path of a log, and an exit code.
 
-A traceback is for bugs. Whatever a user can cause or meet is a `SentinelError`.
+What a user or the host can cause is a `SentinelError`; any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status says. docs/failures.md holds the same table."""
+    """Exit status of the program; docs/failures.md has the same table."""
 
     doc: str
 
@@ -21,24 +21,24 @@ class ExitCode(IntEnum):
         member.doc = doc
         return member
 
-    OK = 0, "everything asked for was done"
-    BUG = 1, "a defect of this program: please report the traceback"
-    USAGE = 2, "wrong options, suite, machine or other input; nothing was started for it"
+    OK = 0, "success"
+    BUG = 1, "a bug in this program: please report the traceback"
+    USAGE = 2, "invalid option, suite, machine or other input; nothing was started"
     BUILD = 3, "a kernel or guest image could not be built"
-    BOOT = 4, "the guest did not come up"
+    BOOT = 4, "the guest did not boot"
     PANIC = 5, "the guest's kernel panicked or oopsed"
     HANG = 6, "the guest or its workload stopped making progress"
-    WORKLOAD = 7, "the program in the guest failed; the guest is well"
+    WORKLOAD = 7, "the program in the guest failed; the guest is fine"
     LOST = 8, "the connection to a running guest was lost"
-    INFRASTRUCTURE = 9, "this host failed us: QEMU, libvirt, disk, memory, network, a missing program"
-    INTERRUPTED = 130, "stopped by Ctrl-C; nothing is left running"
-    UNREAD = 141, "the reader of the output went away before the command in the guest had ended"
+    INFRASTRUCTURE = 9, "a failure of this host: QEMU, libvirt, disk, memory, network, a missing program"
+    INTERRUPTED = 130, "interrupted by Ctrl-C; nothing is left running"
+    UNREAD = 141, "the reader of the output exited before the command in the guest did"
 
 
 class SentinelError(Exception):
     """An expected failure.
 
-    `hint` says what mends it, `log` where the details are; both are optional.
+    `hint` says how to fix it, `log` is the path of the details; both are optional.
     """
 
     code = ExitCode.INFRASTRUCTURE
@@ -50,7 +50,7 @@ class SentinelError(Exception):
         self.log = log
 
     def __str__(self) -> str:
-        return self.message  # which may have been added to since
+        return self.message  # handlers may extend it
 
 
 class UsageError(SentinelError):
