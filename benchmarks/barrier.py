@@ -43,14 +43,14 @@ def main() -> None:
     options = parser.parse_args()
 
     cache = Cache()
-    made = boot.prepare(machine.load("two-node"), kernel=options.kernel)
+    artifacts = boot.prepare(machine.load("two-node"), kernel=options.kernel)
     for name in options.models:
         work = {"model": models.resolve(name), "seed": 7, "threads": 1}
-        entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
+        entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
         seconds: dict[str, list[float]] = {"boot": [], "restore": []}
         for _ in range(options.rounds):
             started = time.perf_counter()
-            with vm.running(NAME, made.boot) as booted:
+            with vm.running(NAME, artifacts.boot) as booted:
                 booted.wait_ready()
                 first_step(booted, work)
                 seconds["boot"].append(time.perf_counter() - started)
@@ -64,7 +64,7 @@ def main() -> None:
         print(
             f"{name:9} boot {slow:6.1f} s   restore {fast:5.1f} s   ratio {fast / slow:.2f}   {size:.0f} MiB"
         )
-        print(json.dumps({"model": name, "kernel": made.kernel.release, "seconds": seconds}))
+        print(json.dumps({"model": name, "kernel": artifacts.kernel.release, "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ _IN_GUEST = "/run/sentinel/profile.json.gz"
 HOTTEST = 0.2
 
 
-def observed(made: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+def observed(artifacts: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """Return the profile of a model, and the exact counts of the same step."""
     cache = Cache()
     work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
-    entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
-    saved = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
+    entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
+    saved = snapshot.load(entry, cache=cache).with_preset(artifacts.boot.preset)
     order = {
         **policies.get("slow-only").order(),
         "warmup": 1,
@@ -127,13 +127,13 @@ def main() -> None:
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
     modelled = preset.load(options.preset)
-    made = boot.prepare(machine.load("two-node"), preset=modelled, kernel=options.kernel)
+    artifacts = boot.prepare(machine.load("two-node"), preset=modelled, kernel=options.kernel)
     for name in options.models:
         model = models.resolve(name, batch=options.batch)
         with tempfile.TemporaryDirectory() as scratch:
             folder = options.keep / name if options.keep else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            comparison = compare(*observed(made, model, folder), modelled.cache)
+            comparison = compare(*observed(artifacts, model, folder), modelled.cache)
         print(name, json.dumps(comparison), flush=True)
 
 

@@ -43,15 +43,17 @@ def main() -> None:
     parser.add_argument("--preset", default="optane-6dimm")
     options = parser.parse_args()
     cache = Cache()
-    made = boot.prepare(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    artifacts = boot.prepare(
+        machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel
+    )
     for name in options.models:
         saved, measured = {}, dict[str, list[dict[str, Any]]]()
         for kind in KINDS:
             work = {"model": models.resolve(name), "seed": 7, "threads": 1}
             if kind == "loaded":
                 work["runtime"] = True
-            entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work, name=NAME, cache=cache)
-            saved[kind] = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
+            entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
+            saved[kind] = snapshot.load(entry, cache=cache).with_preset(artifacts.boot.preset)
         for _ in range(options.rounds):
             for kind in KINDS:
                 measured.setdefault(kind, []).extend(steps(saved[kind]))

@@ -83,8 +83,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
 
-    made = boot.prepare(machine.load("two-node"), kernel=options.kernel)
-    with tempfile.TemporaryDirectory() as folder, vm.running("bench-profiler", made.boot) as guest:
+    artifacts = boot.prepare(machine.load("two-node"), kernel=options.kernel)
+    with tempfile.TemporaryDirectory() as folder, vm.running("bench-profiler", artifacts.boot) as guest:
         target = Path(folder) / "profiler"
         subprocess.run(["make", "-s", "-C", SELFTESTS, f"OUT={target}"], check=True)
         arena = [str(HERE / "guest" / "arena.c"), "-o", str(target / "arena.so")]
@@ -95,7 +95,7 @@ def main() -> None:
         with guest.shell() as shell:
             shell.put(target, "/opt/profiler")
             guest_code.deploy(shell)
-            print(f"Linux {made.kernel.release}\n")
+            print(f"Linux {artifacts.kernel.release}\n")
             cost(shell)
             print()
             accuracy(shell, options.seed)

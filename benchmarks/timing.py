@@ -93,10 +93,14 @@ def background(command: str | None) -> Iterator[None]:
 
 def repeat(options: argparse.Namespace) -> None:
     cache = Cache()
-    made = boot.prepare(machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel)
+    artifacts = boot.prepare(
+        machine.load("two-node"), preset=preset.load(options.preset), kernel=options.kernel
+    )
     for name in options.models:
-        entry = barrier_snapshot.ensure_barrier_snapshot(made.boot, work_of(name), name=NAME, cache=cache)
-        saved = snapshot.load(entry, cache=cache).with_preset(made.boot.preset)
+        entry = barrier_snapshot.ensure_barrier_snapshot(
+            artifacts.boot, work_of(name), name=NAME, cache=cache
+        )
+        saved = snapshot.load(entry, cache=cache).with_preset(artifacts.boot.preset)
         for placement in ("fast-only", "slow-only"):
             means = []
             for label, command in (("idle", None), ("loaded", options.load)):
