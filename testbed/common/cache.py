@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The artefact cache: content-keyed folders that exist whole or not at all.
+"""The artefact cache: content-keyed folders that are complete or absent.
 
     <root>/<kind>/<key>/manifest.json    an entry; `manifest.json` is its marker, written last
-    <root>/<kind>/.<key>.lock            held (shared) by users of the entry, (exclusively) by its builder
+    <root>/<kind>/.<key>.lock            shared lock of users, exclusive lock of the builder
     <root>/scratch/<name>/               scratch that builders keep between builds (source trees, objects);
-                                         whoever writes there holds `work_lock`
+                                         writers hold `work_lock`
 
-An entry is built in a temporary folder beside it and renamed, so that an interrupted build is never taken
-for a finished one and two builders of one key make it once.
+An entry is built in a temporary folder and renamed. So an interrupted build is never taken for a finished
+one, and two builders of one key build it once.
 
-A manifest lists the entry's files. If one of them has another size than it was built with, or the manifest
-cannot be read, the entry is damaged: it counts as missing and is built again. Contents are compared only when
-something went wrong (`condemn`).
+A manifest lists the files of its entry. If the size of one differs, or the manifest is unreadable, the entry
+is damaged: it counts as missing and is rebuilt. Contents are compared only after a failure (`condemn`).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished artefact. `needs` names the entries ("kind/key") it cannot be used without."""
+    """A finished artefact. `needs` names the entries ("kind/key") that it depends on."""
 
     kind: str
     key: str
@@ -55,7 +54,7 @@ class Entry:
 
     @property
     def last_used(self) -> float:
-        """Seconds since the epoch: the marker's access is recorded by touching it."""
+        """Time of the last use, in seconds since the epoch."""
         return (self.path / MARKER).stat().st_mtime
 
     def size(self) -> int:
@@ -65,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Damaged:
-    """An entry that is not what was built, and why."""
+    """An entry that differs from its manifest, and why."""
 
     kind: str
     key: str
@@ -86,22 +85,22 @@ class Cache:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or settings.cache_root()
-        self._told: set[str] = set()  # names of damaged entries
+        self._reported: set[str] = set()  # names of damaged entries
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 
     def work(self, name: str) -> Path:
-        """A scratch folder kept between builds; hold `work_lock` of it to write there."""
+        """Return a scratch folder; writers hold its `work_lock`."""
         path = self.root / "scratch" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def get(self, kind: str, key: str) -> Entry | None:
-        """The finished entry if it and what it needs are there, or None. Marks them as used now."""
+        """Return a finished entry and mark it as used; None if it or one that it needs is missing."""
         entry = self._read(kind, key)
         if isinstance(entry, Damaged):
-            self._tell(entry)
+            self._report(entry)
             return None
         if entry is not None and not all(self.get(*need.split("/", 1)) for need in entry.needs):
             return None
@@ -111,15 +110,15 @@ class Cache:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Every finished entry, oldest use first, without the damaged ones."""
+        """Return every finished entry, least recently used first."""
         return self._survey()[0]
 
     def damaged(self) -> list[Damaged]:
-        """Every damaged entry."""
+        """Return every damaged entry."""
         return self._survey()[1]
 
     def _survey(self) -> tuple[list[Entry], list[Damaged]]:
-        whole: list[tuple[float, str, Entry]] = []
+        intact: list[tuple[float, str, Entry]] = []
         damaged: list[Damaged] = []
         for marker in sorted(self.root.glob(f"*/*/{MARKER}")):
             folder = marker.parent
@@ -130,32 +129,32 @@ class Cache:
                 damaged.append(entry)
             elif entry is not None:
                 with contextlib.suppress(FileNotFoundError):  # it is being pruned
-                    whole.append((entry.last_used, entry.name, entry))
-        return [entry for _, _, entry in sorted(whole, key=lambda one: one[:2])], damaged
+                    intact.append((entry.last_used, entry.name, entry))
+        return [entry for _, _, entry in sorted(intact, key=lambda item: item[:2])], damaged
 
     def condemn(self, *entries: Entry, largest: int | None = None) -> list[Damaged]:
-        """Compare the contents of `entries` with what was built; returns those that differ, now damaged.
+        """Compare the contents of `entries` with their manifests; mark and return the damaged ones.
 
-        Files of more than `largest` bytes are compared by their size only.
+        Files of more than `largest` bytes are compared by size only.
         """
-        found = []
+        damaged = []
         for entry in entries:
             why = _difference(entry, largest=largest)
             if why is not None:
                 with contextlib.suppress(OSError):
                     files.write_json(entry.path / MARKER, {**entry.manifest, "damaged": why})
-                found.append(Damaged(entry.kind, entry.key, entry.path, why))
-        return found
+                damaged.append(Damaged(entry.kind, entry.key, entry.path, why))
+        return damaged
 
     def build(
         self,
         kind: str,
         key: str,
-        make: Callable[[Path], dict[str, Any]],
+        fill: Callable[[Path], dict[str, Any]],
     ) -> Entry:
-        """The entry of that key, made by `make` if it is not there.
+        """Return the entry with this key; build it if it is missing.
 
-        `make` fills the empty folder it is given and returns the manifest. If it raises, nothing remains.
+        `fill` fills an empty folder and returns the manifest. If it raises, nothing remains.
         """
         entry = self.get(kind, key)
         if entry is not None:
@@ -167,19 +166,21 @@ class Cache:
                 on_wait=lambda: note(f"waiting for another process to finish {kind} {key[:12]}"),
             ),
         ):
-            entry = self.get(kind, key)  # somebody else may have made it while we waited
+            entry = self.get(kind, key)  # another process may have built it meanwhile
             if entry is not None:
                 return entry
             final = self.path(kind, key)
-            for stale in final.parent.glob(f".{key}.tmp-*"):  # we hold the lock: its maker is dead
+            for stale in final.parent.glob(
+                f".{key}.tmp-*"
+            ):  # this process holds the lock: their builder has exited
                 shutil.rmtree(stale, ignore_errors=True)
             tmp = files.new_folder(final.parent, f".{key}.tmp-")
             try:
-                manifest = make(tmp)
+                manifest = fill(tmp)
                 created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 head = {"format": FORMAT, "kind": kind, "key": key, "created": created}
                 files.write_json(tmp / MARKER, {**head, **manifest, CONTENT: _content(tmp)})
-                if final.exists():  # damaged, or a folder without marker that was left by hand
+                if final.exists():  # damaged, or a folder without manifest
                     shutil.rmtree(final)
                 tmp.rename(final)
             except BaseException:
@@ -187,24 +188,25 @@ class Cache:
                 raise
         entry = self.get(kind, key)
         if entry is None:
-            raise InfrastructureError(f"the cache entry {kind}/{key} vanished while it was made")
+            raise InfrastructureError(f"the cache entry {kind}/{key} vanished during its build")
         return entry
 
     @contextlib.contextmanager
     def using(self, *entries: Entry) -> Iterator[None]:
-        """Keep `entries` from being pruned while the block runs; one that is gone already is an error."""
+        """Protect `entries` from pruning during the block. Raises `InfrastructureError` if one is gone."""
         with contextlib.ExitStack() as stack:
             for entry in entries:
                 stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))
                 if not isinstance(self._read(entry.kind, entry.key), Entry):
                     raise InfrastructureError(
-                        f"the cache entry {entry.kind}/{entry.key} was removed meanwhile", hint="try again"
+                        f"the cache entry {entry.kind}/{entry.key} was removed meanwhile",
+                        hint="run the command again",
                     )
             yield
 
     def remove(self, entry: Entry | Damaged) -> bool:
-        """Remove an entry and those that need it; False if somebody is using it."""
-        if not entry.path.exists():  # it went with one it needed
+        """Remove an entry and its dependents. Returns False if one is in use."""
+        if not entry.path.exists():  # removed with an entry that it needed
             return True
         dependents = [e for e in self.entries() if entry.name in e.needs]
         if not all(self.remove(e) for e in dependents):
@@ -212,7 +214,7 @@ class Cache:
         try:
             with files.locked(self._lock(entry.kind, entry.key), block=False):
                 doomed = entry.path.with_name(f".{entry.key}.tmp-removed-{os.getpid()}")
-                entry.path.rename(doomed)  # gone at once, whatever interrupts the slow part
+                entry.path.rename(doomed)  # atomic, unlike the deletion
                 shutil.rmtree(doomed, ignore_errors=True)
         except BlockingIOError:
             return False
@@ -227,20 +229,20 @@ class Cache:
         work: bool = False,
         dry_run: bool = False,
     ) -> Pruned:
-        """Remove entries that nobody uses, leftovers of dead builders, and with `work` the idle scratch.
+        """Remove unused entries, leftovers of builders that exited, and with `work` the idle scratch folders.
 
-        Only entries not used for `older_than_s` seconds, of `kinds` and with keys that begin with one of
-        `keys` (empty: any); damaged ones however old. Entries that need a removed one go with it, and are
-        told with it.
+        Selects entries not used for `older_than_s` seconds, of `kinds`, with keys that begin with one of
+        `keys` (empty: any). Age does not matter for damaged ones. Dependents of removed entries are removed
+        too.
         """
         entries, damaged = self._survey()
 
-        def wanted(entry: Entry | Damaged) -> bool:
+        def selected(entry: Entry | Damaged) -> bool:
             return (not kinds or entry.kind in kinds) and (not keys or entry.key.startswith(keys))
 
         chosen: list[Entry | Damaged] = [
-            *(e for e in entries if wanted(e) and time.time() - e.last_used >= older_than_s),
-            *(e for e in damaged if wanted(e)),
+            *(e for e in entries if selected(e) and time.time() - e.last_used >= older_than_s),
+            *(e for e in damaged if selected(e)),
         ]
         doomed = {entry.name for entry in chosen}
         while more := {e.name for e in entries if not doomed.isdisjoint(e.needs)} - doomed:
@@ -291,10 +293,10 @@ class Cache:
         why = manifest.get("damaged") or _difference(entry, largest=-1)
         return entry if why is None else Damaged(kind, key, path, why)
 
-    def _tell(self, damaged: Damaged) -> None:
-        """Warn of a damaged entry, once."""
-        if damaged.name not in self._told:
-            self._told.add(damaged.name)
+    def _report(self, damaged: Damaged) -> None:
+        """Warn of a damaged entry once."""
+        if damaged.name not in self._reported:
+            self._reported.add(damaged.name)
             warn(f"the cache entry {damaged.name} is damaged and not used: {damaged.why}")
 
     def _lock(self, kind: str, key: str) -> Path:
@@ -303,7 +305,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `Cache.prune` did; `freed` in bytes."""
+    """The result of `Cache.prune`; `freed` in bytes."""
 
     removed: list[Entry | Damaged]
     busy: list[Entry | Damaged]
@@ -311,7 +313,7 @@ class Pruned:
 
 
 def _content(folder: Path) -> dict[str, dict[str, object]]:
-    """What the manifest says of an entry's files."""
+    """Return sizes and digests of the files of an entry."""
     return {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
         for path in sorted(folder.rglob("*"))
@@ -320,7 +322,7 @@ def _content(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _difference(entry: Entry, *, largest: int | None) -> str | None:
-    """The first file that is not as it was built, by its size and up to `largest` bytes by its content."""
+    """Describe the first file that differs from the manifest: in size, or if small enough in content."""
     for name, built in entry.manifest.get(CONTENT, {}).items():
         path = entry.path / name
         try:
@@ -336,7 +338,7 @@ def _difference(entry: Entry, *, largest: int | None) -> str | None:
 
 
 def _malformed(manifest: object) -> str | None:
-    """What is wrong with a manifest, as far as the cache reads it."""
+    """Describe what is wrong with the fields of a manifest that the cache reads."""
     if not isinstance(manifest, dict):
         return "it is not an object"
     needs = manifest.get("needs", [])
@@ -353,12 +355,12 @@ def _malformed(manifest: object) -> str | None:
 
 
 def work_lock(folder: Path) -> Path:
-    """The lock file (for `files.locked`) of a scratch folder."""
+    """Return the lock file of a scratch folder."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 def disk_full(where: Path) -> InfrastructureError:
-    """The error for a full disk at `where`."""
+    """Return the error for a full disk at `where`."""
     return InfrastructureError(
         f"the disk is full at {where}", hint="sentinel cache prune, or SENTINEL_CACHE=/a/larger/disk"
     )
@@ -366,7 +368,7 @@ def disk_full(where: Path) -> InfrastructureError:
 
 @contextlib.contextmanager
 def explained_disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or quota below `path` into one clear line."""
+    """Turn errors of a full disk or quota below `path` into an `InfrastructureError`."""
     try:
         yield
     except OSError as e:

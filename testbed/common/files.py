@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files nobody ever sees half-written, digests, and locks between processes."""
+"""Atomic writes, digests, and locks between processes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _KINDS = {
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write `path` so that a reader sees the old content or the new, through any crash."""
+    """Write `path` atomically: after a crash it has the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as f:  # not by `tempfile`, which does not ask the umask
+        with temporary.open("xb") as f:  # `tempfile` would ignore the umask
             f.write(data.encode() if isinstance(data, str) else data)
             f.flush()
             os.fsync(f.fileno())
@@ -41,7 +41,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def new_folder(parent: Path, prefix: str) -> Path:
-    """A folder of a new name in `parent`, which is made; the umask decides who may enter it."""
+    """Create a folder with a new name in `parent`, with the permissions of the umask."""
     folder = parent / f"{prefix}{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     return folder
@@ -57,9 +57,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_input(path: Path, *, limit: int | None = None) -> bytes:
-    """The content of a file that a user names, or its first `limit` bytes.
+    """Return the content, or the first `limit` bytes, of a file that the user named.
 
-    Raises `FileNotFoundError` if there is none, `UsageError` if it is no file or cannot be read.
+    Raises `FileNotFoundError`, or `UsageError` if it is a special file or unreadable.
     """
     try:
         with _open_input(path) as f:
@@ -71,7 +71,7 @@ def read_input(path: Path, *, limit: int | None = None) -> bytes:
 
 
 def check_input(path: Path) -> None:
-    """Make sure that a file that a user names can be read. Raises `UsageError`."""
+    """Check that a file that the user named is readable. Raises `UsageError`."""
     try:
         _open_input(path).close()
     except OSError as e:
@@ -79,7 +79,7 @@ def check_input(path: Path) -> None:
 
 
 def _open_input(path: Path) -> BinaryIO:
-    """An ordinary file, opened; anything else might never end, or not even begin."""
+    """Open an ordinary file. Anything else might block, or never end."""
     kind = stat.S_IFMT(path.stat().st_mode)
     if kind != stat.S_IFREG:
         raise UsageError(f"{path}: cannot be read: it is {_KINDS[kind]}, not a file")
@@ -98,7 +98,7 @@ def sha256_json(value: Any) -> str:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes allocated on disk below `path` (sparse files count what they hold)."""
+    """Return the bytes allocated on disk below `path`; holes of sparse files do not count."""
     if not path.is_dir():
         return path.lstat().st_blocks * 512 if path.exists() else 0
     total = 0
@@ -113,10 +113,10 @@ def disk_usage(path: Path) -> int:
 def locked(
     path: Path, *, shared: bool = False, block: bool = True, on_wait: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Hold an advisory lock on `path`; the kernel drops it if this process dies.
+    """Hold an advisory lock on `path`, which the kernel releases if this process exits.
 
-    `on_wait` is called once if somebody else holds the lock, before waiting for it; without `block` that is
-    a `BlockingIOError` instead.
+    `on_wait` is called once before waiting for another holder; without `block`, another holder is a
+    `BlockingIOError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -133,7 +133,7 @@ def locked(
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the exclusive lock on `path`."""
+    """Return whether a process holds the exclusive lock on `path`."""
     try:
         with locked(path, shared=True, block=False):
             return False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a program: the one place that starts subprocesses.
+"""Run programs: the only place that starts subprocesses.
 
-A failure prints the command line to paste and the last lines it wrote. Children run in a process group of
-their own that is ended with us: on an exception the whole group is killed, and if this process is killed
-outright the kernel sends the child SIGTERM (PR_SET_PDEATHSIG).
+A failure shows the command line, quoted for a shell, and the last lines of output. Each child has its own
+process group. An exception kills the whole group; if this process is killed, the kernel sends the child
+SIGTERM (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def _die_with_parent() -> None:
 
 
 def search_path() -> str:
-    """PATH with the system's folders: mke2fs lives in /usr/sbin, which a Debian user's PATH leaves out."""
+    """Return PATH with the system's folders: mke2fs is in /usr/sbin, which is not on a Debian user's PATH."""
     return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 def find(program: str) -> str | None:
-    """The path of `program`, or None."""
+    """Return the path of `program`, or None."""
     return shutil.which(program, path=search_path())
 
 
 def which(program: str, *, package: str | None = None) -> str:
-    """The path of `program`; a missing one is an error that names the Debian package to install."""
-    found = find(program)
-    if found is None:
+    """Return the path of `program`. Raises `InfrastructureError` that names the Debian package to install."""
+    path = find(program)
+    if path is None:
         raise InfrastructureError(f"{program} is not installed", hint=f"apt-get install {package or program}")
-    return found
+    return path
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def spawn(
     stdout: int | None = subprocess.PIPE,
     stderr: int | None = subprocess.STDOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program; when the block ends its process group is gone, however the block ends."""
+    """Start a program; its process group is ended with the block, however the block ends."""
     process = subprocess.Popen(
         [which(os.fspath(argv[0])), *argv[1:]],
         cwd=cwd,
@@ -94,7 +94,7 @@ def run(
     check: bool = True,
     error: type[SentinelError] = InfrastructureError,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a short program and return its output (stdout and stderr apart, as text).
+    """Run a short program and return its output, stdout and stderr separately, as text.
 
     Raises `error` if it fails (unless `check` is false) or takes longer than `timeout` seconds.
     """
@@ -108,13 +108,14 @@ def run(
         try:
             out, err = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise error(f"no answer within {timeout:g} s from: {shown(argv)}") from None
+            raise error(f"command timed out after {timeout:g} s: {shown(argv)}") from None
     result = subprocess.CompletedProcess(
         list(argv), process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
     )
     if check and result.returncode != 0:
         last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-3:]
-        raise error(f"{' / '.join(last) or 'failed'} (exit {result.returncode} from: {shown(argv)})")
+        message = " / ".join(last) or "no output"
+        raise error(f"{message} (command exited with status {result.returncode}: {shown(argv)})")
     return result
 
 
@@ -134,9 +135,9 @@ def stream(
     error: type[SentinelError] = InfrastructureError,
     what: str | None = None,
 ) -> None:
-    """Run a long program: all it writes is appended to `log`, and each line goes to `on_line`.
+    """Run a long program. Its output is appended to `log`, and each line is passed to `on_line`.
 
-    On failure `explain` may pick the telling lines out of the last 4,000; otherwise the last one is shown.
+    On failure, `explain` may choose a message from the last 4,000 lines; by default the last line is shown.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=4000)
@@ -160,5 +161,5 @@ def stream(
 
 
 def shown(argv: Sequence[Arg]) -> str:
-    """The command line as one could paste it into a shell."""
+    """Return the command line, quoted for a shell."""
     return shlex.join(os.fspath(a) for a in argv)

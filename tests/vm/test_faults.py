@@ -131,7 +131,7 @@ def test_killed_qemu_is_an_infrastructure_error(up: Up) -> None:
         os.kill(pid, signal.SIGKILL)
     verdict = judged(machine)
     assert isinstance(verdict, InfrastructureError)
-    assert "the machine is gone: QEMU died" in verdict.message
+    assert "the machine ended: QEMU died" in verdict.message
     assert gone(machine)
 
 
@@ -200,7 +200,7 @@ def test_concurrent_machines_do_not_collide(up: Up) -> None:
 
 def test_name_and_port_in_use_are_refused(up: Up, small: Boot) -> None:
     up("taken", ready=False)
-    with pytest.raises(UsageError, match="'taken' is running already"):
+    with pytest.raises(UsageError, match="'taken' is already running"):
         vm.start("taken", small)
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))

@@ -33,7 +33,7 @@ def test_restored_guest_continues(up: Up, cache: Cache) -> None:
         shell.run("sleep 1")
     entry = snapshot.take(machine, "test-mark", cache=cache)
     assert machine.end_reason() == "saved"
-    with pytest.raises(UsageError, match=r"there is no snapshot 'other'; there are: .*test-mark"):
+    with pytest.raises(UsageError, match=r"no snapshot 'other'; existing snapshots: .*test-mark"):
         snapshot.find("other", cache=cache)
 
     twins = [up(name, what=snapshot.load(entry, cache=cache)) for name in ("one", "two")]
