@@ -158,11 +158,10 @@ static int sleeper(byte *memory, pid_t *child)
 		pause();
 		_exit(1);
 	}
-	if (page_profile_target(fd, *child) ||
-	    page_profile_configure(fd, PAGE_PROFILE_WINDOW, 64) ||
-	    page_profile_add(fd, (void *)memory, PAGE, NULL))
+	if (page_profile_target(fd, *child) || page_profile_configure(fd, PAGE_PROFILE_WINDOW, 64))
 		die("page_profile");
-	if (page_profile_start(fd)) {
+	/* The last bytes may be too few for the windows, or even for the counters. */
+	if (page_profile_add(fd, (void *)memory, PAGE, NULL) || page_profile_start(fd)) {
 		close(fd);
 		return -1;
 	}
