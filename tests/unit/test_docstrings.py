@@ -47,7 +47,9 @@ def strings(name: str) -> Iterator[tuple[str, bool]]:
 
 
 def test_every_file_that_is_cited_is_there() -> None:
-    texts = [name for name in tracked() if not name.endswith((".patch", ".png"))]
+    texts = [
+        name for name in tracked() if not name.endswith((".patch", ".png", "extending.md"))
+    ]  # it creates files
     cited = {
         (name, file) for name in texts for file in A_FILE.findall((ROOT / name).read_text(errors="replace"))
     }
