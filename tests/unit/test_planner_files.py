@@ -256,10 +256,10 @@ TEXT = json.dumps(GOOD).encode()
     [
         (b"", "is not JSON, or is incomplete"),
         (TEXT[:-20], "is not JSON, or is incomplete"),
-        (gzip.compress(TEXT)[:-30], "is damaged or incomplete"),
-        (gzip.compress(TEXT)[:11], "is damaged or incomplete"),
+        (gzip.compress(TEXT, mtime=0)[:-30], "is damaged or incomplete"),
+        (gzip.compress(TEXT, mtime=0)[:11], "is damaged or incomplete"),
         (b"\x1f\x8bnonsense", "is damaged or incomplete"),
-        (gzip.compress(TEXT)[:-8] + bytes(8), "is damaged or incomplete"),
+        (gzip.compress(TEXT, mtime=0)[:-8] + bytes(8), "is damaged or incomplete"),
         (b"\xff\xfe\x00", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[1, 2]", "the document: must be an object, not a list"),
