@@ -20,6 +20,7 @@ from testbed.common import settings
 from testbed.guestlink import keys
 from testbed.vm import Boot, Vm
 from tests.fakes import guest
+from tests.vm.training import Trainer
 
 KERNELS = ["6.1", "4.9"]
 SELFTESTS = Path(__file__).parent.parent.parent / "kernel" / "selftests"
@@ -104,3 +105,17 @@ def up(small: Boot) -> Iterator[Up]:
 
 def running(name: str, what: Any) -> AbstractContextManager[Vm]:
     return vm.running(name, what)
+
+
+@pytest.fixture(scope="module")
+def training_guest(kernel: str) -> Iterator[Vm]:
+    """A two-node machine for training."""
+    with vm.running("runtime", boot.prepare(machine.load("two-node"), kernel=kernel).boot) as started:
+        started.wait_ready()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def trainer(training_guest: Vm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    with training_guest.shell() as shell:
+        yield Trainer(shell, tmp_path_factory.mktemp("scripts"))

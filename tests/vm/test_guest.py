@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from testbed.common.errors import GuestHangError, UsageError, WorkloadError
 from testbed.guestlink.ssh import Shell
 from testbed.timing import counters, preset
 from testbed.vm import Vm
-from tests.vm.test_runtime import UNTOUCHED
+from tests.vm.training import SCRIPTS
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_files_and_folders_are_copied_both_ways(shell: Shell, tmp_path: Path) ->
 def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tmp_path: Path) -> None:
     """From any folder, by the model clock, with a script that opens no region of interest."""
     script = tmp_path / "train.py"
-    script.write_text(UNTOUCHED)
+    shutil.copy(SCRIPTS / "runtime" / "untouched.py", script)
     machine_boot = boot.prepare(
         machine.load("two-node"), preset=preset.load("optane-6dimm"), kernel=any_kernel
     ).boot

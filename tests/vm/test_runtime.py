@@ -5,233 +5,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import boot, guest_code
+from experiments import boot
 from sentinel.runtime import build
 from testbed import machine, vm
-from testbed.guestlink.ssh import Shell
 from testbed.vm import Vm
 from tests import hand_plan
-
-Json = dict[str, Any]
-STEPS = 8
-# Trains cnn as the JSON in argv says, and prints results as JSON in its last line
-TRAIN = """
-import contextlib, ctypes, json, os, resource, struct, sys, warnings
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-warnings.filterwarnings("ignore")
-import numpy, tensorflow as tf
-from guest.bindings import runtime
-from guest.models import cnn
-tf.logging.set_verbosity(tf.logging.ERROR)
-options = json.loads(sys.argv[1])
-result = {"losses": [], "errors": [], "resident": [], "descriptors": []}
-
-def attempt(function, *arguments):
-    try:
-        return function(*arguments)
-    except Exception as e:
-        result["errors"].append("%s: %s" % (type(e).__name__, e))
-
-def resident():
-    with open("/proc/self/statm") as f:
-        return int(f.read().split()[1]) * 4096
-
-# Makes the system refuse these calls with EPERM, as in a container: a seccomp filter
-def forbid(*calls):
-    code = struct.pack("HBBI", 0x20, 0, 0, 0)
-    for n, call in enumerate(calls):
-        code += struct.pack("HBBI", 0x15, len(calls) - 1 - n, 1 if n == len(calls) - 1 else 0, call)
-    code += struct.pack("HBBI", 0x06, 0, 0, 0x50001) + struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
-    buffer = ctypes.create_string_buffer(code)
-    program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
-
-# Takes half of node 0's memory, and makes the kernel keep more than the rest free on both nodes
-def fill():
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_long] * 4
-    size, mask = 1 << 30, ctypes.c_ulong(1)
-    start = libc.mmap(None, size, 3, 0x22, -1, 0)
-    policy = [ctypes.c_void_p(start), ctypes.c_size_t(size), 1, ctypes.byref(mask), ctypes.c_ulong(65), 0]
-    libc.syscall(237, *policy)  # mbind: prefer node 0
-    libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(size))
-    return set_free(1600000)
-
-def set_free(kilobytes):
-    with open("/proc/sys/vm/min_free_kbytes", "r+") as f:
-        before = int(f.read())
-        f.seek(0)
-        f.write(str(kilobytes))
-    return before
-
-if options.get("forbid"):
-    forbid(*options["forbid"])
-threads = options.get("threads", 1)
-config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=threads)
-if options.get("late"):
-    tf.Session(config=config).close()
-if options.get("runtime", True):
-    attempt(runtime.load)
-tf.set_random_seed(1)
-inputs, train, loss = cnn.build(8)
-data = numpy.random.RandomState(1)
-feed = {placeholder: make(data) for placeholder, make in inputs}
-with tf.Session(config=config) as session:
-    session.run(tf.global_variables_initializer())
-    if options.get("fill"):
-        free = fill()
-    for plan in options.get("plans", []):
-        attempt(runtime.load_plan, plan)
-    for step in range(options["steps"]):
-        if options.get("announce"):
-            print("step %d" % step)
-            sys.stdout.flush()
-        for path in options.get("profiles", {}).get(str(step), []):
-            runtime.start_profile(path)
-        with runtime.step() if runtime.loaded() else open(os.devnull):
-            result["losses"].append(float(session.run([train, loss], feed)[1]).hex())
-        if str(step) in options.get("ends", []):
-            runtime.end_profile()
-        if options.get("watch") and step % options["watch"] == 0:
-            result["resident"].append(resident())
-            result["descriptors"].append(len(os.listdir("/proc/self/fd")))
-    if runtime.loaded():
-        result["stats"] = runtime.stats()
-    if options.get("fill"):
-        set_free(free)
-print(json.dumps(result))
-"""
-# A training script without any use of the runtime
-UNTOUCHED = """
-import os, sys, warnings
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-warnings.filterwarnings("ignore")
-import numpy, tensorflow as tf
-from guest.models import cnn
-tf.logging.set_verbosity(tf.logging.ERROR)
-tf.set_random_seed(1)
-inputs, train, loss = cnn.build(8)
-data = numpy.random.RandomState(1)
-feed = {placeholder: make(data) for placeholder, make in inputs}
-with tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)) as s:
-    s.run(tf.global_variables_initializer())
-    for step in range(int(sys.argv[1])):
-        _, value = s.run([train, loss], feed)
-        s.run(loss, feed)
-        print(float(value).hex())
-"""
-# A script with SentinelHook and marked layers
-HOOKED = """
-import os, warnings
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-warnings.filterwarnings("ignore")
-import numpy, tensorflow as tf
-from guest.bindings import runtime
-from guest.bindings.hook import SentinelHook
-hook = SentinelHook(profile="/root/hook.json", skip=1)
-tf.set_random_seed(1)
-h = x = tf.placeholder(tf.float32, [4, 64])
-for n in range(3):
-    h = runtime.add_layer(tf.layers.dense(h, 64, activation=tf.nn.relu))
-loss = tf.reduce_sum(h * h)
-train = tf.train.GradientDescentOptimizer(0.001).minimize(loss)
-with tf.train.MonitoredSession(hooks=[hook]) as session:
-    for step in range(4):
-        session.run(train, {x: numpy.ones([4, 64])})
-"""
-# Runs a script under guest.wrap, and prints the most bytes of node 0 that tensors held after a step
-WATCHED = """
-import sys
-from guest import wrap
-from guest.bindings import runtime
-from guest.bindings.trainer import Trainer
-plain, fast = Trainer._after, [0]
-def after(trainer):
-    plain(trainer)
-    pools = runtime.stats()["pools"].values()
-    fast.append(sum(pool["resident"][0] for pool in pools))
-Trainer._after = after
-try:
-    wrap.main(sys.argv[1:])
-finally:
-    print("FAST %d" % max(fast))
-"""
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-class Trainer:
-    """Trains in a guest with the runtime installed."""
-
-    def __init__(self, shell: Shell, scratch: Path) -> None:
-        self._shell, self._scratch = shell, scratch
-        guest_code.deploy(shell)
-        shell.put(build.build(), f"/opt/sentinel/{build.NAME}")
-        shell.put(SCRIPTS, "/root/scripts")
-        texts = (("train", TRAIN), ("untouched", UNTOUCHED), ("hooked", HOOKED), ("watched", WATCHED))
-        for name, text in texts:
-            self.put(f"/root/{name}.py", text)
-        self.stock = self(runtime=False)["losses"]
-
-    def __call__(self, steps: int = STEPS, **options: object) -> Json:
-        """Run the training script; return its results, and the runtime's messages in `messages`."""
-        arguments = json.dumps({"steps": steps, **options})
-        # A step takes half a second on a quiet host; the limit only catches hangs.
-        output = self.run(f"python2.7 /root/train.py '{arguments}'", timeout=600 + 60 * steps)
-        lines = output.strip().splitlines()
-        result: Json = json.loads(lines[-1])
-        return {**result, "messages": [line for line in lines if line.startswith("sentinel: ")]}
-
-    def run(self, command: str, *, check: bool = True, timeout: float = 1800) -> str:
-        """Run a command in the guest and return its output."""
-        completed = self._shell.run(
-            f"cd /root && PYTHONPATH=/opt/sentinel {command} 2>&1", check=check, timeout=timeout
-        )
-        return completed.out
-
-    def plan(self, profile: str, budget: str) -> Json:
-        """Plan a profile of the guest, and put the plan beside it."""
-        local = self._scratch / "script.json"
-        self._shell.get(profile, local)
-        target = local.with_suffix(".plan.json")
-        options = ["--budget", budget, "--preset", "optane-6dimm", "-o", str(target)]
-        command = [sys.executable, "-m", "sentinel.cli.main", "plan", str(local), *options]
-        subprocess.run(command, check=True, capture_output=True)
-        self._shell.put(target, profile.replace(".json", ".plan.json"))
-        plan: Json = json.loads(target.read_text())
-        return plan
-
-    def put(self, path: str, text: str) -> str:
-        local = self._scratch / Path(path).name
-        local.write_text(text)
-        self._shell.put(local, path)
-        return path
-
-    def get(self, path: str) -> Json:
-        result: Json = json.loads(self.run(f"{'zcat' if path.endswith('.gz') else 'cat'} {path}"))
-        return result
-
-
-@pytest.fixture(scope="module")
-def guest(kernel: str) -> Iterator[Vm]:
-    with vm.running("runtime", boot.prepare(machine.load("two-node"), kernel=kernel).boot) as started:
-        started.wait_ready()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def trainer(guest: Vm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    with guest.shell() as shell:
-        yield Trainer(shell, tmp_path_factory.mktemp("scripts"))
+from tests.vm.training import STEPS, Json, Trainer
 
 
 @pytest.fixture(scope="module")
@@ -313,12 +98,12 @@ def test_two_profiles_have_equal_tensors(profiles: tuple[Json, Json]) -> None:
     assert max(keys(first).values()) == 1
 
 
-def test_pages_discarded_during_a_move_are_not_failures(guest: Vm, tmp_path: Path) -> None:
+def test_pages_discarded_during_a_move_are_not_failures(training_guest: Vm, tmp_path: Path) -> None:
     program, here = tmp_path / "release-while-moving", Path(__file__).parent
     flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", f"-I{build.SOURCES}"]
     sources = [here / "release_while_moving.cc", build.SOURCES / "core" / "memory.cc"]
     subprocess.run(["g++", *flags, *sources, "-o", program], check=True)
-    with guest.shell() as shell:
+    with training_guest.shell() as shell:
         shell.put(program, "/root/release-while-moving")
         moved, absent, failed = map(int, shell.run("/root/release-while-moving", timeout=1800).out.split())
     assert min(moved, absent) > 100  # both occur
@@ -455,111 +240,12 @@ def test_early_load_is_refused_with_a_reason(trainer: Trainer) -> None:
     assert "is in LD_PRELOAD, which is too early" in said
 
 
-def test_unmodified_script_is_profiled_and_planned(trainer: Trainer) -> None:
-    wrapped = "python2.7 -m guest.wrap --stats /root/stats.json"
-    first = trainer.run(f"{wrapped} --profile /root/wrapped.json --skip 2 untouched.py 5")
-    assert first.split() == trainer.stock[:5]
-    profile = trainer.get("/root/wrapped.json")
-    assert profile["ops"]["type"].count("ApplyMomentum") == 6  # not of runs that do not train
-    planned = trainer.put("/root/wrapped-plan.json", json.dumps(hand_plan.make(profile)))
-    second = trainer.run(f"{wrapped} --plan {planned} untouched.py 4")
-    assert second.split() == trainer.stock[:4]
-    stats = trainer.get("/root/stats.json")
-    assert (stats["planned_steps"], stats["total"]["unplanned"]) == (4, 0)
-
-
-@pytest.mark.parametrize(
-    ("script", "planned", "fast"),
-    [
-        ("forked_worker.py fork mid", 12, True),
-        ("summary_in_first_step.py", 10, True),
-        ("queue_runners.py", 20, False),
-        ("worker_processes.py", 30, False),
-        ("monitored.py", 8, False),  # every fourth step has a summary too
-        ("conditional.py", 14, False),
-        ("accumulated_gradients.py", 14, False),
-        ("varying_lengths.py", 1, False),
-    ],
-)
-def test_scripts_stay_within_the_budget(
-    request: pytest.FixtureRequest, trainer: Trainer, script: str, planned: int, fast: bool
-) -> None:
-    if not fast and not request.config.getoption("--slow"):
-        pytest.skip("trains three times; run with --slow")
-    stock = trainer.run(f"python2.7 scripts/{script}")
-    wrapped = "python2.7 watched.py --stats /root/stats.json"
-    trainer.run("rm -f /root/script.json")
-    profiled = trainer.run(f"{wrapped} --profile /root/script.json --skip 4 scripts/{script}")
-    plan = trainer.plan("/root/script.json", "80%")
-    said = trainer.run(f"{wrapped} --plan /root/script.plan.json scripts/{script}")
-    losses = [line for line in stock.splitlines() if line.startswith("LOSS")]
-    assert losses
-    for output in (profiled, said):
-        assert [line for line in output.splitlines() if line.startswith("LOSS")] == losses
-        assert "DONE" in output
-    stats = trainer.get("/root/stats.json")
-    assert stats["planned_steps"] >= planned
-    assert int(said.split()[-1]) <= plan["budget"]
-
-
-@pytest.mark.parametrize(
-    ("script", "fast"),
-    [
-        ("hogwild.py", True),
-        ("evaluation_thread.py", False),
-        ("two_threads.py", False),
-        ("default_threads.py", False),
-        ("partial_run.py", False),
-        ("sparse_fetch.py", False),
-        ("assigned_variables.py", False),
-        ("keras_fit.py", False),
-        ("dcgan.py", False),
-        ("late_runtime.py", False),
-    ],
-)
-def test_scripts_of_all_kinds_finish(
-    request: pytest.FixtureRequest, trainer: Trainer, script: str, fast: bool
-) -> None:
-    if not fast and not request.config.getoption("--slow"):
-        pytest.skip("one of many; run with --slow")
-    trainer.run("rm -f /root/script.json")
-    wrapped = "python2.7 watched.py --stats /root/stats.json"
-    assert "DONE" in trainer.run(f"{wrapped} --profile /root/script.json --skip 4 scripts/{script}")
-    if trainer.run("ls /root/script.json", check=False).startswith("/root"):
-        plan = trainer.plan("/root/script.json", "80%")
-        said = trainer.run(f"{wrapped} --plan /root/script.plan.json scripts/{script}")
-        assert "DONE" in said
-        assert int(said.split()[-1]) <= plan["budget"]
-
-
-def test_graphs_are_freed(trainer: Trainer) -> None:
-    assert "GRAPHS ALIVE 0 of 5" in trainer.run("python2.7 scripts/many_graphs.py")
-    assert "GRAPHS ALIVE 0 of 5" in trainer.run("python2.7 -m guest.wrap scripts/many_graphs.py")
-
-
-def test_failed_runs_are_not_steps(trainer: Trainer) -> None:
-    said = trainer.run("python2.7 scripts/failing_runs.py")
-    assert said.count("LOSS") == 18
-    profile = trainer.get("/root/failing.json")
-    assert profile["ops"]["type"].count("ApplyGradientDescent") == 4
-    assert not [w for w in profile["warnings"] if "differ" in w]
-
-
-def test_hook_profiles_and_markers_end_layers(trainer: Trainer) -> None:
-    trainer.run("python2.7 hooked.py")
-    ops = trainer.get("/root/hook.json")["ops"]
-    assert ops["type"].count("SentinelLayer") == 6  # three forward, three backward
-    assert ops["layer"][-1] == 6
-    backward = [p for p, name in enumerate(ops["name"]) if name.startswith("gradients/dense/MatMul_grad")]
-    assert {ops["layer"][p] for p in backward} == {6}
-
-
 def test_killed_process_leaves_nothing(trainer: Trainer, plan: str) -> None:
     arguments = json.dumps({"steps": 10000, "plans": [plan], "announce": True})
     # Kill it within its steps, however long it takes to get there
     trainer.put(
         "/root/kill.sh",
-        f"exec 3< <(exec python2.7 train.py '{arguments}' 2>&1)\npid=$!\n"
+        f"exec 3< <(exec python2.7 scripts/runtime/train.py '{arguments}' 2>&1)\npid=$!\n"
         'while read -r -u 3 line; do [ "$line" = "step 5" ] && break; done\n'
         "kill -KILL $pid && while [ -e /proc/$pid ]; do sleep 0.1; done\n",
     )
