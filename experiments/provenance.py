@@ -10,13 +10,11 @@ from typing import Any
 from experiments.boot import Artifacts
 from results.records import Provenance, Throttle
 from testbed.common import settings
-from testbed.common.run import run
+from testbed.common.revision import revision
 from testbed.host import accel, memory
 from testbed.host.remote_memory import RemoteMemory
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
-
-_ROOT = Path(__file__).parent.parent
 
 
 def collect(artifacts: Artifacts, *, command: str, calibration: Calibration | None = None) -> Provenance:
@@ -26,7 +24,7 @@ def collect(artifacts: Artifacts, *, command: str, calibration: Calibration | No
         accelerator=boot.accelerator,
         throttle=throttle(boot.preset, calibration, boot.remote),
         command=command,
-        git_commit=git_commit(),
+        git_commit=revision(digits=40),
         kernel=_summary(artifacts.kernel.entry.manifest),
         image=_summary(artifacts.image.entry.manifest),
         qemu=accel.qemu_version(settings.QEMU.get()),
@@ -60,15 +58,6 @@ def throttle(
             "preset": preset.model_dump(mode="json"),
         }
     )
-
-
-def git_commit() -> str | None:
-    """The commit of this code, with `+` if the work tree has changes; None outside a git checkout."""
-    head = run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], check=False)
-    if head.returncode != 0:
-        return None
-    changes = run(["git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no"], check=False)
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def host() -> dict[str, Any]:

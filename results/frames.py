@@ -80,7 +80,7 @@ REPEATS = (
     Field("accelerator", "string", "`kvm` or `tcg`"),
     Field("throttle", "string", "how node 1 was slowed down: `none`, `timing-plugin` or `remote-node`"),
     Field("nodes_alike", "boolean", "whether both nodes are equally fast"),
-    Field("git_commit", "string", "commit of this project, with `+` if files were changed"),
+    Field("git_commit", "string", "commit of this project, with `-dirty` if files were changed"),
     Field("command", "string", "command that reproduces the repeat"),
 )
 STEPS = (
@@ -121,22 +121,10 @@ def _cells(run: Run) -> Iterable[dict[str, Any]]:
     axes = Axes.of(cell.resolved for cell in run.cells)
     clock = clock_of(repeat for cell in run.cells for repeat in cell.repeats)
     for cell, row in zip(run.cells, build_rows(run, axes, clock), strict=True):
-        s, r, t = row.summary, row.relative, row.tensors
+        t = row.tensors
         yield {
             **_identity(run, axes, cell),
-            "repeats": row.repeats,
-            "off_clock": row.off_clock,
-            "failures": row.failures,
-            "clock": clock if s else None,
-            "steps": s.steps if s else 0,
-            "median_ns": s.median_ns if s else None,
-            "centre_ns": s.centre_ns if s else None,
-            "low_ns": s.low_ns if s else None,
-            "high_ns": s.high_ns if s else None,
-            "reference": row.reference,
-            "relative": r.value if r else None,
-            "relative_low": r.low if r else None,
-            "relative_high": r.high if r else None,
+            **row.figures(clock),
             "budget_bytes": t.budget if t else None,
             **_by_node("tensors", enumerate(t.nodes if t else ()), "bytes"),
             **_by_node("anon", row.anon_shares.items(), "share"),

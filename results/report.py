@@ -12,6 +12,7 @@ from rich.text import Text
 from results import notes, summary
 from results.rows import Row
 from results.runs import Run
+from results.stats import Clock
 from results.summary import Report
 from results.tables import BREAK, Grid
 from results.units import digits, duration, in_common_unit, percent
@@ -113,8 +114,8 @@ def _caption(data: Report) -> Text:
     return text
 
 
-def _json_row(row: Row, clock: str) -> dict[str, Any]:
-    s, r, t = row.summary, row.relative, row.tensors
+def _json_row(row: Row, clock: Clock) -> dict[str, Any]:
+    t = row.tensors
     return {
         "cell": row.id,
         "label": row.label,
@@ -122,19 +123,7 @@ def _json_row(row: Row, clock: str) -> dict[str, Any]:
         "policy": row.policy,
         "budget": row.budget or None,
         "settings": row.settings,
-        "repeats": row.repeats,
-        "off_clock": row.off_clock,
-        "failures": row.failures,
-        "clock": clock if s else None,
-        "steps": s.steps if s else 0,
-        "median_ns": s.median_ns if s else None,
-        "centre_ns": s.centre_ns if s else None,
-        "low_ns": s.low_ns if s else None,
-        "high_ns": s.high_ns if s else None,
-        "reference": row.reference,
-        "relative": r.value if r else None,
-        "relative_low": r.low if r else None,
-        "relative_high": r.high if r else None,
+        **row.figures(clock),
         "tensor_bytes": list(t.nodes) if t else None,
         "budget_bytes": t.budget if t else None,
         "anon_shares": row.anon_shares,

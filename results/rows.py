@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from results import labels
 from results.labels import Axes
@@ -38,6 +39,25 @@ class Row:
     tensors: Tensors | None
     vmstat: dict[str, float]
     samples: list[list[float]]
+
+    def figures(self, clock: Clock) -> dict[str, Any]:
+        """Return the row's numbers for JSON and exports; None where there is no measurement."""
+        s, r = self.summary, self.relative
+        return {
+            "repeats": self.repeats,
+            "off_clock": self.off_clock,
+            "failures": self.failures,
+            "clock": clock if s else None,
+            "steps": s.steps if s else 0,
+            "median_ns": s.median_ns if s else None,
+            "centre_ns": s.centre_ns if s else None,
+            "low_ns": s.low_ns if s else None,
+            "high_ns": s.high_ns if s else None,
+            "reference": self.reference,
+            "relative": r.value if r else None,
+            "relative_low": r.low if r else None,
+            "relative_high": r.high if r else None,
+        }
 
 
 def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:

@@ -10,7 +10,7 @@ from testbed.common.run import find, run
 _ROOT = Path(__file__).parent.parent.parent
 
 
-def revision(root: Path = _ROOT) -> str | None:
+def revision(root: Path = _ROOT, *, digits: int = 12) -> str | None:
     """Return the commit of the repository at `root`, with `-dirty` if files differ from it.
 
     Returns None for an installed package, or without git.
@@ -18,5 +18,5 @@ def revision(root: Path = _ROOT) -> str | None:
     if find("git") is None or not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root)]
-    described = run([*git, "describe", "--always", "--abbrev=12", "--match=", "--dirty"], check=False)
+    described = run([*git, "describe", "--always", f"--abbrev={digits}", "--match=", "--dirty"], check=False)
     return described.stdout.strip() or None

@@ -165,7 +165,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
-    monkeypatch.setattr(provenance, "git_commit", lambda: "0123456789abcdef")
+    monkeypatch.setattr(provenance, "revision", lambda digits: "0123456789abcdef")
     return Lab(tmp_path)
 
 
