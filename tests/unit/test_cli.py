@@ -630,7 +630,7 @@ def test_down_all_spares_machines_of_running_commands(sentinel: Run, hypervisor:
         assert not alone.alive() and owned.alive()
         line = " ".join(said.err.split())
         assert f"warning: run-7 keeps running: it belongs to process {os.getpid()} (" in line
-        assert "pytest" in line and line.endswith("); --force ends it too")
+        assert "python" in line and line.endswith("); --force ends it too")
         assert sentinel("vm", "down", "--force").code == ExitCode.USAGE
         assert sentinel("vm", "down", "--all", "--force").code == ExitCode.OK
         assert not owned.alive()

@@ -87,7 +87,7 @@ def nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for built in ("experiments.boot.build_kernel", "experiments.boot.build_image", "images.build.build"):
         monkeypatch.setattr(built, refuse)
     monkeypatch.setattr("kernel.build.tree.opened", refuse)
-    monkeypatch.setattr("kernel.source._asked", nowhere)
+    monkeypatch.setattr("kernel.download.requests.get", nowhere)
     monkeypatch.setattr("kernel.source._tarball", nowhere)  # of the package, which takes seconds to read
     monkeypatch.setattr("testbed.host.doctor.examine", lambda **_: [])
     monkeypatch.setattr("os.execvp", nowhere)
