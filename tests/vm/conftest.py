@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -59,6 +60,31 @@ def kernel(request: pytest.FixtureRequest) -> str:
     if name == "4.9" and not settings.LINUX_4_9.get():
         pytest.skip("no Linux 4.9 source: set SENTINEL_LINUX_4_9 to a tree, tarball or REPOSITORY@COMMIT")
     return name
+
+
+def _host_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "host.lock"
+
+
+@pytest.fixture(scope="module")
+def quiet_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep other tests off the host for a whole module, so that two vCPUs can run at once."""
+    with _host_lock(tmp_path_factory).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def shared_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a test run beside others, but not beside those that need a quiet host."""
+    if "quiet_host" in request.fixturenames:
+        yield
+        return
+    with _host_lock(tmp_path_factory).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from testbed.timing import calibration, counters, measurement, plugin, preset
 from testbed.timing.calibration import Calibration
 from testbed.vm import Vm
 
+pytestmark = pytest.mark.usefixtures("quiet_host")
+
 PRESET = "optane-6dimm"
 MIB = 1 << 20
 HANGS = 3600.0  # seconds after which nothing will happen any more
