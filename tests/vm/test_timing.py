@@ -121,10 +121,11 @@ def test_every_figure_matches_the_preset(guest: Vm) -> None:
     for node in (0, 1):
         sizes = [size for size, _ in found.latency_by_size(node)]
         assert (min(sizes), max(sizes)) == (MIB // 16, 48 * MIB)
-        idle, *_, loaded = (latency for _, latency in found.latency_by_load(node))
-        assert idle == pytest.approx(found_latency(found, node), rel=0.03)
-        if all(figure.reliable for figure in found.figures):  # else vCPUs seldom run at once
-            assert loaded > 1.02 * idle
+        idle, *_, (rate, loaded) = found.latency_by_load(node)
+        assert idle[1] == pytest.approx(found_latency(found, node), rel=0.03)
+        # On a busy host the vCPUs seldom run at once, and the other one cannot load the node
+        if rate > 0.93 * preset.load(PRESET).nodes[node].read_bandwidth:
+            assert loaded > 1.02 * idle[1]
 
 
 def found_latency(found: Calibration, node: int) -> float:
