@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the control groups of this process leave it: memory and CPU time, by cgroup v1 or v2.
+"""Memory and CPU limits of this process by its control groups, v1 or v2.
 
-A container's limits are not in /proc/meminfo. A group is bound by its parents' limits as well as by its own;
-in a container the outermost group that can be seen is the container's.
+/proc/meminfo does not show a container's limits. The limits of all parent groups apply, too; in a container
+the outermost visible group is the container's.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 
 _MOUNTED = Path("/sys/fs/cgroup")
 _OF_SELF = Path("/proc/self/cgroup")
-# The files of each version: limits, what is used, and in memory.stat what can be had back at once
+# The files of each version: limits and usage, and the field of memory.stat with reclaimable bytes
 _MEMORY = {
     2: (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     1: (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
 }
-_UNLIMITED = 1 << 60  # bytes; version 1 says so with the largest number of pages
+_UNLIMITED = 1 << 60  # bytes; version 1 uses the largest number of pages
 
 
 def memory_left(*, mounted: Path = _MOUNTED, of_self: Path = _OF_SELF) -> int | None:
-    """Bytes that may still be allocated, or None without a limit."""
+    """Return the bytes that may still be allocated, or None without a limit."""
     left = []
     for version, folder in _groups("memory", mounted, of_self):
         limits, used, reclaimable = _MEMORY[version]
@@ -35,7 +35,7 @@ def memory_left(*, mounted: Path = _MOUNTED, of_self: Path = _OF_SELF) -> int | 
 
 
 def cpus(*, mounted: Path = _MOUNTED, of_self: Path = _OF_SELF) -> float | None:
-    """How many CPUs' time may be used, or None without a quota."""
+    """Return the CPU quota in CPUs, or None without one."""
     shares = []
     for version, folder in _groups("cpu", mounted, of_self):
         if version == 2:
@@ -48,7 +48,7 @@ def cpus(*, mounted: Path = _MOUNTED, of_self: Path = _OF_SELF) -> float | None:
 
 
 def _groups(controller: str, mounted: Path, of_self: Path) -> Iterator[tuple[int, Path]]:
-    """(version, folder) of the groups that this process is in, from the innermost that can be seen on."""
+    """Yield (version, folder) of the groups of this process, from the innermost visible one outwards."""
     with contextlib.suppress(OSError):
         for line in of_self.read_text().splitlines():
             number, _, rest = line.partition(":")

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML by the core schema of YAML 1.2, within limits: text becomes data with the place of every value.
+"""Parse YAML by the core schema of YAML 1.2, within limits, into data with the place of every value.
 
-PyYAML parses; it follows YAML 1.1, so what a scalar means is decided here (YAML 1.2.2, section 10.3.2): `no`,
+PyYAML, which follows YAML 1.1, only parses. This module resolves scalars (YAML 1.2.2, section 10.3.2): `no`,
 `1:30` and a date are text, `010` is ten, `0o10` is eight. Also:
 
 - a file is one document in UTF-8, of at most `MAX_BYTES` bytes, without control characters;
 - collections nest at most `MAX_DEPTH` deep, and aliases expand to at most `MAX_VALUES` values;
-- keys are text and differ; merge keys (`<<`) and recursive aliases are refused;
-- whole numbers have at most 64 bits, and numbers are finite: JSON can carry all of it.
+- keys are text and unique; merge keys (`<<`) and recursive aliases are refused;
+- whole numbers have at most 64 bits, and numbers are finite, so that JSON can hold them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[type, str] = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
 
-# PyYAML's words for what it met -> ours
+# PyYAML's messages -> ours
 _SYNTAX = (
     (r"found character '\\t' that cannot start any token", "a tab: YAML indents and separates with spaces"),
     (r"found character (.*) that cannot start any token", r"text that begins with \1 must be in quotes"),
@@ -61,7 +61,7 @@ class Place(NamedTuple):
 
 
 class YamlError(Exception):
-    """A file that is not YAML, or beyond the limits: one line without the place."""
+    """Invalid YAML, or YAML beyond the limits. The message is one line, without the place."""
 
     def __init__(self, problem: str, place: Place, where: KeyPath = ()) -> None:
         super().__init__(problem)
@@ -72,7 +72,7 @@ class YamlError(Exception):
 
 @dataclass
 class Tree:
-    """A document: its data, where each key and value stands, and each scalar as a person wrote it."""
+    """A document: its data, the place of each key and value, and each scalar as written."""
 
     data: Any = None
     keys: dict[KeyPath, Place] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Tree:
 
 
 def parse(source: bytes) -> Tree:
-    """The document in `source`; an empty one has no data. Raises `YamlError`."""
+    """Parse a document; the data of an empty one is None. Raises `YamlError`."""
     text = _decoded(source)
     root = _Composer(text).document()
     tree = Tree()
@@ -91,14 +91,14 @@ def parse(source: bytes) -> Tree:
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """`text` on one line and not too long, quoted if it would not stand for itself."""
+    """Shorten `text` to one line, quoted if it is empty, unprintable or padded."""
     short = text if len(text) <= limit else text[:limit] + "..."
     plain = short.isprintable() and short == short.strip() and short != ""
     return short if plain else json.dumps(short)
 
 
 def plain(text: str) -> str:
-    """`text` as YAML, quoted where YAML would read something else."""
+    """Return `text` as YAML, in quotes if YAML would read a different value."""
     try:
         return text if shown(text) == text and resolve(text) == text else json.dumps(text)
     except ValueError:
@@ -106,7 +106,7 @@ def plain(text: str) -> str:
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """What a plain scalar stands for by the core schema. Raises `ValueError` for a number out of bounds."""
+    """Resolve a plain scalar by the core schema. Raises `ValueError` for a number out of bounds."""
     if text in _BLANK:
         return None
     if text in _TRUTH:
@@ -143,7 +143,7 @@ def _decoded(source: bytes) -> str:
 
 
 def _place(before: str) -> Place:
-    """The place after the text `before`."""
+    """Return the place after the text `before`."""
     lines = re.split("\r\n|\r|\n", before)
     return Place(len(lines), len(lines[-1]) + 1)
 
@@ -153,7 +153,7 @@ def _at(mark: yaml.Mark) -> Place:
 
 
 class _Composer:
-    """Builds nodes of a document's events; an alias is the node it stands for."""
+    """Builds the nodes of a document from its events. An alias becomes its node."""
 
     def __init__(self, text: str) -> None:
         self._events = self._parsed(text)
@@ -177,7 +177,7 @@ class _Composer:
         return root
 
     def _parsed(self, text: str) -> Iterator[Any]:
-        """The events of `text`; a syntax error tells where it is."""
+        """Yield the events of `text`. A syntax error includes its place."""
         try:
             yield from yaml.parse(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as e:
@@ -232,7 +232,7 @@ class _Composer:
             raise self._error(f"there is no anchor &{name} before this alias", event)
         node = self._anchors[event.anchor]
         if node is None:
-            raise self._error(f"the alias *{name} stands within its own anchor", event)
+            raise self._error(f"the alias *{name} is inside its own anchor", event)
         return node
 
     def _expect_tag(self, event: Any, kind: str) -> None:
@@ -241,7 +241,7 @@ class _Composer:
 
 
 class _Converter:
-    """Turns nodes into data, and notes where everything stands."""
+    """Converts nodes to data, and records their places."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree

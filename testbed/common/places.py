@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places to write to, checked before anything is downloaded, built or started for them."""
+"""Check that output places are writable, before anything is downloaded, built or started."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from testbed.common import settings
 from testbed.common.errors import InfrastructureError, UsageError
 
-_PROBE = 4096  # bytes written to find out whether there is room
+_PROBE = 4096  # bytes written to detect a full disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Make sure that files can be made in `folder`, or that it can be made; nothing is left behind.
+    """Check that `folder` is writable or can be created. Leaves nothing behind.
 
-    `name` is what the user calls it: an option or a setting. Raises `UsageError`, or `InfrastructureError`
-    if the disk is full.
+    `name` is the user's name for it: an option or a setting. Raises `UsageError`, or `InfrastructureError` if
+    the disk is full.
     """
     try:
         _probe(folder)
@@ -27,7 +27,7 @@ def check_folder(folder: Path, name: str) -> None:
 
 
 def check_file(path: Path, name: str) -> None:
-    """Make sure that the file `path` can be written; see `check_folder`."""
+    """Check that the file `path` can be written; see `check_folder`."""
     try:
         if path.is_dir():
             raise UsageError(f"{name} {path}: is a folder, not a file")
@@ -39,9 +39,9 @@ def check_file(path: Path, name: str) -> None:
 
 
 def check_roots(*, cache: bool = False, state: bool = False, room: bool = True) -> None:
-    """Make sure that the cache and the folder of running machines can be written.
+    """Check that the cache and the folder of running machines are writable.
 
-    Without `room` the disk may be full: ending a machine frees some of it.
+    Without `room` the disk may be full: ending a machine frees space.
     """
     roots = [(settings.cache_root, settings.CACHE)] if cache else []
     roots += [(settings.state_root, settings.STATE)] if state else []
@@ -54,7 +54,7 @@ def check_roots(*, cache: bool = False, state: bool = False, room: bool = True) 
 
 
 def _probe(folder: Path) -> None:
-    """Write something where `folder` is or would be made."""
+    """Write a temporary file to `folder`, or to its nearest existing parent."""
     while not _exists(folder):
         folder = folder.parent
     if not folder.is_dir():
@@ -65,7 +65,7 @@ def _probe(folder: Path) -> None:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is there; a dangling link counts."""
+    """Return whether the path exists; a dangling link does."""
     try:
         path.lstat()
     except FileNotFoundError:

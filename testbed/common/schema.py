@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML with places: every error says `file:line:column: path: what is wrong, what is allowed`."""
+"""YAML validation. Every error reads `file:line:column: path: problem, allowed values`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from testbed.common.errors import UsageError
 
 _Model = TypeVar("_Model", bound="Strict")
 _IN_QUOTES = "must be in quotes"
-_MOST_PROBLEMS = 8  # told of one file
+_MAX_PROBLEMS = 8  # reported for one file
 _READ_AS = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 
 
 class Strict(BaseModel):
-    """Base of everything read from YAML: frozen, and unknown keys are refused."""
+    """Base of all models read from YAML: frozen, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class MissingFileError(UsageError):
-    """There is no such YAML file."""
+    """The YAML file does not exist."""
 
 
 class Document:
-    """A parsed YAML file that knows where each key and value stands (1-based line and column)."""
+    """A parsed YAML file with the place of each key and value (line and column, from 1)."""
 
     def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
@@ -50,8 +50,8 @@ class Document:
             raise self._error(e.place, e.where, e.problem) from None
         self.data: Any = self._tree.data
 
-    def error(self, where: KeyPath, what: str, *, at_key: bool = False) -> UsageError:
-        """The error to raise for something wrong at `where`."""
+    def error(self, where: KeyPath, problem: str, *, at_key: bool = False) -> UsageError:
+        """Return the error for a problem at `where`, placed at the value or its key."""
         place = self._tree.keys.get(where) if at_key else None
         probe = where
         while place is None:
@@ -59,25 +59,25 @@ class Document:
             if not probe:
                 break
             probe = probe[:-1]
-        return self._error(place or Place(1, 1), where, what)
+        return self._error(place or Place(1, 1), where, problem)
 
     def parse(self, model: type[_Model]) -> _Model:
-        """Validate against `model`; all that is wrong is told, a line each, the first as the message."""
+        """Validate against `model`. Raises UsageError with one line for each problem."""
         if not isinstance(self.data, dict):
             empty = "is empty; " if self.data is None else ""
             raise self.error((), f"{empty}{_mapping(model)}")
         try:
-            # By way of JSON: its arrays may be tuples and its text paths, and nothing else is converted
+            # Through JSON, whose arrays may be tuples and whose strings may be paths in strict mode
             return model.model_validate_json(json.dumps(self.data), strict=True)
         except ValidationError as e:
             details = e.errors(include_url=False)
-            problems = [self._explain(d, model).message for d in details[:_MOST_PROBLEMS]]
+            problems = [self._explain(d, model).message for d in details[:_MAX_PROBLEMS]]
             if len(details) > len(problems):
                 problems.append(f"{self.path}: and {len(details) - len(problems)} more")
             raise UsageError("\n".join(problems)) from None
 
-    def _error(self, place: Place, where: KeyPath, what: str) -> UsageError:
-        return UsageError(f"{self.path}:{place.line}:{place.column}: {shown(where)}: {what}")
+    def _error(self, place: Place, where: KeyPath, problem: str) -> UsageError:
+        return UsageError(f"{self.path}:{place.line}:{place.column}: {shown(where)}: {problem}")
 
     def _explain(self, problem: ErrorDetails, model: type[BaseModel]) -> UsageError:
         where: KeyPath = tuple(problem["loc"])
@@ -88,11 +88,11 @@ class Document:
         if problem["type"] == "missing":
             return self.error(where, "missing, and must be given")
         rule = self._rule(problem, where, model)
-        told = problem["type"] in ("too_short", "too_long") or rule.startswith(_IN_QUOTES)
-        return self.error(where, rule if told else rule + self._got(problem, where))
+        complete = problem["type"] in ("too_short", "too_long") or rule.startswith(_IN_QUOTES)
+        return self.error(where, rule if complete else rule + self._actual(problem, where))
 
     def _rule(self, problem: ErrorDetails, where: KeyPath, model: type[BaseModel]) -> str:
-        """What the value must be, in YAML's words."""
+        """Describe the valid values, in the terms of YAML."""
         kind, limits = problem["type"], problem.get("ctx", {})
         expected, info = _expected_at(model, where)
         value, written = problem["input"], self._tree.written.get(where, "")
@@ -133,8 +133,8 @@ class Document:
                 text = problem["msg"].removeprefix("Value error, ")
                 return text[0].lower() + text[1:]
 
-    def _got(self, problem: ErrorDetails, where: KeyPath) -> str:
-        """What stands there instead."""
+    def _actual(self, problem: ErrorDetails, where: KeyPath) -> str:
+        """Describe the actual value."""
         value = problem["input"]
         if isinstance(value, dict | list):
             return f" (got a {'mapping' if isinstance(value, dict) else 'list'})"
@@ -142,7 +142,7 @@ class Document:
 
 
 def shown(where: KeyPath) -> str:
-    """A path as a person writes it: `nodes[1].size`."""
+    """Format a path as `nodes[1].size`."""
     text = ""
     for part in where:
         name = part if isinstance(part, int) else core_yaml.shown(part)
@@ -155,23 +155,23 @@ def load(path: Path, model: type[_Model]) -> _Model:
     return Document(path).parse(model)
 
 
-def named(what: str, name_or_path: str, *, folder: Path, relative_to: Path | None = None) -> Document:
-    """The YAML file of that name in `folder`, or a path of the user's (relative to the file that names it).
+def named(kind: str, name_or_path: str, *, folder: Path, relative_to: Path | None = None) -> Document:
+    """Open the YAML file of that name in `folder`, or at a path (relative to `relative_to`).
 
-    Raises `UsageError` with the names there are; `what` is said of them.
+    `kind` names such files in messages. Raises `MissingFileError` with the known names.
     """
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Document((relative_to or Path()) / name_or_path)
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name_or_path not in names:
         raise MissingFileError(
-            f"unknown {what} {name_or_path!r}; there are: {', '.join(names)}, or a path to a YAML file"
+            f"unknown {kind} {name_or_path!r}; there are: {', '.join(names)}, or a path to a YAML file"
         )
     return Document(folder / f"{name_or_path}.yaml")
 
 
 def _expected_at(model: type[BaseModel], where: KeyPath) -> tuple[Any, FieldInfo | None]:
-    """The type of the value at `where` (None if unknown), and its field if it is one."""
+    """Return the type of the value at `where` (None if unknown), and its field, if any."""
     expected: Any = model
     info: FieldInfo | None = None
     for part in where:
@@ -191,7 +191,7 @@ def _expected_at(model: type[BaseModel], where: KeyPath) -> tuple[Any, FieldInfo
 
 
 def _bare(expected: Any) -> Any:
-    """A type without its constraints and without `None`."""
+    """Strip constraints and `None` from a type."""
     if get_origin(expected) is Annotated:
         return _bare(get_args(expected)[0])
     if get_origin(expected) in (types.UnionType, Union):
@@ -209,7 +209,7 @@ def _mapping(expected: Any) -> str:
 
 
 def _example(expected: Any, info: FieldInfo | None, value: Any, written: str) -> str:
-    """`, such as [40%]`: the field's example, or the list of what was written."""
+    """Return `, such as [40%]`: the field's example, or the written value as a list."""
     if info is not None and info.examples:
         return f", such as {info.examples[0]}"
     item = _bare(get_args(expected)[0]) if get_args(expected) else None
@@ -219,7 +219,7 @@ def _example(expected: Any, info: FieldInfo | None, value: Any, written: str) ->
 
 
 def _quoting(value: Any, written: str) -> str:
-    """`must be in quotes: ...`, if they are all that is missing."""
+    """Return `must be in quotes: ...` if quotes make the value valid, else nothing."""
     if type(value) not in _READ_AS or written in ("", "nothing"):
         return ""
-    return f'{_IN_QUOTES}: write "{written}", for YAML reads {written} as {_READ_AS[type(value)]}'
+    return f'{_IN_QUOTES}: write "{written}", because YAML reads {written} as {_READ_AS[type(value)]}'

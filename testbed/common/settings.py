@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that knows a setting: its name, environment variable, default and help."""
+"""All settings: environment variable, default and help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testbed.common.errors import UsageError
 
 @dataclass(frozen=True)
 class Setting:
-    """One environment variable the project reads."""
+    """An environment variable that the project reads."""
 
     env: str
     default: str
@@ -25,7 +25,7 @@ class Setting:
         return os.environ.get(self.env) or self.default
 
     def get_float(self) -> float:
-        """A number of 0 to a million."""
+        """Return the value as a number from 0 to a million. Raises `UsageError` for anything else."""
         try:
             number = float(self.get())
         except ValueError:
@@ -48,24 +48,24 @@ LINUX_6_1 = Setting("SENTINEL_LINUX_6_1", "", "a Linux 6.1 tree, tarball, or REP
 MIRROR = Setting("MIRROR", "", "Debian mirror for the guest image (default: mmdebstrap's own)")
 QEMU = Setting("SENTINEL_QEMU", "qemu-system-x86_64", "the QEMU binary")
 LIBVIRT_URI = Setting("SENTINEL_LIBVIRT_URI", "embed", "libvirt connection: embed, or any libvirt URI")
-ANTAGONIST = Setting("SENTINEL_ANTAGONIST", "0", "under KVM: host CPUs that keep the slow node busy")
-TIMEOUT_SCALE = Setting("SENTINEL_TIMEOUT_SCALE", "1", "multiplies every time limit, for slow hosts")
+ANTAGONIST = Setting("SENTINEL_ANTAGONIST", "0", "under KVM: number of host CPUs that load the slow node")
+TIMEOUT_SCALE = Setting("SENTINEL_TIMEOUT_SCALE", "1", "factor for all time limits, for slow hosts")
 
 ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, ANTAGONIST, TIMEOUT_SCALE)
 
 
 def cache_root() -> Path:
-    """Where artefacts live."""
+    """Return the folder of cached artefacts."""
     return _folder(CACHE, CACHE.get() or _home("XDG_CACHE_HOME", ".cache") + "/sentinel")
 
 
 def state_root() -> Path:
-    """Where running machines and their keys live."""
+    """Return the folder of running machines and their keys."""
     return _folder(STATE, STATE.get() or _home("XDG_STATE_HOME", ".local/state") + "/sentinel")
 
 
 def _folder(setting: Setting, name: str) -> Path:
-    """The folder that a setting names, which need not be there."""
+    """Return the folder that a setting names; it may not exist yet."""
     path = Path(name).absolute()
     hint = f"{setting.env}=/another/folder"
     try:
@@ -79,6 +79,6 @@ def _folder(setting: Setting, name: str) -> Path:
 
 
 def jobs() -> int:
-    """How many compile jobs this process may run at once: CPUs it may run on and has the time of."""
+    """Return the number of concurrent compile jobs: allowed CPUs, within the CPU quota."""
     allowed, quota = len(os.sched_getaffinity(0)), cgroup.cpus()
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))

@@ -61,8 +61,8 @@ def test_a_scalar_stands_for_what_the_core_schema_says(text: str, value: Any) ->
         ("a: 1\n'a': 2", "2:1: duplicate key; first at line 1"),
         ("a: &x 1\nb: &x 2", "2:4: duplicate anchor &x"),
         ("a: *x", "1:4: there is no anchor &x before this alias"),
-        ("a: &x [*x]", "1:8: the alias *x stands within its own anchor"),
-        ("&x a: *x\nb: &y {c: *y}", "2:11: the alias *y stands within its own anchor"),
+        ("a: &x [*x]", "1:8: the alias *x is inside its own anchor"),
+        ("&x a: *x\nb: &y {c: *y}", "2:11: the alias *y is inside its own anchor"),
         ("b: &b {x: 1}\na:\n  <<: *b", "3:3: merge keys (<<) are not part of YAML 1.2: write the keys out"),
         ("a: !!python/name:os.system x", "1:4: unknown tag !!python/name:os.system; allowed: !!str, !!int, "
          "!!float, !!bool, !!null, !!seq, !!map"),

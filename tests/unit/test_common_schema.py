@@ -91,7 +91,7 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
         ),
         pytest.param(
             "name: 7.10\n",
-            'f:1:7: name: must be in quotes: write "7.10", for YAML reads 7.10 as a number',
+            'f:1:7: name: must be in quotes: write "7.10", because YAML reads 7.10 as a number',
             id="a number for a word",
         ),
         pytest.param(

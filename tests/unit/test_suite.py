@@ -303,7 +303,7 @@ def test_the_suites_in_the_help_exist() -> None:
         ),
         pytest.param(
             VALID + "kernel: 6.1\n",
-            '9:9: kernel: must be in quotes: write "6.1", for YAML reads 6.1 as a number',
+            '9:9: kernel: must be in quotes: write "6.1", because YAML reads 6.1 as a number',
             id="kernel without quotes",
         ),
         pytest.param(
@@ -313,7 +313,7 @@ def test_the_suites_in_the_help_exist() -> None:
         ),
         pytest.param(
             replaced("name: smoke", "name: ~"),
-            '1:7: name: must be in quotes: write "~", for YAML reads ~ as nothing',
+            '1:7: name: must be in quotes: write "~", because YAML reads ~ as nothing',
             id="name that YAML reads as null",
         ),
     ],
