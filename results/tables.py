@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    import pandas as pd  # slow to import, and most verbs have no frames
+    import pandas as pd  # slow to import, and most commands have no frames
 
 BREAK = "\x1f"  # a space at which a figure may wrap
 _GAP = 2  # characters between columns

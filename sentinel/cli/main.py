@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel`: verbs, options, errors and exit codes. Each verb calls library functions."""
+"""`sentinel`: commands, options, errors and exit codes. Commands call library functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sentinel.cli import streams
 from testbed.common.errors import ExitCode, InfrastructureError, SentinelError, UsageError
 from testbed.common.progress import console
 
-# verb -> module, attribute, help; imported on use, so that `sentinel --help` is fast
+# command -> module, attribute, help; imported on use, so that `sentinel --help` is fast
 _VERBS = {
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (

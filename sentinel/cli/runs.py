@@ -76,7 +76,7 @@ def run(
     outcome = runner.run(matrix, out, command=shlex.join(words), backend=backend)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
-    with streams.unread():  # the exit code reports failures even if nobody reads the table
+    with streams.unread():  # the exit code reports failures even without a reader of the table
         if as_json:
             output.show_json(reports.to_dict(loaded))
         else:

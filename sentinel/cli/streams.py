@@ -80,7 +80,7 @@ def discard_output() -> None:
 
 @contextlib.contextmanager
 def unread() -> Iterator[None]:
-    """Ignore a reader that exits early, for the last output of a verb."""
+    """Ignore a reader that exits early, for the last output of a command."""
     try:
         yield
         sys.stdout.flush()

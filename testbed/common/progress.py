@@ -25,7 +25,7 @@ from testbed.common import streams
 
 
 class _StandardError(io.TextIOBase):
-    """Standard error that ignores write errors: work does not fail because nobody reads its progress."""
+    """Standard error that ignores write errors: work does not fail for want of a reader."""
 
     @property
     def _stream(self) -> Any:
