@@ -21,7 +21,7 @@ from testbed.common.errors import ExitCode, InfrastructureError, SentinelError, 
 from testbed.common.progress import console
 
 # command -> module, attribute, help; imported on use, so that `sentinel --help` is fast
-_VERBS = {
+_COMMANDS = {
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (
         "sentinel.cli.calibration",
@@ -64,18 +64,18 @@ class _Verbs(click.Group):
     """A group that imports its commands on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_VERBS)
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _VERBS:
+        if name not in _COMMANDS:
             return None
-        module, attribute, _ = _VERBS[name]
+        module, attribute, _ = _COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _VERBS[name][2]) for name in sorted(_VERBS)])
+            formatter.write_dl([(name, _COMMANDS[name][2]) for name in sorted(_COMMANDS)])
 
 
 def _print_version(context: click.Context, _option: click.Parameter, requested: bool) -> None:

@@ -136,8 +136,8 @@ def test_every_verb_has_help(sentinel: Run, path: tuple[str, ...]) -> None:
         assert set(options) <= set(re.findall(r"--[a-z][a-z-]+", said.out.partition("Examples:")[0]))
 
 
-def test_summary_of_each_verb_begins_its_help(sentinel: Run) -> None:
-    for name, (_, _, line) in main._VERBS.items():
+def test_summary_of_each_command_begins_its_help(sentinel: Run) -> None:
+    for name, (_, _, line) in main._COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(line)[:40]}", sentinel("--help").out, re.M), name
 
 

@@ -113,8 +113,8 @@ class _AddressRange:
     def find(self, size: int, birth: int, death: int, prefix: int, *, align: int) -> int:
         """Return the lowest offset below the limit of `size` bytes that are free from birth to death, or -1.
 
-        If `prefix` is not 0, only the first `prefix` bytes are ever touched. They should end at the limit, where the
-        untouched rest blocks no other tensor.
+        If `prefix` is not 0, only the first `prefix` bytes are ever touched. They should end at the
+        limit, where the untouched rest blocks no other tensor.
         """
         begin, end, births, deaths = self._table[:, : self._count]
         alive = np.flatnonzero((births < death) & (deaths > birth))
