@@ -31,6 +31,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # Signatures show all types, but only some have an entry in the API page.
 nitpick_ignore_regex = [("py:class", ".*")]
+default_role = "code"  # of single backticks in docstrings
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build a bzImage from a source, the patches its version needs, and config fragments.
 
-kernel = build("4.9")
-kernel.bzimage, kernel.release
+::
+
+    kernel = build("4.9")
+    kernel.bzimage, kernel.release
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def build(
 ) -> Kernel:
     """Return the kernel of a source and flavour, and build it if it is not cached.
 
-    `location` is a tree, a tarball or REPOSITORY@COMMIT that replaces the default of `source`. `dry_run`
+    `location` is a tree, a tarball or `REPOSITORY@COMMIT` that replaces the default of `source`. `dry_run`
     builds and downloads nothing: it prints the inputs, and returns the kernel with its future path.
     Raises UsageError for wrong input, InfrastructureError if no source is available, BuildError if the build
     fails.
