@@ -29,8 +29,10 @@ Up = Callable[..., Vm]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that need a quiet host: later they would wait for long ones to end."""
     for item in items:
         item.add_marker(pytest.mark.vm)
+    items.sort(key=lambda item: item.get_closest_marker("usefixtures") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
