@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from experiments import frameworks, plugins
+from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
 GROUP = "sentinel.models"
-_NAME = re.compile("[a-z0-9][a-z0-9-]{0,39}")
 
 
 class Parameter(Strict):
@@ -113,7 +112,7 @@ def registry() -> Mapping[str, Model]:
 
 
 def _read(name: str, module: ModuleType, *, external: bool = False) -> Model:
-    if not _NAME.fullmatch(name):
+    if not is_valid(name):
         raise ValueError(f"not a valid model name: {name!r}")
     if not callable(module.build) or module.__file__ is None:
         raise TypeError("there is no function `build`")

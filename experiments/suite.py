@@ -28,9 +28,9 @@ from pydantic_core import CoreSchema, core_schema
 from experiments import models, policies
 from kernel import source as kernels
 from testbed.common import core_yaml
+from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
-_NAME = "[a-z0-9][a-z0-9-]{0,39}"
 _SHARE = "([1-9][0-9]?|100)%"
 _FORMER_POLICIES = {
     "published": "'published' is now called 'sentinel'; the former 'sentinel' is 'sentinel-opt'",
@@ -60,7 +60,7 @@ class OneOf:
 
 
 def _suite_name(text: str) -> str:
-    if not re.fullmatch(_NAME, text):
+    if not is_valid(text):
         raise ValueError(
             "must be lower-case letters, digits and dashes, at most 40, not starting with a dash"
         )

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from testbed.common import names
 
 if TYPE_CHECKING:
     from experiments.profiles import Profiled
     from sentinel.planner.formats.figures import Figures
     from sentinel.planner.formats.plan import Plan
-
-NAME = re.compile("[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Policy:
     plan: Callable[[PlanContext], Plan | None] | None = None
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not names.is_valid(self.name):
             raise ValueError(f"not a valid policy name: {self.name!r}")
         if self.needs.budget != "none" and self.plan is None and self.guest.limit is None:
             raise ValueError(f"{self.name}: a policy with a budget needs a plan or a limit")

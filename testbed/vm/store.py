@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import re
-
+from testbed.common import names
 from testbed.common.errors import UsageError
 from testbed.vm.folder import vms_root
 from testbed.vm.handle import Vm
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-
 
 def check_name(name: str, kind: str = "machine") -> None:
     """Raise `UsageError` unless `name` may name a machine or a snapshot."""
-    if not _NAME.fullmatch(name):
+    if not names.is_valid(name):
         raise UsageError(
             f"{name!r} is not a valid {kind} name",
             hint="use lower-case letters, digits and dashes, at most 40 characters",
@@ -24,9 +21,9 @@ def check_name(name: str, kind: str = "machine") -> None:
 def find(name: str) -> Vm:
     """Return the machine of that name. Raises `UsageError` that lists the existing ones."""
     folder = vms_root() / name
-    if not _NAME.fullmatch(name) or not (folder / "config.json").exists():
-        names = ", ".join(vm.name for vm in all_vms()) or "none"
-        raise UsageError(f"no machine {name!r}; existing machines: {names}", hint="sentinel vm up")
+    if not names.is_valid(name) or not (folder / "config.json").exists():
+        existing = ", ".join(vm.name for vm in all_vms()) or "none"
+        raise UsageError(f"no machine {name!r}; existing machines: {existing}", hint="sentinel vm up")
     return Vm(name, folder)
 
 
