@@ -240,7 +240,7 @@ def _tarball(name: str, path: Path, cache: Cache) -> Source:
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
     memo = _memo(cache, "tarball", path)
-    facts = _read_memo(memo)
+    facts = files.read_state(memo)
     if facts.get("stamp") != stamp:
         with step(f"Reading {path.name}"):
             version = _version_in_tarball(path)
@@ -268,14 +268,6 @@ def _version_in_tarball(path: Path) -> Version:
 def _memo(cache: Cache, kind: str, path: Path) -> Path:
     key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return cache.root / "scratch" / "kernel-memo" / f"{kind}-{key}.json"
-
-
-def _read_memo(memo: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = files.read_json(memo)
-    except (OSError, ValueError):
-        return {}
-    return facts
 
 
 def _basename(url: str) -> str:

@@ -23,7 +23,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kernel import series, tree_digest
 from kernel.kbuild import Kbuild
@@ -82,7 +81,7 @@ def folder_name(source: Source) -> str:
 def _fill(work: WorkTree) -> None:
     """Bring `tree/` (except patched files) and `orig/` to the state of the source."""
     marker = work.folder / "tree.json"
-    state = _read(marker)
+    state = files.read_state(marker)
     if state.get("digest") == work.source.digest:
         return
     marker.unlink(missing_ok=True)
@@ -188,17 +187,9 @@ def _copy_file(source: Path, target: Path) -> bool:
 
 
 def _touched(work: WorkTree) -> list[str]:
-    names: list[str] = _read(work.folder / "touched.json").get("touched", [])
+    names: list[str] = files.read_state(work.folder / "touched.json").get("touched", [])
     return names
 
 
 def _record(work: WorkTree, touched: set[str]) -> None:
     files.write_json(work.folder / "touched.json", {"touched": sorted(touched)})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = files.read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content

@@ -55,7 +55,7 @@ class TreeDigest:
 
 def read_tree(root: Path, *, memo: Path) -> TreeDigest:
     """Return the digest of the tree at `root`. The file `memo` keeps file digests between calls."""
-    known = _read_memo(memo)
+    known = files.read_state(memo)
     started = time.time_ns()
     present = _walk(root)
     changed = [
@@ -182,11 +182,3 @@ def _remove(path: Path, *, below: Path) -> None:
         except OSError:
             return
         parent = parent.parent
-
-
-def _read_memo(memo: Path) -> dict[str, tuple[list[int | str], str]]:
-    try:
-        known: dict[str, tuple[list[int | str], str]] = files.read_json(memo)
-    except (OSError, ValueError):
-        return {}
-    return known

@@ -56,6 +56,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """Return a JSON object that a program left for its next run; an empty one if it is absent or damaged."""
+    try:
+        state: dict[str, Any] = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return state
+
+
 def read_input(path: Path, *, limit: int | None = None) -> bytes:
     """Return the content, or the first `limit` bytes, of a file that the user named.
 
