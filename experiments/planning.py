@@ -63,8 +63,10 @@ class Planning:
     def _plan(self, cell: Cell, waiting: Entry, budget: int) -> Path | None:
         """Write the cell's plan to a file, once for all repeats; None for a policy without plans."""
         policy, path = cell.policy, Path(self._folder.name) / f"{cell.id}.json.gz"
-        if policy.plan is None or path.exists():
-            return path if policy.plan is not None else None
+        if policy.plan is None:
+            return None
+        if path.exists():
+            return path
         profiled = self.profile(waiting)
         label = self._matrix.axes.label(cell.resolved)
         try:
