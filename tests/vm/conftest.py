@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that need a quiet host: later they would wait for long ones to end."""
     for item in items:
         item.add_marker(pytest.mark.vm)
-    items.sort(key=lambda item: item.get_closest_marker("usefixtures") is None)
+    items.sort(key=lambda item: "quiet_host" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session", autouse=True)
