@@ -31,7 +31,7 @@ from testbed.vm import snapshot
 
 Floats = npt.NDArray[np.float64]
 NAME = "bench-counts"
-_IN_GUEST = "/run/sentinel/profile.json.gz"
+_IN_GUEST = "/run/sentinel/profiles"
 HOTTEST = 0.2
 
 
@@ -50,10 +50,11 @@ def observed(artifacts: boot.Artifacts, model: dict[str, Any], folder: Path) -> 
     }
     with vm.running(NAME, saved) as guest, guest.shell() as shell:
         job.release(shell, guest.watchdog(), order, lambda _: None, per_step=guest.limits.step)
-        shell.get(_IN_GUEST, folder / "profile.json.gz")
+        shell.get(_IN_GUEST, folder / "profiles")
         counts = sorted(guest.counters_path.parent.glob("pages-*.csv"))[-1]
         (folder / "pages.csv").write_text(counts.read_text())
-    return folder / "profile.json.gz", folder / "pages.csv"
+    (profile,) = (folder / "profiles").iterdir()
+    return profile, folder / "pages.csv"
 
 
 def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[str, Any]:

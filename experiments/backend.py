@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from experiments import barrier_snapshot, boot, job, profiles
 from experiments.boot import Artifacts
 from experiments.matrix import Matrix
-from experiments.profiles import Profiled
+from experiments.profiles import Profiles
 from testbed import vm
 from testbed.common.cache import Cache, Entry
 from testbed.timing import calibration, counters, measurement
@@ -34,8 +34,8 @@ class Backend(Protocol):
     def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:
         """A snapshot in which the process for `work` waits; see `ensure_barrier_snapshot`."""
 
-    def profile(self, waiting: Entry, preset: Preset) -> Profiled:
-        """The profile of the model that waits in the snapshot."""
+    def profiles(self, waiting: Entry, preset: Preset) -> Profiles:
+        """The profiles of the process that waits in the snapshot."""
 
     def train(
         self,
@@ -43,11 +43,11 @@ class Backend(Protocol):
         preset: Preset | None,
         order: dict[str, Any],
         *,
-        plan: Path | None,
+        inputs: Mapping[str, Path],
         on_start: Callable[[Path], None],
         on_step: OnStep,
     ) -> None:
-        """Restore the snapshot, copy `plan` to the path that `order` names, and train.
+        """Restore the snapshot, copy `inputs` (files and folders by their path in the guest), and train.
 
         Calls `on_start` with the path of the console's log, and `on_step` with the record of each step.
         Raises the verdict of a failed training.
@@ -86,9 +86,9 @@ class VirtualMachines:
             boot, work, name=self._name, cache=self._cache, uri=self._uri
         )
 
-    def profile(self, waiting: Entry, preset: Preset) -> Profiled:
-        """Profile a step, unless the profile is cached."""
-        return profiles.ensure_profile(waiting, preset, name=self._name, cache=self._cache, uri=self._uri)
+    def profiles(self, waiting: Entry, preset: Preset) -> Profiles:
+        """Profile a step of each kind, unless the profiles are cached."""
+        return profiles.ensure_profiles(waiting, preset, name=self._name, cache=self._cache, uri=self._uri)
 
     def train(
         self,
@@ -96,7 +96,7 @@ class VirtualMachines:
         preset: Preset | None,
         order: dict[str, Any],
         *,
-        plan: Path | None,
+        inputs: Mapping[str, Path],
         on_start: Callable[[Path], None],
         on_step: OnStep,
     ) -> None:
@@ -105,8 +105,8 @@ class VirtualMachines:
         with vm.running(self._name, saved, uri=self._uri) as machine:
             on_start(machine.console_path)
             with machine.shell() as shell:
-                if plan is not None:
-                    shell.put(plan, order["plan"])
+                for target, source in inputs.items():
+                    shell.put(source, target)
                 job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
             if preset is not None:
                 counters.check(machine.counters_path)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,80 +13,105 @@ from experiments import profiles
 from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
-from experiments.profiles import Profiled
+from experiments.profiles import SUFFIX, Profiles
 from results.records import FastMemory
 from sentinel.planner import check
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
+from sentinel.planner.formats.plan import Plan
 from testbed.common.cache import Entry
 from testbed.common.errors import UsageError
 
-_GUEST_FOLDER = "/run/sentinel"
+_IN_GUEST = "/run/sentinel/plans"
 
 
 class NoPlanError(UsageError):
     """A cell's plan cannot be made. The cell fails; the others run."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """The policy's part of the order to the training process.
+
+    `inputs` are the files and folders that the order refers to, by their path in the guest; `plans` are the
+    plans among them, by kind of step.
+    """
+
+    values: dict[str, Any]
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    plans: Mapping[str, Path] = field(default_factory=dict)
+
+
 class Planning:
-    """Profiles each model once, and makes each cell's plan once."""
+    """Profiles each model once, and makes each cell's plans once."""
 
     def __init__(self, matrix: Matrix, backend: Backend) -> None:
         self._matrix, self._backend = matrix, backend
-        self._profiles: dict[str, Profiled] = {}
+        self._profiles: dict[str, Profiles] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-plans-")
 
     def budget(self, cell: Cell, waiting: Entry) -> FastMemory | None:
         """The cell's budget. `waiting` is the barrier snapshot of its model, for its profile."""
         if cell.budget_share is None:
             return None
-        peak = self.profile(waiting).peak
+        peak = self.profiles(waiting).peak
         return FastMemory(budget_bytes=int(peak * cell.budget_share), peak_bytes=peak)
 
-    def order(
-        self, cell: Cell, waiting: Entry, budget: FastMemory | None
-    ) -> tuple[dict[str, Any], Path | None]:
-        """The policy's part of the order, and the plan's file on the host. Raises `NoPlanError`."""
+    def order(self, cell: Cell, waiting: Entry, budget: FastMemory | None) -> Order:
+        """The policy's part of the order. Raises `NoPlanError`."""
         size = None if budget is None else budget.budget_bytes
-        path = None if size is None else self._plan(cell, waiting, size)
-        plan = None if path is None else f"{_GUEST_FOLDER}/{path.name}"
-        return cell.policy.order(budget=size, plan=plan), path
+        plans = {} if size is None else self._plans(cell, waiting, size)
+        if not plans:
+            return Order(cell.policy.order(budget=size))
+        inputs = {_IN_GUEST: next(iter(plans.values())).parent}
+        return Order(cell.policy.order(budget=size, plan=_IN_GUEST), inputs, plans)
 
-    def profile(self, waiting: Entry) -> Profiled:
-        """The profile of the model that waits in the snapshot."""
+    def profiles(self, waiting: Entry) -> Profiles:
+        """The profiles of the process that waits in the snapshot."""
         if waiting.key not in self._profiles:
             preset = self._matrix.preset
             if preset is None:
                 raise NoPlanError("a budget needs a `preset`: shares refer to the peak of a profile")
-            self._profiles[waiting.key] = self._backend.profile(waiting, preset)
+            self._profiles[waiting.key] = self._backend.profiles(waiting, preset)
         return self._profiles[waiting.key]
 
-    def _plan(self, cell: Cell, waiting: Entry, budget: int) -> Path | None:
-        """Write the cell's plan to a file, once for all repeats; None for a policy without plans."""
-        policy, path = cell.policy, Path(self._folder.name) / f"{cell.id}.json.gz"
-        if policy.plan is None:
-            return None
-        if path.exists():
-            return path
-        profiled = self.profile(waiting)
-        label = self._matrix.axes.label(cell.resolved)
-        try:
-            plan = policy.plan(PlanContext(profiled, budget, self._figures()))
-            if plan is not None:
-                planner.write_plan(path, check.ensure_sound(profiled.profile, plan))
-                return path
-        except BudgetError as e:
-            raise _below_floor(label, budget, e.floor, profiled.peak) from None
-        except PlannerError as e:
-            raise NoPlanError(f"no plan for {label}: {e}") from None
-        if policy.guest.limit is None:
+    def _plans(self, cell: Cell, waiting: Entry, budget: int) -> dict[str, Path]:
+        """The cell's plans by kind, written once for all repeats; empty for a policy without plans."""
+        folder = Path(self._folder.name) / cell.id
+        if cell.policy.plan is None:
+            return {}
+        if not folder.exists():
+            plans = self._make_plans(cell, self.profiles(waiting), budget)
+            folder.mkdir()
+            for kind, plan in plans.items():
+                planner.write_plan(folder / f"{kind}{SUFFIX}", plan)
+        return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+    def _make_plans(self, cell: Cell, profiles: Profiles, budget: int) -> dict[str, Plan]:
+        """Make a plan for each kind; kinds for which the policy makes none are left out."""
+        policy, label = cell.policy, self._matrix.axes.label(cell.resolved)
+        assert policy.plan is not None  # noqa: S101 -- _plans() checks it
+        plans: dict[str, Plan] = {}
+        floors: list[int] = []
+        for kind, profiled in profiles.kinds.items():
+            try:
+                plan = policy.plan(PlanContext(profiled, budget, self._figures()))
+                if plan is not None:
+                    plans[kind] = check.ensure_sound(profiled.profile, plan)
+            except BudgetError as e:
+                floors.append(e.floor)
+            except PlannerError as e:
+                raise NoPlanError(f"no plan for {label}: {e}") from None
+        if floors:
+            raise _below_floor(label, budget, max(floors), profiles.peak)
+        if not plans and policy.guest.limit is None:
             raise NoPlanError(f"no plan for {label}: {policy.name} did not make one")
-        return None
+        return plans
 
     def _figures(self) -> Figures:
         """The machine's figures for the planner."""
-        assert self._matrix.preset is not None  # noqa: S101 -- profile() checks it
+        assert self._matrix.preset is not None  # noqa: S101 -- profiles() checks it
         helpers = profiles.helpers_of(self._matrix.machine)
         return profiles.figures_of(self._matrix.preset, helpers=helpers)
 

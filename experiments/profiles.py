@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of models, recorded in a guest and cached, and the plans made from them.
+"""Profiles of training processes, recorded in a guest and cached, and the plans made from them.
 
-A profile belongs to a model, a machine and a preset, and serves every budget. The duration of a step in fast
-memory is measured with it, since plans depend on both. Plans are made on the host.
+Each kind of step has its own profile and its own plans. A profile belongs to a model or script, a machine and
+a preset, and serves every budget. The duration of a step in fast memory is measured with it, since plans
+depend on both. Plans are made on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,22 @@ from testbed.timing.preset import Preset
 from testbed.vm import SavedVm, Vm, snapshot
 
 KIND = "profile"
-FORMAT = 4
+FORMAT = 5
 PROFILED_STEPS = 2  # one for times, one for everything else
-_IN_GUEST = "/run/sentinel/profile.json.gz"
+SUFFIX = ".json.gz"  # of profiles and plans in a folder, behind the kind
+_IN_GUEST = "/run/sentinel/profiles"
 
 
 @dataclass(frozen=True)
 class Profiled:
-    """A model's profile, and the duration of a step in fast memory by the same clock."""
+    """The profile of a kind of step, and the duration of such a step in fast memory by the same clock.
+
+    The duration is None if it was not measured on its own.
+    """
 
     path: Path
     profile: Profile
-    fast_step_ns: float
+    fast_step_ns: float | None
 
     @property
     def peak(self) -> int:
@@ -65,6 +70,18 @@ class Profiled:
         )
 
 
+@dataclass(frozen=True)
+class Profiles:
+    """The profiles of all kinds of steps of a training process, by kind."""
+
+    kinds: Mapping[str, Profiled]
+
+    @property
+    def peak(self) -> int:
+        """The largest peak of all kinds, in bytes; shares of the budget refer to it."""
+        return max(profiled.peak for profiled in self.kinds.values())
+
+
 def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
     """The planner's figures of a preset, and of a machine with `helpers` CPUs for migration (1 or 2)."""
     fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
@@ -84,10 +101,10 @@ def helpers_of(machine: Machine) -> int:
     return max(1, min(2, machine.vcpus - 1))
 
 
-def ensure_profile(
+def ensure_profiles(
     waiting: Entry, preset: Preset, *, name: str, cache: Cache, uri: str | None = None
-) -> Profiled:
-    """Return the profile of the model in a barrier snapshot; record it if it is not cached.
+) -> Profiles:
+    """Return the profiles of the process in a barrier snapshot; record them if they are not cached.
 
     The snapshot's process must have the runtime.
     """
@@ -105,21 +122,42 @@ def ensure_profile(
             "steps": PROFILED_STEPS,
             "profile": _IN_GUEST,
         }
-        _train(
-            saved,
-            slow,
-            name=name,
-            uri=uri,
-            then=lambda shell: shell.get(_IN_GUEST, folder / "profile.json.gz"),
-        )
-        return {"fast_step_ns": fast_steps[-1]["model_ns"]}
+        profiles = folder / "profiles"
+        _train(saved, slow, name=name, uri=uri, then=lambda shell: shell.get(_IN_GUEST, profiles))
+        return {"fast_step_ns": _durations(fast_steps, _by_kind(profiles))}
 
     entry = cache.get(KIND, key)
     if entry is None:
         with step("Profiling a step"):
             entry = cache.build(KIND, key, fill)
-    path = entry.path / "profile.json.gz"
-    return Profiled(path, files.read_profile(path), float(entry.manifest["fast_step_ns"]))
+    durations = entry.manifest["fast_step_ns"]
+    return Profiles(
+        {
+            kind: Profiled(path, files.read_profile(path), durations.get(kind))
+            for kind, path in _by_kind(entry.path / "profiles").items()
+        }
+    )
+
+
+def _by_kind(folder: Path) -> dict[str, Path]:
+    """The profiles in a folder. Raises `WorkloadError` if there are none."""
+    paths = {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    if not paths:
+        raise WorkloadError("the training process wrote no profile")
+    return paths
+
+
+def _durations(records: list[dict[str, Any]], kinds: Mapping[str, Path]) -> dict[str, float]:
+    """The duration of a step of each kind, from the last record of the kind.
+
+    With several kinds, the iteration of a model is one record of several session runs. Then no duration
+    belongs to a kind alone, and the result is empty.
+    """
+    last = {record.get("kind"): float(record["model_ns"]) for record in records}
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return {kind: float(records[-1]["model_ns"])}
+    return {kind: last[kind] for kind in kinds} if last.keys() == kinds.keys() else {}
 
 
 def _train(
@@ -136,6 +174,8 @@ def _train(
     with vm.running(name, saved, uri=uri) as machine, machine.shell() as shell:
         job.release(shell, machine.watchdog(), order, records.append, per_step=machine.limits.step)
         then(shell)
+    if not records:
+        raise WorkloadError("the training had no step: a plan needs one")
     if any(record["model_ns"] is None for record in records):
         raise WorkloadError("the model clock is missing: a plan needs it")
     return records

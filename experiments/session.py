@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.planning import NoPlanError, Planning
+from experiments.profiles import SUFFIX
 from results import records, writer
 from results.records import FastMemory, Provenance, Result
 from testbed.common import files
@@ -29,7 +30,7 @@ class _Attempt:
     started: float = field(default_factory=time.monotonic)
     steps: list[records.Step] = field(default_factory=list)
     budget: FastMemory | None = None
-    plan: Path | None = None
+    plans: Mapping[str, Path] = field(default_factory=dict)
     snapshot: str = ""
     console: Path | None = None
 
@@ -92,7 +93,8 @@ class Session:
             attempt.steps.append(step)
             on_step(sum(s.warmup == step.warmup for s in attempt.steps), not step.warmup)
 
-        policy_order, attempt.plan = self._planning.order(cell, waiting, attempt.budget)
+        order = self._planning.order(cell, waiting, attempt.budget)
+        attempt.plans = order.plans
 
         def on_start(console: Path) -> None:
             attempt.console = console
@@ -100,8 +102,8 @@ class Session:
         self._backend.train(
             waiting,
             self._matrix.preset,
-            {"steps": suite.steps, "warmup": suite.warmup, **policy_order},
-            plan=attempt.plan,
+            {"steps": suite.steps, "warmup": suite.warmup, **order.values},
+            inputs=order.inputs,
             on_start=on_start,
             on_step=add_step,
         )
@@ -119,7 +121,7 @@ class Session:
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
         provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
-        plan = {} if attempt.plan is None else {"plan.json.gz": attempt.plan}
+        plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
         writer.write_repeat(
             self._out,
             cell.id,
@@ -134,7 +136,7 @@ class Session:
             ),
             steps=attempt.steps,
             provenance=self._provenance.model_copy(update=provenance),
-            extra={**_machine_files(attempt.console), **plan},
+            extra={**_machine_files(attempt.console), **plans},
         )
 
 

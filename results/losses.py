@@ -38,7 +38,7 @@ class Check:
 def sequence(axes: Axes, cell: Cell, repeat: Repeat, *, side: str = "") -> Sequence:
     """Return the losses of a repeat, named after its cell's variant."""
     name = f"{side}{axes.variant(cell.resolved)}, repeat {repeat.number}"
-    return Sequence(name, {step.step: step.loss for step in repeat.steps})
+    return Sequence(name, {step.step: step.loss for step in repeat.steps if step.loss is not None})
 
 
 def key(cell: Cell) -> str:

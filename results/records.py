@@ -7,6 +7,7 @@
         result.json                    `Result`
         steps.jsonl                    one `Step` per line, including warm-up
         provenance.json                `Provenance`
+        plan-<kind>.json.gz            the plan for a kind of step; plan.json.gz before format 4
         console.log, counters.jsonl, ...           other files of the repeat
     RUN/cells/<cell id>/<000>.failed-<n>/      the n-th failed attempt at that repeat, same files
 
@@ -28,7 +29,9 @@ from pydantic import model_validator as validates_all
 from testbed.common.errors import ExitCode, SentinelError
 
 RUN_FORMAT = 1
-REPEAT_FORMAT = 3  # 2: `Step.runtime`; 3: the policies `sentinel` and `published` have new names
+# 2: `Step.runtime`; 3: the policies `sentinel` and `published` have new names; 4: `Step.kind`, steps without
+# a loss, and a plan for each kind of step
+REPEAT_FORMAT = 4
 RENAMED_POLICIES = {"sentinel": "sentinel-opt", "published": "sentinel"}  # before format 3
 
 Verdict = Literal[
@@ -106,22 +109,26 @@ class Step(_Record):
     """One line of steps.jsonl.
 
     `guest_ns` and `model_ns` are the step's duration by the guest clock and the model clock, if there is one.
-    `loss` is `float.hex()`, for bit-exact comparison. `vmstat` is the growth of the counters in /proc/vmstat.
-    `runtime` holds the statistics of the Sentinel runtime, if it is loaded.
+    `kind` identifies steps that run the same operations; older records lack it. `loss` is `float.hex()`, for
+    bit-exact comparison; None if a script does not show its loss. `vmstat` is the growth of the counters in
+    /proc/vmstat. `runtime` holds the statistics of the Sentinel runtime, if it is loaded.
     """
 
     step: int = Field(ge=0)
     warmup: bool
     guest_ns: Nanoseconds
     model_ns: Nanoseconds | None = None
-    loss: str
+    kind: str | None = None
+    loss: str | None = None
     residency: Residency = Residency()
     vmstat: dict[str, int] = {}
     runtime: dict[str, Any] = {}
 
     @validates("loss")
     @classmethod
-    def _normalize_loss(cls, text: str) -> str:
+    def _normalize_loss(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
         try:
             return float.fromhex(text).hex()
         except (ValueError, OverflowError):

@@ -40,6 +40,12 @@ class Repeat:
     steps: list[Step]
     provenance: Provenance
 
+    @property
+    def plans(self) -> dict[str, Path]:
+        """The files of the repeat's plans by kind of step; the kind is empty before format 4."""
+        paths = sorted(self.path.glob("plan*.json.gz"))
+        return {path.name[len("plan") : -len(".json.gz")].removeprefix("-"): path for path in paths}
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -55,7 +55,7 @@ class GuestSetup:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What a plan is made from: the model's profile, the budget in bytes, and the machine's figures."""
+    """What a plan is made from: the profile of a kind of step, the budget in bytes, the machine's figures."""
 
     profiled: Profiled
     budget: int
@@ -66,8 +66,8 @@ class PlanContext:
 class Policy:
     """A way to use the two tiers.
 
-    `source` cites where the policy comes from. `plan` makes the plan that the runtime executes; it may raise
-    the planner's errors, and may return None to run without a plan, within the `limit`.
+    `source` cites where the policy comes from. `plan` makes the plan that the runtime executes for a kind of
+    step; it may raise the planner's errors, and may return None to run without a plan, within the `limit`.
     """
 
     name: str

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,24 +61,26 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, .
 WAITING = Entry("snapshot", "key", Path(), {})
 
 
-def train(events: list[tuple[Any, ...]], costs: Any, plan: Path | None, order: dict[str, Any]) -> None:
+def train(
+    events: list[tuple[Any, ...]], costs: Any, order: dict[str, Any], inputs: Mapping[str, Path]
+) -> None:
     VirtualMachines(uri="test:///default").train(
         WAITING,
         costs,
         order,
-        plan=plan,
+        inputs=inputs,
         on_start=lambda console: events.append(("console", console.name)),
         on_step=lambda record: events.append(("step", record)),
     )
 
 
 def test_training_restores_the_snapshot_and_checks_the_counters(events: list[tuple[Any, ...]]) -> None:
-    costs, order = preset.load("optane-6dimm"), {"steps": 1, "plan": "/run/sentinel/p.json.gz"}
-    train(events, costs, Path("p.json.gz"), order)
+    costs, order = preset.load("optane-6dimm"), {"steps": 1, "plan": "/run/sentinel/plans"}
+    train(events, costs, order, {"/run/sentinel/plans": Path("plans")})
     assert events == [
         ("start", ("key", costs), "test:///default"),
         ("console", "console.log"),
-        ("put", Path("p.json.gz"), "/run/sentinel/p.json.gz"),
+        ("put", Path("plans"), "/run/sentinel/plans"),
         ("release", order, 15.0),
         ("step", {"step": 0}),
         ("check", "counters.jsonl"),
@@ -87,7 +89,7 @@ def test_training_restores_the_snapshot_and_checks_the_counters(events: list[tup
 
 
 def test_training_without_a_preset_has_no_counters(events: list[tuple[Any, ...]]) -> None:
-    train(events, None, None, {"steps": 1})
+    train(events, None, {"steps": 1}, {})
     assert [event[0] for event in events] == ["start", "console", "release", "step", "end"]
 
 

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from results import writer
+from results import losses, writer
+from results.frames import of_runs
+from results.labels import Axes
 from results.records import VERDICTS, Result, Step, Throttle, verdict_of
 from results.runs import Run, finished, read_info
 from results.writer import write_repeat, write_run
@@ -153,6 +155,30 @@ def test_second_run_in_a_folder_is_refused(run_dir: Path) -> None:
 def test_losses_are_stored_bit_for_bit(loss: float) -> None:
     step = Step(step=0, warmup=False, guest_ns=1, loss=loss.hex())
     assert Step.model_validate_json(step.model_dump_json()).loss == loss.hex()
+
+
+def test_steps_without_a_loss_are_not_compared(run_dir: Path) -> None:
+    steps = [step.model_copy(update={"loss": None, "kind": "a1b2"}) for step in steps_of(CELL)]
+    for repeat in range(2):
+        add(run_dir, CELL, repeat, steps)
+    run = Run.load(run_dir)
+    assert {(s.loss, s.kind) for s in run.cells[0].repeats[1].steps} == {(None, "a1b2")}
+    (check,) = losses.check_cells(run.cells, Axes())
+    assert check.outcome == "not compared"
+    assert of_runs([run]).steps["loss"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [(["plan-a1.json.gz", "plan-b2.json.gz"], ["a1", "b2"]), (["plan.json.gz"], [""]), ([], [])],
+    ids=["by kind", "before format 4", "none"],
+)
+def test_plans_are_found_by_kind(run_dir: Path, names: list[str], kinds: list[str]) -> None:
+    folder = add(run_dir, CELL, 0, steps_of(CELL))
+    for name in names:
+        (folder / name).write_text("plan")
+    plans = Run.load(run_dir).cells[0].repeats[0].plans
+    assert (list(plans), [path.name for path in plans.values()]) == (kinds, names)
 
 
 @pytest.mark.parametrize("loss", ["", "0x1p99999", "abcx"])

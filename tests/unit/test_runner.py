@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from experiments import matrix, policies, provenance, runner
 from experiments.estimate import Estimate
 from experiments.matrix import Matrix
 from experiments.policies import Needs, PlanContext, Policy
-from experiments.profiles import Profiled
+from experiments.profiles import Profiled, Profiles
 from experiments.runner import Outcome
 from results import records
 from results.records import FastMemory
@@ -72,7 +72,7 @@ class FakeBackend:
     """Records what it is asked to do. `failures` maps the number of a training to what it raises."""
 
     folder: Path
-    profiled: Profiled | None = None
+    profiles_: Profiles | None = None
     on_prepare: Callable[[], None] = lambda: None
     snapshot_failure: BaseException | None = None
     failures: dict[int, BaseException] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class FakeBackend:
     orders: list[dict[str, Any]] = field(default_factory=list)
     works: list[dict[str, Any]] = field(default_factory=list)
     profiled_snapshots: list[str] = field(default_factory=list)
-    plans: list[str] = field(default_factory=list)
+    plans: list[list[str]] = field(default_factory=list)
 
     def prepare(self, matrix: Matrix) -> Any:
         self.on_prepare()
@@ -107,10 +107,10 @@ class FakeBackend:
             raise self.snapshot_failure
         return SimpleNamespace(key=f"snapshot of {work['model']['name']}")
 
-    def profile(self, waiting: Any, preset: Any) -> Profiled:
+    def profiles(self, waiting: Any, preset: Any) -> Profiles:
         self.profiled_snapshots.append(waiting.key)
-        assert self.profiled is not None
-        return self.profiled
+        assert self.profiles_ is not None
+        return self.profiles_
 
     def train(
         self,
@@ -118,15 +118,16 @@ class FakeBackend:
         preset: Any,
         order: dict[str, Any],
         *,
-        plan: Path | None,
+        inputs: Mapping[str, Path],
         on_start: Any,
         on_step: Any,
     ) -> None:
         number = len(self.orders)
         self.orders.append(order)
-        if plan is not None:
-            assert files.read_plan(plan).budget == order["fast_memory"]
-            self.plans.append(order["plan"])
+        if "plan" in order:
+            plans = sorted(inputs[order["plan"]].iterdir())
+            assert {files.read_plan(path).budget for path in plans} == {order["fast_memory"]}
+            self.plans.append([path.name for path in plans])
         console = self.folder / "console.log"
         console.write_text(f"{waiting.key} trained as number {number}\n")
         on_start(console)
@@ -182,48 +183,63 @@ kernel: "4.9"
 """
 
 
+KINDS = ("0123456789ab", "ba9876543210")
+
+
 @pytest.fixture
-def profiled(tmp_path: Path) -> Profiled:
-    path = tmp_path / "profile.json.gz"
-    files.write_profile(path, networks.resnet(seed=7))
-    return Profiled(path, files.read_profile(path), 7.6e6)
+def profiles(tmp_path: Path) -> Profiles:
+    """Two kinds of steps; the first has the larger peak."""
+    kinds = {}
+    for kind, seed in zip(KINDS, (7, 8), strict=True):
+        path = tmp_path / f"{kind}.json.gz"
+        files.write_profile(path, networks.resnet(seed=seed, blocks=9 - seed))
+        kinds[kind] = Profiled(path, files.read_profile(path), 7.6e6)
+    assert kinds[KINDS[0]].peak > kinds[KINDS[1]].peak
+    return Profiles(kinds)
 
 
-def test_cells_get_their_budget_in_bytes_and_their_plan(lab: Lab, profiled: Profiled) -> None:
-    lab.backend.profiled = profiled
+def test_cells_get_their_budget_in_bytes_and_their_plans(lab: Lab, profiles: Profiles) -> None:
+    lab.backend.profiles_ = profiles
     outcome = lab.run(BUDGETS)
     orders = lab.backend.orders
-    small, large = (int(profiled.peak * share) for share in (0.05, 0.6))
+    peak = profiles.kinds[KINDS[0]].peak
+    small, large = (int(peak * share) for share in (0.05, 0.6))
     assert [order.get("fast_memory") for order in orders] == [None, None, *[small, small, large, large] * 3]
     assert [order.get("limit") for order in orders] == [None] * 2 + ["first-touch"] * 4 + [None] * 8
     assert [("plan" in order) for order in orders] == [False] * 6 + [True] * 8
-    assert lab.backend.plans == [order["plan"] for order in orders[-8:]]
-    plans = [files.read_plan(path) for path in sorted(lab.out.glob("cells/*/*/plan.json.gz"))]
-    rules = [plan.predicted["rule"] for plan in plans]
-    assert len(rules) == 8
-    assert rules.count("paper") >= 4
+    assert lab.backend.plans == [[f"{kind}.json.gz" for kind in KINDS]] * 8
     cells = {(c.resolved["placement"], c.resolved.get("fast_memory")): c for c in lab.stored().cells}
+    for (placement, _), cell in cells.items():
+        for repeat in cell.repeats:
+            plans = {kind: files.read_plan(path) for kind, path in repeat.plans.items()}
+            assert set(plans) == (set(KINDS) if placement.startswith("sentinel") else set())
+            for kind, plan in plans.items():
+                assert plan.graph == profiles.kinds[kind].profile.graph
+                assert placement != "sentinel" or plan.predicted["rule"] == "paper"
     recorded = {key: cell.repeats[1].provenance.fast_memory for key, cell in cells.items()}
     assert recorded["fast-only", None] is None
     for placement in ("first-touch", "sentinel-opt", "sentinel"):
         for share, size in (("5%", small), ("60%", large)):
-            assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=profiled.peak)
+            assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=peak)
     assert lab.backend.profiled_snapshots == ["snapshot of resnet20"]  # once for all cells
     assert lab.backend.works[0]["runtime"] is True
     assert outcome.failures == []
 
 
-def test_a_budget_below_the_floor_fails_its_cell_alone(
-    lab: Lab, profiled: Profiled, monkeypatch: pytest.MonkeyPatch
+def test_a_budget_below_the_floor_of_a_kind_fails_its_cell_alone(
+    lab: Lab, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    floors = iter((8, 6) * 4)
+
     def refuse(*_: Any, **__: Any) -> None:
-        raise BudgetError("the budget of 4 bytes is below the floor of 8: 4 for this and 4 for that", floor=8)
+        floor = next(floors)
+        raise BudgetError(f"the budget of 4 bytes is below the floor of {floor}: 4 for this", floor=floor)
 
     monkeypatch.setattr(Profiled, "plan", refuse)
-    lab.backend.profiled = profiled
+    lab.backend.profiles_ = profiles
     outcome = lab.run(BUDGETS)
     assert (outcome.done, len(outcome.failures)) == (6, 4)
-    least = -(-800 // profiled.peak)
+    least = -(-800 // profiles.peak)
     assert outcome.failures[0].code == ExitCode.USAGE
     assert re.fullmatch(
         rf"the budget of resnet20 b8, sentinel-opt, 5%, .* MiB, is below the floor of 0.0 MiB: the smallest "
@@ -231,6 +247,20 @@ def test_a_budget_below_the_floor_fails_its_cell_alone(
         outcome.failures[0].message,
     )
     assert {f.result.verdict for cell in lab.stored().cells for f in cell.failures} == {"usage"}
+
+
+def test_a_kind_for_which_a_policy_makes_no_plan_is_left_out(
+    lab: Lab, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Profiled.plan
+
+    def first_kind_only(self: Profiled, budget: int, figures: Any, **options: Any) -> Any:
+        return plan(self, budget, figures, **options) if KINDS[0] in self.path.name else None
+
+    monkeypatch.setattr(Profiled, "plan", first_kind_only)
+    lab.backend.profiles_ = profiles
+    assert lab.run(BUDGETS.replace("sentinel-opt, ", "").replace("5%, ", "")).failures == []
+    assert lab.backend.plans == [[f"{KINDS[0]}.json.gz"]] * 2
 
 
 def make_no_plan(_: PlanContext) -> None:
@@ -247,11 +277,11 @@ PLANLESS = Policy(
 
 
 def test_a_policy_that_makes_no_plan_and_has_no_limit_fails_its_cell(
-    lab: Lab, profiled: Profiled, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = {**policies.registry(), "planless": PLANLESS}
     monkeypatch.setattr(policies, "registry", lambda: registry)
-    lab.backend.profiled = profiled
+    lab.backend.profiles_ = profiles
     outcome = lab.run(BUDGETS.replace("sentinel-opt, sentinel", "planless"))
     assert [str(failure) for failure in outcome.failures] == [
         f"no plan for resnet20 b8, planless, {share}: planless did not make one" for share in ("5%", "60%")
