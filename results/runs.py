@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,7 +79,8 @@ class Run:
         for name in _folder_names(root / "cells"):
             if name not in ids:
                 warnings.append(f"{root / 'cells' / name}: not a cell of this run; skipped")
-        cells = [_read_cell(root / "cells" / cell_id, warnings) for cell_id in ids]
+        with _collector_paused():
+            cells = [_read_cell(root / "cells" / cell_id, warnings) for cell_id in ids]
         return cls(root, info, cells, warnings)
 
 
@@ -112,6 +116,18 @@ class _DamagedError(Exception):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause Python's garbage collector, which would traverse all steps read so far again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read_cell(folder: Path, warnings: list[str]) -> Cell:

@@ -14,9 +14,10 @@ further repeats; see `Summary.repeats` and `Ratio.repeats`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from results.runs import Repeat
 
 Clock = Literal["model", "guest"]
 Samples = Sequence[Sequence[float]]
+_Floats = npt.NDArray[np.float64]
 
 SEED = 20210227
 RESAMPLES = 2000
@@ -91,7 +93,8 @@ def summarise(data: Samples, *, seed: int = SEED) -> Summary | None:
     """Return centre and interval of a cell, or None without measured steps."""
     if not data:
         return None
-    low, high = _interval(_centres(data, np.random.default_rng(seed)))
+    centres, _ = _first_centres(_frozen(data), seed)
+    low, high = _interval(centres)
     return Summary(
         repeats=len(data),
         steps=sum(len(repeat) for repeat in data),
@@ -106,8 +109,9 @@ def ratio(a: Samples, b: Samples, *, seed: int = SEED) -> Ratio | None:
     """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps."""
     if not a or not b:
         return None
-    rng = np.random.default_rng(seed)
-    denominators = _centres(a, rng)  # before those of `b`: the order decides the draws
+    denominators, state = _first_centres(_frozen(a), seed)
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
     low, high = _interval(_centres(b, rng) / denominators)
     return Ratio(_centre(b) / _centre(a), low, high, min(len(a), len(b)))
 
@@ -135,19 +139,42 @@ def _centre(data: Samples) -> float:
     return float(np.median([np.median(repeat) for repeat in data]))
 
 
-def _centres(data: Samples, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _frozen(data: Samples) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, data))
+
+
+@functools.lru_cache(maxsize=64)
+def _first_centres(data: tuple[tuple[float, ...], ...], seed: int) -> tuple[_Floats, Mapping[str, Any]]:
+    """Return the centres that a new generator draws, and its state after them.
+
+    They are cached because the summary of a cell and all ratios to it start with the same draws.
+    """
+    rng = np.random.default_rng(seed)
+    return _centres(data, rng), rng.bit_generator.state
+
+
+def _centres(data: Samples, rng: np.random.Generator) -> _Floats:
     """Return the centres of `RESAMPLES` bootstrap samples of `data`."""
     chosen = rng.integers(0, len(data), size=(RESAMPLES, len(data)))
     medians = np.empty(chosen.shape)
     for number, repeat in enumerate(data):
         values = np.asarray(repeat, dtype=np.float64)
         selected = chosen == number
-        drawn = rng.integers(0, len(values), size=(int(selected.sum()), len(values)))
-        medians[selected] = np.median(values[drawn], axis=1)
-    return np.asarray(np.median(medians, axis=1))
+        # 32-bit indices are the same numbers as 64-bit ones, drawn in less time
+        drawn = rng.integers(0, len(values), size=(int(selected.sum()), len(values)), dtype=np.int32)
+        medians[selected] = _row_medians(values[drawn])
+    return _row_medians(medians)
 
 
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _row_medians(rows: _Floats) -> _Floats:
+    """Return the median of each row, and reorder the rows. Faster than `np.median`, which looks for NaN."""
+    middle = rows.shape[1] // 2
+    rows.partition(middle, axis=1)
+    upper = rows[:, middle]
+    return upper.copy() if rows.shape[1] % 2 else (rows[:, :middle].max(axis=1) + upper) / 2
+
+
+def _interval(values: _Floats) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

@@ -15,6 +15,7 @@ from results.runs import Run
 from results.stats import (
     CONFIDENCE,
     Ratio,
+    Summary,
     clock_of,
     has_clock,
     measured,
@@ -70,6 +71,15 @@ def test_summary_lies_within_its_samples(a: list[list[float]]) -> None:
     assert s.median_ns == pytest.approx(statistics.median(steps))
     assert s.centre_ns == pytest.approx(statistics.median([statistics.median(repeat) for repeat in a]))
     assert (s.repeats, s.steps) == (len(a), len(steps))
+
+
+def test_intervals_of_equal_records_never_change() -> None:
+    """Stored reports quote these figures: the draws of the bootstrap are part of the method."""
+    a = [[10.0, 12.5, 11.0, 30.0], [9.0, 14.0, 10.5], [13.0, 11.5]]
+    b = [[20.0, 26.0, 21.5], [19.0, 27.0, 22.0, 23.5]]
+    assert summarise(a) == Summary(3, 9, 11.5, 11.75, 10.0, 14.0)
+    assert ratio(a, b) == Ratio(1.8829787234042554, 1.5267857142857142, 2.405059523809522, 2)
+    assert ratio(b, a) == Ratio(0.5310734463276836, 0.4161849710982659, 0.8413541666666648, 2)
 
 
 def test_interval_of_equal_steps_is_a_point() -> None:
