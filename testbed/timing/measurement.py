@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure a machine's memory in its guest, with a static probe (`testbed/timing/probe.c`).
+"""Measure a machine's memory in its guest, with a static probe (`testbed/timing/probe/`).
 
 Results are cached by everything that may change them: QEMU, plugin, preset, machine, kernel, host.
 """
@@ -27,9 +27,9 @@ from testbed.vm import Boot, Vm
 KIND = "calibration"
 PROBE_KIND = "probe"
 FORMAT = 1
-_SOURCE = Path(__file__).parent / "probe.c"
+_SOURCES = sorted((Path(__file__).parent / "probe").glob("*.[ch]"))
 _MARKERS = Path(__file__).parent / "client"
-_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static")
+_FLAGS = ("-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-static")
 _STREAM = 48 << 20  # bytes: far more than a cache, and read in a second under emulation
 _HOST_CACHE = 64 << 20  # bytes: at least the share that a machine has of a KVM host's last-level cache
 _WITHIN = {"full": 3600.0, "paced": 7200.0}  # seconds until the probe counts as hanging
@@ -89,7 +89,7 @@ def key(boot: Boot, mode: str) -> str:
             "kernel": files.sha256_file(boot.kernel),
             "qemu": accel.qemu_version(qemu),
             "plugin": files.sha256_file(plugin.build(qemu)),
-            "probe": files.sha256_file(_SOURCE),
+            "probe": [files.sha256_file(path) for path in _SOURCES],
             "host": [platform.node(), platform.processor() or platform.machine(), settings.jobs()],
         }
     )
@@ -101,15 +101,21 @@ def build_probe(*, cache: Cache) -> Path:
     header = _MARKERS / "sentinel_markers.h"
     cache_key = files.sha256_json(
         {
-            "sources": [files.sha256_file(path) for path in (_SOURCE, header)],
+            "sources": [files.sha256_file(path) for path in (*_SOURCES, header)],
             "flags": _FLAGS,
             "compiler": version_of(gcc),
         }
     )
 
     def compile_probe(folder: Path) -> dict[str, Any]:
-        argv = [gcc, *_FLAGS, f"-I{_MARKERS}", "-o", str(folder / "probe"), str(_SOURCE), "-lpthread"]
-        stream(argv, log=folder / "build.log", error=BuildError, what="compiling the memory probe")
+        argv = [gcc, *_FLAGS, f"-I{_MARKERS}", "-o", str(folder / "probe")]
+        argv += [str(path) for path in _SOURCES if path.suffix == ".c"]
+        stream(
+            [*argv, "-lpthread"],
+            log=folder / "build.log",
+            error=BuildError,
+            what="compiling the memory probe",
+        )
         return {}
 
     entry = cache.get(PROBE_KIND, cache_key) or cache.build(PROBE_KIND, cache_key, compile_probe)

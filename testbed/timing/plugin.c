@@ -26,7 +26,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,24 +36,19 @@
 #include "oracle.h"
 #include "pacing.h"
 #include "regions.h"
+#include "translation.h"
 
 EXPORT int qemu_plugin_version = API;
-
-#define RESET_VECTOR 0xfffffff0
-#define KERNEL_START (1ULL << 47)
 
 struct options options = {.window = 20000, .page_ns = 1500};
 struct model *model;
 volatile struct clock_page *clock_page;
 atomic_bool active;
+atomic_bool instrumented;
 struct vcpu vcpus[MODEL_CPUS];
 atomic_uint n_vcpus;
 
 static qemu_plugin_id_t plugin;
-static atomic_bool instrumented;	/* new translations have callbacks */
-static atomic_int counted = NO_PROCESS; /* the process of the oracle's counts */
-static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned int page_files; /* number of files of page counts; protected by pages_lock */
 
 static void register_callbacks(qemu_plugin_id_t id);
 
@@ -65,226 +59,6 @@ void set_instrumentation(bool on)
 		return;
 	instrumented = on;
 	qemu_plugin_reset(plugin, register_callbacks);
-}
-
-static void warn_unknown(unsigned int marker)
-{
-	static atomic_bool warned;
-
-	if (!atomic_exchange(&warned, true))
-		fprintf(stderr, "timing: unknown marker %u ignored\n", marker);
-}
-
-/* A kernel marker's first load: its address carries the lower half of the argument. */
-static void on_argument_low(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
-			    void *data)
-{
-	(void)info;
-	(void)data;
-	if (is_modelled(cpu))
-		vcpus[cpu].argument = address % MARKER_ARGUMENTS;
-}
-
-/* A kernel marker's second load: its address carries the upper half of the argument. */
-static void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
-{
-	unsigned int marker = (unsigned int)(uintptr_t)data, value;
-
-	(void)info;
-	if (!is_modelled(cpu))
-		return;
-	value = vcpus[cpu].argument + address % MARKER_ARGUMENTS * MARKER_ARGUMENTS;
-	if (marker == MARKER_PROCESS) {
-		switch_process(cpu, (int)value);
-	} else if (marker == MARKER_PROCESS_END) {
-		end_process(cpu, (int)value);
-	} else if (active && value < MODEL_NODES) {
-		for (unsigned int i = 0; i < n_vcpus; i++)
-			vcpus[i].stale = true; /* the page has a new physical address */
-		increment(&vcpus[cpu].pages[value]);
-		model_charge(model, cpu, options.page_ns);
-	}
-}
-
-/* Write the oracle's counts to a file. Formats the log fields. Returns `text`. */
-static const char *write_pages(char *text, size_t size)
-{
-	char path[sizeof(options.log_path) + 32];
-	FILE *file;
-	bool written = false;
-
-	pthread_mutex_lock(&pages_lock);
-	snprintf(path, sizeof(path), "%.*s/pages-%u.csv",
-		 (int)(strrchr(options.log_path, '/') - options.log_path), options.log_path,
-		 page_files);
-	file = fopen(path, "we");
-	if (file) {
-		written = oracle_write(oracle, file);
-		written &= fclose(file) == 0;
-	}
-	if (!written)
-		fprintf(stderr, "timing: cannot write page counts: %s: %s\n", path,
-			strerror(errno));
-	snprintf(text, size, ", \"process\": %d, \"pages\": %s%s%s", (int)counted,
-		 written ? "\"" : "", written ? strrchr(path, '/') + 1 : "null",
-		 written ? "\"" : "");
-	page_files++;
-	pthread_mutex_unlock(&pages_lock);
-	return text;
-}
-
-static void on_marker(unsigned int cpu, void *data)
-{
-	unsigned int marker = (unsigned int)(uintptr_t)data;
-	char text[sizeof(options.log_path) + 64];
-	const char *fields = "";
-	struct vcpu *v = &vcpus[cpu];
-
-	if (!is_modelled(cpu))
-		return;
-	check_start(cpu);
-	flush_pending(cpu);
-	switch (marker) {
-	case MARKER_REGION_BEGIN:
-		begin_region(cpu);
-		snprintf(text, sizeof(text), ", \"process\": %d", v->process);
-		fields = text;
-		break;
-	case MARKER_REGION_END:
-		if (end_marked_region(cpu))
-			return;
-		break;
-	case MARKER_STEP_BEGIN:
-	case MARKER_STEP_END:
-		break;
-	case MARKER_SERIAL_BEGIN:
-	case MARKER_SERIAL_END:
-		v->serial = marker == MARKER_SERIAL_BEGIN;
-		v->serial_process = v->serial ? v->process : NO_PROCESS;
-		model_serial(model, cpu, v->serial);
-		return;
-	case MARKER_CLOCK:
-		publish(cpu);
-		if (clock_page)
-			clock_page->late[cpu] = v->dilation > 0 ? ns_late(cpu) : 0;
-		return;
-	case MARKER_OBSERVE:
-		oracle_clear(oracle);
-		observed = counted = v->process;
-		return;
-	case MARKER_PAGES:
-		fields = write_pages(text, sizeof(text));
-		break;
-	case MARKER_PAGE_MIGRATED: /* handled by on_argument() */
-	case MARKER_PROCESS:
-	case MARKER_PROCESS_END:
-		return;
-	default:
-		if (marker < MARKER_LAYER ||
-		    (marker >= MARKER_LAYER + MARKER_LAYERS && marker < MARKER_USER)) {
-			warn_unknown(marker);
-			return;
-		}
-	}
-	publish(cpu);
-	log_counters(cpu, marker, fields);
-}
-
-/* The first instruction after a reset */
-static void on_reset(unsigned int cpu, void *data)
-{
-	(void)data;
-	if (!is_modelled(cpu))
-		return;
-	reset_machine(cpu);
-}
-
-static void on_halt(unsigned int cpu, void *data)
-{
-	(void)data;
-	if (is_modelled(cpu))
-		vcpus[cpu].halted = true;
-}
-
-/* Read the instruction's bytes if it has exactly `size`. Returns false otherwise. */
-static bool read_bytes(const struct qemu_plugin_insn *insn, uint8_t *bytes, size_t size)
-{
-	if (qemu_plugin_insn_size(insn) != size)
-		return false;
-#if API < 3
-	memcpy(bytes, qemu_plugin_insn_data(insn), size);
-	return true;
-#else
-	return qemu_plugin_insn_data(insn, bytes, size) == size;
-#endif
-}
-
-/* Returns true for HLT and MWAIT. */
-static bool is_halt(const struct qemu_plugin_insn *insn)
-{
-	uint8_t bytes[3];
-
-	return (read_bytes(insn, bytes, 1) && bytes[0] == 0xf4) ||
-	       (read_bytes(insn, bytes, 3) &&
-		!memcmp(bytes, (const uint8_t[]){0x0f, 0x01, 0xc9}, 3));
-}
-
-/* Returns the number of a marker, or -1 for other instructions. */
-static int marker_number(const struct qemu_plugin_insn *insn)
-{
-	uint8_t bytes[8];
-
-	if (!read_bytes(insn, bytes, sizeof(bytes)))
-		return -1;
-	if (memcmp(bytes, (const uint8_t[])MARKER_OPCODE, 4) ||
-	    memcmp(bytes + 6, (const uint8_t[])MARKER_TAG, 2))
-		return -1;
-	return bytes[4] | bytes[5] << 8;
-}
-
-static bool has_argument(int marker)
-{
-	return marker == MARKER_PAGE_MIGRATED || marker == MARKER_PROCESS ||
-	       marker == MARKER_PROCESS_END;
-}
-
-static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
-{
-	size_t n = qemu_plugin_tb_n_insns(tb);
-	bool instrument = instrumented, kernel = qemu_plugin_tb_vaddr(tb) >= KERNEL_START;
-	int marker = -1, before = -1, earlier;
-
-	(void)id;
-	if (qemu_plugin_tb_vaddr(tb) == RESET_VECTOR)
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_reset, QEMU_PLUGIN_CB_NO_REGS, NULL);
-	if (instrument)
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS,
-						     (void *)n);
-	for (size_t i = 0; i < n; i++) {
-		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-
-		earlier = before;
-		before = marker;
-		marker = marker_number(insn);
-		if (is_halt(insn))
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_halt,
-							       QEMU_PLUGIN_CB_NO_REGS, NULL);
-		if (marker >= 0)
-			qemu_plugin_register_vcpu_insn_exec_cb(
-				insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)marker);
-		if (has_argument(before))
-			qemu_plugin_register_vcpu_mem_cb(insn, on_argument_low,
-							 QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
-							 /* QEMU 7.2 has no _R */ NULL);
-		else if (has_argument(earlier))
-			qemu_plugin_register_vcpu_mem_cb(insn, on_argument, QEMU_PLUGIN_CB_NO_REGS,
-							 QEMU_PLUGIN_MEM_RW,
-							 (void *)(uintptr_t)earlier);
-		else if (instrument)
-			qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
-							 QEMU_PLUGIN_MEM_RW,
-							 (void *)(uintptr_t)kernel);
-	}
 }
 
 static void on_vcpu(qemu_plugin_id_t id, unsigned int cpu)

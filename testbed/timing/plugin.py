@@ -18,11 +18,7 @@ from testbed.timing.preset import Preset
 
 KIND = "plugin"
 SOURCES = Path(__file__).parent
-_FILES = (
-    *("plugin.c", "accesses.c", "pacing.c", "regions.c", "options.c", "model.c", "oracle.c", "pace.c"),
-    *("accesses.h", "pacing.h", "regions.h", "vcpu.h", "options.h", "model.h", "oracle.h", "pace.h"),
-    *("markers.h", "qemu_plugin.h"),
-)
+_FILES = tuple(sorted(path.name for path in SOURCES.glob("*.[ch]")))
 _FLAGS = (
     *("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-fno-plt"),
     *("-Wall", "-Wextra"),

@@ -51,6 +51,7 @@ extern struct options options;
 extern struct model *model;
 extern volatile struct clock_page *clock_page; /* NULL: none */
 extern atomic_bool active;		       /* a region is open */
+extern atomic_bool instrumented;	       /* new translations have callbacks */
 extern struct vcpu vcpus[MODEL_CPUS];
 extern atomic_uint n_vcpus;
 

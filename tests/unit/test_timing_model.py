@@ -8,12 +8,13 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent.parent / "testbed" / "timing" / "model.c"
+from testbed.timing import plugin
+
+SOURCES = [str(plugin.SOURCES / name) for name in ("model.c", "memory.c", "bandwidth.c", "llc.c")]
 GIB = 1 << 30
 LINE = 64
 STREAM = 200_000  # lines
@@ -99,7 +100,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("no gcc")
     target = tmp_path_factory.mktemp("model") / "model.so"
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run(["gcc", *flags, "-o", str(target), str(SOURCE)], check=True)
+    subprocess.run(["gcc", *flags, "-o", str(target), *SOURCES], check=True)
     loaded = ctypes.CDLL(str(target), use_errno=True)
     loaded.model_new.restype = ctypes.c_void_p
     loaded.model_clock.restype = ctypes.c_double

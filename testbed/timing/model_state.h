@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* State of the model that its parts share. */
+#ifndef SENTINEL_TIMING_MODEL_STATE_H
+#define SENTINEL_TIMING_MODEL_STATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bandwidth.h"
+#include "llc.h"
+#include "model.h"
+
+#define RECENT	  1024 /* lines that are found without a search */
+#define SHORTCUTS 256  /* lines that are found by key, without a physical address */
+
+struct cpu {
+	struct cache *cache;
+	double clock;
+	_Atomic double shown; /* copy of the clock for other threads */
+	bool serial;
+	struct line *recent[RECENT]; /* by line number % RECENT */
+	struct {
+		uint64_t key, tag;
+		struct line *line;
+	} shortcuts[SHORTCUTS]; /* by key % SHORTCUTS */
+	struct model_counters counters;
+} __attribute__((aligned(128)));
+
+struct model {
+	struct model_config config;
+	unsigned int line_bits;
+	double service[MODEL_NODES][2]; /* ns to read and to write a line at full bandwidth */
+	struct cache *caches;
+	_Atomic uint64_t *near; /* memory mode, by line of node 0: (line + 1) << 1 | dirty */
+	struct queue queues[MODEL_NODES];
+	struct cpu cpus[MODEL_CPUS];
+};
+
+/* Counters have a single writer and concurrent readers. */
+static inline void count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline void spend(double *counter, double ns)
+{
+	double sum = *counter + ns;
+
+	__atomic_store(counter, &sum, __ATOMIC_RELAXED);
+}
+
+/* Account for the time of a miss: read the line, or nothing for most stores. */
+void memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store);
+
+/* Write a dirty line that the cache evicts to its node. */
+void memory_evict(struct model *m, unsigned int cpu, uint64_t line);
+
+#endif
