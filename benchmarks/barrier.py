@@ -13,9 +13,9 @@ import json
 import statistics
 import sys
 import time
-from typing import Any
 
 from experiments import barrier_snapshot, boot, job, models, policies
+from experiments.job import Work
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.vm import snapshot
@@ -24,7 +24,7 @@ ORDER = {**policies.get("fast-only").order(), "steps": 1, "warmup": 0}
 NAME = "bench-barrier"
 
 
-def first_step(machine_: vm.Vm, work: dict[str, Any] | None) -> None:
+def first_step(machine_: vm.Vm, work: Work | None) -> None:
     """Run one step, after preparing the process if `work` is given."""
     with machine_.shell() as shell:
         watchdog = machine_.watchdog()
@@ -45,7 +45,7 @@ def main() -> None:
     cache = Cache()
     artifacts = boot.prepare(machine.load("two-node"), kernel=options.kernel)
     for name in options.models:
-        work = {"model": models.resolve(name), "seed": 7, "threads": 1}
+        work = Work(model=models.resolve(name), seed=7, threads=1)
         entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
         seconds: dict[str, list[float]] = {"boot": [], "restore": []}
         for _ in range(options.rounds):

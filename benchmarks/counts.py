@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas
 
 from experiments import barrier_snapshot, boot, job, models, policies, profiles
+from experiments.job import Work
 from sentinel.planner.formats import files
 from sentinel.planner.timing.cost import estimate_traffic
 from testbed import machine, vm
@@ -38,7 +39,7 @@ HOTTEST = 0.2
 def observed(artifacts: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """Return the profile of a model, and the exact counts of the same step."""
     cache = Cache()
-    work = {"model": model, "seed": 7, "threads": 1, "runtime": True}
+    work = Work(model=model, seed=7, threads=1, runtime=True)
     entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
     saved = snapshot.load(entry, cache=cache).with_preset(artifacts.boot.preset)
     order = {

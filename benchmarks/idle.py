@@ -14,6 +14,7 @@ import statistics
 from typing import Any
 
 from experiments import barrier_snapshot, boot, job, models, policies
+from experiments.job import Work
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import counters, preset
@@ -49,9 +50,7 @@ def main() -> None:
     for name in options.models:
         saved, measured = {}, dict[str, list[dict[str, Any]]]()
         for kind in KINDS:
-            work = {"model": models.resolve(name), "seed": 7, "threads": 1}
-            if kind == "loaded":
-                work["runtime"] = True
+            work = Work(model=models.resolve(name), seed=7, threads=1, runtime=kind == "loaded")
             entry = barrier_snapshot.ensure_barrier_snapshot(artifacts.boot, work, name=NAME, cache=cache)
             saved[kind] = snapshot.load(entry, cache=cache).with_preset(artifacts.boot.preset)
         for _ in range(options.rounds):

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments import barrier_snapshot, boot, job, models, policies
+from experiments.job import Work
 from testbed import machine, vm
 from testbed.common.cache import Cache
 from testbed.timing import preset
@@ -35,8 +36,8 @@ REPEATED = 10  # for repeat: addresses of pages and blocks make steps vary by a 
 WARMUP = 1
 
 
-def work_of(name: str) -> dict[str, Any]:
-    return {"model": models.resolve(name), "seed": 7, "threads": 1}
+def work_of(name: str) -> Work:
+    return Work(model=models.resolve(name), seed=7, threads=1)
 
 
 def train(guest: vm.Vm, shell: Any, placement: str, steps: int) -> list[dict[str, Any]]:

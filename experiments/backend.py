@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from experiments import barrier_snapshot, boot, job, profiles
 from experiments.boot import Artifacts
+from experiments.job import Work
 from experiments.matrix import Matrix
 from experiments.profiles import Profiles
 from testbed import vm
@@ -20,6 +21,7 @@ from testbed.timing.preset import Preset
 from testbed.vm import Boot, snapshot
 
 OnStep = Callable[[dict[str, Any]], None]
+OnOutput = Callable[[bytes], None]
 
 
 class Backend(Protocol):
@@ -31,7 +33,7 @@ class Backend(Protocol):
     def calibrate(self, boot: Boot) -> Calibration | None:
         """Measure the machine's memory; None if both nodes are equally fast by construction."""
 
-    def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:
+    def barrier_snapshot(self, boot: Boot, work: Work) -> Entry:
         """A snapshot in which the process for `work` waits; see `ensure_barrier_snapshot`."""
 
     def profiles(self, waiting: Entry, preset: Preset) -> Profiles:
@@ -46,11 +48,12 @@ class Backend(Protocol):
         inputs: Mapping[str, Path],
         on_start: Callable[[Path], None],
         on_step: OnStep,
+        on_output: OnOutput | None,
     ) -> None:
         """Restore the snapshot, copy `inputs` (files and folders by their path in the guest), and train.
 
-        Calls `on_start` with the path of the console's log, and `on_step` with the record of each step.
-        Raises the verdict of a failed training.
+        Calls `on_start` with the path of the console's log, `on_step` with the record of each step, and
+        `on_output` with the output of the process. Raises the verdict of a failed training.
         """
 
 
@@ -80,7 +83,7 @@ class VirtualMachines:
         calibration.report(measured)
         return measured
 
-    def barrier_snapshot(self, boot: Boot, work: dict[str, Any]) -> Entry:
+    def barrier_snapshot(self, boot: Boot, work: Work) -> Entry:
         """Boot a machine up to the barrier, unless its snapshot is cached."""
         return barrier_snapshot.ensure_barrier_snapshot(
             boot, work, name=self._name, cache=self._cache, uri=self._uri
@@ -99,6 +102,7 @@ class VirtualMachines:
         inputs: Mapping[str, Path],
         on_start: Callable[[Path], None],
         on_step: OnStep,
+        on_output: OnOutput | None,
     ) -> None:
         """Train in a restored machine, which ends with the training."""
         saved = snapshot.load(waiting, cache=self._cache).with_preset(preset)
@@ -107,6 +111,13 @@ class VirtualMachines:
             with machine.shell() as shell:
                 for target, source in inputs.items():
                     shell.put(source, target)
-                job.release(shell, machine.watchdog(), order, on_step, per_step=machine.limits.step)
+                job.release(
+                    shell,
+                    machine.watchdog(),
+                    order,
+                    on_step,
+                    per_step=machine.limits.step,
+                    on_output=on_output,
+                )
             if preset is not None:
                 counters.check(machine.counters_path)

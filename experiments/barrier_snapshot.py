@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import frameworks, guest_code, job
+from experiments.job import Work
 from testbed import vm
 from testbed.common import files, settings
 from testbed.common.cache import Cache, Entry
@@ -19,10 +20,10 @@ from testbed.guestlink import keys
 from testbed.host import accel
 from testbed.vm import Boot, SavedVm, snapshot
 
-FORMAT = 4  # increment it when anything before the barrier changes
+FORMAT = 5  # increment it when anything before the barrier changes
 
 
-def key(boot: Boot, work: dict[str, Any], runtime: Path | None) -> str:
+def key(boot: Boot, work: Work, library: Path | None) -> str:
     """The cache key: everything that determines the guest's memory at the barrier."""
     return files.sha256_json(
         {
@@ -33,8 +34,8 @@ def key(boot: Boot, work: dict[str, Any], runtime: Path | None) -> str:
             "qemu": accel.qemu_version(settings.QEMU.get()),
             "code": guest_code.digest(),
             "ssh_public_key": keys.public_key(),
-            "job": work,
-            "runtime": None if runtime is None else files.sha256_file(runtime),
+            "job": work.key(),
+            "runtime": None if library is None else files.sha256_file(library),
             # The model clock is a device of the machine. Costs of memory are set after the barrier.
             "clock": boot.preset is not None,
         }
@@ -42,30 +43,29 @@ def key(boot: Boot, work: dict[str, Any], runtime: Path | None) -> str:
 
 
 def ensure_barrier_snapshot(
-    boot: Boot, work: dict[str, Any], *, name: str, cache: Cache, uri: str | None = None
+    boot: Boot, work: Work, *, name: str, cache: Cache, uri: str | None = None
 ) -> Entry:
     """Return the snapshot in which the process for `work` waits; create it if it is not cached.
 
-    `work` is {"model": ..., "seed": ..., "threads": ...}, and {"runtime": true} if the Sentinel runtime
-    manages the tensors. `name` is the name of the machine that creates it.
+    `name` is the name of the machine that creates it.
     """
-    library = frameworks.DEFAULT.build_runtime(cache=cache) if work.get("runtime") else None
+    library = frameworks.DEFAULT.build_runtime(cache=cache) if work.runtime else None
 
     def fill(folder: Path) -> tuple[SavedVm, dict[str, Any]]:
         with vm.running(name, boot, uri=uri) as machine:
             machine.wait_ready()
             with machine.shell() as shell:
                 seconds = job.prepare(
-                    shell, machine.watchdog(), work, within=machine.limits.prepare, runtime=library
+                    shell, machine.watchdog(), work, within=machine.limits.prepare, library=library
                 )
                 # Cached file pages would only enlarge the snapshot.
                 shell.run("sync; echo 1 >/proc/sys/vm/drop_caches")
             return machine.save(folder), {
-                "description": f"{work['model']['name']} at its barrier",
+                "description": f"{work.name} at its barrier",
                 "guest_s": seconds,
             }
 
-    with step(f"Guest with {work['model']['name']} ready to train") as s:
+    with step(f"Guest with {work.name} ready to train") as s:
         snapshot_key = key(boot, work, library)
         entry = cache.get(snapshot.KIND, snapshot_key)
         if entry is not None:

@@ -25,6 +25,12 @@ def sources() -> dict[str, Path]:
     }
 
 
+def modules() -> set[str]:
+    """The names of the top-level Python modules in `FOLDER`."""
+    paths = {Path(name) for name in sources()}
+    return {path.stem for path in paths if path.parent == Path() and path.suffix in ("", ".py")}
+
+
 def digest() -> str:
     """Digest of all files that `sources` names."""
     content: dict[str, str] = {}

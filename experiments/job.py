@@ -6,51 +6,136 @@ sentinel/guest/train.py is the other side and describes the folder that both use
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import frameworks, guest_code
+from experiments.scripts import Script
 from testbed.common.errors import LostConnectionError, SentinelError, WorkloadError
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.ssh import Follower, Shell
 from testbed.guestlink.watchdog import Watchdog
 
 _FOLDER = "/run/sentinel/job"
+_LOG = f"{_FOLDER}/log"
+_SCRIPTS = "/root/script"  # on the disk: /run would take the guest's memory
 _POLL_SECONDS = 0.25  # between two checks of the watchdog
+_SHOWN_BYTES = 1 << 20  # of the output of a process that ended before its barrier
 
-# The launcher appends the exit status, however the process ends, even in the middle of a line.
-_LAUNCH = f"""
-set -e
-mkdir -p {_FOLDER}
-cd {_FOLDER}
-cat >job.json
-PYTHONPATH={guest_code.FOLDER} setsid sh -c '
-  {frameworks.DEFAULT.train_command(_FOLDER)} >log 2>&1
-  printf "\\n{{\\"exit\\": %d}}\\n" $? >>steps.jsonl
-' >/dev/null 2>&1 </dev/null &
+# "$1" is the working folder, the rest is the command. The exit status is appended however the process ends,
+# even in the middle of a line.
+_LAUNCHER = f"""
+cd "$1" && shift && "$@" >{_LOG} 2>&1
+printf "\\n{{\\"exit\\": %d}}\\n" $? >>{_FOLDER}/steps.jsonl
 """
-_WAIT = f"cd {_FOLDER}; until [ -e waiting ] || grep -qs exit steps.jsonl; do sleep 0.3; done; cat waiting"
+# An empty line for each growth of the log, which is progress
+_WAIT = f"""
+cd {_FOLDER}
+until [ -e waiting ] || grep -qs exit steps.jsonl; do
+  size=$(stat -c %s log 2>/dev/null)
+  [ "$size" = "$known" ] || echo
+  known=$size
+  sleep 0.3
+done
+cat waiting 2>/dev/null || cat steps.jsonl
+"""
+
+
+class ProcessError(WorkloadError):
+    """The training process failed, or ended too early. `status` is its exit status as a shell gives it.
+
+    `output` is the output of a process that ended before its barrier.
+    """
+
+    def __init__(self, message: str, *, status: int, output: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a training process does: train a model, or run a script.
+
+    With `runtime` the Sentinel runtime manages the tensors.
+    """
+
+    seed: int
+    threads: int
+    runtime: bool = False
+    model: Mapping[str, Any] | None = None
+    script: Script | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the model or script."""
+        return self.script.name if self.script is not None else str((self.model or {})["name"])
+
+    @property
+    def command(self) -> tuple[str, list[str]]:
+        """The working folder of the process, and its command."""
+        if self.script is None:
+            return _FOLDER, frameworks.DEFAULT.train_command(_FOLDER)
+        command = frameworks.DEFAULT.script_command(_FOLDER, self.script.name, self.script.args)
+        return _SCRIPTS, command
+
+    def job(self) -> dict[str, Any]:
+        """The content of job.json."""
+        model = {} if self.model is None else {"model": dict(self.model)}
+        return {"seed": self.seed, "threads": self.threads, "runtime": self.runtime, **model}
+
+    def key(self) -> dict[str, Any]:
+        """Everything that determines the process up to its barrier."""
+        if self.script is None:
+            return self.job()
+        script = {"command": self.command[1], "digests": dict(self.script.digests)}
+        return {**self.job(), "script": script}
 
 
 def prepare(
-    shell: Shell, watchdog: Watchdog, work: dict[str, Any], *, within: float, runtime: Path | None = None
+    shell: Shell, watchdog: Watchdog, work: Work, *, within: float, library: Path | None = None
 ) -> float:
     """Start the process and wait until it reaches its barrier. Returns the guest's seconds until then.
 
-    `work` is {"model": ..., "seed": ..., "threads": ...}, and {"runtime": true} if the Sentinel runtime
-    manages the tensors; `runtime` is its library. `within` limits the host's seconds without progress.
+    `library` is the Sentinel runtime, if `work` needs it. `within` limits the host's seconds without
+    progress. Raises `ProcessError` if the process ends first.
     """
     guest_code.deploy(shell)
-    if runtime is not None:
-        shell.put(runtime, f"{guest_code.FOLDER}/{frameworks.DEFAULT.runtime_name}")
-    shell.run(_LAUNCH, stdin=json.dumps(work))
+    if library is not None:
+        shell.put(library, f"{guest_code.FOLDER}/{frameworks.DEFAULT.runtime_name}")
+    if work.script is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            work.script.stage(Path(scratch))
+            shell.put(Path(scratch), _SCRIPTS)
+    shell.run(_launch(*work.command), stdin=json.dumps(work.job()))
     watchdog.progress()
+    status = 0
     for line in _follow(shell, watchdog, _WAIT, progress=within):
-        if line.startswith("{"):
-            return float(json.loads(line)["prepare_ns"]) / 1e9
-    raise _explain(shell, WorkloadError("the training process ended before its barrier"))
+        watchdog.progress()
+        record = _record(line) or {}
+        if "prepare_ns" in record:
+            return float(record["prepare_ns"]) / 1e9
+        status = record.get("exit", status)
+    output = shell.run(f"tail -c {_SHOWN_BYTES} {_LOG}", check=False, timeout=60).out
+    message = "the training process ended before its barrier"
+    if work.script is not None:
+        message = f"{work.name} exited with status {status} before it created a session"
+    raise _explain(shell, ProcessError(message, status=status, output=output))
+
+
+def _launch(folder: str, command: list[str]) -> str:
+    """The shell command that starts a process in the background, with its job on standard input."""
+    launcher = shlex.join(["setsid", "sh", "-c", _LAUNCHER, "sh", folder, *command])
+    return (
+        f"set -e; mkdir -p {_FOLDER}; cat >{_FOLDER}/job.json; "
+        f"PYTHONPATH={guest_code.FOLDER} {launcher} >/dev/null 2>&1 </dev/null &"
+    )
 
 
 def release(
@@ -60,18 +145,46 @@ def release(
     on_step: Callable[[dict[str, Any]], None],
     *,
     per_step: float,
+    on_output: Callable[[bytes], None] | None = None,
 ) -> None:
     """Release the process from its barrier, and pass the record of each step to `on_step` as the step ends.
 
-    `order` is {"steps": n, "warmup": n} and a policy's part (`Policy.order`); `per_step` limits the seconds
-    without a record. Raises the watchdog's verdict, or `WorkloadError` if the process fails.
+    `order` is {"steps": n, "warmup": n} and a policy's part (`Policy.order`). `on_output` gets the output of
+    the process from its start, as it comes; then output is progress, too. `per_step` limits the seconds
+    without progress. Raises the watchdog's verdict, or `ProcessError` if the process fails.
     """
     shell.run(f"cat >{_FOLDER}/barrier", stdin=json.dumps(order), timeout=per_step)
     watchdog.progress()
+    with contextlib.ExitStack() as stack:
+        output: _Output | None = None
+        if on_output is not None:
+            output = _Output(shell, stack.enter_context(shell.follow(f"tail -c +1 -f {_LOG}")), on_output)
+        try:
+            _follow_steps(shell, watchdog, on_step, output, per_step=per_step)
+        except WorkloadError:
+            if output is not None:
+                output.finish()
+            raise
+        if output is not None:
+            output.finish()
+
+
+def _follow_steps(
+    shell: Shell,
+    watchdog: Watchdog,
+    on_step: Callable[[dict[str, Any]], None],
+    output: _Output | None,
+    *,
+    per_step: float,
+) -> None:
+    def poll() -> None:
+        if output is not None and output.pass_on():
+            watchdog.progress()
+
     ended = False
     broken: str | None = None  # a line that is not a record; the process may have been killed in the middle
     records = f"tail -n +1 -F {_FOLDER}/steps.jsonl 2>/dev/null"
-    for line in _follow(shell, watchdog, records, progress=per_step):
+    for line in _follow(shell, watchdog, records, progress=per_step, poll=poll):
         record = _record(line)
         if record is None:
             broken = broken or line
@@ -79,7 +192,8 @@ def release(
         watchdog.progress()
         if "exit" in record:
             if record["exit"] != 0 or not (ended or broken):
-                raise _explain(shell, WorkloadError(_describe_exit(record["exit"])), watchdog)
+                error = ProcessError(_describe_exit(record["exit"]), status=record["exit"])
+                raise _explain(shell, error, watchdog)
             if not broken:
                 return
             break
@@ -92,6 +206,33 @@ def release(
     raise _explain(shell, WorkloadError("the training process stopped writing records"), watchdog)
 
 
+class _Output:
+    """The output of the process, passed on as it comes."""
+
+    _FINISH_SECONDS = 30.0
+
+    def __init__(self, shell: Shell, log: Follower, on_output: Callable[[bytes], None]) -> None:
+        self._shell, self._log, self._on_output = shell, log, on_output
+        self._passed = 0
+
+    def pass_on(self, *, wait: float = 0.0) -> bool:
+        """Pass on new output; return whether there was any."""
+        data = self._log.read(wait=wait)
+        if not data:
+            return False
+        self._passed += len(data)
+        self._on_output(data)
+        return True
+
+    def finish(self) -> None:
+        """Pass on the rest, if the guest still answers."""
+        with contextlib.suppress(SentinelError):
+            size = self._shell.run(f"stat -c %s {_LOG}", check=False, timeout=self._FINISH_SECONDS).out
+            deadline = time.monotonic() + self._FINISH_SECONDS
+            while self._passed < int(size or 0) and time.monotonic() < deadline and not self._log.over:
+                self.pass_on(wait=_POLL_SECONDS)
+
+
 def _record(line: str) -> dict[str, Any] | None:
     """Parse a line of steps.jsonl; None if it is not a record."""
     try:
@@ -101,12 +242,20 @@ def _record(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _follow(shell: Shell, watchdog: Watchdog, command: str, *, progress: float) -> Iterator[str]:
-    """Yield the lines that a command in the guest prints, and check the watchdog meanwhile."""
+def _follow(
+    shell: Shell,
+    watchdog: Watchdog,
+    command: str,
+    *,
+    progress: float,
+    poll: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
+    """Yield the lines that a command in the guest prints. Meanwhile check the watchdog, and call `poll`."""
     try:
         with shell.follow(command) as output:
             while True:
                 yield from output.lines(wait=_POLL_SECONDS)
+                poll()
                 watchdog.check(progress=progress)
                 if output.over:
                     if not shell.connected:
@@ -135,7 +284,7 @@ def _explain(shell: Shell, error: SentinelError, watchdog: Watchdog | None = Non
             error.message += f"; the console: {finding.quote}"
             error.log = watchdog.log
             return error
-    last_lines = shell.run(f"tail -n 3 {_FOLDER}/log", check=False, timeout=60).out.strip().splitlines()
+    last_lines = shell.run(f"tail -n 3 {_LOG}", check=False, timeout=60).out.strip().splitlines()
     if last_lines:
         error.message += f": {last_lines[-1]}"
     return error

@@ -4,35 +4,43 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from experiments import policies
+from experiments import policies, scripts
 from experiments.policies import Policy
+from experiments.scripts import Script, ScriptError
 from experiments.suite import Suite
 from results.labels import Axes
 from testbed import machine as machines
 from testbed.common import files
+from testbed.common.core_yaml import KeyPath
+from testbed.common.errors import UsageError
 from testbed.common.schema import Document, MissingFileError
 from testbed.machine import Machine
 from testbed.timing import preset as presets
 from testbed.timing.preset import Preset
 
+Error = Callable[[KeyPath, str], UsageError]
 _ID_FORMAT = 2  # 2: policies are renamed, so that an equal name no longer means an equal cell
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination to measure. `resolved` holds all settings that affect the result; `id` is its hash."""
+    """One combination to measure. `resolved` holds all settings that affect the result; `id` is its hash.
+
+    `script` is set if the cell trains a script instead of a model.
+    """
 
     id: str
     resolved: dict[str, Any]
+    script: Script | None = None
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model's name and parameters."""
+        """The name and the parameters of the model, or the description of the script."""
         return dict(self.resolved["model"])
 
     @property
@@ -49,16 +57,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A suite with its machine and preset, and the cells that it expands to."""
+    """A suite with its machine and preset, and the cells that it expands to.
+
+    `scripts` are the scripts among the suite's models, by their index.
+    """
 
     suite: Suite
     machine: Machine
     preset: Preset | None
+    scripts: Mapping[int, Script] = field(default_factory=dict)
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The cells in the order they run: model by model, since the cells of a model share its snapshot."""
-        return tuple(_expand(self.suite, self.machine, self.preset))
+        return tuple(self._expand())
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The models and scripts as the cells record them."""
+        return [
+            self.scripts[i].resolve() if i in self.scripts else model
+            for i, model in enumerate(self.suite.models)
+        ]
 
     @property
     def axes(self) -> Axes:
@@ -69,75 +89,100 @@ class Matrix:
         """The same matrix with the kernel that `auto` resolved to, so that cells name what they ran on."""
         return replace(self, suite=self.suite.model_copy(update={"kernel": kernel}))
 
+    def _expand(self) -> Iterator[Cell]:
+        suite = self.suite
+        for i, model in enumerate(self.models):
+            for placement, budget in _budgets(suite):
+                resolved: dict[str, Any] = {
+                    "model": model,
+                    "placement": placement,
+                    "machine": self.machine.model_dump(mode="json", exclude={"description"}),
+                    "kernel": suite.kernel,
+                    "steps": suite.steps,
+                    "warmup": suite.warmup,
+                    "threads": suite.threads,
+                    "seed": suite.seed,
+                }
+                if suite.runtime:
+                    resolved["runtime"] = True
+                if budget is not None:
+                    resolved["fast_memory"] = budget
+                if self.preset is not None:
+                    exclude = {"description", "source"}
+                    resolved["preset"] = self.preset.model_dump(mode="json", exclude=exclude)
+                yield Cell(files.sha256_json([_ID_FORMAT, resolved])[:16], resolved, self.scripts.get(i))
+
 
 def load(path: Path) -> Matrix:
     """Read, validate and expand a suite. Raises `UsageError` with the position of each mistake."""
     document = Document(path)
-    suite = document.parse(Suite)
-    try:
-        machine = machines.load(suite.machine, relative_to=path.parent)
-    except MissingFileError as e:
-        raise document.error(("machine",), e.message) from None
-    try:
-        preset = presets.load(suite.preset, relative_to=path.parent) if suite.preset is not None else None
-    except MissingFileError as e:
-        raise document.error(("preset",), e.message) from None
-    _check_machine(document, suite, machine)
-    _check_policies(document, suite)
-    _check_duplicates(document, suite)
-    return Matrix(suite, machine, preset)
+    return resolve(document.parse(Suite), folder=path.parent, error=document.error)
 
 
-def _check_machine(document: Document, suite: Suite, machine: Machine) -> None:
+def resolve(suite: Suite, *, folder: Path, error: Error) -> Matrix:
+    """Read what a suite names, and expand it. Its paths are relative to `folder`.
+
+    `error` makes the `UsageError` for a field with a mistake.
+    """
+    try:
+        machine = machines.load(suite.machine, relative_to=folder)
+    except MissingFileError as e:
+        raise error(("machine",), e.message) from None
+    try:
+        preset = presets.load(suite.preset, relative_to=folder) if suite.preset is not None else None
+    except MissingFileError as e:
+        raise error(("preset",), e.message) from None
+    _check_machine(error, suite, machine)
+    _check_policies(error, suite)
+    matrix = Matrix(suite, machine, preset, _load_scripts(error, suite, folder))
+    _check_duplicates(error, matrix)
+    return matrix
+
+
+def _load_scripts(error: Error, suite: Suite, folder: Path) -> dict[int, Script]:
+    found: dict[int, Script] = {}
+    for i, model in enumerate(suite.models):
+        if "script" not in model:
+            if suite.steps is None:
+                raise error(("steps",), f"{model['name']} needs a number: only scripts end by themselves")
+            continue
+        paths = [folder / path for path in model["files"]]
+        try:
+            found[i] = scripts.load(folder / model["script"], model["args"], paths)
+        except ScriptError as e:
+            raise error(("models", i, *e.field), e.message) from None
+    return found
+
+
+def _check_machine(error: Error, suite: Suite, machine: Machine) -> None:
     if len(machine.nodes) < 2:
-        raise document.error(("machine",), "a suite needs a machine with at least two nodes")
+        raise error(("machine",), "a suite needs a machine with at least two nodes")
     if suite.preset is not None and len(machine.nodes) != 2:
-        raise document.error(("preset",), "the timing model supports machines with two nodes only")
+        raise error(("preset",), "the timing model supports machines with two nodes only")
     if suite.threads > machine.vcpus:
-        raise document.error(("threads",), f"the machine has {machine.vcpus} CPUs")
+        raise error(("threads",), f"the machine has {machine.vcpus} CPUs")
 
 
-def _check_policies(document: Document, suite: Suite) -> None:
+def _check_policies(error: Error, suite: Suite) -> None:
     if suite.fast_memory and not suite.warmup:
-        raise document.error(("warmup",), "must be at least 1 with a budget, which applies after the warm-up")
+        raise error(("warmup",), "must be at least 1 with a budget, which applies after the warm-up")
     for i, name in enumerate(suite.placements):
         needs = policies.get(name).needs
         if needs.budget == "required" and not suite.fast_memory:
-            raise document.error(("placements", i), f"{name} needs `fast_memory`, such as [20%, 40%]")
+            raise error(("placements", i), f"{name} needs `fast_memory`, such as [20%, 40%]")
         if (needs.preset or needs.profile) and suite.preset is None:
-            raise document.error(("placements", i), f"{name} needs a `preset`, such as optane-6dimm")
+            raise error(("placements", i), f"{name} needs a `preset`, such as optane-6dimm")
         if suite.fast_memory and needs.budget != "none" and suite.preset is None:
-            raise document.error(("fast_memory",), "needs a `preset`, such as optane-6dimm")
+            raise error(("fast_memory",), "needs a `preset`, such as optane-6dimm")
 
 
-def _check_duplicates(document: Document, suite: Suite) -> None:
-    lists = {"models": suite.models, "placements": suite.placements, "fast_memory": suite.fast_memory}
-    for field, values in lists.items():
+def _check_duplicates(error: Error, matrix: Matrix) -> None:
+    suite = matrix.suite
+    lists = {"models": matrix.models, "placements": suite.placements, "fast_memory": suite.fast_memory}
+    for name, values in lists.items():
         for i, value in enumerate(values):
             if value in values[:i]:
-                raise document.error((field, i), "duplicate value")
-
-
-def _expand(suite: Suite, machine: Machine, preset: Preset | None) -> Iterator[Cell]:
-    for model in suite.models:
-        for placement, budget in _budgets(suite):
-            resolved: dict[str, Any] = {
-                "model": model,
-                "placement": placement,
-                "machine": machine.model_dump(mode="json", exclude={"description"}),
-                "kernel": suite.kernel,
-                "steps": suite.steps,
-                "warmup": suite.warmup,
-                "threads": suite.threads,
-                "seed": suite.seed,
-            }
-            if suite.runtime:
-                resolved["runtime"] = True
-            if budget is not None:
-                resolved["fast_memory"] = budget
-            if preset is not None:
-                resolved["preset"] = preset.model_dump(mode="json", exclude={"description", "source"})
-            yield Cell(files.sha256_json([_ID_FORMAT, resolved])[:16], resolved)
+                raise error((name, i), "duplicate value")
 
 
 def _budgets(suite: Suite) -> Iterator[tuple[str, str | None]]:

@@ -64,7 +64,7 @@ def run(
 
 
 def _run_cells(matrix: Matrix, todo: dict[str, list[int]], session: Session, outcome: Outcome) -> None:
-    estimate = Estimate(sum(map(len, todo.values())), matrix.suite.warmup + matrix.suite.steps)
+    estimate = Estimate(sum(map(len, todo.values())), matrix.suite.warmup + (matrix.suite.steps or 0))
     with step(f"Running {matrix.suite.name}") as shown:
         for cell in matrix.cells:
             _run_cell(matrix, cell, todo[cell.id], session, outcome, estimate, shown)
@@ -95,7 +95,8 @@ def _run_cell(
         def on_step(number: int, measured: bool) -> None:
             estimate.step_done()
             # The number of unmeasured steps is the guest's decision: a plan's trial needs several.
-            show(f"step {number}/{matrix.suite.steps}" if measured else f"warm-up step {number}")
+            of_all = "" if matrix.suite.steps is None else f"/{matrix.suite.steps}"
+            show(f"step {number}{of_all}" if measured else f"warm-up step {number}")
 
         failure = session.repeat(cell, repeat, on_restore=on_restore, on_step=on_step)
         estimate.finish()

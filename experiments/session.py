@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from experiments.backend import Backend
+from experiments.job import ProcessError, Work
 from experiments.matrix import Cell, Matrix
 from experiments.planning import NoPlanError, Planning
 from experiments.profiles import SUFFIX
@@ -22,6 +23,8 @@ from testbed.common.cache import Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
 from testbed.vm import Boot
 
+_OUTPUT_BYTES = 16 << 20  # of a script's output that are kept
+
 
 @dataclass
 class _Attempt:
@@ -31,8 +34,13 @@ class _Attempt:
     steps: list[records.Step] = field(default_factory=list)
     budget: FastMemory | None = None
     plans: Mapping[str, Path] = field(default_factory=dict)
+    output: bytearray = field(default_factory=bytearray)
     snapshot: str = ""
     console: Path | None = None
+
+    def add_output(self, data: bytes) -> None:
+        """Keep output of a script, up to a limit."""
+        self.output += data[: _OUTPUT_BYTES - len(self.output)]
 
 
 class Session:
@@ -66,6 +74,8 @@ class Session:
         except SentinelError as e:
             failure = e
             attempt.console = e.log or attempt.console
+            if isinstance(e, ProcessError):
+                attempt.add_output(e.output.encode())
         self._store(cell, number, attempt, failure)
         return failure
 
@@ -106,21 +116,27 @@ class Session:
             inputs=order.inputs,
             on_start=on_start,
             on_step=add_step,
+            on_output=None if cell.script is None else attempt.add_output,
         )
 
     def _snapshot(self, cell: Cell) -> Entry:
         """The barrier snapshot of the cell's model; every policy and repeat starts from it."""
         suite = self._matrix.suite
-        work = {"model": cell.model, "seed": suite.seed, "threads": suite.threads}
-        if suite.runtime:
-            work["runtime"] = True
-        key = files.sha256_json(work)
+        work = Work(
+            seed=suite.seed,
+            threads=suite.threads,
+            runtime=suite.runtime,
+            model=cell.model if cell.script is None else None,
+            script=cell.script,
+        )
+        key = files.sha256_json(work.key())
         if key not in self._snapshots:
             self._snapshots[key] = self._backend.barrier_snapshot(self._boot, work)
         return self._snapshots[key]
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
         provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
+        output = {} if not attempt.output else {"output.log": bytes(attempt.output)}
         plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
         writer.write_repeat(
             self._out,
@@ -136,7 +152,7 @@ class Session:
             ),
             steps=attempt.steps,
             provenance=self._provenance.model_copy(update=provenance),
-            extra={**_machine_files(attempt.console), **plans},
+            extra={**_machine_files(attempt.console), **plans, **output},
         )
 
 

@@ -7,6 +7,7 @@ preset: optane-6dimm
 kernel: auto
 models:
   - { name: cnn, batch: 8 }
+  - { script: my/train.py, args: [--epochs, "2"], files: [my/data] }
 placements: [fast-only, slow-only, first-touch, sentinel-opt]
 fast_memory: [20%, 40%]
 steps: 5
@@ -22,8 +23,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from experiments import models, policies
 from kernel import source as kernels
@@ -79,8 +87,19 @@ def _not_former(value: object) -> object:
     return value
 
 
+class _ScriptEntry(Strict):
+    """A user's script among the models. Paths are relative to the suite's file."""
+
+    script: Annotated[str, Field(description="a training script; path relative to the suite's file")]
+    args: Annotated[list[str], Field(default_factory=list, description="its command-line arguments")]
+    files: Annotated[
+        list[str],
+        Field(default_factory=list, description="files and folders that it needs, in its own folder"),
+    ]
+
+
 class _ModelSchema:
-    """Validates a model by its own parameters; the result has all of them."""
+    """Validates a model by its own parameters, or a script; the result has all of them."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Resolve the mapping after its `name` is known."""
@@ -88,17 +107,36 @@ class _ModelSchema:
             {"name": core_schema.typed_dict_field(handler.generate_schema(_ModelName))},
             extra_behavior="allow",
         )
-        return core_schema.no_info_after_validator_function(self._resolve, named)
+        return core_schema.no_info_wrap_validator_function(self._validate, named)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Describe each model with its parameters."""
-        return {"oneOf": [_model_json_schema(model) for model in models.registry().values()]}
+        """Describe each model with its parameters, and scripts."""
+        script = _ScriptEntry.model_json_schema()
+        for field in (script, *script["properties"].values()):
+            field.pop("title", None)
+        return {"oneOf": [*(_model_json_schema(model) for model in models.registry().values()), script]}
 
     @staticmethod
-    def _resolve(value: dict[str, Any]) -> dict[str, Any]:
-        return models.registry()[value["name"]].resolve({k: v for k, v in value.items() if k != "name"})
+    def _validate(value: Any, named: core_schema.ValidatorFunctionWrapHandler) -> dict[str, Any]:
+        if not isinstance(value, dict) or "script" not in value:
+            model = named(value)
+            return models.registry()[model["name"]].resolve({k: v for k, v in model.items() if k != "name"})
+        allowed = _ScriptEntry.model_fields
+        problems = [_script_problem(key, value[key]) for key in value if key not in allowed]
+        if problems:
+            raise ValidationError.from_exception_data("script", problems)
+        return _ScriptEntry.model_validate(value, strict=True).model_dump()
+
+
+def _script_problem(key: str, value: Any) -> InitErrorDetails:
+    """The error for a key that a script cannot have."""
+    text = f"a script has no such key; allowed: {', '.join(_ScriptEntry.model_fields)}"
+    if key == "name":
+        text = "a model has a `name` or a `script`, not both"
+    problem = PydanticCustomError("script_key", "{text}", {"text": text})
+    return InitErrorDetails(type=problem, loc=(key,), input=value)
 
 
 def _model_json_schema(model: models.Model) -> dict[str, Any]:
@@ -137,7 +175,10 @@ class Suite(Strict):
         ),
     ] = None
     kernel: Annotated[str, OneOf(kernels.names)] = kernels.AUTO
-    models: Annotated[tuple[_Model, ...], Field(min_length=1, examples=["[{name: cnn}]"])]
+    models: Annotated[
+        tuple[_Model, ...],
+        Field(min_length=1, examples=["[{name: cnn}]"], description="models, and scripts of users"),
+    ]
     placements: Annotated[
         tuple[_Placement, ...],
         Field(min_length=1, examples=["[fast-only, slow-only]"], description="policies to compare"),
@@ -149,7 +190,10 @@ class Suite(Strict):
             description="budgets, as shares of the model's peak; without them all of node 0 is used",
         ),
     ] = ()
-    steps: Annotated[int, Field(ge=1, le=100_000, description="measured steps of a repeat")] = 5
+    steps: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | None,
+        Field(description="measured steps of a repeat; null: until the script ends"),
+    ] = 5
     warmup: Annotated[int, Field(ge=0, le=1000, description="unmeasured steps before them")] = 1
     repeats: Annotated[int, Field(ge=1, le=999, description="repeats of each cell")] = 3
     threads: Annotated[int, Field(ge=1, le=64, description="compute threads of the framework")] = 1

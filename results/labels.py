@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,10 @@ class Axes:
         return f"{self.model(cell)}, {self.variant(cell)}" if is_resolved(cell) else self.variant(cell)
 
     def model(self, cell: Resolved) -> str:
-        """Return model name, batch size and varied parameters, such as `lstm b8 hidden 64`."""
+        """Return name, batch size and varied parameters of the model, such as `lstm b8 hidden 64`.
+
+        A script has its arguments: `train.py --epochs 2`.
+        """
         size = batch(cell)
         words = [_name(cell.get("model")), *([] if size is None else [f"b{_value(size)}"])]
         return " ".join(words + self._varied_values(cell, "model", skip=("", "name", "batch")))
@@ -88,6 +92,9 @@ class Axes:
                 continue
             if values.get(key) is not None:
                 title = section if parameter in ("", "name") else parameter if section == "model" else key
+                if key == "model.args":  # of a script, as they are typed
+                    result.append(_value(shlex.join(values[key])) or "without arguments")
+                    continue
                 result.append(f"{printable(title)} {_value(values[key])}")
             elif section != "model":
                 result.append(f"{printable(key)} -")

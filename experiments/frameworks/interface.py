@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,15 @@ class Framework(ABC):
         """The files and folders that the guest needs, by their name in /opt/sentinel."""
 
     @abstractmethod
-    def train_command(self, folder: str) -> str:
-        """The shell command that runs a training process, which meets the host in `folder`.
+    def train_command(self, folder: str) -> list[str]:
+        """The command that trains a model and meets the host in `folder`.
 
         sentinel/guest/train.py describes the protocol.
         """
+
+    @abstractmethod
+    def script_command(self, folder: str, script: str, arguments: Sequence[str]) -> list[str]:
+        """The command that runs a user's script and meets the host in `folder`."""
 
     @abstractmethod
     def check_image(self, manifest: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,13 @@ class TensorFlow(Framework):
         """The package `guest`."""
         return {"guest": _GUEST}
 
-    def train_command(self, folder: str) -> str:
+    def train_command(self, folder: str) -> list[str]:
         """Run guest.train."""
-        return f"python2.7 -B -m guest.train {folder}"
+        return ["python2.7", "-B", "-m", "guest.train", folder]
+
+    def script_command(self, folder: str, script: str, arguments: Sequence[str]) -> list[str]:
+        """Run guest.wrap, with unbuffered output."""
+        return ["python2.7", "-u", "-B", "-m", "guest.wrap", "--job", folder, script, *arguments]
 
     def check_image(self, manifest: Mapping[str, Any]) -> None:
         """Look for the wheel among the image's Python packages."""

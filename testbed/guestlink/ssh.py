@@ -68,12 +68,18 @@ class Follower:
         with contextlib.suppress(*BROKEN):
             self._channel.close()
 
-    def lines(self, *, wait: float) -> list[str]:
-        """Return new lines; wait up to `wait` seconds for some."""
+    def read(self, *, wait: float) -> bytes | None:
+        """Return new output, empty at its end; None if there is none within `wait` seconds."""
         self._channel.settimeout(wait)
         try:
-            data = self._channel.recv(1 << 20)
+            return bytes(self._channel.recv(1 << 20))
         except TimeoutError:
+            return None
+
+    def lines(self, *, wait: float) -> list[str]:
+        """Return new lines; wait up to `wait` seconds for some."""
+        data = self.read(wait=wait)
+        if data is None:
             return []
         *lines, self._rest = (self._rest + data).split(b"\n")
         if not data and self._rest:  # the end, without a newline

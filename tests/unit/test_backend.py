@@ -44,8 +44,11 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, .
         finally:
             events.append(("end",))
 
-    def release(shell: Any, watchdog: Any, order: dict[str, Any], on_step: Any, *, per_step: float) -> None:
+    def release(
+        shell: Any, watchdog: Any, order: dict[str, Any], on_step: Any, *, per_step: float, on_output: Any
+    ) -> None:
         events.append(("release", order, per_step))
+        on_output(b"epoch 1")
         on_step({"step": 0})
 
     def load(entry: Entry, *, cache: Any) -> Any:
@@ -71,6 +74,7 @@ def train(
         inputs=inputs,
         on_start=lambda console: events.append(("console", console.name)),
         on_step=lambda record: events.append(("step", record)),
+        on_output=lambda data: events.append(("output", data)),
     )
 
 
@@ -82,6 +86,7 @@ def test_training_restores_the_snapshot_and_checks_the_counters(events: list[tup
         ("console", "console.log"),
         ("put", Path("plans"), "/run/sentinel/plans"),
         ("release", order, 15.0),
+        ("output", b"epoch 1"),
         ("step", {"step": 0}),
         ("check", "counters.jsonl"),
         ("end",),
@@ -90,7 +95,7 @@ def test_training_restores_the_snapshot_and_checks_the_counters(events: list[tup
 
 def test_training_without_a_preset_has_no_counters(events: list[tuple[Any, ...]]) -> None:
     train(events, None, {"steps": 1}, {})
-    assert [event[0] for event in events] == ["start", "console", "release", "step", "end"]
+    assert [event[0] for event in events] == ["start", "console", "release", "output", "step", "end"]
 
 
 def test_a_machine_without_slow_memory_is_not_calibrated() -> None:

@@ -40,4 +40,6 @@ def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) ->
         (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
         path = tmp_path / page.replace(".md", ".yaml")
         path.write_text(example)
+        (tmp_path / "my" / "data").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "my" / "train.py").touch()
         load(path)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import job, models, policies
+from experiments import job, models, policies, scripts
+from experiments.job import ProcessError, Work
 from testbed.common.errors import (
     GuestHangError,
     GuestPanicError,
@@ -24,7 +27,7 @@ from testbed.guestlink.watchdog import Watchdog
 from testbed.limits import Limits
 
 ORDER = {**policies.get("slow-only").order(), "steps": 2, "warmup": 0}
-JOB = {"model": models.resolve("cnn"), "seed": 7, "threads": 1}
+WORK = Work(model=models.resolve("cnn"), seed=7, threads=1)
 PANIC = "Kernel panic - not syncing: Fatal exception\n"
 OOM = "Out of memory: Killed process 42 (python2.7) total-vm:1kB\n"
 
@@ -72,6 +75,7 @@ class Guest:
         self.puts: list[tuple[Path, str]] = []
         self.followed: list[str] = []
         self.output = Output([])
+        self.printed: list[bytes] = []
         monkeypatch.setattr("time.sleep", self.pass_time)
 
     def pass_time(self, seconds: float) -> None:
@@ -89,6 +93,35 @@ class Guest:
     def lose(self) -> None:
         self.connected = False
 
+    def fetch(self, *parts: bytes) -> bytes:
+        """Release a script that prints `parts`; return the output that is passed on."""
+        self.output = Output([["{}"], *([] for _ in parts), ['{"end": true}', '{"exit": 0}']])
+        self.printed = list(parts)
+        self.log = str(sum(map(len, parts)))
+        received: list[bytes] = []
+        job.release(
+            self,  # type: ignore[arg-type]
+            self.watchdog,
+            ORDER,
+            lambda _: None,
+            per_step=60.0,
+            on_output=received.append,
+        )
+        return b"".join(received)
+
+    # The interface of Follower
+
+    over = False
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, *, wait: float) -> bytes | None:
+        return self.printed.pop(0) if self.printed else None
+
     # The interface of Shell
 
     def put(self, source: Path, target: str) -> None:
@@ -96,10 +129,12 @@ class Guest:
 
     def run(self, command: str, *, stdin: str | None = None, **_: Any) -> Result:
         self.commands.append((command, stdin))
-        return Result(0, self.log if "tail" in command else "", "")
+        return Result(0, self.log if "tail" in command or "stat" in command else "", "")
 
-    def follow(self, command: str) -> Output:
+    def follow(self, command: str) -> Any:
         self.followed.append(command)
+        if command.endswith("/log"):
+            return self
         if not self.connected:
             raise LostConnectionError("the connection to the guest broke")
         return self.output
@@ -133,6 +168,12 @@ def test_steps_are_passed_on_until_the_process_succeeds(guest: Guest) -> None:
     assert command == "cat >/run/sentinel/job/barrier"
     assert json.loads(stdin or "") == ORDER
     assert guest.followed == ["tail -n +1 -F /run/sentinel/job/steps.jsonl 2>/dev/null"]
+
+
+def test_the_output_of_a_script_is_passed_on_byte_by_byte(guest: Guest) -> None:
+    parts = (b"epoch 1\n", b"50%\r100%\n", b"\xff no newline", b" at the end")
+    assert guest.fetch(*parts) == b"".join(parts)
+    assert guest.followed[0] == "tail -c +1 -f /run/sentinel/job/log"
 
 
 def test_steps_before_a_failure_are_passed_on(guest: Guest) -> None:
@@ -234,21 +275,77 @@ def test_a_connection_lost_at_the_start_is_judged_alike(guest: Guest) -> None:
 
 def test_prepare_deploys_the_code_and_waits_for_the_barrier(guest: Guest) -> None:
     guest.output = Output([[], [], ['{"prepare_ns": 1500000000}']])
-    assert job.prepare(guest, guest.watchdog, JOB, within=60) == 1.5  # type: ignore[arg-type]
+    assert job.prepare(guest, guest.watchdog, WORK, within=60) == 1.5  # type: ignore[arg-type]
     assert [target for _, target in guest.puts] == ["/opt/sentinel"]
     (command, stdin), *_ = guest.commands
-    assert json.loads(stdin or "") == JOB
-    assert "python2.7 -B -m guest.train /run/sentinel/job >log 2>&1" in command
+    assert json.loads(stdin or "") == {"model": WORK.model, "seed": 7, "threads": 1, "runtime": False}
+    assert "sh /run/sentinel/job python2.7 -B -m guest.train /run/sentinel/job >/dev/null" in command
+
+
+def test_a_script_is_copied_and_run_with_its_arguments(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print(1)\n")
+    script = scripts.load(tmp_path / "train.py", ["--name", "a 'quoted' $word"])
+    work = Work(seed=3, threads=2, runtime=True, script=script)
+    (tmp_path / "library.so").write_text("")
+    guest.output = Output([[""], [""], ['{"prepare_ns": 1500000000}']])
+    job.prepare(guest, guest.watchdog, work, within=60, library=tmp_path / "library.so")  # type: ignore[arg-type]
+    assert [target for _, target in guest.puts] == [
+        "/opt/sentinel", "/opt/sentinel/libsentinel.so", "/root/script"
+    ]  # fmt: skip
+    (command, stdin), *_ = guest.commands
+    assert json.loads(stdin or "") == {"seed": 3, "threads": 2, "runtime": True}
+    words = shlex.split(command)
+    assert words[words.index("/root/script") : words.index(">/dev/null")] == [
+        *("/root/script", "python2.7", "-u", "-B", "-m", "guest.wrap", "--job", "/run/sentinel/job"),
+        *("train.py", "--name", "a 'quoted' $word"),
+    ]
+    assert (
+        work.key() != Work(seed=3, threads=2, runtime=True, script=scripts.load(tmp_path / "train.py")).key()
+    )
+
+
+def test_a_launched_process_leaves_its_output_and_its_status(tmp_path: Path) -> None:
+    """The launcher runs here, with its folder replaced."""
+    launcher = job._LAUNCHER.replace(job._FOLDER, str(tmp_path))
+    command = [
+        "sh",
+        "-c",
+        'echo "$0"; pwd; echo error >&2; printf "{\\"st" >steps.jsonl; kill -9 $$',
+        "a 'b' $c",
+    ]
+    subprocess.run(["sh", "-c", launcher, "sh", str(tmp_path), *command], check=True)
+    assert (tmp_path / "log").read_text().startswith(f"a 'b' $c\n{tmp_path}\nerror\n")
+    assert (tmp_path / "steps.jsonl").read_text() == '{"st\n{"exit": 137}\n'
+
+
+def test_a_script_that_ends_before_a_session_is_reported_with_status_and_output(
+    guest: Guest, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text("")
+    work = Work(seed=3, threads=2, script=scripts.load(tmp_path / "train.py"))
+    guest.log = "Traceback\nNameError: x\n"
+    guest.output = Output([[""], [""], ['{"exit": 3}']])
+    with pytest.raises(ProcessError) as caught:
+        job.prepare(guest, guest.watchdog, work, within=60)  # type: ignore[arg-type]
+    error = caught.value
+    assert error.message == "train.py exited with status 3 before it created a session: NameError: x"
+    assert (error.status, error.output) == (3, guest.log)
+
+
+def test_output_before_the_barrier_is_progress(guest: Guest) -> None:
+    waits = [part for _ in range(5) for part in (guest.after(50), [""])]
+    guest.output = Output([*waits, ['{"prepare_ns": 5}']])
+    assert job.prepare(guest, guest.watchdog, WORK, within=60) > 0  # type: ignore[arg-type]
 
 
 def test_a_process_that_ends_before_its_barrier_is_reported_with_the_reason(guest: Guest) -> None:
     guest.log = "ImportError: No module named tensorflow\n"
     guest.output = Output([["cat: waiting: No such file or directory"]])
     with pytest.raises(WorkloadError, match="ended before its barrier: ImportError: No module"):
-        job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]
+        job.prepare(guest, guest.watchdog, WORK, within=60)  # type: ignore[arg-type]
 
 
 def test_a_process_that_does_not_reach_its_barrier_is_a_hang(guest: Guest) -> None:
     guest.output = Output([guest.after(30), guest.after(30), []])
     with pytest.raises(GuestHangError, match="no progress for 60 s"):
-        job.prepare(guest, guest.watchdog, JOB, within=60)  # type: ignore[arg-type]
+        job.prepare(guest, guest.watchdog, WORK, within=60)  # type: ignore[arg-type]

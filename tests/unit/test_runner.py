@@ -16,6 +16,7 @@ import pytest
 
 from experiments import matrix, policies, provenance, runner
 from experiments.estimate import Estimate
+from experiments.job import ProcessError, Work
 from experiments.matrix import Matrix
 from experiments.policies import Needs, PlanContext, Policy
 from experiments.profiles import Profiled, Profiles
@@ -80,7 +81,7 @@ class FakeBackend:
     python: dict[str, str] = field(default_factory=lambda: {WHEEL: "hash"})
     kernel_config: str = ""
     orders: list[dict[str, Any]] = field(default_factory=list)
-    works: list[dict[str, Any]] = field(default_factory=list)
+    works: list[Work] = field(default_factory=list)
     profiled_snapshots: list[str] = field(default_factory=list)
     plans: list[list[str]] = field(default_factory=list)
 
@@ -101,11 +102,11 @@ class FakeBackend:
     def calibrate(self, boot: Any) -> None:
         return None
 
-    def barrier_snapshot(self, boot: Any, work: dict[str, Any]) -> Any:
+    def barrier_snapshot(self, boot: Any, work: Work) -> Any:
         self.works.append(work)
         if self.snapshot_failure is not None:
             raise self.snapshot_failure
-        return SimpleNamespace(key=f"snapshot of {work['model']['name']}")
+        return SimpleNamespace(key=f"snapshot of {work.name}")
 
     def profiles(self, waiting: Any, preset: Any) -> Profiles:
         self.profiled_snapshots.append(waiting.key)
@@ -121,6 +122,7 @@ class FakeBackend:
         inputs: Mapping[str, Path],
         on_start: Any,
         on_step: Any,
+        on_output: Any,
     ) -> None:
         number = len(self.orders)
         self.orders.append(order)
@@ -131,6 +133,8 @@ class FakeBackend:
         console = self.folder / "console.log"
         console.write_text(f"{waiting.key} trained as number {number}\n")
         on_start(console)
+        if on_output is not None:
+            on_output(b"epoch 1\n")
         warmup = order["warmup"] + self.trial_steps
         total = warmup + order["steps"]
         for i in range(total):
@@ -222,7 +226,7 @@ def test_cells_get_their_budget_in_bytes_and_their_plans(lab: Lab, profiles: Pro
         for share, size in (("5%", small), ("60%", large)):
             assert recorded[placement, share] == FastMemory(budget_bytes=size, peak_bytes=peak)
     assert lab.backend.profiled_snapshots == ["snapshot of resnet20"]  # once for all cells
-    assert lab.backend.works[0]["runtime"] is True
+    assert lab.backend.works[0].runtime
     assert outcome.failures == []
 
 
@@ -294,7 +298,32 @@ def test_every_repeat_of_every_cell_is_run_and_stored(lab: Lab) -> None:
     assert [len(cell.repeats) for cell in lab.stored().cells] == [3, 3, 3, 3]
     assert lab.nodes() == ([0] * 3 + [1] * 3) * 2
     assert {(order["steps"], order["warmup"]) for order in lab.backend.orders} == {(2, 1)}
-    assert [work["model"]["name"] for work in lab.backend.works] == ["cnn", "resnet20"]  # one per model
+    assert [work.name for work in lab.backend.works] == ["cnn", "resnet20"]  # one per model
+
+
+SCRIPT = SUITE.replace("{ name: resnet20 }", "{ script: train.py, args: [-v] }")
+
+
+def test_the_output_of_a_script_is_stored(lab: Lab) -> None:
+    (lab.folder / "train.py").write_text("print('epoch 1')\n")
+    assert lab.run(SCRIPT).done == 12
+    model, script = lab.stored().cells[1:3]
+    assert [work.name for work in lab.backend.works] == ["cnn", "train.py"]
+    assert lab.backend.works[1].model is None
+    assert (script.repeats[0].path / "output.log").read_text() == "epoch 1\n"
+    assert not (model.repeats[0].path / "output.log").exists()
+    (lab.folder / "train.py").write_text("print('epoch 2')\n")
+    with pytest.raises(UsageError, match="holds a run of a different suite"):
+        lab.run(SCRIPT)
+
+
+def test_the_output_of_a_script_that_never_trains_is_stored(lab: Lab) -> None:
+    (lab.folder / "train.py").write_text("1 / 0\n")
+    lab.backend.snapshot_failure = ProcessError("train.py exited", status=1, output="Traceback\n")
+    outcome = lab.run(SCRIPT.replace("  - { name: cnn }\n", ""))
+    assert [failure.code for failure in outcome.failures] == [ExitCode.WORKLOAD] * 2
+    (failed,) = lab.stored().cells[0].failures
+    assert (failed.path / "output.log").read_text() == "Traceback\n"
 
 
 def test_progress_tells_unmeasured_steps_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,6 +324,117 @@ def test_a_mistake_is_reported_with_its_position(folder: Path, text: str, messag
     assert caught.value.message.splitlines() == [f"{folder}/s.yaml:{message}"]
 
 
+SCRIPTS = VALID.replace("{ name: lstm, batch: 4, hidden: 64 }", "{ script: my/train.py, files: [my/data] }")
+
+
+@pytest.fixture
+def script(folder: Path) -> Path:
+    """A script with data, in the folder of the suite."""
+    (folder / "my" / "data").mkdir(parents=True)
+    (folder / "my" / "train.py").write_text("print('hello')\n")
+    (folder / "my" / "data" / "a.csv").write_text("1,2\n")
+    return folder / "my" / "train.py"
+
+
+def test_a_script_is_a_model(folder: Path, script: Path) -> None:
+    suite = load(folder, SCRIPTS)
+    assert [suite.axes.label(cell.resolved) for cell in suite.cells][1:3] == [
+        "cnn b8, fast-only",
+        "train.py, slow-only",
+    ]
+    assert [cell.script is None for cell in suite.cells] == [True, True, False, False]
+    cell = suite.cells[2]
+    assert cell.script == suite.cells[3].script
+    assert cell.script is not None
+    assert cell.resolved["model"] == cell.model == cell.script.resolve()
+    assert sorted(cell.script.files) == ["data/a.csv", "train.py"]
+    assert str(folder) not in json.dumps(cell.resolved)
+
+
+def test_the_id_of_a_script_depends_on_content_and_arguments_only(folder: Path, script: Path) -> None:
+    ids = [cell.id for cell in load(folder, SCRIPTS).cells]
+    other = folder / "other"
+    other.mkdir()
+    (other / "m.yaml").write_text(MACHINE)
+    (folder / "my").rename(other / "yours")
+    moved = SCRIPTS.replace("my/", "yours/")
+    assert [cell.id for cell in load(other, moved).cells] == ids
+    changed = moved.replace("files:", "args: [x], files:")
+    assert load(other, changed).cells[2].id != ids[2]
+    (other / "yours" / "data" / "a.csv").write_text("1,3\n")
+    edited = [cell.id for cell in load(other, moved).cells]
+    assert edited[:2] == ids[:2]
+    assert set(edited[2:]).isdisjoint(ids)
+
+
+def test_labels_have_the_arguments_if_several_cells_share_a_script(folder: Path, script: Path) -> None:
+    text = SCRIPTS.replace("files: [my/data] }", "args: [--name, a b] }\n  - { script: ./my/train.py }")
+    suite = load(folder, text.replace("[slow-only, fast-only]", "[fast-only]"))
+    labels = [suite.axes.label(cell.resolved) for cell in suite.cells]
+    assert labels == [
+        "cnn b8, fast-only",
+        "train.py --name 'a b', fast-only",
+        "train.py without arguments, fast-only",
+    ]
+    duplicate = text.replace("{ script: ./my/train.py }", "{ script: ./my/train.py, args: [--name, a b] }")
+    with pytest.raises(UsageError, match=r"6:5: models\[2\]: duplicate value"):
+        load(folder, duplicate)
+
+
+def test_scripts_may_run_until_they_end(folder: Path, script: Path) -> None:
+    until_end = SCRIPTS.replace("steps: 2", "steps: null")
+    with pytest.raises(UsageError, match=r"7:8: steps: cnn needs a number: only scripts end by themselves"):
+        load(folder, until_end)
+    suite = load(folder, until_end.replace("  - { name: cnn }\n", ""))
+    assert suite.cells[0].resolved["steps"] is None
+    jsonschema.validate(Document(folder / "s.yaml").data, json_schema())
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{ script: my/no.py }", "models[1].script: {}/my/no.py: no such file"),
+        (
+            "{ script: my }",
+            "models[1].script: {}/my: cannot be read: it is a folder, not a file",
+        ),
+        ("{ script: 3 }", 'models[1].script: must be in quotes: write "3", because YAML reads 3 as a number'),
+        (
+            "{ name: cnn, script: my/train.py }",
+            "models[1].name: a model has a `name` or a `script`, not both",
+        ),
+        (
+            "{ script: my/train.py, arg: [] }",
+            "models[1].arg: a script has no such key; allowed: script, args, files (got a list)",
+        ),
+        ("{ script: my/train.py, args: -v }", "models[1].args: must be a list, such as [-v] (got -v)"),
+        (
+            "{ script: my/train.py, args: [--lr, 0.1] }",
+            'models[1].args[1]: must be in quotes: write "0.1", because YAML reads 0.1 as a number',
+        ),
+        ("{ script: my/train.py, files: [my/data, my/x] }", "models[1].files[1]: {}/my/x: no such file"),
+        (
+            "{ script: my/train.py, files: [m.yaml] }",
+            "models[1].files[0]: {}/m.yaml: must be in the script's folder",
+        ),
+        (
+            "{ script: my/train.py, files: [my/data, my/data/a.csv] }",
+            "models[1].files[1]: {}/my/data/a.csv: data/a.csv is copied already",
+        ),
+    ],
+)
+def test_a_mistake_in_a_script_is_reported_with_its_position(
+    folder: Path, script: Path, entry: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(folder, SCRIPTS.replace("{ script: my/train.py, files: [my/data] }", entry))
+    (line,) = caught.value.message.splitlines()
+    place, _, text = line.partition(": ")
+    assert text.startswith(message.format(folder))
+    assert place.startswith(f"{folder}/s.yaml:5:")
+    assert int(place.rpartition(":")[2]) > 5
+
+
 def test_an_unknown_machine_or_preset_is_reported_with_its_position(folder: Path) -> None:
     with pytest.raises(
         UsageError, match=r"s\.yaml:2:10: machine: unknown machine 'tow-node'; there are: two"
@@ -359,7 +470,9 @@ def test_the_json_schema_names_policies_models_and_kernels() -> None:
     schema = json.loads(json.dumps(json_schema()))["properties"]
     assert schema["placements"]["items"]["enum"] == list(policies.names())
     assert schema["kernel"]["enum"] == list(kernels.names())
-    of_models = schema["models"]["items"]["oneOf"]
+    *of_models, script = schema["models"]["items"]["oneOf"]
+    assert list(script["properties"]) == ["script", "args", "files"]
+    assert script["required"] == ["script"]
     assert [model["properties"]["name"]["const"] for model in of_models] == list(models.names())
     lstm = next(model for model in of_models if model["properties"]["name"]["const"] == "lstm")
     assert lstm["properties"]["hidden"] == {
