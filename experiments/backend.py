@@ -14,7 +14,8 @@ from experiments.job import Work
 from experiments.matrix import Matrix
 from experiments.profiles import Profiles
 from testbed import vm
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.timing import calibration, counters, measurement
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset

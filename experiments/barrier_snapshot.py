@@ -14,7 +14,8 @@ from experiments import frameworks, guest_code, job
 from experiments.job import Work
 from testbed import vm
 from testbed.common import files, settings
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.progress import step
 from testbed.guestlink import keys
 from testbed.host import accel

@@ -20,7 +20,7 @@ from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Plan
-from testbed.common.cache import Entry
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
 
 _IN_GUEST = "/run/sentinel/plans"

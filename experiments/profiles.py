@@ -23,7 +23,8 @@ from sentinel.planner.policy import Policy
 from sentinel.planner.search import make_plan
 from testbed import vm
 from testbed.common import files as common
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
 from testbed.machine import Machine

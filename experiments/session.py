@@ -19,7 +19,7 @@ from experiments.profiles import SUFFIX
 from results import records, writer
 from results.records import FastMemory, Provenance, Result
 from testbed.common import files
-from testbed.common.cache import Entry
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import BuildError, SentinelError, UsageError, WorkloadError
 from testbed.vm import Boot
 

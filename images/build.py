@@ -20,7 +20,8 @@ from typing import Any
 from images import definition, wheels
 from images.definition import Definition
 from testbed.common import files, settings
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import BuildError
 from testbed.common.progress import note, step
 from testbed.common.run import stream, which

@@ -10,7 +10,8 @@ from typing import Any
 
 from images.definition import Definition
 from testbed.common import files
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import BuildError
 from testbed.common.progress import step
 from testbed.common.run import stream

@@ -20,7 +20,9 @@ from kernel import compilation, config, kbuild, tree
 from kernel.build_spec import KIND, BuildSpec, resolve
 from kernel.config import DEFAULT, Request
 from testbed.common import files
-from testbed.common.cache import Cache, Entry, explained_disk_errors
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import BuildError
 from testbed.common.progress import note
 

@@ -14,7 +14,7 @@ import pandas as pd
 from results import frames
 from results.runs import Run
 from testbed.common import files
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
 
 FileFormat = Literal["csv", "parquet"]

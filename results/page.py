@@ -16,7 +16,7 @@ from results.runs import Run
 from results.tables import BREAK
 from results.units import printable
 from testbed.common import files
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
 
 

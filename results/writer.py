@@ -13,7 +13,7 @@ from typing import Any
 
 from results.records import Provenance, Result, RunInfo, Step, ascending, failed_attempt
 from testbed.common import files
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from results.plots.colours import NODES
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
 from testbed.common.progress import note
 from testbed.timing.calibration import Calibration

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import os
 import shutil
 import time
@@ -26,58 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.common import files, settings
+from testbed.common import cache_entry, files, settings
+from testbed.common.cache_entry import CONTENT, FORMAT, MARKER, Damaged, Entry, content_of, difference
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import InfrastructureError
 from testbed.common.progress import note, warn
-
-MARKER = "manifest.json"
-CONTENT = "content"  # of a manifest: {path: {"size": bytes, "sha256": hex}}
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished artefact. `needs` names the entries ("kind/key") that it depends on."""
-
-    kind: str
-    key: str
-    path: Path
-    manifest: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}/{self.key}"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(self.manifest.get("needs", ()))
-
-    @property
-    def last_used(self) -> float:
-        """Time of the last use, in seconds since the epoch."""
-        return (self.path / MARKER).stat().st_mtime
-
-    def size(self) -> int:
-        """Bytes on disk."""
-        return files.disk_usage(self.path)
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """An entry that differs from its manifest, and why."""
-
-    kind: str
-    key: str
-    path: Path
-    why: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}/{self.key}"
-
-    def size(self) -> int:
-        """Bytes on disk."""
-        return files.disk_usage(self.path)
 
 
 class Cache:
@@ -98,7 +50,7 @@ class Cache:
 
     def get(self, kind: str, key: str) -> Entry | None:
         """Return a finished entry and mark it as used; None if it or one that it needs is missing."""
-        entry = self._read(kind, key)
+        entry = cache_entry.read(self.path(kind, key))
         if isinstance(entry, Damaged):
             self._report(entry)
             return None
@@ -124,7 +76,7 @@ class Cache:
             folder = marker.parent
             if folder.name.startswith(".") or folder.parent.name == "scratch":
                 continue
-            entry = self._read(folder.parent.name, folder.name)
+            entry = cache_entry.read(folder)
             if isinstance(entry, Damaged):
                 damaged.append(entry)
             elif entry is not None:
@@ -139,7 +91,7 @@ class Cache:
         """
         damaged = []
         for entry in entries:
-            why = _difference(entry, largest=largest)
+            why = difference(entry, largest=largest)
             if why is not None:
                 with contextlib.suppress(OSError):
                     files.write_json(entry.path / MARKER, {**entry.manifest, "damaged": why})
@@ -179,7 +131,7 @@ class Cache:
                 manifest = fill(tmp)
                 created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 head = {"format": FORMAT, "kind": kind, "key": key, "created": created}
-                files.write_json(tmp / MARKER, {**head, **manifest, CONTENT: _content(tmp)})
+                files.write_json(tmp / MARKER, {**head, **manifest, CONTENT: content_of(tmp)})
                 if final.exists():  # damaged, or a folder without manifest
                     shutil.rmtree(final)
                 tmp.rename(final)
@@ -197,7 +149,7 @@ class Cache:
         with contextlib.ExitStack() as stack:
             for entry in entries:
                 stack.enter_context(files.locked(self._lock(entry.kind, entry.key), shared=True))
-                if not isinstance(self._read(entry.kind, entry.key), Entry):
+                if not isinstance(cache_entry.read(self.path(entry.kind, entry.key)), Entry):
                     raise InfrastructureError(
                         f"the cache entry {entry.kind}/{entry.key} was removed meanwhile",
                         hint="run the command again",
@@ -274,25 +226,6 @@ class Cache:
                     shutil.rmtree(folder, ignore_errors=True)
         return Pruned([entry for entry, _ in removed], busy, freed)
 
-    def _read(self, kind: str, key: str) -> Entry | Damaged | None:
-        path = self.path(kind, key)
-        try:
-            manifest = files.read_json(path / MARKER)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, RecursionError):
-            return Damaged(kind, key, path, f"{MARKER}: it is not JSON")
-        except OSError as e:
-            return Damaged(kind, key, path, f"{MARKER}: {e.strerror}")
-        why = _malformed(manifest)
-        if why is not None:
-            return Damaged(kind, key, path, f"{MARKER}: {why}")
-        if manifest.get("format") != FORMAT:
-            return None
-        entry = Entry(kind, key, path, manifest)
-        why = manifest.get("damaged") or _difference(entry, largest=-1)
-        return entry if why is None else Damaged(kind, key, path, why)
-
     def _report(self, damaged: Damaged) -> None:
         """Warn of a damaged entry once."""
         if damaged.name not in self._reported:
@@ -312,66 +245,6 @@ class Pruned:
     freed: int
 
 
-def _content(folder: Path) -> dict[str, dict[str, object]]:
-    """Return sizes and digests of the files of an entry."""
-    return {
-        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
-
-
-def _difference(entry: Entry, *, largest: int | None) -> str | None:
-    """Describe the first file that differs from the manifest: in size, or if small enough in content."""
-    for name, built in entry.manifest.get(CONTENT, {}).items():
-        path = entry.path / name
-        try:
-            size = path.stat().st_size
-            if size != built["size"]:
-                return f"{name}: it has {size} bytes, and was built with {built['size']}"
-            small = largest is None or size <= largest
-            if small and files.sha256_file(path) != built["sha256"]:
-                return f"{name}: its content is not what was built"
-        except OSError as e:
-            return f"{name}: {e.strerror}"
-    return None
-
-
-def _malformed(manifest: object) -> str | None:
-    """Describe what is wrong with the fields of a manifest that the cache reads."""
-    if not isinstance(manifest, dict):
-        return "it is not an object"
-    needs = manifest.get("needs", [])
-    if not isinstance(needs, list) or not all(isinstance(need, str) and "/" in need for need in needs):
-        return "`needs` is not a list of entries"
-    content = manifest.get(CONTENT, {})
-    if not isinstance(content, dict) or not all(
-        isinstance(built, dict) and {"size", "sha256"} <= built.keys() for built in content.values()
-    ):
-        return f"`{CONTENT}` does not list files"
-    if not isinstance(manifest.get("damaged", ""), str):
-        return "`damaged` is not text"
-    return None
-
-
 def work_lock(folder: Path) -> Path:
     """Return the lock file of a scratch folder."""
     return folder.with_name(f".{folder.name}.lock")
-
-
-def disk_full(where: Path) -> InfrastructureError:
-    """Return the error for a full disk at `where`."""
-    return InfrastructureError(
-        f"the disk is full at {where}", hint="sentinel cache prune, or SENTINEL_CACHE=/a/larger/disk"
-    )
-
-
-@contextlib.contextmanager
-def explained_disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a full disk or quota below `path` into an `InfrastructureError`."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise disk_full(path.parent) from e

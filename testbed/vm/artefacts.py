@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from testbed.common.cache import Cache, Damaged
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Damaged
 from testbed.common.errors import InfrastructureError, SentinelError
 
 _QUICK_BYTES = 16 << 20  # files up to this size are hashed before each start: kernels, not images

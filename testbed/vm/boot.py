@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.host.remote_memory import RemoteMemory
 from testbed.machine import Machine
 from testbed.timing.preset import Preset

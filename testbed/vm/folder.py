@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.common import files, settings
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 
 _RESERVE = "reserve"
 _RESERVE_BYTES = 64 << 10

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from testbed.common import files, processes
-from testbed.common.cache import Cache, disk_full, explained_disk_errors
+from testbed.common.cache import Cache
+from testbed.common.disk import disk_full, explained_disk_errors
 from testbed.common.errors import BootError, GuestHangError, InfrastructureError
 from testbed.guestlink import ssh
 from testbed.guestlink.console import Console

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.common import files, settings
-from testbed.common.cache import explained_disk_errors
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import InfrastructureError, UsageError
 from testbed.host import memory
 from testbed.vm import artefacts, domain, reaping, resources, runtime_folder

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from testbed.common import files, settings
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
 from testbed.guestlink import keys
 from testbed.vm.boot import Boot, SavedVm

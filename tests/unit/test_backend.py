@@ -14,7 +14,7 @@ import pytest
 from experiments import job
 from experiments.backend import VirtualMachines
 from testbed import vm
-from testbed.common.cache import Entry
+from testbed.common.cache_entry import Entry
 from testbed.timing import counters, preset
 from testbed.vm import snapshot
 

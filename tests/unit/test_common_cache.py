@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from testbed.common import files
-from testbed.common.cache import MARKER, Cache, Damaged, Entry, explained_disk_errors, work_lock
+from testbed.common.cache import Cache, work_lock
+from testbed.common.cache_entry import MARKER, Damaged, Entry
+from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import BuildError, InfrastructureError
 
 fork = multiprocessing.get_context("fork")

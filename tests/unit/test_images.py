@@ -20,7 +20,8 @@ import pytest
 from images import build as builder
 from images import definition
 from images.definition import GUEST, Definition
-from testbed.common.cache import MARKER, Cache
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import MARKER
 from testbed.common.errors import BuildError, InfrastructureError
 from tests.fakes.programs import Programs
 

@@ -15,7 +15,8 @@ from experiments import job, profiles
 from experiments.profiles import Profiles
 from sentinel.planner.formats import files
 from testbed import vm
-from testbed.common.cache import Cache, Entry
+from testbed.common.cache import Cache
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import WorkloadError
 from testbed.timing import preset
 from testbed.vm import snapshot

@@ -27,7 +27,7 @@ from results.runs import Run
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import files
 from testbed.common import errors, progress
-from testbed.common.cache import Entry
+from testbed.common.cache_entry import Entry
 from testbed.common.errors import (
     BuildError,
     ExitCode,
