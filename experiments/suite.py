@@ -35,7 +35,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from experiments import models, policies
 from kernel import source as kernels
-from testbed.common import core_yaml
+from testbed.common import yaml_scalars
 from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
@@ -63,7 +63,7 @@ class OneOf:
 
     def _check(self, value: object) -> object:
         if str(value) not in self.names():
-            raise ValueError(f"must be one of {', '.join(map(core_yaml.plain, self.names()))}")
+            raise ValueError(f"must be one of {', '.join(map(yaml_scalars.plain, self.names()))}")
         return value
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from testbed.common.schema import Document, Strict, named
+from testbed.common.library import Library
+from testbed.common.schema import Document, Strict
 from testbed.common.sizes import Size, shown_size
 
-MACHINES = Path(__file__).parent / "machines"
 MIN_NODE = 64 << 20  # bytes; Linux cannot use a smaller node
 GRANULE = 2 << 20  # bytes; nodes begin and end at a large page
 
@@ -56,22 +56,6 @@ class Machine(Strict):
         return sum(node.memory for node in self.nodes)
 
 
-def names() -> list[str]:
-    """Return the names of the machines in `testbed/machines`."""
-    return sorted(path.stem for path in MACHINES.glob("*.yaml"))
-
-
-def load(name_or_path: str, *, relative_to: Path | None = None) -> Machine:
-    """Load a machine by name, or from a YAML file. Relative paths start at `relative_to`.
-
-    Raises `UsageError` with file, line and column.
-    """
-    document = named("machine", name_or_path, folder=MACHINES, relative_to=relative_to)
-    machine = document.parse(Machine)
-    _check(machine, document)
-    return machine
-
-
 def _check(machine: Machine, document: Document) -> None:
     """Check what involves several fields."""
     owners: dict[int, int] = {}
@@ -103,3 +87,7 @@ def _check(machine: Machine, document: Document) -> None:
         given = [getattr(node, field) is not None for node in machine.nodes]
         if any(given) and not all(given):
             raise document.error(("nodes", given.index(False)), f"{field}: give it for every node or none")
+
+
+MACHINES = Library("machine", Path(__file__).parent / "machines", Machine, _check)
+names, load = MACHINES.names, MACHINES.load

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parse YAML by the core schema of YAML 1.2, within limits, into data with the place of every value.
 
-PyYAML, which follows YAML 1.1, only parses. This module resolves scalars (YAML 1.2.2, section 10.3.2): `no`,
-`1:30` and a date are text, `010` is ten, `0o10` is eight. Also:
+PyYAML, which follows YAML 1.1, only parses; `yaml_scalars` resolves scalars. Also:
 
 - a file is one document in UTF-8, of at most `MAX_BYTES` bytes, without control characters;
 - collections nest at most `MAX_DEPTH` deep, and aliases expand to at most `MAX_VALUES` values;
-- keys are text and unique; merge keys (`<<`) and recursive aliases are refused;
-- whole numbers have at most 64 bits, and numbers are finite, so that JSON can hold them.
+- keys are text and unique; merge keys (`<<`) and recursive aliases are refused.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import yaml
+
+from testbed.common.yaml_scalars import resolve, shown
 
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 32
@@ -29,13 +28,6 @@ KeyPath = tuple[str | int, ...]
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_BLANK = {"", "~", "null", "Null", "NULL"}
-_TRUTH = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
-_DECIMAL = re.compile(r"[-+]?[0-9]+")
-_OCTAL = re.compile(r"0o[0-7]+")
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[type, str] = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
 
@@ -88,44 +80,6 @@ def parse(source: bytes) -> Tree:
     if root is not None:
         tree.data = _Converter(tree).value(root, (), 0)
     return tree
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """Shorten `text` to one line, quoted if it is empty, unprintable or padded."""
-    short = text if len(text) <= limit else text[:limit] + "..."
-    plain = short.isprintable() and short == short.strip() and short != ""
-    return short if plain else json.dumps(short)
-
-
-def plain(text: str) -> str:
-    """Return `text` as YAML, in quotes if YAML would read a different value."""
-    try:
-        return text if shown(text) == text and resolve(text) == text else json.dumps(text)
-    except ValueError:
-        return json.dumps(text)
-
-
-def resolve(text: str) -> str | int | float | bool | None:
-    """Resolve a plain scalar by the core schema. Raises `ValueError` for a number out of bounds."""
-    if text in _BLANK:
-        return None
-    if text in _TRUTH:
-        return _TRUTH[text]
-    for pattern, base in ((_DECIMAL, 10), (_OCTAL, 8), (_HEXADECIMAL, 16)):
-        if pattern.fullmatch(text):
-            digits = text.lstrip("+-") if base == 10 else text[2:]
-            number = int(digits, base) if len(digits.lstrip("0")) <= 22 else 1 << 64
-            number = -number if text[0] == "-" else number
-            if not -(1 << 63) <= number < 1 << 63:
-                raise ValueError("a whole number must fit into 64 bits")
-            return number
-    if _NOT_FINITE.fullmatch(text):
-        raise ValueError("a number must be finite")
-    if _FLOAT.fullmatch(text):
-        if math.isinf(float(text)):
-            raise ValueError("a number must be finite")
-        return float(text)
-    return text
 
 
 def _decoded(source: bytes) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from testbed.common import core_yaml, files
+from testbed.common import core_yaml, files, yaml_scalars
 from testbed.common.core_yaml import KeyPath, Place
 from testbed.common.errors import UsageError
 
@@ -115,7 +115,7 @@ class Document:
                 )
                 if written in allowed:
                     return _quoting(value, written)
-                return f"must be one of {', '.join(map(core_yaml.plain, allowed)) or limits['expected']}"
+                return f"must be one of {', '.join(map(yaml_scalars.plain, allowed)) or limits['expected']}"
             case "greater_than_equal":
                 return f"must be at least {limits['ge']}"
             case "greater_than":
@@ -125,8 +125,7 @@ class Document:
             case "less_than":
                 return f"must be less than {limits['lt']}"
             case "too_short":
-                least = limits["min_length"]
-                return "must not be empty" if least == 1 else f"must have at least {least} items"
+                return _too_short(limits["min_length"], info)
             case "too_long":
                 return f"must have at most {limits['max_length']} items"
             case _:
@@ -138,14 +137,14 @@ class Document:
         value = problem["input"]
         if isinstance(value, dict | list):
             return f" (got a {'mapping' if isinstance(value, dict) else 'list'})"
-        return f" (got {self._tree.written.get(where) or core_yaml.shown(str(value))})"
+        return f" (got {self._tree.written.get(where) or yaml_scalars.shown(str(value))})"
 
 
 def shown(where: KeyPath) -> str:
     """Format a path as `nodes[1].size`."""
     text = ""
     for part in where:
-        name = part if isinstance(part, int) else core_yaml.shown(part)
+        name = part if isinstance(part, int) else yaml_scalars.shown(part)
         text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
     return text or "the file"
 
@@ -153,21 +152,6 @@ def shown(where: KeyPath) -> str:
 def load(path: Path, model: type[_Model]) -> _Model:
     """Read and validate one YAML file."""
     return Document(path).parse(model)
-
-
-def named(kind: str, name_or_path: str, *, folder: Path, relative_to: Path | None = None) -> Document:
-    """Open the YAML file of that name in `folder`, or at a path (relative to `relative_to`).
-
-    `kind` names such files in messages. Raises `MissingFileError` with the known names.
-    """
-    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        return Document((relative_to or Path()) / name_or_path)
-    names = sorted(file.stem for file in folder.glob("*.yaml"))
-    if name_or_path not in names:
-        raise MissingFileError(
-            f"unknown {kind} {name_or_path!r}; there are: {', '.join(names)}, or a path to a YAML file"
-        )
-    return Document(folder / f"{name_or_path}.yaml")
 
 
 def _expected_at(model: type[BaseModel], where: KeyPath) -> tuple[Any, FieldInfo | None]:
@@ -216,6 +200,14 @@ def _example(expected: Any, info: FieldInfo | None, value: Any, written: str) ->
     if value is None or isinstance(value, dict | list) or _is_model(item):
         return ""
     return f", such as [{written}]"
+
+
+def _too_short(least: int, info: FieldInfo | None) -> str:
+    if least > 1:
+        return f"must have at least {least} items"
+    if info is None or not info.examples:
+        return "must not be empty"
+    return f"must be a list, such as {info.examples[0]} (got an empty list)"
 
 
 def _quoting(value: Any, written: str) -> str:

@@ -14,10 +14,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from testbed.common.schema import Document, Strict, named
+from testbed.common.library import Library
+from testbed.common.schema import Document, Strict
 from testbed.common.sizes import Size, shown_size
 
-PRESETS = Path(__file__).parent.parent / "presets"
 _SMALLEST, _LARGEST = 1e-6, 1e9  # of any figure: the model multiplies and divides them
 _MAX_CACHE = 1 << 30  # bytes; the model has a tag for each line
 
@@ -90,22 +90,6 @@ class Preset(Strict):
     inverted: bool = False
 
 
-def names() -> list[str]:
-    """Return the names of the presets in `testbed/presets`."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load(name_or_path: str, *, relative_to: Path | None = None) -> Preset:
-    """Load a preset by name, or from a YAML file. Relative paths start at `relative_to`.
-
-    Raises `UsageError` with file, line and column.
-    """
-    document = named("preset", name_or_path, folder=PRESETS, relative_to=relative_to)
-    preset = document.parse(Preset)
-    _check(preset, document)
-    return preset
-
-
 def _check(preset: Preset, document: Document) -> None:
     """Check what involves several fields."""
     fast, slow = preset.nodes
@@ -128,3 +112,7 @@ def _check(preset: Preset, document: Document) -> None:
         raise document.error(
             ("cache", "size"), f"must be a multiple of line x ways, {cache.line * cache.ways} bytes"
         )
+
+
+PRESETS = Library("preset", Path(__file__).parent.parent / "presets", Preset, _check)
+names, load = PRESETS.names, PRESETS.load

@@ -271,7 +271,7 @@ def test_the_suites_in_the_help_exist() -> None:
         ),
         pytest.param(
             replaced("[slow-only, fast-only]", "[]"),
-            "6:13: placements: must not be empty",
+            "6:13: placements: must be a list, such as [fast-only, slow-only] (got an empty list)",
             id="empty placements",
         ),
         *(
