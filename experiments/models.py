@@ -10,55 +10,57 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Annotated, Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from experiments import frameworks, plugins
+from experiments import frameworks, parameters, plugins
+from experiments.parameters import Parameter
 from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
 GROUP = "sentinel.models"
+CONFIGURATION = "configuration"  # the key in suites
 
 
-class Parameter(Strict):
-    """A whole-number parameter of a model."""
+class Published(Strict):
+    """A published number of trainable parameters.
 
-    default: int
-    minimum: int
-    maximum: int
-    description: str
+    `trainable` has the published precision, such as `0.27 M`. It leaves out the variable scopes `without`.
+    """
 
-    @model_validator(mode="after")
-    def _default_within_bounds(self) -> Self:
-        if not self.minimum <= self.default <= self.maximum:
-            raise ValueError(f"the default {self.default} is not within {self.minimum} to {self.maximum}")
-        return self
+    configuration: str
+    parameters: Mapping[str, int | str] = {}
+    trainable: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?( M)?$")]
+    without: tuple[str, ...] = ()
+    source: str = ""
 
-    def problem(self, value: object) -> tuple[str, dict[str, int]] | None:
-        """The type and the context of pydantic's error for a wrong value, or None."""
-        if type(value) is not int:
-            return "int_type", {}
-        if value < self.minimum:
-            return "greater_than_equal", {"ge": self.minimum}
-        if value > self.maximum:
-            return "less_than_equal", {"le": self.maximum}
-        return None
+    def agrees(self, count: int) -> bool:
+        """Return whether `count`, rounded to the published precision, is the published number."""
+        number, _, millions = self.trainable.partition(" ")
+        decimals = len(number.partition(".")[2])
+        return f"{count / (1e6 if millions else 1):.{decimals}f}" == number
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its parameters, and the file that builds it in the guest."""
+    """A model: its parameters, and the file that builds it in the guest.
+
+    A configuration has a name and gives some parameters other values than their defaults.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Parameter]
     path: Path
+    source: str = ""  # publication
+    configurations: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
     external: bool = False  # from a plug-in
 
     @property
@@ -67,29 +69,68 @@ class Model:
         return f"guest/models/{self.name.replace('-', '_')}.py"
 
     def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The model as a cell records it, with every parameter. Raises pydantic's `ValidationError`."""
-        problems: list[InitErrorDetails] = []
-        for key, value in values.items():
-            if key not in self.parameters:
-                text = f"{self.name} has no such parameter; allowed: {', '.join(self.parameters)}"
-                unknown = PydanticCustomError("unknown_parameter", "{text}", {"text": text})
-                problems.append(InitErrorDetails(type=unknown, loc=(key,), input=value))
-            elif problem := self.parameters[key].problem(value):
-                kind, context = problem
-                problems.append(InitErrorDetails(type=kind, loc=(key,), input=value, ctx=context))
+        """The model as a cell records it, with every parameter.
+
+        `values` has parameters and may name a `configuration`, which gives the others. Raises pydantic's
+        `ValidationError`.
+        """
+        problems = [problem for key in values if (problem := self._problem(key, values[key]))]
         if problems:
             raise ValidationError.from_exception_data(self.name, problems)
         defaults = {key: parameter.default for key, parameter in self.parameters.items()}
+        defaults.update(self.configurations.get(values.get(CONFIGURATION, ""), {}))
         return {"name": self.name, **{key: values.get(key, default) for key, default in defaults.items()}}
 
+    def _problem(self, key: str, value: object) -> InitErrorDetails | None:
+        if key in self.parameters:
+            return self.parameters[key].problem(key, value)
+        if key == CONFIGURATION and self.configurations:
+            if isinstance(value, str) and value in self.configurations:
+                return None
+            text = f"must be one of {', '.join(self.configurations)}"
+        else:
+            text = f"{self.name} has no such parameter; allowed: {', '.join(self._keys())}"
+        error = PydanticCustomError("model", "{text}", {"text": text})
+        return InitErrorDetails(type=error, loc=(key,), input=value)
+
+    def _keys(self) -> Iterator[str]:
+        if self.configurations:
+            yield CONFIGURATION
+        yield from self.parameters
+
     def parameter_list(self) -> str:
-        """The parameters in words, with their defaults and bounds."""
-        return ", ".join(f"{k}: {p.default} ({p.minimum}-{p.maximum})" for k, p in self.parameters.items())
+        """The parameters in words, with their defaults and allowed values."""
+        return ", ".join(f"{k}: {p.default} ({p.allowed})" for k, p in self.parameters.items())
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the model in a suite."""
+        properties = {name: parameter.json_schema() for name, parameter in self.parameters.items()}
+        if self.configurations:
+            description = "values of the parameters that are not given"
+            properties[CONFIGURATION] = {"enum": list(self.configurations), "description": description}
+        return {
+            "type": "object",
+            "description": self.description,
+            "properties": {"name": {"const": self.name}, **properties},
+            "required": ["name"],
+            "additionalProperties": False,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The model for `--json`."""
-        parameters = {name: value.model_dump(mode="json") for name, value in self.parameters.items()}
-        return {"description": self.description, "parameters": parameters}
+        return {
+            "description": self.description,
+            "source": self.source,
+            "parameters": {name: value.model_dump(mode="json") for name, value in self.parameters.items()},
+            "configurations": {name: self.configuration(name) for name in self.configurations},
+            "published": [published.model_dump(mode="json") for published in self.published],
+        }
+
+    def configuration(self, name: str) -> dict[str, Any]:
+        """All parameters of a configuration."""
+        values = self.resolve({CONFIGURATION: name})
+        del values["name"]
+        return values
 
 
 @functools.cache
@@ -116,8 +157,23 @@ def _read(name: str, module: ModuleType, *, external: bool = False) -> Model:
         raise ValueError(f"not a valid model name: {name!r}")
     if not callable(module.build) or module.__file__ is None:
         raise TypeError("there is no function `build`")
-    parameters = {key: Parameter.model_validate(value) for key, value in module.PARAMETERS.items()}
-    return Model(name, str(module.DESCRIPTION), parameters, Path(module.__file__), external)
+    model = Model(
+        name=name,
+        description=str(module.DESCRIPTION),
+        parameters={key: parameters.parse(value) for key, value in module.PARAMETERS.items()},
+        path=Path(module.__file__),
+        source=str(getattr(module, "SOURCE", "")),
+        configurations=dict(getattr(module, "CONFIGURATIONS", {})),
+        published=tuple(Published.model_validate(value) for value in getattr(module, "PUBLISHED", ())),
+        external=external,
+    )
+    if CONFIGURATION in model.parameters:
+        raise ValueError(f"a parameter must not be named {CONFIGURATION!r}")
+    for values in model.configurations.values():
+        model.resolve(values)
+    for published in model.published:
+        model.resolve({CONFIGURATION: published.configuration, **published.parameters})
+    return model
 
 
 def names() -> tuple[str, ...]:
@@ -125,6 +181,6 @@ def names() -> tuple[str, ...]:
     return tuple(registry())
 
 
-def resolve(name: str, **values: int) -> dict[str, Any]:
+def resolve(name: str, **values: int | str) -> dict[str, Any]:
     """The model `name` with these parameters, and defaults for the others."""
     return registry()[name].resolve(values)

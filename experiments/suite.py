@@ -116,7 +116,7 @@ class _ModelSchema:
         script = _ScriptEntry.model_json_schema()
         for field in (script, *script["properties"].values()):
             field.pop("title", None)
-        return {"oneOf": [*(_model_json_schema(model) for model in models.registry().values()), script]}
+        return {"oneOf": [*(model.json_schema() for model in models.registry().values()), script]}
 
     @staticmethod
     def _validate(value: Any, named: core_schema.ValidatorFunctionWrapHandler) -> dict[str, Any]:
@@ -137,23 +137,6 @@ def _script_problem(key: str, value: Any) -> InitErrorDetails:
         text = "a model has a `name` or a `script`, not both"
     problem = PydanticCustomError("script_key", "{text}", {"text": text})
     return InitErrorDetails(type=problem, loc=(key,), input=value)
-
-
-def _model_json_schema(model: models.Model) -> dict[str, Any]:
-    parameters = {
-        name: {
-            "type": "integer",
-            **parameter.model_dump(include={"minimum", "maximum", "default", "description"}),
-        }
-        for name, parameter in model.parameters.items()
-    }
-    return {
-        "type": "object",
-        "description": model.description,
-        "properties": {"name": {"const": model.name}, **parameters},
-        "required": ["name"],
-        "additionalProperties": False,
-    }
 
 
 _ModelName = Annotated[str, OneOf(models.names)]

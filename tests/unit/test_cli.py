@@ -102,6 +102,7 @@ def test_every_verb_exists() -> None:
         "kernel config",
         "kernel list",
         "model list",
+        "model show",
         "plan",
         "policy list",
         "preset list",

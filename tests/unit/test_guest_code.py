@@ -92,7 +92,7 @@ def test_it_imports_only_what_the_guest_has(path: Path) -> None:
     imported |= {str(n.module).split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     standard = {
         *("__future__", "argparse", "array", "collections", "contextlib", "ctypes", "errno", "gc", "glob"),
-        *("gzip", "importlib", "io", "json", "mmap", "os", "runpy", "struct", "subprocess", "sys"),
+        *("gzip", "importlib", "io", "json", "math", "mmap", "os", "runpy", "struct", "subprocess", "sys"),
         *("threading", "warnings", "weakref", "zlib"),
     }
     assert imported <= standard | {"guest", "timing_client", "tensorflow", "numpy"}

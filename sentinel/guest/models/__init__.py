@@ -4,14 +4,24 @@
 A model's file has
 
     DESCRIPTION     one line
-    PARAMETERS      name -> {"default": n, "minimum": n, "maximum": n, "description": one line}; whole numbers
+    PARAMETERS      name -> {"default": n, "minimum": n, "maximum": n, "description": one line} for a whole
+                    number, or {"default": value, "choices": [value, ...], "description": one line}
     build(...)      takes the parameters by name, adds the model to TensorFlow's default graph and returns
-                    (inputs, train_op, loss)
+                    (inputs, train_ops, loss)
 
-`inputs` is a list of pairs: a placeholder, and a function of a numpy RandomState that makes a batch. Data is
-created after the memory policy is set.
+and may have
 
-The host reads DESCRIPTION and PARAMETERS, so the file imports TensorFlow within `build` only. A model named
+    SOURCE          the publication
+    CONFIGURATIONS  name -> values of some parameters. "paper" is the published size and "emulated", the
+                    defaults, one whose step takes at most 20 s under emulation
+    PUBLISHED       published numbers of trainable parameters: [{"configuration": name, "trainable": text}]
+                    and, as needed, "parameters", "without" (variable scopes to leave out), "source"
+
+`inputs` is a list of pairs: a placeholder, and a function of a numpy RandomState that makes a batch. The
+functions are called in this order, after the memory policy is set. `train_ops` is a list. Its operations
+run one after another, each in a session run of its own, and `loss` is fetched with the last.
+
+The host reads everything but `build`, so the file imports TensorFlow within functions only. A model named
 `a-b` is in `a_b.py`. Bounds come from the guest's memory and the time of an emulated step.
 """
 
@@ -21,5 +31,5 @@ import importlib
 
 
 def build(name, parameters):
-    """Build the model `name` in TensorFlow's default graph and return (inputs, train_op, loss)."""
+    """Build the model `name` in TensorFlow's default graph and return (inputs, train_ops, loss)."""
     return importlib.import_module("guest.models." + name.replace("-", "_")).build(**parameters)

@@ -4,49 +4,72 @@
 from __future__ import absolute_import, division, print_function
 
 
-def images(batch, side, channels):
-    """Return a placeholder for square images and the function that makes them."""
+def inputs(placeholders, draw):
+    """Return the inputs of a model whose values belong together.
+
+    `draw(r)` takes a numpy RandomState and returns a batch: the value of each of the `placeholders` by name.
+    """
+    batch = {}
+
+    def maker(name, draws):
+        def make(r):
+            if draws:
+                batch.update(draw(r))
+            return batch[name]
+
+        return make
+
+    names = sorted(placeholders)
+    return [(placeholders[name], maker(name, name == names[0])) for name in names]
+
+
+def labelled_images(batch, side, channels, classes):
+    """Return placeholders for square images and their labels, and the inputs that feed them."""
     import tensorflow as tf
+
+    from guest.models import _synthetic
 
     x = tf.placeholder(tf.float32, [batch, side, side, channels], name="images")
-    return x, lambda r: r.randn(batch, side, side, channels).astype("float32")
-
-
-def labels(batch, classes=10):
-    """Return a placeholder for class labels and the function that makes them."""
-    import tensorflow as tf
-
     y = tf.placeholder(tf.int64, [batch], name="labels")
-    return y, lambda r: r.randint(0, classes, batch)
+
+    def draw(r):
+        return {
+            "images": _synthetic.images(r, batch, side, channels),
+            "labels": _synthetic.labels(r, batch, classes),
+        }
+
+    return x, y, inputs({"images": x, "labels": y}, draw)
 
 
-def resnet(batch, blocks):
-    """Build a ResNet for 32x32 images: He et al. 2016, section 4.2, with 1x1 projections."""
+def convolution(h, filters, size, stride, name, batch_norm=None, activation=None):
+    """Add a convolution without bias, batch normalisation (options in `batch_norm`) and an activation."""
     import tensorflow as tf
 
-    x, make_x = images(batch, 32, 3)
-    y, make_y = labels(batch)
+    with tf.variable_scope(name):
+        initializer = tf.variance_scaling_initializer(2.0)
+        h = tf.layers.conv2d(
+            h, filters, size, stride, "same", use_bias=False, kernel_initializer=initializer
+        )
+        h = tf.layers.batch_normalization(h, training=True, fused=True, **(batch_norm or {}))
+        return h if activation is None else activation(h)
 
-    def convolution(h, filters, stride, name, relu=True):
-        with tf.variable_scope(name):
-            h = tf.layers.conv2d(h, filters, 3, stride, "same", use_bias=False)
-            h = tf.layers.batch_normalization(h, training=True, fused=True)
-            return tf.nn.relu(h) if relu else h
 
-    h = convolution(x, 16, 1, "first")
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            name = "stage%d_block%d" % (stage, block)
-            shortcut = h
-            h = convolution(h, filters, stride, name + "_a")
-            h = convolution(h, filters, 1, name + "_b", relu=False)
-            if stride == 2:
-                shortcut = tf.layers.conv2d(
-                    shortcut, filters, 1, 2, "same", use_bias=False, name=name + "_shortcut"
-                )
-            h = tf.nn.relu(h + shortcut)
-    logits = tf.layers.dense(tf.reduce_mean(h, [1, 2]), 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
-    train = tf.train.MomentumOptimizer(0.01, 0.9).minimize(loss)
-    return [(x, make_x), (y, make_y)], train, loss
+def weight_decay(rate, variables):
+    """Return the L2 penalty of `variables`, to be added to the loss."""
+    import tensorflow as tf
+
+    with tf.name_scope("weight_decay"):
+        return rate * tf.add_n([tf.nn.l2_loss(v) for v in variables])
+
+
+def minimize(optimizer, loss, variables=None, updates=None):
+    """Return the operation that applies the optimiser and updates the averages of batch normalisation.
+
+    By default it trains all variables and updates all averages.
+    """
+    import tensorflow as tf
+
+    if updates is None:
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    with tf.control_dependencies(updates):
+        return optimizer.minimize(loss, var_list=variables)

@@ -13,8 +13,7 @@ def build(batch):
 
     from guest.models import _layers
 
-    x, make_x = _layers.images(batch, 28, 1)
-    y, make_y = _layers.labels(batch)
+    x, y, inputs = _layers.labelled_images(batch, 28, 1, classes=10)
     h = x
     for filters in (16, 32):
         h = tf.layers.conv2d(h, filters, 3, 1, "same", activation=tf.nn.relu)
@@ -22,4 +21,4 @@ def build(batch):
     logits = tf.layers.dense(tf.layers.flatten(h), 10)
     loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
     train = tf.train.MomentumOptimizer(0.01, 0.9).minimize(loss)
-    return [(x, make_x), (y, make_y)], train, loss
+    return inputs, train, loss

@@ -16,16 +16,17 @@ def build(batch, time_steps, hidden):
     """Build the layer with static_rnn."""
     import tensorflow as tf
 
-    from guest.models import _layers
+    from guest.models import _layers, _synthetic
 
     x = tf.placeholder(tf.float32, [batch, time_steps, _FEATURES], name="sequence")
-    y, make_y = _layers.labels(batch)
+    y = tf.placeholder(tf.int64, [batch], name="labels")
     cell = tf.nn.rnn_cell.BasicLSTMCell(hidden)
     outputs, _ = tf.nn.static_rnn(cell, tf.unstack(x, axis=1), dtype=tf.float32)
     loss = tf.losses.sparse_softmax_cross_entropy(y, tf.layers.dense(outputs[-1], 10))
     train = tf.train.MomentumOptimizer(0.01, 0.9).minimize(loss)
 
-    def make_x(r):
-        return r.randn(batch, time_steps, _FEATURES).astype("float32")
+    def draw(r):
+        sequence = r.randn(batch, time_steps, _FEATURES).astype("float32")
+        return {"labels": _synthetic.labels(r, batch, 10), "sequence": sequence}
 
-    return [(x, make_x), (y, make_y)], train, loss
+    return _layers.inputs({"labels": y, "sequence": x}, draw), train, loss

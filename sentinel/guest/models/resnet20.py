@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet-20 for 32x32 images. python2.7 with TensorFlow 1.13.1."""
+"""ResNet-20 for CIFAR-10. python2.7 with TensorFlow 1.13.1."""
 
 from __future__ import absolute_import, division, print_function
 
-DESCRIPTION = "ResNet-20 on 32x32 images (He et al. 2016): wide and short"
+DESCRIPTION = "ResNet-20 on 32x32 images: wide and short"
+SOURCE = "He et al. 2015, arXiv 1512.03385, section 4.2"
 PARAMETERS = {"batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "images per step"}}
 
 
 def build(batch):
-    """Build 3 blocks per stage."""
-    from guest.models import _layers
+    """Build the network of `resnet` with the published width."""
+    from guest.models import resnet
 
-    return _layers.resnet(batch, blocks=3)
+    inputs, (train,), loss = resnet.build(batch, depth=20, width=16)
+    return inputs, train, loss
