@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from experiments import barrier_snapshot, boot, job, profiles
 from experiments.boot import Artifacts
-from experiments.job import Work
+from experiments.job import ProcessError, Work
 from experiments.matrix import Matrix
 from experiments.profiles import Profiles
 from testbed import vm
@@ -21,8 +22,19 @@ from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot, snapshot
 
-OnStep = Callable[[dict[str, Any]], None]
-OnOutput = Callable[[bytes], None]
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a training calls as it goes on.
+
+    `on_start` gets the path of the console's log, `on_step` the record of each step, `on_output` the output
+    of the process as it comes, and `on_summary` the summary of a process that planned by itself.
+    """
+
+    on_start: Callable[[Path], None]
+    on_step: Callable[[dict[str, Any]], None]
+    on_output: Callable[[bytes], None] | None = None
+    on_summary: Callable[[dict[str, Any]], None] = lambda _: None
 
 
 class Backend(Protocol):
@@ -47,14 +59,11 @@ class Backend(Protocol):
         order: dict[str, Any],
         *,
         inputs: Mapping[str, Path],
-        on_start: Callable[[Path], None],
-        on_step: OnStep,
-        on_output: OnOutput | None,
+        callbacks: Callbacks,
     ) -> None:
         """Restore the snapshot, copy `inputs` (files and folders by their path in the guest), and train.
 
-        Calls `on_start` with the path of the console's log, `on_step` with the record of each step, and
-        `on_output` with the output of the process. Raises the verdict of a failed training.
+        Raises the verdict of a failed training.
         """
 
 
@@ -101,24 +110,29 @@ class VirtualMachines:
         order: dict[str, Any],
         *,
         inputs: Mapping[str, Path],
-        on_start: Callable[[Path], None],
-        on_step: OnStep,
-        on_output: OnOutput | None,
+        callbacks: Callbacks,
     ) -> None:
         """Train in a restored machine, which ends with the training."""
         saved = snapshot.load(waiting, cache=self._cache).with_preset(preset)
         with vm.running(self._name, saved, uri=self._uri) as machine:
-            on_start(machine.console_path)
+            callbacks.on_start(machine.console_path)
             with machine.shell() as shell:
                 for target, source in inputs.items():
                     shell.put(source, target)
-                job.release(
-                    shell,
-                    machine.watchdog(),
-                    order,
-                    on_step,
-                    per_step=machine.limits.step,
-                    on_output=on_output,
-                )
+                try:
+                    job.release(
+                        shell,
+                        machine.watchdog(),
+                        order,
+                        callbacks.on_step,
+                        per_step=machine.limits.step,
+                        on_output=callbacks.on_output,
+                    )
+                except ProcessError:
+                    if "online" in order:
+                        callbacks.on_summary(job.read_summary(shell))
+                    raise
+                if "online" in order:
+                    callbacks.on_summary(job.read_summary(shell))
             if preset is not None:
                 counters.check(machine.counters_path)

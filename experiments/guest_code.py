@@ -8,11 +8,16 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import sentinel.planner
 from experiments import frameworks, models
 from testbed.common import files
 from testbed.guestlink.ssh import Shell
 
 FOLDER = "/opt/sentinel"
+# Their names in FOLDER
+PLANNER = "sentinel/planner"
+FIGURES = "figures.json"
+PLANNER_SOURCE = Path(sentinel.planner.__file__).parent
 TIMING_CLIENT = Path(__file__).parent.parent / "testbed" / "timing" / "client"
 
 

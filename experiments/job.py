@@ -26,6 +26,7 @@ _FOLDER = "/run/sentinel/job"
 _LOG = f"{_FOLDER}/log"
 _SCRIPTS = "/root/script"  # on the disk: /run would take the guest's memory
 _POLL_SECONDS = 0.25  # between two checks of the watchdog
+_READ_SECONDS = 60.0  # for a small file of the guest
 _SHOWN_BYTES = 1 << 20  # of the output of a process that ended before its barrier
 
 # "$1" is the working folder, the rest is the command. The exit status is appended however the process ends,
@@ -122,7 +123,7 @@ def prepare(
         if "prepare_ns" in record:
             return float(record["prepare_ns"]) / 1e9
         status = record.get("exit", status)
-    output = shell.run(f"tail -c {_SHOWN_BYTES} {_LOG}", check=False, timeout=60).out
+    output = shell.run(f"tail -c {_SHOWN_BYTES} {_LOG}", check=False, timeout=_READ_SECONDS).out
     message = "the training process ended before its barrier"
     if work.script is not None:
         message = f"{work.name} exited with status {status} before it created a session"
@@ -169,6 +170,12 @@ def release(
             output.finish()
 
 
+def read_summary(shell: Shell) -> dict[str, Any]:
+    """The summary that a process wrote which planned by itself; empty if there is none."""
+    text = shell.run(f"cat {_FOLDER}/summary.json 2>/dev/null", check=False, timeout=_READ_SECONDS).out
+    return _record(text) or {}
+
+
 def _follow_steps(
     shell: Shell,
     watchdog: Watchdog,
@@ -209,8 +216,6 @@ def _follow_steps(
 class _Output:
     """The output of the process, passed on as it comes."""
 
-    _FINISH_SECONDS = 30.0
-
     def __init__(self, shell: Shell, log: Follower, on_output: Callable[[bytes], None]) -> None:
         self._shell, self._log, self._on_output = shell, log, on_output
         self._passed = 0
@@ -227,8 +232,8 @@ class _Output:
     def finish(self) -> None:
         """Pass on the rest, if the guest still answers."""
         with contextlib.suppress(SentinelError):
-            size = self._shell.run(f"stat -c %s {_LOG}", check=False, timeout=self._FINISH_SECONDS).out
-            deadline = time.monotonic() + self._FINISH_SECONDS
+            size = self._shell.run(f"stat -c %s {_LOG}", check=False, timeout=_READ_SECONDS).out
+            deadline = time.monotonic() + _READ_SECONDS
             while self._passed < int(size or 0) and time.monotonic() < deadline and not self._log.over:
                 self.pass_on(wait=_POLL_SECONDS)
 
@@ -284,7 +289,7 @@ def _explain(shell: Shell, error: SentinelError, watchdog: Watchdog | None = Non
             error.message += f"; the console: {finding.quote}"
             error.log = watchdog.log
             return error
-    last_lines = shell.run(f"tail -n 3 {_LOG}", check=False, timeout=60).out.strip().splitlines()
+    last_lines = shell.run(f"tail -n 3 {_LOG}", check=False, timeout=_READ_SECONDS).out.strip().splitlines()
     if last_lines:
         error.message += f": {last_lines[-1]}"
     return error

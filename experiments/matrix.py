@@ -13,7 +13,9 @@ from experiments import policies, scripts
 from experiments.policies import Policy
 from experiments.scripts import Script, ScriptError
 from experiments.suite import Suite
+from results import labels
 from results.labels import Axes
+from sentinel.planner import budget as budgets
 from testbed import machine as machines
 from testbed.common import files
 from testbed.common.core_yaml import KeyPath
@@ -46,13 +48,25 @@ class Cell:
     @property
     def policy(self) -> Policy:
         """The policy of the cell's placement."""
-        return policies.get(self.resolved["placement"])
+        return policies.get(labels.policy_name(self.resolved))
 
     @property
     def budget_share(self) -> float | None:
-        """The budget of fast memory as a share of the model's peak, 0 to 1; None without a budget."""
-        share = self.resolved.get("fast_memory")
-        return None if share is None else float(share.removesuffix("%")) / 100
+        """The budget of fast memory as a share of the model's peak, 0 to 1; None if it is not a share."""
+        budget = self.resolved.get("fast_memory", "")
+        return float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The budget of fast memory in bytes; None if it is not a size."""
+        budget = self.resolved.get("fast_memory", "%")
+        return None if budget.endswith("%") else budgets.parse(budget, peak=0)
+
+    @property
+    def online(self) -> bool:
+        """Whether the process in the guest profiles and plans by itself."""
+        placement = self.resolved["placement"]
+        return isinstance(placement, dict) and bool(placement["online"])
 
 
 @dataclass(frozen=True)
@@ -93,9 +107,10 @@ class Matrix:
         suite = self.suite
         for i, model in enumerate(self.models):
             for placement, budget in _budgets(suite):
+                online = suite.online and policies.get(placement).online
                 resolved: dict[str, Any] = {
                     "model": model,
-                    "placement": placement,
+                    "placement": {"policy": placement, "online": True} if online else placement,
                     "machine": self.machine.model_dump(mode="json", exclude={"description"}),
                     "kernel": suite.kernel,
                     "steps": suite.steps,
@@ -166,6 +181,9 @@ def _check_machine(error: Error, suite: Suite, machine: Machine) -> None:
 def _check_policies(error: Error, suite: Suite) -> None:
     if suite.fast_memory and not suite.warmup:
         raise error(("warmup",), "must be at least 1 with a budget, which applies after the warm-up")
+    if suite.online and not any(policies.get(name).online for name in suite.placements):
+        able = ", ".join(name for name, policy in policies.registry().items() if policy.online)
+        raise error(("online",), f"none of the `placements` can plan within the training; these can: {able}")
     for i, name in enumerate(suite.placements):
         needs = policies.get(name).needs
         if needs.budget == "required" and not suite.fast_memory:

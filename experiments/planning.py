@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import profiles
+from experiments import guest_code, profiles
 from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
@@ -23,7 +23,10 @@ from sentinel.planner.formats.plan import Plan
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
 
-_IN_GUEST = "/run/sentinel/plans"
+# Paths in the guest
+_PLANS = "/run/sentinel/plans"
+_PLANNER = f"{guest_code.FOLDER}/{guest_code.PLANNER}"
+_FIGURES = f"{guest_code.FOLDER}/{guest_code.FIGURES}"
 
 
 class NoPlanError(UsageError):
@@ -53,19 +56,29 @@ class Planning:
 
     def budget(self, cell: Cell, waiting: Entry) -> FastMemory | None:
         """The cell's budget. `waiting` is the barrier snapshot of its model, for its profile."""
-        if cell.budget_share is None:
+        if cell.budget_bytes is not None:
+            return FastMemory(budget_bytes=cell.budget_bytes)
+        if cell.budget_share is None or cell.online:  # online, the guest knows the peak
             return None
         peak = self.profiles(waiting).peak
         return FastMemory(budget_bytes=int(peak * cell.budget_share), peak_bytes=peak)
 
     def order(self, cell: Cell, waiting: Entry, budget: FastMemory | None) -> Order:
         """The policy's part of the order. Raises `NoPlanError`."""
+        inputs = self._figures_file()
         size = None if budget is None else budget.budget_bytes
+        if cell.online:
+            values = cell.policy.online_order(
+                budget=size or cell.resolved["fast_memory"],
+                figures=_FIGURES,
+                skip=self._matrix.suite.warmup,
+            )
+            return Order(values, {**inputs, _PLANNER: guest_code.PLANNER_SOURCE})
         plans = {} if size is None else self._plans(cell, waiting, size)
         if not plans:
-            return Order(cell.policy.order(budget=size))
-        inputs = {_IN_GUEST: next(iter(plans.values())).parent}
-        return Order(cell.policy.order(budget=size, plan=_IN_GUEST), inputs, plans)
+            return Order(cell.policy.order(budget=size), inputs)
+        inputs[_PLANS] = next(iter(plans.values())).parent
+        return Order(cell.policy.order(budget=size, plan=_PLANS), inputs, plans)
 
     def profiles(self, waiting: Entry) -> Profiles:
         """The profiles of the process that waits in the snapshot."""
@@ -108,6 +121,15 @@ class Planning:
         if not plans and policy.guest.limit is None:
             raise NoPlanError(f"no plan for {label}: {policy.name} did not make one")
         return plans
+
+    def _figures_file(self) -> dict[str, Path]:
+        """The file with the machine's figures by its path in the guest, if there is a preset."""
+        if self._matrix.preset is None:
+            return {}
+        path = Path(self._folder.name) / guest_code.FIGURES
+        if not path.exists():
+            profiles.write_figures(path, self._matrix.machine, self._matrix.preset)
+        return {_FIGURES: path}
 
     def _figures(self) -> Figures:
         """The machine's figures for the planner."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job, policies
+from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.plan import Plan
@@ -95,6 +96,12 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
         migration_mlp=preset.helper.parallelism,
         migration_threads=helpers,
     )
+
+
+def write_figures(path: Path, machine: Machine, preset: Preset) -> None:
+    """Write the figures of a machine with a preset to a file, for the planner in the guest."""
+    figures = figures_of(preset, helpers=helpers_of(machine))
+    common.write_json(path, figures_format.encode(figures))
 
 
 def helpers_of(machine: Machine) -> int:

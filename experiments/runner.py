@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from experiments.matrix import Cell, Matrix
 from experiments.session import Session
 from results import records, runs, writer
 from testbed.common.errors import SentinelError, UsageError
-from testbed.common.progress import Step, note, step, warn
+from testbed.common.progress import Step, note, step, suspended, warn
 
 _MAX_FAILURES = 3  # of a cell; a busy host may cause one
 
@@ -35,13 +37,16 @@ def run(
     *,
     command: str,
     backend: Backend | None = None,
+    on_output: Callable[[bytes], None] | None = None,
 ) -> Outcome:
     """Run the repeats that the folder `out` does not have yet; create the folder if needed.
 
     `command` is the command line, for the records; `backend` is where repeats run, by default
-    `VirtualMachines`. A failed repeat is stored with its verdict, and the run continues. Errors that every
-    repeat would have (`UsageError`, `BuildError`) end it. Raises `UsageError` before anything is built if
-    another process uses `out`, or if `out` is not empty and not a run of this suite.
+    `VirtualMachines`. `on_output` gets the output of scripts that plan by themselves, as it comes; their
+    cells are then the first to run, no bar of progress is shown meanwhile, and a failure ends the run.
+    Otherwise a failed repeat is stored with its verdict, and the run continues. Errors that every repeat
+    would have (`UsageError`, `BuildError`) end it. Raises `UsageError` before anything is built if another
+    process uses `out`, or if `out` is not empty and not a run of this suite.
     """
     backend = backend or VirtualMachines()
     with folder.claimed(out, command=command):
@@ -58,16 +63,22 @@ def run(
             return outcome
         measured = backend.calibrate(artifacts.boot)
         origin = provenance.collect(artifacts, command=command, calibration=measured)
-        session = Session(matrix, backend, artifacts.boot, out, origin)
-        _run_cells(matrix, todo, session, outcome)
+        session = Session(matrix, backend, artifacts.boot, out, origin, on_output=on_output)
+        _run_cells(matrix, todo, session, outcome, watched=on_output is not None)
         return outcome
 
 
-def _run_cells(matrix: Matrix, todo: dict[str, list[int]], session: Session, outcome: Outcome) -> None:
+def _run_cells(
+    matrix: Matrix, todo: dict[str, list[int]], session: Session, outcome: Outcome, *, watched: bool
+) -> None:
     estimate = Estimate(sum(map(len, todo.values())), matrix.suite.warmup + (matrix.suite.steps or 0))
     with step(f"Running {matrix.suite.name}") as shown:
-        for cell in matrix.cells:
-            _run_cell(matrix, cell, todo[cell.id], session, outcome, estimate, shown)
+        cells = sorted(matrix.cells, key=lambda cell: not cell.online) if watched else matrix.cells
+        for cell in cells:
+            quiet = watched and cell.online
+            _run_cell(matrix, cell, todo[cell.id], session, outcome, estimate, shown, quiet=quiet)
+            if quiet and outcome.failures:
+                break  # the others would fail, too
         shown.done(f"{outcome.done} repeats done")
 
 
@@ -79,18 +90,24 @@ def _run_cell(
     outcome: Outcome,
     estimate: Estimate,
     shown: Step,
+    *,
+    quiet: bool,
 ) -> None:
+    """Run repeats of a cell. With `quiet`, hide the progress while the process runs."""
     label = matrix.axes.label(cell.resolved)
     failures = 0
     for i, repeat in enumerate(repeats):
+        stack = contextlib.ExitStack()
 
         def show(activity: str, *, repeat: int = repeat) -> None:
             text = f"{label}, repeat {repeat + 1}/{matrix.suite.repeats}, {activity}"
             shown.update(estimate.fraction, f"{text}, {estimate.remaining()}")
 
-        def on_restore() -> None:
+        def on_restore(*, stack: contextlib.ExitStack = stack) -> None:
             estimate.begin()
             show("restoring")
+            if quiet:
+                stack.enter_context(suspended())
 
         def on_step(number: int, measured: bool) -> None:
             estimate.step_done()
@@ -98,7 +115,8 @@ def _run_cell(
             of_all = "" if matrix.suite.steps is None else f"/{matrix.suite.steps}"
             show(f"step {number}{of_all}" if measured else f"warm-up step {number}")
 
-        failure = session.repeat(cell, repeat, on_restore=on_restore, on_step=on_step)
+        with stack:
+            failure = session.repeat(cell, repeat, on_restore=on_restore, on_step=on_step)
         estimate.finish()
         if failure is None:
             outcome.done += 1

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments.backend import Backend
+from experiments.backend import Backend, Callbacks
 from experiments.job import ProcessError, Work
 from experiments.matrix import Cell, Matrix
 from experiments.planning import NoPlanError, Planning
@@ -35,22 +38,37 @@ class _Attempt:
     budget: FastMemory | None = None
     plans: Mapping[str, Path] = field(default_factory=dict)
     output: bytearray = field(default_factory=bytearray)
+    summary: dict[str, Any] = field(default_factory=dict)
     snapshot: str = ""
     console: Path | None = None
 
-    def add_output(self, data: bytes) -> None:
-        """Keep output of a script, up to a limit."""
-        self.output += data[: _OUTPUT_BYTES - len(self.output)]
+    def set_summary(self, summary: dict[str, Any]) -> None:
+        """Keep the summary of a process that planned by itself, and the budget that it names."""
+        self.summary = summary
+        if isinstance(summary.get("budget_bytes"), int):
+            self.budget = FastMemory(
+                budget_bytes=summary["budget_bytes"], peak_bytes=summary.get("peak_bytes")
+            )
 
 
 class Session:
-    """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans."""
+    """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans.
+
+    `on_output` gets the output of scripts that plan by themselves, as it comes.
+    """
 
     def __init__(
-        self, matrix: Matrix, backend: Backend, boot: Boot, out: Path, provenance: Provenance
+        self,
+        matrix: Matrix,
+        backend: Backend,
+        boot: Boot,
+        out: Path,
+        provenance: Provenance,
+        *,
+        on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self._matrix, self._backend, self._boot = matrix, backend, boot
-        self._out, self._provenance = out, provenance
+        self._out, self._provenance, self._on_output = out, provenance, on_output
         self._snapshots: dict[str, Entry] = {}
         self._planning = Planning(matrix, backend)
 
@@ -74,8 +92,8 @@ class Session:
         except SentinelError as e:
             failure = e
             attempt.console = e.log or attempt.console
-            if isinstance(e, ProcessError):
-                attempt.add_output(e.output.encode())
+            if isinstance(e, ProcessError) and e.output:
+                self._add_output(cell, attempt, e.output.encode())
         self._store(cell, number, attempt, failure)
         return failure
 
@@ -94,6 +112,8 @@ class Session:
         attempt.snapshot = waiting.key
         on_restore()
 
+        counts = Counter[bool]()
+
         def add_step(record: dict[str, Any]) -> None:
             try:
                 step = records.Step.model_validate(record)
@@ -101,7 +121,8 @@ class Session:
                 problem = e.errors()[0]["msg"]
                 raise WorkloadError(f"the training process wrote an invalid step: {problem}") from None
             attempt.steps.append(step)
-            on_step(sum(s.warmup == step.warmup for s in attempt.steps), not step.warmup)
+            counts[step.warmup] += 1
+            on_step(counts[step.warmup], not step.warmup)
 
         order = self._planning.order(cell, waiting, attempt.budget)
         attempt.plans = order.plans
@@ -114,10 +135,19 @@ class Session:
             self._matrix.preset,
             {"steps": suite.steps, "warmup": suite.warmup, **order.values},
             inputs=order.inputs,
-            on_start=on_start,
-            on_step=add_step,
-            on_output=None if cell.script is None else attempt.add_output,
+            callbacks=Callbacks(
+                on_start=on_start,
+                on_step=add_step,
+                on_output=None if cell.script is None else functools.partial(self._add_output, cell, attempt),
+                on_summary=attempt.set_summary,
+            ),
         )
+
+    def _add_output(self, cell: Cell, attempt: _Attempt, data: bytes) -> None:
+        """Keep output of a script up to a limit, and pass it on."""
+        attempt.output += data[: _OUTPUT_BYTES - len(attempt.output)]
+        if cell.online and self._on_output is not None:
+            self._on_output(data)
 
     def _snapshot(self, cell: Cell) -> Entry:
         """The barrier snapshot of the cell's model; every policy and repeat starts from it."""
@@ -136,7 +166,7 @@ class Session:
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
         provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
-        output = {} if not attempt.output else {"output.log": bytes(attempt.output)}
+        texts = {"output.log": bytes(attempt.output), "summary.json": _json(attempt.summary)}
         plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
         writer.write_repeat(
             self._out,
@@ -152,8 +182,13 @@ class Session:
             ),
             steps=attempt.steps,
             provenance=self._provenance.model_copy(update=provenance),
-            extra={**_machine_files(attempt.console), **plans, **output},
+            extra={**_machine_files(attempt.console), **plans, **{k: v for k, v in texts.items() if v}},
         )
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    """The value as JSON text; empty if it is."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode() if value else b""
 
 
 def _machine_files(console: Path | None) -> dict[str, Path]:

@@ -40,6 +40,7 @@ from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
 _SHARE = "([1-9][0-9]?|100)%"
+_SIZE = r"[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB)"
 _FORMER_POLICIES = {
     "published": "'published' is now called 'sentinel'; the former 'sentinel' is 'sentinel-opt'",
 }
@@ -75,9 +76,11 @@ def _suite_name(text: str) -> str:
     return text
 
 
-def _share(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch(_SHARE, value):
-        raise ValueError("must be a share of the model's peak from 1% to 100%, such as 40%")
+def _budget(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(f"{_SHARE}|{_SIZE}", value):
+        raise ValueError(
+            "must be a share of the model's peak from 1% to 100%, such as 40%, or a size, such as 14 MiB"
+        )
     return value
 
 
@@ -142,7 +145,7 @@ def _script_problem(key: str, value: Any) -> InitErrorDetails:
 _ModelName = Annotated[str, OneOf(models.names)]
 _Model = Annotated[dict[str, Any], _ModelSchema()]
 _Placement = Annotated[str, OneOf(policies.names), BeforeValidator(_not_former)]
-_Share = Annotated[str, Field(pattern=f"^{_SHARE}$"), BeforeValidator(_share)]
+_Budget = Annotated[str, Field(pattern=f"^({_SHARE}|{_SIZE})$"), BeforeValidator(_budget)]
 
 
 class Suite(Strict):
@@ -167,10 +170,10 @@ class Suite(Strict):
         Field(min_length=1, examples=["[fast-only, slow-only]"], description="policies to compare"),
     ]
     fast_memory: Annotated[
-        tuple[_Share, ...],
+        tuple[_Budget, ...],
         Field(
             examples=["[40%]"],
-            description="budgets, as shares of the model's peak; without them all of node 0 is used",
+            description="budgets: shares of the model's peak, or sizes; without them all of node 0 is used",
         ),
     ] = ()
     steps: Annotated[
@@ -181,6 +184,10 @@ class Suite(Strict):
     repeats: Annotated[int, Field(ge=1, le=999, description="repeats of each cell")] = 3
     threads: Annotated[int, Field(ge=1, le=64, description="compute threads of the framework")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31, description="seed of weights and data")] = 7
+
+    online: Annotated[
+        bool, Field(description="profile and plan within the training, for policies that can")
+    ] = False
 
     @property
     def runtime(self) -> bool:

@@ -4,7 +4,7 @@
     guest/              python2.7: `python2.7 -m guest.wrap`, models, bindings
     timing_client.py    python2.7 and 3: markers and the model clock; sentinel_markers.h is the same for C
     paced.py            runs a program by the model clock: `python3 -m paced`
-    planner/            python3: `python3 -m planner`
+    sentinel/planner/   python3: `python3 -m sentinel.planner`
     libsentinel.so      the runtime
     probe               measures memory, for `sentinel calibrate`
     figures.json        the preset's figures, for the planner
@@ -15,14 +15,11 @@ warning says so, and the machine starts without it.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import sentinel.planner
 from experiments import frameworks, guest_code, profiles
-from sentinel.planner.formats import figures
 from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError
 from testbed.common.progress import warn
@@ -30,7 +27,6 @@ from testbed.guestlink.ssh import Shell
 from testbed.timing import measurement
 from testbed.vm import Boot
 
-PLANNER = Path(sentinel.planner.__file__).parent
 _ADD_TO_PATH = f"""
 for folder in /usr/local/lib/python*/dist-packages; do
   [ -d "$folder" ] && echo {guest_code.FOLDER} >"$folder/sentinel.pth"
@@ -44,7 +40,7 @@ def collect(*, cache: Cache) -> dict[str, Path]:
         frameworks.DEFAULT.runtime_name: lambda: frameworks.DEFAULT.build_runtime(cache=cache),
         "probe": lambda: measurement.build_probe(cache=cache),
     }
-    tools = {**guest_code.sources(), "planner": PLANNER}
+    tools = {**guest_code.sources(), guest_code.PLANNER: guest_code.PLANNER_SOURCE}
     for name, build in compiled.items():
         try:
             tools[name] = build()
@@ -60,7 +56,6 @@ def install(shell: Shell, tools: dict[str, Path], boot: Boot) -> None:
         folder.mkdir(mode=0o755)
         guest_code.stage(folder, tools)
         if boot.preset is not None:
-            of_machine = profiles.figures_of(boot.preset, helpers=profiles.helpers_of(boot.machine))
-            (folder / "figures.json").write_text(json.dumps(figures.encode(of_machine)) + "\n")
+            profiles.write_figures(folder / guest_code.FIGURES, boot.machine, boot.preset)
         shell.put(folder, guest_code.FOLDER)
     shell.run(_ADD_TO_PATH)

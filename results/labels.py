@@ -113,7 +113,9 @@ def policy(cell: Resolved) -> str:
         return _name(value)
     name_key = next((key for key in _NAME_KEYS if key in value), None)
     parameters = [
-        f"{printable(k)} {_value(v)}" for k, v in flatten(value).items() if k != name_key and v is not None
+        printable(k) if v is True else f"{printable(k)} {_value(v)}"
+        for k, v in flatten(value).items()
+        if k != name_key and v is not None
     ]
     return ", ".join([_name(value), *parameters])
 

@@ -153,11 +153,11 @@ class Throttle(BaseModel):
 
 
 class FastMemory(BaseModel):
-    """The budget in bytes, and the model's peak, of which it is a share."""
+    """The budget in bytes, and the model's peak if it is known; most budgets are shares of it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     budget_bytes: Bytes
-    peak_bytes: Bytes
+    peak_bytes: Bytes | None = None
 
 
 class Provenance(BaseModel):

@@ -68,6 +68,7 @@ class Policy:
 
     `source` cites where the policy comes from. `plan` makes the plan that the runtime executes for a kind of
     step; it may raise the planner's errors, and may return None to run without a plan, within the `limit`.
+    `online`: the guest can profile, plan and execute the policy by itself.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Policy:
     needs: Needs = Needs()
     guest: GuestSetup = GuestSetup()
     plan: Callable[[PlanContext], Plan | None] | None = None
+    online: bool = False
 
     def __post_init__(self) -> None:
         if not names.is_valid(self.name):
@@ -90,9 +92,7 @@ class Policy:
 
         `budget` is in bytes, `plan` the path of a plan in the guest.
         """
-        order: dict[str, Any] = {}
-        if self.guest.sysctls:
-            order["sysctls"] = dict(self.guest.sysctls)
+        order = self._sysctls()
         if budget is None:
             memory = {"policy": self.guest.memory_policy, "nodes": list(self.guest.nodes)}
             return {**order, "memory": memory}
@@ -102,6 +102,17 @@ class Policy:
         elif self.guest.limit is not None:
             order["limit"] = self.guest.limit
         return order
+
+    def online_order(self, *, budget: int | str, figures: str, skip: int) -> dict[str, Any]:
+        """The policy's part of the order to a process that plans by itself, after `skip` steps.
+
+        `budget` is in bytes or a share of the peak, `figures` the path of the machine's figures in the guest.
+        """
+        online = {"policy": self.name, "fast_memory": budget, "figures": figures, "skip": skip}
+        return {**self._sysctls(), "online": online}
+
+    def _sysctls(self) -> dict[str, Any]:
+        return {"sysctls": dict(self.guest.sysctls)} if self.guest.sysctls else {}
 
     def to_dict(self) -> dict[str, Any]:
         """The policy for `--json`."""
@@ -120,4 +131,5 @@ class Policy:
                 "limit": self.guest.limit,
             },
             "plans": self.plan is not None,
+            "online": self.online,
         }

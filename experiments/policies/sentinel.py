@@ -22,4 +22,5 @@ POLICY = Policy(
     source="Ren et al., HPCA 2021, section 4",
     needs=Needs(budget="required", preset=True, profile=True, runtime=True),
     plan=plan,
+    online=True,
 )

@@ -22,4 +22,5 @@ POLICY = Policy(
     source="docs/planner.md",
     needs=Needs(budget="required", preset=True, profile=True, runtime=True),
     plan=plan,
+    online=True,
 )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's program in the guest: `python3 -m planner PROFILE --budget 20% --figures FILE -o PLAN`.
+"""The planner's program in the guest.
+
+    python3 -m sentinel.planner PROFILE --budget 20% --figures FILE -o PLAN
 
 If no plan is possible it prints one line to standard error and exits with status 2.
 """

@@ -143,6 +143,20 @@ def step(title: str) -> Iterator[Step]:
         _finish(s, s.result or "done")
 
 
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Hide the bars while the block runs, since something else writes to the terminal."""
+    live = _live
+    if live is None or not live.live.is_started:
+        yield
+        return
+    live.stop()
+    try:
+        yield
+    finally:
+        live.start()
+
+
 def _end_live() -> None:
     global _live  # noqa: PLW0603
     _live = None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments import job
-from experiments.backend import VirtualMachines
+from experiments.backend import Callbacks, VirtualMachines
 from testbed import vm
 from testbed.common.cache_entry import Entry
 from testbed.timing import counters, preset
@@ -72,9 +72,12 @@ def train(
         costs,
         order,
         inputs=inputs,
-        on_start=lambda console: events.append(("console", console.name)),
-        on_step=lambda record: events.append(("step", record)),
-        on_output=lambda data: events.append(("output", data)),
+        callbacks=Callbacks(
+            on_start=lambda console: events.append(("console", console.name)),
+            on_step=lambda record: events.append(("step", record)),
+            on_output=lambda data: events.append(("output", data)),
+            on_summary=lambda summary: events.append(("summary", summary)),
+        ),
     )
 
 

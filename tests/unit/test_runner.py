@@ -6,18 +6,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from experiments import matrix, policies, provenance, runner
 from experiments.estimate import Estimate
-from experiments.job import ProcessError, Work
-from experiments.matrix import Matrix
+from experiments.job import ProcessError
 from experiments.policies import Needs, PlanContext, Policy
 from experiments.profiles import Profiled, Profiles
 from experiments.runner import Outcome
@@ -27,7 +24,6 @@ from results.runs import Run
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import files
 from testbed.common import errors, progress
-from testbed.common.cache_entry import Entry
 from testbed.common.errors import (
     BuildError,
     ExitCode,
@@ -41,6 +37,7 @@ from testbed.common.errors import (
 )
 from testbed.host import accel
 from tests.fakes import networks
+from tests.fakes.backend import FakeBackend, record
 
 SUITE = """\
 name: smoke
@@ -53,94 +50,6 @@ warmup: 1
 repeats: 3
 kernel: "4.9"
 """
-WHEEL = "tensorflow-1.13.1-cp27-cp27mu-manylinux1_x86_64.whl"
-
-
-def record(number: int) -> dict[str, Any]:
-    return {
-        "step": number,
-        "warmup": number == 0,
-        "guest_ns": 1_000_000 + number,
-        "model_ns": None,
-        "loss": (2.5 - number).hex(),
-        "residency": {"anon": {"0": 4096}, "file": {}},
-        "vmstat": {"pgfault": 1},
-    }
-
-
-@dataclass
-class FakeBackend:
-    """Records what it is asked to do. `failures` maps the number of a training to what it raises."""
-
-    folder: Path
-    profiles_: Profiles | None = None
-    on_prepare: Callable[[], None] = lambda: None
-    snapshot_failure: BaseException | None = None
-    failures: dict[int, BaseException] = field(default_factory=dict)
-    trial_steps: int = 0  # unmeasured steps beyond the warm-up
-    python: dict[str, str] = field(default_factory=lambda: {WHEEL: "hash"})
-    kernel_config: str = ""
-    orders: list[dict[str, Any]] = field(default_factory=list)
-    works: list[Work] = field(default_factory=list)
-    profiled_snapshots: list[str] = field(default_factory=list)
-    plans: list[list[str]] = field(default_factory=list)
-
-    def prepare(self, matrix: Matrix) -> Any:
-        self.on_prepare()
-        (self.folder / "config").write_text(self.kernel_config)
-        manifest = {"release": "4.9.0", "packages": {"long": "list"}}
-        kernel = Entry("kernel", "k", self.folder, manifest)
-        image = Entry("image", "i", self.folder, {**manifest, "python": self.python})
-        return SimpleNamespace(
-            kernel=SimpleNamespace(
-                source="4.9", release="4.9.0", entry=kernel, config=self.folder / "config"
-            ),
-            image=SimpleNamespace(entry=image),
-            boot=SimpleNamespace(accelerator="tcg", preset=None, remote=None),
-        )
-
-    def calibrate(self, boot: Any) -> None:
-        return None
-
-    def barrier_snapshot(self, boot: Any, work: Work) -> Any:
-        self.works.append(work)
-        if self.snapshot_failure is not None:
-            raise self.snapshot_failure
-        return SimpleNamespace(key=f"snapshot of {work.name}")
-
-    def profiles(self, waiting: Any, preset: Any) -> Profiles:
-        self.profiled_snapshots.append(waiting.key)
-        assert self.profiles_ is not None
-        return self.profiles_
-
-    def train(
-        self,
-        waiting: Any,
-        preset: Any,
-        order: dict[str, Any],
-        *,
-        inputs: Mapping[str, Path],
-        on_start: Any,
-        on_step: Any,
-        on_output: Any,
-    ) -> None:
-        number = len(self.orders)
-        self.orders.append(order)
-        if "plan" in order:
-            plans = sorted(inputs[order["plan"]].iterdir())
-            assert {files.read_plan(path).budget for path in plans} == {order["fast_memory"]}
-            self.plans.append([path.name for path in plans])
-        console = self.folder / "console.log"
-        console.write_text(f"{waiting.key} trained as number {number}\n")
-        on_start(console)
-        if on_output is not None:
-            on_output(b"epoch 1\n")
-        warmup = order["warmup"] + self.trial_steps
-        total = warmup + order["steps"]
-        for i in range(total):
-            if i == total - 1 and number in self.failures:
-                raise self.failures[number]
-            on_step({**record(i), "warmup": i < warmup})
 
 
 class Lab:
@@ -151,11 +60,12 @@ class Lab:
         self.out = folder / "run"
         self.backend = FakeBackend(folder)
 
-    def run(self, text: str = SUITE) -> Outcome:
+    def run(self, text: str = SUITE, on_output: Callable[[bytes], None] | None = None) -> Outcome:
         path = self.folder / "suite.yaml"
         path.write_text(text)
         command = "sentinel run suite.yaml"
-        return runner.run(matrix.load(path), self.out, command=command, backend=self.backend)
+        cells = matrix.load(path)
+        return runner.run(cells, self.out, command=command, backend=self.backend, on_output=on_output)
 
     def stored(self) -> Run:
         run = Run.load(self.out)
@@ -228,6 +138,65 @@ def test_cells_get_their_budget_in_bytes_and_their_plans(lab: Lab, profiles: Pro
     assert lab.backend.profiled_snapshots == ["snapshot of resnet20"]  # once for all cells
     assert lab.backend.works[0].runtime
     assert outcome.failures == []
+
+
+ONLINE = BUDGETS.replace("[5%, 60%]", "[20%, 4 MiB]").replace("steps: 2", "steps: 2\nonline: true")
+
+
+def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
+    lab.backend.summary = {"budget_bytes": 5, "peak_bytes": 25}
+    assert lab.run(ONLINE.replace("first-touch, ", "")).failures == []
+    orders, inputs = lab.backend.orders, lab.backend.inputs
+    assert orders[2]["online"] == {
+        "policy": "sentinel-opt",
+        "fast_memory": "20%",
+        "figures": "/opt/sentinel/figures.json",
+        "skip": 1,
+    }
+    assert orders[4]["online"]["fast_memory"] == 4 << 20
+    assert not {"memory", "fast_memory", "plan"} & orders[2].keys()
+    assert list(inputs[0]) == ["/opt/sentinel/figures.json"]
+    assert list(inputs[2]) == ["/opt/sentinel/figures.json", "/opt/sentinel/sentinel/planner"]
+    assert lab.backend.figures is not None
+    assert lab.backend.figures.migration_threads == 1
+    assert lab.backend.profiled_snapshots == []
+    fast, share = lab.stored().cells[:2]
+    assert json.loads((share.repeats[1].path / "summary.json").read_text()) == lab.backend.summary
+    assert not (fast.repeats[1].path / "summary.json").exists()
+    assert share.repeats[1].provenance.fast_memory == FastMemory(budget_bytes=5, peak_bytes=25)
+
+
+def test_a_size_needs_no_profile(lab: Lab) -> None:
+    assert lab.run(ONLINE.replace("20%, ", "").replace("sentinel-opt, ", "")).failures == []
+    assert [order.get("fast_memory") for order in lab.backend.orders] == [None] * 2 + [4 << 20] * 2 + [
+        None
+    ] * 2
+    assert lab.backend.profiled_snapshots == []
+    first_touch = lab.stored().cells[1].repeats[0]
+    assert first_touch.provenance.fast_memory == FastMemory(budget_bytes=4 << 20)
+
+
+def test_watched_cells_come_first_and_pass_on_their_output(lab: Lab) -> None:
+    (lab.folder / "train.py").write_text("")
+    suite = (
+        ONLINE.replace("{ name: resnet20 }", "{ script: train.py }")
+        .replace("20%, ", "")
+        .replace("steps: 2", "steps: 2")
+    )
+    received: list[bytes] = []
+    assert lab.run(suite, on_output=received.append).done == 8
+    assert [("online" in order) for order in lab.backend.orders] == [True] * 4 + [False] * 4
+    assert received == [b"epoch 1\n"] * 4
+    assert [cell.resolved["placement"] for cell in lab.stored().cells][:2] == ["fast-only", "first-touch"]
+
+
+def test_a_failure_of_a_watched_cell_ends_the_run(lab: Lab) -> None:
+    (lab.folder / "train.py").write_text("")
+    suite = ONLINE.replace("{ name: resnet20 }", "{ script: train.py }")
+    lab.backend.failures[0] = ProcessError("the training process failed with exit status 3", status=3)
+    outcome = lab.run(suite, on_output=lambda _: None)
+    assert outcome.failures == [lab.backend.failures[0]]
+    assert len(lab.backend.orders) == 1
 
 
 def test_a_budget_below_the_floor_of_a_kind_fails_its_cell_alone(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -104,6 +105,27 @@ def test_budgets_apply_to_the_policies_that_they_affect(folder: Path) -> None:
     assert [cell.budget_share for cell in suite.cells[:3]] == [None, 0.2, 0.4]
     assert all(cell.resolved["runtime"] for cell in suite.cells)  # the same allocator for all
     assert "runtime" not in load(folder, VALID).cells[0].resolved
+
+
+def test_a_budget_may_be_a_size(folder: Path) -> None:
+    text = replaced("[slow-only, fast-only]", "[first-touch]") + "preset: optane-6dimm\n"
+    cells = load(folder, text + "fast_memory: [40%, 1.5 MiB]\n").cells[:2]
+    assert [(cell.budget_share, cell.budget_bytes) for cell in cells] == [(0.4, None), (None, 3 << 19)]
+
+
+def test_policies_may_plan_within_the_training(folder: Path) -> None:
+    text = replaced("[slow-only, fast-only]", "[fast-only, sentinel-opt, sentinel]").replace(
+        "steps: 2", "steps: 3"
+    )
+    more = "preset: optane-6dimm\nfast_memory: [20%]\n"
+    online, offline = load(folder, text + more + "online: true\n"), load(folder, text + more)
+    assert [cell.online for cell in online.cells[:3]] == [False, True, True]
+    assert [cell.policy.name for cell in online.cells[:3]] == ["fast-only", "sentinel-opt", "sentinel"]
+    assert online.axes.label(online.cells[1].resolved) == "cnn b8, sentinel-opt, online, 20%"
+    assert online.cells[0].id == offline.cells[0].id
+    assert {cell.id for cell in online.cells[1:3]}.isdisjoint(cell.id for cell in offline.cells)
+    with pytest.raises(UsageError, match=r"online: none of the `placements` can .*: sentinel, sentinel-opt$"):
+        load(folder, VALID + "online: true\n")
 
 
 @pytest.mark.parametrize(
@@ -277,11 +299,11 @@ def test_the_suites_in_the_help_exist() -> None:
         *(
             pytest.param(
                 VALID + f"fast_memory: [{share}]\n",
-                "9:15: fast_memory[0]: must be a share of the model's peak from 1% to 100%, such as 40% "
-                f"(got {share})",
+                "9:15: fast_memory[0]: must be a share of the model's peak from 1% to 100%, such as 40%, or "
+                f"a size, such as 14 MiB (got {share})",
                 id=f"budget of {share}",
             )
-            for share in ("200%", "101%", "0%", "040%", "40", "0.4", "40 %", "-5%")
+            for share in ("200%", "101%", "0%", "040%", "40", "0.4", "40 %", "-5%", "14 MB")
         ),
         pytest.param(
             VALID + "fast_memory: 40%\n",
@@ -478,7 +500,10 @@ def test_the_json_schema_names_policies_models_and_kernels() -> None:
     assert lstm["properties"]["hidden"] == {
         "type": "integer", "minimum": 1, "maximum": 4096, "default": 128, "description": "hidden units",
     }  # fmt: skip
-    assert schema["fast_memory"]["items"]["pattern"] == "^([1-9][0-9]?|100)%$"
+    pattern = schema["fast_memory"]["items"]["pattern"]
+    assert [bool(re.search(pattern, text)) for text in ("7%", "14 MiB", "1.5GiB", "0%", "14")] == [
+        *(True, True, True, False, False)
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)

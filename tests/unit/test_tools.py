@@ -53,11 +53,11 @@ def test_a_started_machine_has_the_runtime_the_code_and_the_planner(tmp_path: Pa
     costs = preset.load("optane-6dimm")
     tools.install(guest, tools.collect(cache=Cache()), boot(preset=costs))  # type: ignore[arg-type]
     assert {path.name for path in guest.folder.iterdir()} == {
-        "guest", "timing_client.py", "paced.py", "sentinel_markers.h", "planner",
+        "guest", "timing_client.py", "paced.py", "sentinel_markers.h", "sentinel",
         "libsentinel.so", "probe", "figures.json",
     }  # fmt: skip
     assert (guest.folder / "guest" / "wrap.py").exists()
-    assert (guest.folder / "planner" / "__main__.py").exists()
+    assert (guest.folder / "sentinel" / "planner" / "__main__.py").exists()
     assert not list(guest.folder.rglob("__pycache__"))
     assert (guest.folder / "libsentinel.so").read_bytes() == b"library"
     assert (guest.folder / "probe").stat().st_mode & 0o111
@@ -82,6 +82,6 @@ def test_a_tool_that_does_not_compile_is_left_out_with_a_warning(
         raise BuildError("g++ is not installed")
 
     monkeypatch.setattr(runtime, "build", fail)
-    assert set(tools.collect(cache=Cache())) == {*guest_code.sources(), "planner", "probe"}
+    assert set(tools.collect(cache=Cache())) == {*guest_code.sources(), "sentinel/planner", "probe"}
     said = " ".join(capsys.readouterr().err.split())
     assert "the machine will not have /opt/sentinel/libsentinel.so: g++ is not installed" in said

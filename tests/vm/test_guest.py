@@ -167,7 +167,7 @@ def test_documented_commands_work_on_a_machine_with_a_preset(any_kernel: str, tm
             wrapped = "cd /root && python2.7 -m guest.wrap --profile step.json.gz --skip 1 train.py 3"
             assert len(shell.run(wrapped, timeout=900).out.split()) == 3
             shell.run(
-                "cd /root && python3 -m planner step.json.gz --budget 60% --spill"
+                "cd /root && python3 -m sentinel.planner step.json.gz --budget 60% --spill"
                 " --figures /opt/sentinel/figures.json -o plan.json",
                 timeout=300,
             )
