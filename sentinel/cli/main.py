@@ -42,6 +42,7 @@ _COMMANDS = {
     "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
+    "train": ("sentinel.cli.training", "train", "Train a script of your own with little fast memory."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }
 
@@ -98,6 +99,7 @@ def _print_version(context: click.Context, _option: click.Parameter, requested: 
 Examples:
   sentinel doctor                                   check this host
   sentinel vm up && sentinel vm exec numactl -H     a two-node machine
+  sentinel train train.py --fast-memory 20%         train a script of your own
   sentinel run experiments/suites/first.yaml        run a suite
   sentinel report runs/first-20260102-030405        show its results
 

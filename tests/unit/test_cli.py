@@ -111,6 +111,7 @@ def test_every_verb_exists() -> None:
         "results export",
         "run",
         "suite schema",
+        "train",
         "vm console",
         "vm down",
         "vm exec",
