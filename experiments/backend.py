@@ -49,8 +49,8 @@ class Backend(Protocol):
     def barrier_snapshot(self, boot: Boot, work: Work) -> Entry:
         """A snapshot in which the process for `work` waits; see `ensure_barrier_snapshot`."""
 
-    def profiles(self, waiting: Entry, preset: Preset) -> Profiles:
-        """The profiles of the process that waits in the snapshot."""
+    def profiles(self, waiting: Entry, preset: Preset, *, script: bool) -> Profiles:
+        """The profiles of the process that waits in the snapshot; see `ensure_profiles`."""
 
     def train(
         self,
@@ -99,9 +99,11 @@ class VirtualMachines:
             boot, work, name=self._name, cache=self._cache, uri=self._uri
         )
 
-    def profiles(self, waiting: Entry, preset: Preset) -> Profiles:
+    def profiles(self, waiting: Entry, preset: Preset, *, script: bool) -> Profiles:
         """Profile a step of each kind, unless the profiles are cached."""
-        return profiles.ensure_profiles(waiting, preset, name=self._name, cache=self._cache, uri=self._uri)
+        return profiles.ensure_profiles(
+            waiting, preset, script=script, name=self._name, cache=self._cache, uri=self._uri
+        )
 
     def train(
         self,

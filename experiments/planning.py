@@ -60,7 +60,7 @@ class Planning:
             return FastMemory(budget_bytes=cell.budget_bytes)
         if cell.budget_share is None or cell.online:  # online, the guest knows the peak
             return None
-        peak = self.profiles(waiting).peak
+        peak = self.profiles(cell, waiting).peak
         return FastMemory(budget_bytes=int(peak * cell.budget_share), peak_bytes=peak)
 
     def order(self, cell: Cell, waiting: Entry, budget: FastMemory | None) -> Order:
@@ -80,13 +80,15 @@ class Planning:
         inputs[_PLANS] = next(iter(plans.values())).parent
         return Order(cell.policy.order(budget=size, plan=_PLANS), inputs, plans)
 
-    def profiles(self, waiting: Entry) -> Profiles:
-        """The profiles of the process that waits in the snapshot."""
+    def profiles(self, cell: Cell, waiting: Entry) -> Profiles:
+        """The profiles of the cell's process, which waits in the snapshot."""
         if waiting.key not in self._profiles:
             preset = self._matrix.preset
             if preset is None:
                 raise NoPlanError("a budget needs a `preset`: shares refer to the peak of a profile")
-            self._profiles[waiting.key] = self._backend.profiles(waiting, preset)
+            self._profiles[waiting.key] = self._backend.profiles(
+                waiting, preset, script=cell.script is not None
+            )
         return self._profiles[waiting.key]
 
     def _plans(self, cell: Cell, waiting: Entry, budget: int) -> dict[str, Path]:
@@ -95,7 +97,7 @@ class Planning:
         if cell.policy.plan is None:
             return {}
         if not folder.exists():
-            plans = self._make_plans(cell, self.profiles(waiting), budget)
+            plans = self._make_plans(cell, self.profiles(cell, waiting), budget)
             folder.mkdir()
             for kind, plan in plans.items():
                 planner.write_plan(folder / f"{kind}{SUFFIX}", plan)

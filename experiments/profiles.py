@@ -34,7 +34,8 @@ from testbed.vm import SavedVm, Vm, snapshot
 
 KIND = "profile"
 FORMAT = 5
-PROFILED_STEPS = 2  # one for times, one for everything else
+PROFILED_STEPS = 2  # of each kind: one for times, one for everything else
+SCRIPT_STEPS = 2 * PROFILED_STEPS  # in which each kind of a script is expected
 SUFFIX = ".json.gz"  # of profiles and plans in a folder, behind the kind
 _IN_GUEST = "/run/sentinel/profiles"
 
@@ -110,11 +111,12 @@ def helpers_of(machine: Machine) -> int:
 
 
 def ensure_profiles(
-    waiting: Entry, preset: Preset, *, name: str, cache: Cache, uri: str | None = None
+    waiting: Entry, preset: Preset, *, script: bool, name: str, cache: Cache, uri: str | None = None
 ) -> Profiles:
     """Return the profiles of the process in a barrier snapshot; record them if they are not cached.
 
-    The snapshot's process must have the runtime.
+    The snapshot's process must have the runtime. `script` tells whether it runs a script, whose steps may be
+    of several kinds in turn; each step of a model runs all its kinds.
     """
     key = common.sha256_json(
         {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
@@ -122,12 +124,12 @@ def ensure_profiles(
     saved = snapshot.load(waiting, cache=cache).with_preset(preset)
 
     def fill(folder: Path) -> dict[str, Any]:
-        fast = {**policies.get("fast-only").order(), "warmup": 1, "steps": 1}
+        fast = {**policies.get("fast-only").order(), "warmup": 1, "steps": SCRIPT_STEPS if script else 1}
         fast_steps = _train(saved, fast, name=name, uri=uri)
         slow = {
             **policies.get("slow-only").order(),
             "warmup": 1,
-            "steps": PROFILED_STEPS,
+            "steps": _steps_to_profile(fast_steps) if script else PROFILED_STEPS,
             "profile": _IN_GUEST,
         }
         profiles = folder / "profiles"
@@ -145,6 +147,15 @@ def ensure_profiles(
             for kind, path in _by_kind(entry.path / "profiles").items()
         }
     )
+
+
+def _steps_to_profile(records: list[dict[str, Any]]) -> int:
+    """The number of steps in which each recorded kind runs often enough for a profile, if it does."""
+    measured = [record.get("kind") for record in records if not record["warmup"]]
+    for steps in range(PROFILED_STEPS, len(measured)):
+        if all(measured[:steps].count(kind) >= PROFILED_STEPS for kind in measured):
+            return steps
+    return max(PROFILED_STEPS, len(measured))
 
 
 def _by_kind(folder: Path) -> dict[str, Path]:

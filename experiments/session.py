@@ -45,10 +45,8 @@ class _Attempt:
     def set_summary(self, summary: dict[str, Any]) -> None:
         """Keep the summary of a process that planned by itself, and the budget that it names."""
         self.summary = summary
-        if isinstance(summary.get("budget_bytes"), int):
-            self.budget = FastMemory(
-                budget_bytes=summary["budget_bytes"], peak_bytes=summary.get("peak_bytes")
-            )
+        if summary.get("budget") is not None:
+            self.budget = FastMemory(budget_bytes=summary["budget"], peak_bytes=summary["peak"])
 
 
 class Session:

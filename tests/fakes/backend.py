@@ -75,7 +75,7 @@ class FakeBackend:
             raise self.snapshot_failure
         return SimpleNamespace(key=f"snapshot of {work.name}")
 
-    def profiles(self, waiting: Any, preset: Any) -> Profiles:
+    def profiles(self, waiting: Any, preset: Any, *, script: bool) -> Profiles:
         self.profiled_snapshots.append(waiting.key)
         assert self.profiles_ is not None
         return self.profiles_

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from testbed.common import progress
-from testbed.common.progress import note, step, warn
+from testbed.common.progress import note, step, suspended, warn
 
 
 def timeless(text: str) -> list[str]:
@@ -109,6 +109,24 @@ def test_on_a_terminal_there_is_one_display_for_all_steps(monkeypatch: pytest.Mo
     assert "  Inner: done" in said
     assert "Outer: done" in said
     assert "Outer ..." not in said
+
+
+def test_a_suspended_display_leaves_the_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
+    monkeypatch.setattr(progress, "console", terminal)
+    assert isinstance(terminal.file, io.StringIO)
+    with suspended():
+        pass  # without a display there is nothing to suspend
+    with step("Outer") as outer:
+        display = progress._live
+        assert display is not None
+        with suspended(), suspended():
+            written = terminal.file.getvalue()
+            outer.update(0.5, "half")
+            assert terminal.file.getvalue() == written
+            assert not display.live.is_started
+        assert display.live.is_started
+        assert [task.completed for task in display.tasks] == [0.5]
 
 
 def test_a_display_ends_with_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,9 @@ class Guest:
     ) -> None:
         self.orders.append(order)
         for kind, time in self.records:
-            on_step({"model_ns": time, **({} if kind is None else {"kind": kind})})
+            on_step({"model_ns": time, "warmup": False, **({} if kind is None else {"kind": kind})})
 
-    def profiles(self, monkeypatch: pytest.MonkeyPatch) -> Profiles:
+    def profiles(self, monkeypatch: pytest.MonkeyPatch, *, script: bool = False) -> Profiles:
         machine = SimpleNamespace(shell=self.shell, watchdog=lambda: None, limits=SimpleNamespace(step=15.0))
 
         @contextlib.contextmanager
@@ -60,7 +60,7 @@ class Guest:
         saved = SimpleNamespace(with_preset=lambda _: None)
         monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: saved)
         costs = preset.load("optane-6dimm")
-        return profiles.ensure_profiles(WAITING, costs, name="p", cache=Cache())
+        return profiles.ensure_profiles(WAITING, costs, script=script, name="p", cache=Cache())
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,18 @@ def test_each_kind_has_its_profile_and_its_time_in_fast_memory(
     again = guest.profiles(monkeypatch)
     assert [p.path for p in again.kinds.values()] == [p.path for p in recorded.kinds.values()]
     assert len(guest.orders) == 2, "the profiles are not cached"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "steps"),
+    [("aaaa", 2), ("abab", 4), ("aabb", 4), ("abbb", 4), ("aaba", 4)],
+)
+def test_the_steps_of_a_script_are_profiled_until_each_kind_has_run_twice(
+    monkeypatch: pytest.MonkeyPatch, kinds: str, steps: int
+) -> None:
+    guest = Guest(sorted(set(kinds)), [(kind, 1) for kind in kinds])
+    guest.profiles(monkeypatch, script=True)
+    assert [order["steps"] for order in guest.orders] == [profiles.SCRIPT_STEPS, steps]
 
 
 @pytest.mark.parametrize(

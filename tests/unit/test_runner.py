@@ -144,7 +144,7 @@ ONLINE = BUDGETS.replace("[5%, 60%]", "[20%, 4 MiB]").replace("steps: 2", "steps
 
 
 def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
-    lab.backend.summary = {"budget_bytes": 5, "peak_bytes": 25}
+    lab.backend.summary = {"budget": 5, "peak": 25}
     assert lab.run(ONLINE.replace("first-touch, ", "")).failures == []
     orders, inputs = lab.backend.orders, lab.backend.inputs
     assert orders[2]["online"] == {
