@@ -61,6 +61,7 @@ class Model:
     source: str = ""  # publication
     configurations: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    data: str = ""  # the data set that `build` can read; it is synthetic otherwise
     external: bool = False  # from a plug-in
 
     @property
@@ -121,6 +122,7 @@ class Model:
         return {
             "description": self.description,
             "source": self.source,
+            "data": self.data,
             "parameters": {name: value.model_dump(mode="json") for name, value in self.parameters.items()},
             "configurations": {name: self.configuration(name) for name in self.configurations},
             "published": [published.model_dump(mode="json") for published in self.published],
@@ -165,6 +167,7 @@ def _read(name: str, module: ModuleType, *, external: bool = False) -> Model:
         source=str(getattr(module, "SOURCE", "")),
         configurations=dict(getattr(module, "CONFIGURATIONS", {})),
         published=tuple(Published.model_validate(value) for value in getattr(module, "PUBLISHED", ())),
+        data=str(getattr(module, "DATA", "")),
         external=external,
     )
     if CONFIGURATION in model.parameters:

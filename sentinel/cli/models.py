@@ -62,6 +62,8 @@ def _facts(shown: models.Model) -> list[tuple[str, str]]:
     facts = [("model", shown.name), ("description", shown.description)]
     if shown.source:
         facts.append(("source", shown.source))
+    if shown.data:
+        facts.append(("data", f"synthetic, or {shown.data}"))
     for published in shown.published:
         size = " ".join([published.configuration, *(f"{k} {v}" for k, v in published.parameters.items())])
         scopes = f", without {', '.join(published.without)}" if published.without else ""

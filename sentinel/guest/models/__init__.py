@@ -16,6 +16,7 @@ and may have
                     defaults, one whose step takes at most 20 s under emulation
     PUBLISHED       published numbers of trainable parameters: [{"configuration": name, "trainable": text}]
                     and, as needed, "parameters", "without" (variable scopes to leave out), "source"
+    DATA            the data set that build(..., data=FOLDER) reads. Without `data` it is synthetic
 
 `inputs` is a list of pairs: a placeholder, and a function of a numpy RandomState that makes a batch. The
 functions are called in this order, after the memory policy is set. `train_ops` is a list. Its operations

@@ -23,8 +23,11 @@ def inputs(placeholders, draw):
     return [(placeholders[name], maker(name, name == names[0])) for name in names]
 
 
-def labelled_images(batch, side, channels, classes):
-    """Return placeholders for square images and their labels, and the inputs that feed them."""
+def labelled_images(batch, side, channels, classes, draw=None):
+    """Return placeholders for square images and their labels, and the inputs that feed them.
+
+    `draw(r)` returns a batch of `images` and `labels`; by default it is synthetic.
+    """
     import tensorflow as tf
 
     from guest.models import _synthetic
@@ -32,13 +35,13 @@ def labelled_images(batch, side, channels, classes):
     x = tf.placeholder(tf.float32, [batch, side, side, channels], name="images")
     y = tf.placeholder(tf.int64, [batch], name="labels")
 
-    def draw(r):
+    def synthetic(r):
         return {
             "images": _synthetic.images(r, batch, side, channels),
             "labels": _synthetic.labels(r, batch, classes),
         }
 
-    return x, y, inputs({"images": x, "labels": y}, draw)
+    return x, y, inputs({"images": x, "labels": y}, draw or synthetic)
 
 
 def convolution(h, filters, size, stride, name, batch_norm=None, activation=None):

@@ -7,6 +7,7 @@ import math
 
 DESCRIPTION = "Transformer encoder with the heads of pre-training or classification"
 SOURCE = "Devlin et al. 2018, arXiv 1810.04805, section 3; optimiser: google-research/bert, optimization.py"
+DATA = "CoLA, with vocab.txt"
 PARAMETERS = {
     "batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "sequences per step"},
     "sequence": {"default": 32, "minimum": 8, "maximum": 512, "description": "tokens of a sequence"},
@@ -224,12 +225,14 @@ def _adam_weight_decay(variable, gradient, rate, beta1=0.9, beta2=0.999, epsilon
         ]
 
 
-def build(batch, sequence, layers, hidden, heads, vocabulary, task):
+def build(batch, sequence, layers, hidden, heads, vocabulary, task, data=None):
     """Build the encoder, the heads of the task and the optimiser."""
     import tensorflow as tf
 
-    from guest.models import _layers, _synthetic
+    from guest.models import _datasets, _layers, _synthetic
 
+    if data and task != "classification":
+        raise ValueError("data is for classification")
     if hidden % heads:
         raise ValueError("hidden (%d) must be a multiple of heads (%d)" % (hidden, heads))
     masked = max(1, int(round(_MASKED * sequence))) if task == "pretraining" else 0
@@ -252,9 +255,10 @@ def build(batch, sequence, layers, hidden, heads, vocabulary, task):
     train = _train(loss, *_RATES[task])
 
 
-    def draw(r):
+    def synthetic(r):
         if masked:
             return _synthetic.masked_sentences(r, batch, sequence, vocabulary, masked)
         return _synthetic.sentences(r, batch, sequence, vocabulary)
 
+    draw = _datasets.draws(_datasets.cola(data, sequence, vocabulary), batch) if data else synthetic
     return _layers.inputs(given, draw), [train], loss

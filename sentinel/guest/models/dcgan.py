@@ -5,6 +5,7 @@ from __future__ import absolute_import, division, print_function
 
 DESCRIPTION = "generator and discriminator, trained in turn"
 SOURCE = "Radford et al. 2015, arXiv 1511.06434, figure 1; 28x28: the authors' network for MNIST"
+DATA = "MNIST"
 PARAMETERS = {
     "batch": {"default": 32, "minimum": 1, "maximum": 1024, "description": "images per step"},
     "side": {
@@ -126,14 +127,17 @@ def _cross_entropy(logits, real):
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
 
 
-def build(batch, side, filters):
+def build(batch, side, filters, data=None):
     """Build both networks. The first operation trains the discriminator, the second the generator."""
     import tensorflow as tf
 
-    from guest.models import _layers
+    from guest.models import _datasets, _layers
 
     conditional = side == 28
-    x, y, inputs = _layers.labelled_images(batch, side, 1 if conditional else 3, _CLASSES)
+    if data and not conditional:
+        raise ValueError("data is for images of 28x28 pixels")
+    draw = data and _datasets.draws(_datasets.mnist(data), batch)
+    x, y, inputs = _layers.labelled_images(batch, side, 1 if conditional else 3, _CLASSES, draw)
     classes = tf.one_hot(y, _CLASSES) if conditional else None
     with tf.name_scope("noise"):
         noise = tf.random_uniform([batch, _NOISE], -1.0, 1.0)

@@ -5,12 +5,13 @@ from __future__ import absolute_import, division, print_function
 
 DESCRIPTION = "LSTM language model"
 SOURCE = "Zaremba et al. 2014, arXiv 1409.2329, section 4.1"
+DATA = "Penn Treebank"
 PARAMETERS = {
     "batch": {"default": 4, "minimum": 1, "maximum": 1024, "description": "sequences per step"},
     "time_steps": {"default": 35, "minimum": 1, "maximum": 1000, "description": "words of a sequence"},
     "layers": {"default": 2, "minimum": 1, "maximum": 16, "description": "LSTM layers"},
-    "hidden": {"default": 300, "minimum": 1, "maximum": 4096, "description": "units of a layer"},
-    "vocabulary": {"default": 2000, "minimum": 2, "maximum": 1000000, "description": "words"},
+    "hidden": {"default": 350, "minimum": 1, "maximum": 4096, "description": "units of a layer"},
+    "vocabulary": {"default": 2300, "minimum": 2, "maximum": 1000000, "description": "words"},
     "keep": {"default": 35, "minimum": 1, "maximum": 100, "description": "percent that dropout keeps"},
 }
 _LARGE = {"batch": 20, "time_steps": 35, "layers": 2, "hidden": 1500, "vocabulary": 10000, "keep": 35}
@@ -33,11 +34,11 @@ def _initial_range(hidden):
     return 0.1 if hidden < 650 else 0.05 if hidden < 1500 else 0.04
 
 
-def build(batch, time_steps, layers, hidden, vocabulary, keep):
+def build(batch, time_steps, layers, hidden, vocabulary, keep, data=None):
     """Build the unrolled network. Each step continues with the state that the last one left in variables."""
     import tensorflow as tf
 
-    from guest.models import _synthetic
+    from guest.models import _datasets, _synthetic
 
     text = tf.placeholder(tf.int32, [batch, time_steps + 1], name="text")
     bound = _initial_range(hidden)
@@ -81,4 +82,9 @@ def build(batch, time_steps, layers, hidden, vocabulary, keep):
         ]
         train = tf.group(*carried)
 
-    return [(text, lambda r: _synthetic.words(r, [batch, time_steps + 1], vocabulary))], [train], loss
+
+    def synthetic(r):
+        return _synthetic.words(r, [batch, time_steps + 1], vocabulary)
+
+    draw = _datasets.texts(_datasets.ptb(data, vocabulary), batch, time_steps) if data else synthetic
+    return [(text, draw)], [train], loss

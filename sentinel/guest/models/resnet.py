@@ -5,6 +5,7 @@ from __future__ import absolute_import, division, print_function
 
 DESCRIPTION = "ResNet on 32x32 images"
 SOURCE = "He et al. 2015, arXiv 1512.03385, section 4.2"
+DATA = "CIFAR-10, binary version"
 PARAMETERS = {
     "batch": {"default": 16, "minimum": 1, "maximum": 1024, "description": "images per step"},
     "depth": {"default": 32, "choices": [20, 32, 44, 56, 110], "description": "layers with weights"},
@@ -23,16 +24,17 @@ PUBLISHED = [
 ]
 
 
-def build(batch, depth, width):
+def build(batch, depth, width, data=None):
     """Build three stages of (depth - 2) / 6 blocks. Shortcuts have no weights (option A)."""
     import tensorflow as tf
 
-    from guest.models import _layers
+    from guest.models import _datasets, _layers
 
     def convolution(h, filters, stride, name, activation=None):
         return _layers.convolution(h, filters, 3, stride, name, {"momentum": 0.9}, activation)
 
-    x, y, inputs = _layers.labelled_images(batch, 32, 3, classes=10)
+    draw = data and _datasets.draws(_datasets.cifar10(data), batch, _datasets.shifted_and_flipped)
+    x, y, inputs = _layers.labelled_images(batch, 32, 3, 10, draw)
     h = convolution(x, width, 1, "first", tf.nn.relu)
     for stage in range(3):
         filters = width << stage
