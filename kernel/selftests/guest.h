@@ -163,4 +163,23 @@ UNUSED static int in_child(void (*function)(void *), void *argument)
 	return status;
 }
 
+/* Read each page, then report whether each read was counted and the data are intact. */
+UNUSED static void still_counts(struct profile *p, unsigned int reads, unsigned int writes,
+				const char *after)
+{
+	char point[100];
+
+	read_each(p->memory, p->pages);
+	snprintf(point, sizeof(point), "%s: reads are counted", after);
+	all_have(p, reads, writes, point);
+	snprintf(point, sizeof(point), "%s: data are intact", after);
+	ok(intact(p->memory, p->pages), "%s", point);
+	page_profile_rearm(p->fd);
+}
+
+UNUSED __attribute__((noinline)) static void touch(byte *at)
+{
+	(void)*at;
+}
+
 #endif

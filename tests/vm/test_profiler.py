@@ -94,7 +94,13 @@ def points(shell: Shell, command: str, *, subtests: pytest.Subtests, timeout: fl
     return rest
 
 
-@pytest.mark.parametrize("program", ["api", "counts", "limits", "memory", "process"])
+@pytest.mark.parametrize(
+    "program",
+    (
+        *("api", "limits", "counts", "instructions", "threads"),
+        *("memory", "frames", "bypass", "process", "debugging"),
+    ),
+)
 def test_the_profiler_behaves_as_documented(program: str, shell: Shell, subtests: pytest.Subtests) -> None:
     points(shell, f"./{program}", subtests=subtests)
 
