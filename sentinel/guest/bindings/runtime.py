@@ -12,7 +12,9 @@
     runtime.end_profile()
     runtime.load_plan("plan.json")
 
-`guest.bindings.hook.SentinelHook` does the same for a MonitoredSession. docs/sentinel.md describes profiles
+Steps of different kinds, such as those of a discriminator and a generator, have a profile and a plan each;
+the functions take the kind as a number. `guest.bindings.hook.SentinelHook` does all of this for a
+MonitoredSession. docs/sentinel.md describes profiles
 and plans. Errors are `RuntimeUnavailable` or `BadPlan`, each with a message of one line.
 
 python2.7 with TensorFlow 1.13.1; importable on python3.
@@ -43,12 +45,12 @@ class BadPlan(ValueError):
 
 
 class _State(object):
-    """The loaded library, its TensorFlow operations, and the path of the profile being recorded."""
+    """The loaded library, its TensorFlow operations, and the paths of profiles being recorded, by kind."""
 
     def __init__(self, library, ops):
         self.library = library
         self.ops = ops
-        self.profile = None
+        self.profiles = {}
 
 
 _state = None
@@ -58,12 +60,14 @@ def _open(path):
     """Load the library with the argument types of its C interface."""
     library = ctypes.CDLL(path)
     library.sentinel_step_begin.restype = ctypes.c_uint64
+    library.sentinel_step_begin.argtypes = [ctypes.c_int, ctypes.c_int]
     library.sentinel_step_end.argtypes = [ctypes.c_uint64, ctypes.c_int]
     library.sentinel_profile_end.restype = ctypes.c_void_p
     library.sentinel_statistics.restype = ctypes.c_void_p
     library.sentinel_limit.argtypes = [ctypes.c_int, ctypes.c_size_t]
     library.sentinel_free.argtypes = [ctypes.c_void_p]
     library.sentinel_plan_begin.argtypes = [
+        ctypes.c_int,
         ctypes.c_char_p,
         ctypes.c_size_t,
         ctypes.c_char_p,
@@ -134,19 +138,29 @@ def add_layer(tensor):
 
 
 @contextlib.contextmanager
-def step():
+def step(kind=0, plan_kind=None):
     """Mark one training step: one session.run() in this thread.
 
-    If another thread's step is open, this step is served but neither profiled nor planned.
+    It runs with the plan of its kind, or of `plan_kind`. If another thread's step is open, this step is
+    served but neither profiled nor planned.
     """
-    library = _require().library
-    number = library.sentinel_step_begin()
+    number = begin_step(kind, plan_kind)
     completed = False
     try:
         yield
         completed = True
     finally:
-        library.sentinel_step_end(number, completed)
+        end_step(number, completed)
+
+
+def begin_step(kind=0, plan_kind=None):
+    """Begin a step, as step() does, that end_step() ends, perhaps in another thread. Returns its number."""
+    return _require().library.sentinel_step_begin(kind, kind if plan_kind is None else plan_kind)
+
+
+def end_step(number, completed=True):
+    """End the step. A step that was not `completed`, since its run failed, counts for nothing."""
+    _require().library.sentinel_step_end(number, completed)
 
 
 def _check_writable(path):
@@ -155,32 +169,32 @@ def _check_writable(path):
         raise IOError("cannot write a profile to %s: the folder is missing or not writable" % path)
 
 
-def start_profile(path):
-    """Record the next two steps. end_profile() writes to `path`, compressed if it ends in .gz."""
+def start_profile(path, kind=0):
+    """Record the kind's next two steps. end_profile() writes to `path`, compressed if it ends in .gz."""
     _check_writable(path)
     state = _require()
-    if state.library.sentinel_profile_begin():
+    if state.library.sentinel_profile_begin(kind):
         raise RuntimeUnavailable("this process cannot record a profile (see above)")
-    state.profile = path
+    state.profiles[kind] = path
 
 
-def profiling():
-    """Return whether a profile is being recorded."""
-    return _state is not None and _state.profile is not None
+def profiling(kind=0):
+    """Return whether a profile of the kind is being recorded."""
+    return _state is not None and kind in _state.profiles
 
 
-def profile_steps_left():
+def profile_steps_left(kind=0):
     """Return the number of steps still to record."""
-    return _require().library.sentinel_profile_left()
+    return _require().library.sentinel_profile_left(kind)
 
 
-def end_profile():
-    """Write the profile atomically and return its parsed content."""
+def end_profile(kind=0):
+    """Write the kind's profile atomically and return its parsed content."""
     state = _require()
-    if state.profile is None:
+    if kind not in state.profiles:
         raise ValueError("end_profile() without start_profile()")
-    path, state.profile = state.profile, None
-    text = _take_text(state.library, state.library.sentinel_profile_end())
+    path = state.profiles.pop(kind)
+    text = _take_text(state.library, state.library.sentinel_profile_end(kind))
     if text is None:
         raise ValueError("no step has run since start_profile(): is session.run() within step()?")
     profile = json.loads(text)
@@ -226,12 +240,15 @@ def _read_plan(path):
     return data
 
 
-def load_plan(path):
-    """Execute this plan from the next step on. If it raises BadPlan, nothing has changed."""
+def load_plan(path, kind=0):
+    """Execute this plan in the kind's steps, from the next one on.
+
+    If it raises BadPlan, nothing has changed.
+    """
     state = _require()
     data = _read_plan(path)
     error = ctypes.create_string_buffer(1024)
-    if state.library.sentinel_plan_begin(data, len(data), error, len(error)):
+    if state.library.sentinel_plan_begin(kind, data, len(data), error, len(error)):
         raise BadPlan("%s: %s" % (path, error.value.decode("utf-8", "replace")))
 
 
@@ -250,14 +267,19 @@ def limit(mode, budget):
         raise RuntimeUnavailable("this machine has no node 1: there is nothing to limit")
 
 
-def end_plan():
-    """Continue without a plan."""
-    _require().library.sentinel_plan_end()
+def leave_fast_memory():
+    """From now on, keep all tensors outside plans on node 1. Call it between steps."""
+    _require().library.sentinel_leave_fast_memory()
 
 
-def wants_profile():
-    """Return whether the plan no longer fits the training and a new profile is needed."""
-    return bool(_require().library.sentinel_reprofile())
+def end_plan(kind=0):
+    """Continue without a plan for the kind."""
+    _require().library.sentinel_plan_end(kind)
+
+
+def wants_profile(kind=0):
+    """Return whether the plan no longer fits the kind's steps and a new profile is needed."""
+    return bool(_require().library.sentinel_reprofile(kind))
 
 
 def stats():

@@ -8,10 +8,21 @@
 
 namespace sentinel
 {
+namespace
+{
 
-ActivePlan::ActivePlan(Plan parsed, std::function<PageRange(const std::string &)> variable_pages,
-		       Log log)
-    : plan(std::move(parsed)), reserved(std::make_shared<Arena>(plan.reserved, false)),
+uint64_t next_id()
+{
+	static std::atomic<uint64_t> last{0};
+
+	return ++last;
+}
+
+} // namespace
+
+ActivePlan::ActivePlan(Plan parsed, std::shared_ptr<Arena> reserved_pool,
+		       std::function<PageRange(const std::string &)> variable_pages, Log log)
+    : plan(std::move(parsed)), id(next_id()), reserved(std::move(reserved_pool)),
       arena(std::make_shared<Arena>(plan.arena, true)), variable_pages_(std::move(variable_pages)),
       log_(std::move(log)),
       fast_budget_(plan.migratable_budget,
@@ -48,7 +59,7 @@ bool ActivePlan::set_nodes()
 		}
 	};
 
-	prefer(reserved->mapping(), 0, round_up(plan.reserved), kFast);
+	prefer(reserved->mapping(), 0, round_up(reserved->extent()), kFast);
 	for (const Group &group : plan.groups)
 		prefer(arena->mapping(), group.offset, group.size, group.node);
 	errno = error;
@@ -96,16 +107,35 @@ StepStatistics ActivePlan::step_end(bool typical)
 	return executor_.step_end(typical);
 }
 
+/*
+ * Between steps, the arena's fast pages are those that its groups keep, and those of tensors that
+ * outlive their step. The reserved pool and the variables belong to the runtime.
+ */
+void ActivePlan::leave_fast_memory()
+{
+	for (const Group &group : plan.groups)
+		if (group.keep && group.node == kFast)
+			arena->discard_unused(group.offset, group.offset + group.size);
+	if (!node_exists(kSlow) || !arena->used())
+		return;
+	char *base = arena->mapping().base();
+	for (const Group &group : plan.groups)
+		fast_budget_.moved(base + group.offset, group.size, kSlow,
+				   move_pages(base + group.offset, group.size, kSlow));
+}
+
+void ActivePlan::suspend()
+{
+	executor_.drain();
+	leave_fast_memory();
+}
+
 void ActivePlan::retire()
 {
 	executor_.stop();
-	for (const auto &pool : {reserved, arena}) {
-		Mapping &mapping = pool->mapping();
-		if (!node_exists(kSlow) || !mapping.size())
-			continue;
-		mapping.prefer(0, mapping.size(), kSlow);
-		move_pages(mapping.base(), mapping.size(), kSlow);
-	}
+	if (node_exists(kSlow) && arena->mapping().size())
+		arena->mapping().prefer(0, arena->mapping().size(), kSlow);
+	leave_fast_memory();
 }
 
 } // namespace sentinel

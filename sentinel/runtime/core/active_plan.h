@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plan in execution: its pools, its budget of fast memory and its migration threads. */
+/*
+ * A plan in execution: its pools, its budget of fast memory and its migration threads. All plans
+ * share the reserved pool, since its tensors live within a step. A plan that is suspended, because
+ * a step of another kind begins, holds no fast memory.
+ */
 #ifndef SENTINEL_RUNTIME_ACTIVE_PLAN_H
 #define SENTINEL_RUNTIME_ACTIVE_PLAN_H
 
@@ -27,8 +31,8 @@ public:
 	 * `variable_pages` returns the current pages of a variable. Throws std::exception if the
 	 * system lacks addresses or threads.
 	 */
-	ActivePlan(Plan plan, std::function<PageRange(const std::string &)> variable_pages,
-		   Log log);
+	ActivePlan(Plan plan, std::shared_ptr<Arena> reserved,
+		   std::function<PageRange(const std::string &)> variable_pages, Log log);
 
 	void step_begin(uint64_t step) SENTINEL_EXCLUDES(mutex_);
 	/* The step has reached `position`. */
@@ -38,7 +42,9 @@ public:
 
 	/* Set the node of every group and of the reserved pool. False (errno) on failure. */
 	bool set_nodes();
-	/* Account for a variable that lives already, on `node`. */
+	/* Finish all migrations, and empty the arena's part of fast memory. */
+	void suspend();
+	/* Account for a variable that lives already, on `node`, and is not being migrated. */
 	void add_variable(const PageRange &pages, int node)
 	{
 		fast_budget_.add_variable(pages.start, pages.size, node);
@@ -48,20 +54,26 @@ public:
 	{
 		return fast_budget_;
 	}
+	const FastBudget &fast_budget() const
+	{
+		return fast_budget_;
+	}
 	/* Pages cannot be moved on this system; do not report it again. */
 	void set_immovable()
 	{
 		immovable_ = true;
 	}
-	/* Stop all migration and move both pools to node 1. */
+	/* Stop all migration, for good, and do what suspend() does. */
 	void retire();
 
 	const Plan plan;
+	const uint64_t id; /* of all plans of this process */
 	const std::shared_ptr<Arena> reserved, arena;
 	uint64_t graph_hash = 0; /* of a step that matched the plan's graph; 0 before the first */
 
 private:
 	PageRange resolve(const Move &move);
+	void leave_fast_memory();
 	MoveResult migrate(char *start, size_t size, int node);
 
 	const std::function<PageRange(const std::string &)> variable_pages_;

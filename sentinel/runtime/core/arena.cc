@@ -3,15 +3,25 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 
 namespace sentinel
 {
+
+void Arena::open(size_t size)
+{
+	if (size <= extent_)
+		return;
+	if (size > mapping_.size() || !mapping_.open(size))
+		throw std::bad_alloc();
+	extent_ = size;
+}
 
 char *Arena::claim(size_t offset, size_t size)
 {
 	size_t end = offset + size;
 
-	if (end < offset || end > mapping_.size())
+	if (end < offset || end > extent_)
 		return nullptr;
 	auto next = live_.lower_bound(offset);
 	if (next != live_.end() && next->first < end)
@@ -49,6 +59,23 @@ void Arena::release(char *p)
 	}
 	if (first < last)
 		mapping_.discard(first, last - first);
+}
+
+void Arena::discard_unused(size_t offset, size_t end)
+{
+	size_t first = round_up(offset);
+
+	end = round_up(std::min(end, extent_));
+	for (const auto &block : live_) {
+		if (block.second <= first)
+			continue;
+		size_t last = std::min(end, round_down(block.first));
+		if (first < last)
+			mapping_.discard(first, last - first);
+		first = std::max(first, round_up(block.second));
+	}
+	if (first < end)
+		mapping_.discard(first, end - first);
 }
 
 } // namespace sentinel

@@ -14,9 +14,21 @@ namespace sentinel
 class Arena
 {
 public:
-	/* With `discard`, pages without a live block are returned to the system. */
-	Arena(size_t size, bool discard) : mapping_(size), discard_(discard)
+	/*
+	 * With `discard`, pages without a live block are returned to the system. With `closed`, the
+	 * pool is only addresses until open().
+	 */
+	Arena(size_t size, bool discard, bool closed = false)
+	    : mapping_(size, closed), extent_(closed ? 0 : size), discard_(discard)
 	{
+	}
+
+	/* Make at least [0, size) usable. Throws std::bad_alloc. */
+	void open(size_t size);
+	/* Usable bytes. */
+	size_t extent() const
+	{
+		return extent_;
 	}
 
 	/* Allocate [offset, offset + size); nullptr if part of it is in use or out of range. */
@@ -24,6 +36,9 @@ public:
 
 	/* Free a block that claim() returned. */
 	void release(char *p);
+
+	/* Return the pages of [offset, end) without a live block to the system, kept ones too. */
+	void discard_unused(size_t offset, size_t end);
 
 	/* Exempt the whole pages of [offset, offset + size) from being discarded. */
 	void keep(size_t offset, size_t size)
@@ -47,6 +62,7 @@ public:
 
 private:
 	Mapping mapping_;
+	size_t extent_;
 	bool discard_;
 	std::map<size_t, size_t> live_, kept_; /* offset to end */
 	size_t used_ = 0;

@@ -38,9 +38,10 @@ int sentinel_devices(void)
 	return sentinel::devices();
 }
 
-uint64_t sentinel_step_begin(void)
+uint64_t sentinel_step_begin(int kind, int plan_kind)
 {
-	return guarded<uint64_t>(0, [] { return Runtime::instance().step_begin(); });
+	return guarded<uint64_t>(0,
+				 [=] { return Runtime::instance().step_begin(kind, plan_kind); });
 }
 
 void sentinel_step_end(uint64_t step, int completed)
@@ -51,28 +52,28 @@ void sentinel_step_end(uint64_t step, int completed)
 	});
 }
 
-int sentinel_profile_begin(void)
+int sentinel_profile_begin(int kind)
 {
-	return guarded(-1, [] { return Runtime::instance().profile_begin() ? 0 : -1; });
+	return guarded(-1, [=] { return Runtime::instance().profile_begin(kind) ? 0 : -1; });
 }
 
-int sentinel_profile_left(void)
+int sentinel_profile_left(int kind)
 {
-	return Runtime::instance().profile_steps_left();
+	return Runtime::instance().profile_steps_left(kind);
 }
 
-char *sentinel_profile_end(void)
+char *sentinel_profile_end(int kind)
 {
-	return guarded<char *>(nullptr, [] {
-		auto profile = Runtime::instance().profile_end();
+	return guarded<char *>(nullptr, [=] {
+		auto profile = Runtime::instance().profile_end(kind);
 		return profile ? strdup(to_json(*profile).c_str()) : nullptr;
 	});
 }
 
-int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size)
+int sentinel_plan_begin(int kind, const char *text, size_t length, char *error, size_t size)
 {
 	try {
-		Runtime::instance().plan_begin(std::string(text, length));
+		Runtime::instance().plan_begin(std::string(text, length), kind);
 		return 0;
 	} catch (const std::exception &e) {
 		snprintf(error, size, "%s", e.what());
@@ -80,10 +81,18 @@ int sentinel_plan_begin(const char *text, size_t length, char *error, size_t siz
 	}
 }
 
-void sentinel_plan_end(void)
+void sentinel_plan_end(int kind)
+{
+	guarded(0, [=] {
+		Runtime::instance().plan_end(kind);
+		return 0;
+	});
+}
+
+void sentinel_leave_fast_memory(void)
 {
 	guarded(0, [] {
-		Runtime::instance().plan_end();
+		Runtime::instance().leave_fast_memory();
 		return 0;
 	});
 }
@@ -93,9 +102,9 @@ int sentinel_limit(int interleave, size_t budget)
 	return Runtime::instance().limit_fast(interleave, budget) ? 0 : -1;
 }
 
-int sentinel_reprofile(void)
+int sentinel_reprofile(int kind)
 {
-	return Runtime::instance().needs_profile();
+	return Runtime::instance().needs_profile(kind);
 }
 
 char *sentinel_statistics(void)

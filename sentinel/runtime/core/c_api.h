@@ -24,25 +24,29 @@ int sentinel_devices(void);
 /*
  * Begin and end a training step: the operations of the first session run that this thread starts in
  * between. Begin returns the step's number, or 0 if another step is open and this one is only
- * served. `completed`: the run did not fail.
+ * served. Steps of one `kind`, a number of the caller's choice, have a profile and a plan; the step
+ * runs with the plan of `plan_kind`. `completed`: the run did not fail.
  */
-uint64_t sentinel_step_begin(void);
+uint64_t sentinel_step_begin(int kind, int plan_kind);
 void sentinel_step_end(uint64_t step, int completed);
 
-/* Profile the next two steps. 0, or -1 with the reason on stderr. */
-int sentinel_profile_begin(void);
+/* Profile the kind's next two steps. 0, or -1 with the reason on stderr. */
+int sentinel_profile_begin(int kind);
 /* Steps that are still to be profiled. */
-int sentinel_profile_left(void);
+int sentinel_profile_left(int kind);
 /* The profile as JSON, or NULL if no step was recorded. Free it with sentinel_free(). */
-char *sentinel_profile_end(void);
+char *sentinel_profile_end(int kind);
 
 /*
- * Execute this plan (JSON) from the next step on. On failure return -1, write one line to `error`
- * (at most `size` bytes) and change nothing.
+ * Execute this plan (JSON) in the kind's steps, from the next one on. On failure return -1, write
+ * one line to `error` (at most `size` bytes) and change nothing.
  */
-int sentinel_plan_begin(const char *text, size_t length, char *error, size_t size);
-/* End the plan, at the end of an open step. Its tensors move to node 1. */
-void sentinel_plan_end(void);
+int sentinel_plan_begin(int kind, const char *text, size_t length, char *error, size_t size);
+/* End the kind's plan, at the end of an open step. Its tensors move to node 1. */
+void sentinel_plan_end(int kind);
+
+/* From now on all tensors outside plans are on node 1. Call it between steps. */
+void sentinel_leave_fast_memory(void);
 
 /*
  * Without a plan: limit the memory that tensors have used so far to `budget` bytes of fast memory.
@@ -51,8 +55,8 @@ void sentinel_plan_end(void);
  */
 int sentinel_limit(int interleave, size_t budget);
 
-/* Whether the plan no longer fits the training, so that it should be profiled again. */
-int sentinel_reprofile(void);
+/* Whether the plan no longer fits the kind's steps, so that they should be profiled again. */
+int sentinel_reprofile(int kind);
 
 /*
  * Statistics as JSON; free them with sentinel_free(). Queries the node of every page, so do not

@@ -31,19 +31,19 @@ void FastBudget::add_group(char *start, size_t size, int node)
 {
 	MutexLock lock(mutex_);
 
-	groups_[start] = Group{size, node};
+	groups_[start].size = size;
+	groups_[start].node = node;
 }
 
 void FastBudget::add_variable(char *start, size_t size, int node)
 {
 	MutexLock lock(mutex_);
-	auto added = groups_.emplace(start, Group{size, node});
+	Group &group = groups_[start];
 
-	if (!added.second)
-		return;
-	added.first->second.live_tensors = 1;
-	if (node == kFast)
-		set_fast_bytes(added.first->second, size);
+	group.size = size;
+	group.node = node;
+	group.live_tensors = 1;
+	set_fast_bytes(group, node == kFast ? size : 0);
 }
 
 size_t FastBudget::tensor_born(const char *start, size_t size)

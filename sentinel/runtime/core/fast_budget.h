@@ -30,7 +30,7 @@ public:
 
 	/* Account for the group [start, start + size), whose pages are born on `node`. */
 	void add_group(char *start, size_t size, int node);
-	/* Account for the pages of a variable that lives already, on `node`. */
+	/* Account for the pages of a variable that lives already, on `node`, perhaps again. */
 	void add_variable(char *start, size_t size, int node);
 
 	/* A tensor is born. Returns bytes of its groups that did not fit into fast memory. */
@@ -51,8 +51,8 @@ public:
 
 private:
 	struct Group {
-		size_t size;
-		int node;
+		size_t size = 0;
+		int node = kSlow;
 		int live_tensors = 0;
 		size_t fast_bytes = 0;	/* counted against the budget */
 		bool displaced = false; /* did not fit: its new pages come from slow memory */

@@ -6,7 +6,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 namespace sentinel
@@ -84,10 +86,14 @@ void Runtime::after_fork_in_child()
 
 	runtime.forked_child_ = true;
 	runtime.step_state_ = StepState::closed;
-	runtime.tracking_ = runtime.recording_ = runtime.had_plan_ = false;
+	runtime.tracking_ = runtime.recording_ = runtime.leaves_fast_memory_ = false;
 	new std::shared_ptr<ActivePlan>(std::move(runtime.plan_));
-	new std::shared_ptr<ActivePlan>(std::move(runtime.next_plan_));
-	runtime.profiling_.abandon_in_child();
+	new std::shared_ptr<ActivePlan>(std::move(runtime.installed_));
+	for (auto &kind : runtime.kinds_)
+		kind.second.profiling.abandon_in_child();
+	new std::map<int, StepKind>(std::move(runtime.kinds_));
+	runtime.kinds_.clear();
+	runtime.step_kind_ = nullptr;
 	this_thread().opened_step = 0;
 	runtime.mutex_.unlock();
 }
@@ -101,8 +107,9 @@ TensorMemory::BlockIterator Runtime::claim_planned(size_t alignment, size_t size
 	if (const std::vector<int> *planned = context.run.op->planned) {
 		for (int index : *planned) {
 			const PlannedTensor &t = plan_->plan.tensors[index];
+			/* A smaller tensor is of a smaller input, such as a short last batch. */
 			if (t.k != context.allocations || t.occurrence != context.occurrence ||
-			    t.size != size)
+			    size > t.size)
 				continue;
 			auto block = memory_.end();
 			if (t.offset % alignment == 0)
@@ -126,9 +133,9 @@ TensorMemory::BlockIterator Runtime::claim_planned(size_t alignment, size_t size
 void *Runtime::allocate_locked(size_t alignment, size_t size)
 {
 	OpContext &context = this_thread().op;
-	Recorder *recorder = profiling_.recorder();
+	Recorder *recorder = this->recorder();
 	auto block = memory_.end();
-	Pool pool = had_plan_ ? Pool::unplanned : Pool::ordinary;
+	Pool pool = leaves_fast_memory_ ? Pool::unplanned : Pool::ordinary;
 	bool in_step = is_open(context.run.step);
 
 	if (plan_ && in_step)
@@ -136,13 +143,13 @@ void *Runtime::allocate_locked(size_t alignment, size_t size)
 	else if (plan_ && step_state_ == StepState::open && !context.outside_step)
 		plan_statistics_.placement.keyless += last_position_ >= 0;
 	else if (recorder)
-		pool = context.outside_step ? Pool::unplanned : profiling_.pool();
+		pool = context.outside_step ? Pool::unplanned : step_kind_->profiling.pool();
 	for (Pool fallback : {pool, Pool::ordinary, Pool::system}) {
 		if (block != memory_.end())
 			break;
 		block = memory_.allocate(fallback, alignment, size);
 		if (block == memory_.end() && fallback == Pool::profile)
-			profiling_.set_pool_full();
+			step_kind_->profiling.set_pool_full();
 	}
 	if (block == memory_.end())
 		return nullptr;
@@ -179,18 +186,18 @@ void Runtime::release(void *p)
 		log(line);
 		return;
 	}
-	if (profiling_.recorder() && block->second.record >= 0) {
+	if (recorder() && block->second.record >= 0) {
 		const OpRun &run = this_thread().op.run;
-		profiling_.recorder()->add_death(block->second.record,
-						 is_open(run.step) ? run.position : -1);
+		recorder()->add_death(block->second.record, is_open(run.step) ? run.position : -1);
 	}
 	if (!block->second.name.empty()) {
 		auto variable = variables_.find(block->second.name);
 		if (variable != variables_.end() && variable->second == p)
 			variables_.erase(variable);
 	}
-	if (plan_ && block->second.pool == Pool::arena)
-		plan_->fast_budget().tensor_died(block->first, block->second.size);
+	if (block->second.pool == Pool::arena)
+		if (ActivePlan *plan = plan_of(block->first))
+			plan->fast_budget().tensor_died(block->first, block->second.size);
 	memory_.release(block);
 }
 
@@ -206,6 +213,17 @@ bool Runtime::limit_fast(bool interleave, size_t budget)
 	MutexLock lock(mutex_);
 
 	return memory_.limit_fast(interleave, budget);
+}
+
+void Runtime::leave_fast_memory()
+{
+	MutexLock lock(mutex_);
+
+	leaves_fast_memory_ = true;
+	memory_.trim();
+	if (!memory_.move_to_slow())
+		log("cannot set the memory policy (mbind: " + std::string(strerror(errno)) +
+		    "): pages are wherever the system allocates them");
 }
 
 } // namespace sentinel

@@ -8,6 +8,9 @@
  * which opened the step starts while it is open. Executions with negative ids are side jobs of the
  * framework and never a step's. Everything that runs beside the step (queue runners, evaluation,
  * other sessions, steps of other threads) is served with memory, but neither profiled nor planned.
+ *
+ * Steps are of kinds, each with a profile and a plan of its own. One plan at a time is installed:
+ * its tensors may be in fast memory. A step with another plan installs that one first.
  */
 #ifndef SENTINEL_RUNTIME_RUNTIME_H
 #define SENTINEL_RUNTIME_RUNTIME_H
@@ -25,6 +28,7 @@
 #include "operation.h"
 #include "profile_session.h"
 #include "statistics.h"
+#include "step_kind.h"
 #include "tensor_memory.h"
 
 namespace sentinel
@@ -42,6 +46,9 @@ public:
 
 	/* See TensorMemory::limit_fast(). */
 	bool limit_fast(bool interleave, size_t budget);
+	/* From now on, tensors outside a plan are on node 1, live ones too. Call it between steps.
+	 */
+	void leave_fast_memory();
 
 	/* Whether operations have to be reported: a step is being recorded or planned. */
 	bool tracking() const
@@ -66,31 +73,37 @@ public:
 	void set_session_threads(int inter_op, int intra_op);
 
 	/*
-	 * Open a step on this thread, and return its number; 0 if another step is open, so that
-	 * this one is only served. If this thread left a step open, that step continues if it ran
-	 * no operation, else it is closed first.
+	 * Open a step of this kind on this thread, and return its number; 0 if another step is
+	 * open, so that this one is only served. It runs with the plan of kind `plan_kind`, which
+	 * is usually its own. If this thread left a step open, that step continues if it ran no
+	 * operation, else it is closed first.
 	 */
-	uint64_t step_begin();
+	uint64_t step_begin(int kind, int plan_kind);
+	uint64_t step_begin(int kind = 0)
+	{
+		return step_begin(kind, kind);
+	}
 	/* Close the step, from any thread. `completed`: its run did not fail. */
 	void step_end(uint64_t step, bool completed = true);
 
-	/* Profile the next two steps. Ends a plan. False, with a log line, if it cannot. */
-	bool profile_begin();
+	/* Profile the kind's next two steps. Ends its plan. False, with a log line, if it cannot.
+	 */
+	bool profile_begin(int kind = 0);
 	/* Steps that are still to be profiled. */
-	int profile_steps_left();
+	int profile_steps_left(int kind = 0);
 	/* The profile, or nullptr if no step was recorded. An open step is dropped. */
-	std::unique_ptr<Profile> profile_end();
+	std::unique_ptr<Profile> profile_end(int kind = 0);
 
-	/* Execute this plan from the next step on. Throws std::exception; then nothing changed. */
-	void plan_begin(const std::string &text);
-	/* End the plan, at the end of an open step. Its tensors move to node 1. */
-	void plan_end();
+	/*
+	 * Execute this plan in the kind's steps, from the next one on. Throws std::exception; then
+	 * nothing changed.
+	 */
+	void plan_begin(const std::string &text, int kind = 0);
+	/* End the kind's plan, at the end of an open step. Its tensors move to node 1. */
+	void plan_end(int kind = 0);
 
-	/* Whether the plan no longer fits the training, so that it should be profiled again. */
-	bool needs_profile() const
-	{
-		return needs_profile_.load(std::memory_order_relaxed);
-	}
+	/* Whether the plan no longer fits the kind's steps: they should be profiled again. */
+	bool needs_profile(int kind = 0);
 
 	/* All statistics as JSON. Queries the node of every page. */
 	std::string statistics();
@@ -130,12 +143,18 @@ private:
 
 	/* runtime_steps.cc */
 	bool is_open(uint64_t step) const SENTINEL_REQUIRES(mutex_);
-	void open_step() SENTINEL_REQUIRES(mutex_);
+	void open_step(int kind, int plan_kind) SENTINEL_REQUIRES(mutex_);
+	StepKind &kind(int number) SENTINEL_REQUIRES(mutex_);
+	Recorder *recorder() SENTINEL_REQUIRES(mutex_);
 
 	/* runtime_plan.cc */
-	void install_plan() SENTINEL_REQUIRES(mutex_);
-	void retire_plan() SENTINEL_REQUIRES(mutex_);
+	std::shared_ptr<Arena> reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
+	void start_plan(StepKind &kind) SENTINEL_REQUIRES(mutex_);
+	void install(const std::shared_ptr<ActivePlan> &plan) SENTINEL_REQUIRES(mutex_);
+	void shrink_reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
+	void retire_plan(StepKind &kind) SENTINEL_REQUIRES(mutex_);
 	void set_variable_nodes() SENTINEL_REQUIRES(mutex_);
+	ActivePlan *plan_of(const char *p) SENTINEL_REQUIRES(mutex_);
 	PageRange variable_pages(const std::string &name) SENTINEL_REQUIRES(mutex_);
 	bool matches_plan() SENTINEL_REQUIRES(mutex_);
 	void check_planned_step(bool completed, bool matches) SENTINEL_REQUIRES(mutex_);
@@ -144,10 +163,8 @@ private:
 
 	Mutex mutex_;
 	TensorMemory memory_ SENTINEL_GUARDED_BY(mutex_);
-	/* By kernel */
-	std::unordered_map<const void *, std::shared_ptr<Op>> ops_ SENTINEL_GUARDED_BY(mutex_);
 	std::map<std::string, const char *> variables_ SENTINEL_GUARDED_BY(mutex_);
-	std::atomic<bool> tracking_{false}, recording_{false}, needs_profile_{false};
+	std::atomic<bool> tracking_{false}, recording_{false};
 	std::atomic<bool> incomplete_{false}; /* memory ran out: the step was not tracked fully */
 
 	StepState step_state_ SENTINEL_GUARDED_BY(mutex_) = StepState::closed;
@@ -159,16 +176,18 @@ private:
 	/* Of the operations begun, until a step has matched the plan's graph */
 	std::vector<std::string> op_names_ SENTINEL_GUARDED_BY(mutex_);
 
-	ProfileSession profiling_ SENTINEL_GUARDED_BY(mutex_){memory_};
+	std::map<int, StepKind> kinds_ SENTINEL_GUARDED_BY(mutex_);
+	StepKind *step_kind_ SENTINEL_GUARDED_BY(mutex_) = nullptr; /* of the last step */
+	/* The last step's plan, and the plan that may use fast memory. */
+	std::shared_ptr<ActivePlan> plan_ SENTINEL_GUARDED_BY(mutex_);
+	std::shared_ptr<ActivePlan> installed_ SENTINEL_GUARDED_BY(mutex_);
+	std::shared_ptr<Arena> reserved_ SENTINEL_GUARDED_BY(mutex_); /* of all plans */
+	/* Tensors outside a plan are on node 1. */
+	bool leaves_fast_memory_ SENTINEL_GUARDED_BY(mutex_) = false;
 	int inter_op_ SENTINEL_GUARDED_BY(mutex_) = 1;
 	int intra_op_ SENTINEL_GUARDED_BY(mutex_) = 1;
 
-	std::shared_ptr<ActivePlan> plan_ SENTINEL_GUARDED_BY(mutex_);
-	std::shared_ptr<ActivePlan> next_plan_ SENTINEL_GUARDED_BY(mutex_);
-	bool plan_ends_ SENTINEL_GUARDED_BY(mutex_) = false; /* with the open step */
-	bool had_plan_ SENTINEL_GUARDED_BY(mutex_) = false;
-	int budget_checks_ SENTINEL_GUARDED_BY(mutex_) = 0;	       /* left after a fork */
-	uint64_t mismatches_in_a_row_ SENTINEL_GUARDED_BY(mutex_) = 0; /* steps */
+	int budget_checks_ SENTINEL_GUARDED_BY(mutex_) = 0; /* left after a fork */
 	bool forked_child_ SENTINEL_GUARDED_BY(mutex_) = false;
 
 	PlanStatistics plan_statistics_ SENTINEL_GUARDED_BY(mutex_);

@@ -28,7 +28,7 @@ uint64_t hash_of(const std::string &name)
 std::shared_ptr<Op> Runtime::lookup_op(const void *kernel, const std::string &name,
 				       const std::string &type)
 {
-	std::shared_ptr<Op> &op = ops_[kernel];
+	std::shared_ptr<Op> &op = step_kind_->ops[kernel];
 
 	/* A new kernel, possibly of another session at an address that was used before. */
 	if (!op || op->name != name || op->type != type) {
@@ -71,7 +71,7 @@ OpRun Runtime::op_begin(const void *kernel, const std::string &name, const std::
 			if (plan_)
 				plan_position = reach_plan_position(*op, context.occurrence);
 			plan = plan_;
-			if (Recorder *recorder = profiling_.recorder())
+			if (Recorder *recorder = this->recorder())
 				recorder->op_begin(name, type, context.occurrence, now_ns());
 			else if (plan_ && !plan_->graph_hash)
 				op_names_.push_back(name);
@@ -104,14 +104,14 @@ void Runtime::op_end(const OpRun &run)
 	if (!recording())
 		return;
 	MutexLock lock(mutex_);
-	if (is_open(run.step) && profiling_.recorder())
-		profiling_.recorder()->op_end(run.position, now_ns());
+	if (is_open(run.step) && recorder())
+		recorder()->op_end(run.position, now_ns());
 }
 
 void Runtime::record_use(const OpRun &run, const void *p, size_t size, bool reads, bool writes)
 {
 	MutexLock lock(mutex_);
-	Recorder *recorder = profiling_.recorder();
+	Recorder *recorder = this->recorder();
 
 	if (!is_open(run.step) || !recorder)
 		return;
@@ -149,8 +149,8 @@ void Runtime::set_name(const OpRun &run, const void *p, const std::string &name)
 			block.name = name;
 			variables_[name] = it->first;
 		}
-		if (profiling_.recorder() && block.record >= 0)
-			profiling_.recorder()->set_name(block.record, block.name);
+		if (recorder() && block.record >= 0)
+			recorder()->set_name(block.record, block.name);
 	} catch (const std::bad_alloc &) {
 		stop_tracking();
 	}

@@ -20,17 +20,19 @@ constexpr uint64_t kMismatchesAllowed = 2;
 
 } // namespace
 
-void Runtime::plan_begin(const std::string &text)
+/* The pool of at least `size` bytes that all plans share. Throws std::bad_alloc. */
+std::shared_ptr<Arena> Runtime::reserved_pool(size_t size)
+{
+	if (!reserved_)
+		reserved_ = std::make_shared<Arena>(memory_.mapping(Pool::unplanned)->size(), false,
+						    true);
+	reserved_->open(size);
+	return reserved_;
+}
+
+void Runtime::plan_begin(const std::string &text, int number)
 {
 	Plan plan = parse_plan(text);
-	{
-		MutexLock lock(mutex_);
-		if (forked_child_)
-			throw std::runtime_error("a forked child cannot execute a plan");
-		if (!memory_.complete())
-			throw std::runtime_error(
-				"no address space for tensors outside the plan (check ulimit -v)");
-	}
 	std::shared_ptr<ActivePlan> next;
 	size_t pool_bytes = plan.reserved + plan.arena;
 	auto pages = [this](const std::string &variable) {
@@ -38,7 +40,18 @@ void Runtime::plan_begin(const std::string &text)
 		return variable_pages(variable);
 	};
 	try {
-		next = std::make_shared<ActivePlan>(std::move(plan), pages, log);
+		std::shared_ptr<Arena> reserved;
+		{
+			MutexLock lock(mutex_);
+			if (forked_child_)
+				throw std::runtime_error("a forked child cannot execute a plan");
+			if (!memory_.complete())
+				throw std::runtime_error("no address space for tensors outside the "
+							 "plan (check ulimit -v)");
+			reserved = reserved_pool(plan.reserved);
+		}
+		next = std::make_shared<ActivePlan>(std::move(plan), std::move(reserved), pages,
+						    log);
 	} catch (const std::bad_alloc &) {
 		throw std::runtime_error("cannot reserve " + std::to_string(pool_bytes) +
 					 " bytes of addresses for the plan's pools");
@@ -47,66 +60,106 @@ void Runtime::plan_begin(const std::string &text)
 					 e.what());
 	}
 	MutexLock lock(mutex_);
-	next_plan_ = std::move(next);
-	plan_ends_ = false;
-	needs_profile_ = false;
+	StepKind &planned = kind(number);
+	planned.next_plan = std::move(next);
+	planned.plan_ends = false;
+	planned.needs_profile = false;
 }
 
-void Runtime::plan_end()
+void Runtime::plan_end(int number)
 {
 	MutexLock lock(mutex_);
+	StepKind &planned = kind(number);
 
-	next_plan_.reset();
-	if (!plan_)
+	planned.next_plan.reset();
+	if (!planned.plan)
 		return;
 	if (step_state_ == StepState::closed) {
-		retire_plan();
-	} else if (!plan_ends_) {
-		plan_ends_ = true;
+		retire_plan(planned);
+	} else if (!planned.plan_ends) {
+		planned.plan_ends = true;
 		log("the plan ends at the end of the open step");
 	}
 }
 
-/* Between steps: replace the plan, if any, by the next one. */
-void Runtime::install_plan()
+/* Between steps: replace the kind's plan, if any, by the next one. */
+void Runtime::start_plan(StepKind &planned)
 {
-	retire_plan();
-	ops_.clear();
-	plan_ = std::move(next_plan_);
-	had_plan_ = true;
-	plan_statistics_.begin_plan();
-	mismatches_in_a_row_ = 0;
-	memory_.set_plan_pools(plan_->reserved, plan_->arena);
+	retire_plan(planned);
+	install(nullptr);
+	ActivePlan &plan = *(planned.plan = std::move(planned.next_plan));
+	planned.planned_steps = planned.other_steps = planned.mismatches_in_a_row = 0;
 	/* Tensors outside the plan must not take its fast memory. */
+	leaves_fast_memory_ = true;
 	memory_.trim();
 	bool success = memory_.move_to_slow();
 	int error = errno;
-	if (!plan_->set_nodes()) {
+	if (!plan.set_nodes()) {
 		error = errno;
 		success = false;
 		plan_statistics_.unbound++;
 	}
 	if (!node_exists(kSlow)) {
 		log("no memory node 1: all pages stay on node 0");
-		plan_->set_immovable();
+		plan.set_immovable();
 	} else if (!success) {
 		log("cannot set the memory policy (mbind: " + std::string(strerror(error)) +
 		    "): pages are wherever the system allocates them");
-		plan_->set_immovable();
+		plan.set_immovable();
 	}
+}
+
+/* Between steps: let this plan use fast memory, and no other; nullptr: none. */
+void Runtime::install(const std::shared_ptr<ActivePlan> &plan)
+{
+	if (installed_ == plan)
+		return;
+	if (installed_)
+		installed_->suspend();
+	installed_ = plan;
+	memory_.set_plan_pools(plan ? plan->reserved : nullptr, plan ? plan->arena : nullptr);
+	shrink_reserved_pool(plan ? plan->plan.reserved : 0);
 	set_variable_nodes();
 }
 
-/* Between steps: end the plan. Live tensors of its pools, and new ones, are on node 1. */
-void Runtime::retire_plan()
+/* Between steps: return the reserved pool's pages from `size` on. Plans share those below. */
+void Runtime::shrink_reserved_pool(size_t size)
 {
-	plan_ends_ = false;
-	if (!plan_)
+	if (!reserved_)
 		return;
-	plan_->retire();
-	memory_.set_plan_pools(nullptr, nullptr);
-	plan_.reset();
-	ops_.clear();
+	reserved_->discard_unused(size, reserved_->extent());
+	if (reserved_->used() && node_exists(kSlow)) /* tensors that outlived their step */
+		move_pages(reserved_->mapping().base(), round_up(reserved_->extent()), kSlow);
+}
+
+/* Between steps: end the plan. Live tensors of its pools, and new ones, are on node 1. */
+void Runtime::retire_plan(StepKind &planned)
+{
+	planned.plan_ends = false;
+	if (!planned.plan)
+		return;
+	planned.plan->retire();
+	if (installed_ == planned.plan) {
+		installed_.reset();
+		memory_.set_plan_pools(nullptr, nullptr);
+		shrink_reserved_pool(0);
+		set_variable_nodes();
+	}
+	if (plan_ == planned.plan)
+		plan_.reset();
+	planned.plan.reset();
+	planned.ops.clear();
+}
+
+/* The plan whose arena contains `p`; nullptr if it has ended. */
+ActivePlan *Runtime::plan_of(const char *p)
+{
+	if (installed_ && installed_->arena->mapping().contains(p))
+		return installed_.get();
+	for (auto &kind : kinds_)
+		if (kind.second.plan && kind.second.plan->arena->mapping().contains(p))
+			return kind.second.plan.get();
+	return nullptr;
 }
 
 PageRange Runtime::variable_pages(const std::string &name)
@@ -118,18 +171,30 @@ PageRange Runtime::variable_pages(const std::string &name)
 	return pages_of(variable->second, memory_.find(variable->second)->second.size);
 }
 
-/* Move the plan's variables to their nodes. They were allocated before the plan. */
+/*
+ * Between steps: move all variables to the nodes that the installed plan has for them when a step
+ * begins, and all others to node 1. Demotions come first, so that the budget holds.
+ */
 void Runtime::set_variable_nodes()
 {
-	for (const auto &planned : plan_->plan.by_name) {
-		auto variable = variables_.find(planned.first);
-		if (variable == variables_.end())
-			continue;
-		const PlannedTensor &tensor = plan_->plan.tensors[planned.second];
-		memory_.set_node(memory_.find(variable->second), tensor.node);
-		if (tensor.moves)
-			plan_->add_variable(variable_pages(planned.first), tensor.node);
-	}
+	for (int node : {kSlow, kFast})
+		for (const auto &variable : variables_) {
+			const PlannedTensor *planned = nullptr;
+			if (installed_) {
+				auto it = installed_->plan.by_name.find(variable.first);
+				if (it != installed_->plan.by_name.end())
+					planned = &installed_->plan.tensors[it->second];
+			}
+			if ((planned ? planned->node : kSlow) != node)
+				continue;
+			auto block = memory_.find(variable.second);
+			bool fast = block->second.node == kFast;
+			/* One that migrates in steps may be on either node now. */
+			if (fast != (node == kFast) || (planned && planned->moves))
+				memory_.set_node(block, node);
+			if (planned && planned->moves)
+				installed_->add_variable(variable_pages(variable.first), node);
+		}
 }
 
 /* Whether the step's operations are those of the plan's graph. */
@@ -144,10 +209,10 @@ bool Runtime::matches_plan()
 	return plan.graph_hash && plan.graph_hash == graph_hash_;
 }
 
-/* After a step with the plan: count it, and decide whether the plan still fits. */
+/* After a step with a plan: count it, and decide whether the plan still fits. */
 void Runtime::check_planned_step(bool completed, bool matches)
 {
-	PlanStatistics &s = plan_statistics_;
+	StepKind &k = *step_kind_;
 
 	if (budget_checks_ > 0) {
 		budget_checks_--;
@@ -155,18 +220,29 @@ void Runtime::check_planned_step(bool completed, bool matches)
 	}
 	if (last_position_ < 0 || !completed)
 		return;
-	(matches ? s.planned_steps : s.other_steps)++;
+	(matches ? k.planned_steps : k.other_steps)++;
+	(matches ? plan_statistics_.planned_steps : plan_statistics_.other_steps)++;
+	if (k.plan != plan_)
+		return; /* another kind's plan serves this one meanwhile */
 	/* The first step, and the first that matches, have named all of their variables. */
-	if (s.planned_steps + s.other_steps == 1 || (matches && s.planned_steps == 1))
+	if (k.planned_steps + k.other_steps == 1 || (matches && k.planned_steps == 1))
 		set_variable_nodes();
-	if (!matches && s.other_steps == 1)
+	if (!matches && k.other_steps == 1)
 		log("a step does not match the plan's graph (" + std::to_string(plan_->plan.ops) +
 		    " operations in the plan, " + std::to_string(last_position_ + 1) +
 		    " in the step): it stays within the budget, and the plan stays in force");
-	uint64_t misses = s.placement.unplanned + s.placement.busy;
+	const PlacementStatistics &placement = plan_statistics_.placement;
+	uint64_t misses = placement.unplanned + placement.busy;
 	bool fits = matches && misses * kMissesAllowed <= plan_->plan.tensors.size();
-	mismatches_in_a_row_ = fits ? 0 : mismatches_in_a_row_ + 1;
-	needs_profile_ = mismatches_in_a_row_ >= kMismatchesAllowed;
+	k.mismatches_in_a_row = fits ? 0 : k.mismatches_in_a_row + 1;
+	k.needs_profile = k.mismatches_in_a_row >= kMismatchesAllowed;
+}
+
+bool Runtime::needs_profile(int number)
+{
+	MutexLock lock(mutex_);
+
+	return kind(number).needs_profile;
 }
 
 /* Bytes of fast memory in all pools. */
@@ -183,7 +259,7 @@ size_t Runtime::fast_bytes()
 /* After a fork: move pages that copy-on-write placed on node 0 beyond the budget. */
 void Runtime::enforce_budget()
 {
-	size_t budget = plan_->plan.budget, fast = fast_bytes();
+	size_t budget = installed_->plan.budget, fast = fast_bytes();
 
 	if (fast <= budget || !node_exists(kSlow))
 		return;

@@ -23,10 +23,36 @@ void Runtime::set_session_threads(int inter_op, int intra_op)
 	intra_op_ = intra_op;
 }
 
-void Runtime::open_step()
+StepKind &Runtime::kind(int number)
 {
-	if (next_plan_ && !profiling_.steps_left())
-		install_plan();
+	return kinds_.emplace(number, memory_).first->second;
+}
+
+/* The recorder of the open step; nullptr if the step is not being recorded. */
+Recorder *Runtime::recorder()
+{
+	return step_kind_ ? step_kind_->profiling.recorder() : nullptr;
+}
+
+void Runtime::open_step(int number, int plan_kind)
+{
+	step_kind_ = &kind(number);
+	StepKind &planned = kind(plan_kind);
+	if (step_kind_->profiling.steps_left()) {
+		plan_.reset();
+		install(nullptr);
+	} else {
+		if (planned.next_plan)
+			start_plan(planned);
+		plan_ = planned.plan;
+		if (plan_)
+			install(plan_);
+	}
+	uint64_t id = plan_ ? plan_->id : 0;
+	if (step_kind_->ops_plan != id) {
+		step_kind_->ops.clear();
+		step_kind_->ops_plan = id;
+	}
 	step_state_ = StepState::open;
 	step_++;
 	execution_ = -1;
@@ -35,12 +61,12 @@ void Runtime::open_step()
 	op_names_.clear();
 	plan_statistics_.placement = PlacementStatistics();
 	incomplete_ = false;
-	profiling_.step_begin();
-	recording_ = profiling_.recorder() != nullptr;
+	step_kind_->profiling.step_begin();
+	recording_ = recorder() != nullptr;
 	tracking_ = recording_ || plan_;
 }
 
-uint64_t Runtime::step_begin()
+uint64_t Runtime::step_begin(int kind, int plan_kind)
 {
 	ThreadState &thread = this_thread();
 	std::shared_ptr<ActivePlan> plan;
@@ -68,7 +94,7 @@ uint64_t Runtime::step_begin()
 			served_steps_++;
 			return 0;
 		}
-		open_step();
+		open_step(kind, plan_kind);
 		step = step_;
 		plan = plan_;
 	}
@@ -100,21 +126,22 @@ void Runtime::step_end(uint64_t step, bool completed)
 		statistics = plan->step_end(matches); /* may wait for migrations */
 	MutexLock lock(mutex_);
 	if (completed)
-		profiling_.step_end(inter_op_, intra_op_);
+		step_kind_->profiling.step_end(inter_op_, intra_op_);
 	else
-		profiling_.step_abandon();
+		step_kind_->profiling.step_abandon();
 	if (plan_) {
 		plan_statistics_.add_step(statistics);
 		check_planned_step(completed, matches);
 	}
-	if (plan_ends_)
-		retire_plan();
+	for (auto &kind : kinds_)
+		if (kind.second.plan_ends)
+			retire_plan(kind.second);
 	step_state_ = StepState::closed;
 }
 
-bool Runtime::profile_begin()
+bool Runtime::profile_begin(int number)
 {
-	plan_end();
+	plan_end(number);
 	MutexLock lock(mutex_);
 
 	if (forked_child_ || !memory_.complete()) {
@@ -122,25 +149,29 @@ bool Runtime::profile_begin()
 				  : "no address space for profiled tensors (check ulimit -v)");
 		return false;
 	}
-	profiling_.begin();
-	recording_ = false;
-	needs_profile_ = false;
+	StepKind &profiled = kind(number);
+	if (step_kind_ == &profiled)
+		recording_ = false;
+	profiled.profiling.begin();
+	profiled.needs_profile = false;
 	return true;
 }
 
-int Runtime::profile_steps_left()
+int Runtime::profile_steps_left(int number)
 {
 	MutexLock lock(mutex_);
 
-	return profiling_.steps_left();
+	return kind(number).profiling.steps_left();
 }
 
-std::unique_ptr<Profile> Runtime::profile_end()
+std::unique_ptr<Profile> Runtime::profile_end(int number)
 {
 	MutexLock lock(mutex_);
+	StepKind &profiled = kind(number);
 
-	recording_ = false;
-	return profiling_.end();
+	if (step_kind_ == &profiled)
+		recording_ = false;
+	return profiled.profiling.end();
 }
 
 } // namespace sentinel

@@ -71,11 +71,6 @@ void PlanStatistics::add_step(const StepStatistics &finished)
 	total_late += finished.late;
 }
 
-void PlanStatistics::begin_plan()
-{
-	planned_steps = other_steps = unbound = 0;
-}
-
 std::string Runtime::statistics()
 {
 	MutexLock lock(mutex_);
@@ -92,6 +87,17 @@ std::string Runtime::statistics()
 	append(step, s.placement);
 	append(total, s.total_moves);
 	append(total, s.total_placement);
+	Json kinds = Json::object();
+	bool needs_profile = false;
+	for (const auto &kind : kinds_) {
+		const StepKind &k = kind.second;
+		kinds[std::to_string(kind.first)] = {{"planned", k.plan || k.next_plan},
+						     {"planned_steps", k.planned_steps},
+						     {"other_steps", k.other_steps},
+						     {"reprofile", k.needs_profile}};
+		needs_profile |= k.needs_profile;
+	}
+	const ActivePlan *installed = installed_.get();
 	Json json = {{"allocations", memory.allocations},
 		     {"releases", memory.releases},
 		     {"live", memory.live},
@@ -104,11 +110,12 @@ std::string Runtime::statistics()
 		     {"forks", forks_},
 		     {"over_budget", over_budget_},
 		     {"planned", plan_ != nullptr},
-		     {"reprofile", needs_profile()},
+		     {"reprofile", needs_profile},
+		     {"kinds", std::move(kinds)},
 		     {"unbound", s.unbound},
 		     {"room",
-		      {{"peak", plan_ ? plan_->fast_budget().peak() : 0},
-		       {"limit", plan_ ? plan_->fast_budget().limit() : 0}}},
+		      {{"peak", installed ? installed->fast_budget().peak() : 0},
+		       {"limit", installed ? installed->fast_budget().limit() : 0}}},
 		     {"step", std::move(step)},
 		     {"total", std::move(total)}};
 	return json.dump();

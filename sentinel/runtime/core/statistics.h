@@ -21,21 +21,19 @@ struct PlacementStatistics {
 	PlacementStatistics &operator+=(const PlacementStatistics &other);
 };
 
-/* Of the last step and the sum of all steps; the counts of steps begin with each plan. */
+/* Of the last step and the sum of all steps. */
 struct PlanStatistics {
 	StepStatistics step;
 	PlacementStatistics placement;
 	MigrationStatistics total_moves;
 	PlacementStatistics total_placement;
 	uint64_t total_exposed_ns = 0, total_late = 0;
-	uint64_t planned_steps = 0; /* that matched the plan's graph */
+	uint64_t planned_steps = 0; /* that matched their plan's graph */
 	uint64_t other_steps = 0;   /* that did not */
 	uint64_t unbound = 0;	    /* plans whose nodes could not be set */
 
 	/* Take over a finished step, and add it and its placement to the totals. */
 	void add_step(const StepStatistics &finished);
-	/* A plan begins. */
-	void begin_plan();
 };
 
 } // namespace sentinel

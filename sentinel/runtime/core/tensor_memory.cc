@@ -61,7 +61,7 @@ TensorMemory::Heap *TensorMemory::heap(Pool pool) const
 
 TensorMemory::BlockIterator TensorMemory::insert(char *p, size_t size, size_t capacity, Pool pool)
 {
-	auto block = blocks_.emplace(p, Block{size, capacity, pool, -1, 0, {}, false}).first;
+	auto block = blocks_.emplace(p, Block{size, capacity, pool, -1, 0, {}, -1}).first;
 
 	for (PoolStatistics *s : {&statistics_[int(pool)], &total_}) {
 		s->allocations++;
@@ -146,7 +146,7 @@ void TensorMemory::release(BlockIterator released)
 	char *p = const_cast<char *>(released->first);
 	const Block &block = released->second;
 
-	if (block.node_set)
+	if (block.node >= 0 && heap(block.pool) && block.capacity)
 		prefer_node(p, block.capacity, kSlow);
 	for (PoolStatistics *s : {&statistics_[int(block.pool)], &total_}) {
 		s->releases++;
@@ -194,7 +194,7 @@ bool TensorMemory::move_to_slow()
 		return true;
 	bool success = true;
 	for (auto &block : blocks_) {
-		block.second.node_set = false;
+		block.second.node = -1;
 		PageRange pages = pages_of(block.first, block.second.size);
 		if (block.second.pool == Pool::system && block.second.size >= kPage)
 			move_pages(pages.start, pages.size, kSlow);
@@ -214,7 +214,7 @@ void TensorMemory::set_node(BlockIterator block, int node)
 	PageRange pages = pages_of(block->first, block->second.size);
 
 	prefer_node(pages.start, pages.size, node);
-	block->second.node_set = heap(block->second.pool) && block->second.capacity;
+	block->second.node = int8_t(node);
 	move_pages(pages.start, pages.size, node);
 }
 
@@ -232,9 +232,9 @@ size_t TensorMemory::extent(Pool pool) const
 {
 	switch (pool) {
 	case Pool::reserved:
-		return reserved_ ? reserved_->mapping().size() : 0;
+		return reserved_ ? reserved_->extent() : 0;
 	case Pool::arena:
-		return arena_ ? arena_->mapping().size() : 0;
+		return arena_ ? arena_->extent() : 0;
 	default:
 		Heap *owner = heap(pool);
 		return owner ? owner->pages.top() : 0;

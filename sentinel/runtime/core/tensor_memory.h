@@ -31,10 +31,10 @@ struct Block {
 	size_t size;	 /* as requested */
 	size_t capacity; /* as taken from the pool; 0 for a slab's block */
 	Pool pool;
-	int record = -1;       /* the recorder's index */
-	uint64_t step = 0;     /* step in which an operation allocated it; 0 if none did */
-	std::string name;      /* of a variable, else empty */
-	bool node_set = false; /* its node differs from its pool's */
+	int record = -1;   /* the recorder's index */
+	uint64_t step = 0; /* step in which an operation allocated it; 0 if none did */
+	std::string name;  /* of a variable, else empty */
+	int8_t node = -1;  /* of its pages, if it differs from its pool's */
 };
 
 struct PoolStatistics {
