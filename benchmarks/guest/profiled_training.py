@@ -37,7 +37,7 @@ def arena():
 
 def main():
     model, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
-    tf, inputs, train_op, loss = train.build({"model": model, "seed": 7})
+    tf, inputs, train_ops, loss = train.build({"model": model, "seed": 7})
     import numpy as np
 
     data = np.random.RandomState(7)
@@ -49,7 +49,7 @@ def main():
 
         def step():
             start = timing_client.monotonic_ns()
-            losses.append(float(session.run([train_op, loss], feed)[1]))
+            losses.append(float(session.run(train_ops + [loss], feed)[1]))
             return timing_client.monotonic_ns() - start
 
         for _ in range(3):

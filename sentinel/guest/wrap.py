@@ -1,95 +1,169 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an unmodified training script under the Sentinel runtime. python2.7 with TensorFlow 1.13.1.
 
-    python2.7 -m guest.wrap [--profile FILE] [--plan FILE] [--skip N] [--stats FILE] SCRIPT [ARGUMENT...]
+    python2.7 -m guest.wrap --fast-memory 20% [--policy P] SCRIPT [ARGUMENT...]
 
-Every session.run() that updates variables as an optimiser does is a step. Without --profile and --plan the
-runtime is only loaded. --stats writes the runtime's counters when the script ends.
+profiles each kind of training step, makes its plan beside the training, and executes it. By hand:
+
+    python2.7 -m guest.wrap --profile FILE [--skip N] SCRIPT [ARGUMENT...]
+    python2.7 -m guest.wrap --plan FILE [--stats FILE] SCRIPT [ARGUMENT...]
+
+Every session run that updates variables as training does is a step; --step-op names an operation that makes
+a run one instead. Without options the runtime is only loaded. --stats writes the runtime's counters when the
+script ends.
 
 With a timing model the script runs on the compute vCPU, and the region of interest lasts from its first step
 to its end.
+
+--job is for the host: guest/job.py describes the folder. The process waits for its order when the script
+creates its first session.
 """
 
 from __future__ import absolute_import, division, print_function
 
 import argparse
+import contextlib
 import json
 import os
 import runpy
+import shutil
 import sys
-import weakref
+import tempfile
 
 import timing_client
+from guest import script_job, summary
 from guest.bindings import runtime
-from guest.bindings.trainer import SKIPPED_STEPS, Trainer, trains
+from guest.bindings.manager import SKIPPED_STEPS, Manager, say
+from guest.bindings.planning import Planning
+from guest.bindings.sessions import Watch, watch_all
+from guest.job import Job
+from guest.summary import Observer
+
+FIGURES = "/opt/sentinel/figures.json"
+POLICIES = ("sentinel", "sentinel-opt")
+_LOOKED_UP = 20  # steps after each of which residency is looked up, and the distance of later ones
 
 
-def _operations(session, fetches):
-    """Return the operations that `fetches` stands for. Raises what session.run() would raise."""
-    import tensorflow as tf
-
-    if isinstance(fetches, dict):
-        fetches = list(fetches.values())
-    if isinstance(fetches, (list, tuple)):
-        return [op for fetch in fetches for op in _operations(session, fetch)]
-    element = session.graph.as_graph_element(getattr(fetches, "name", fetches))
-    return [element.op if isinstance(element, tf.Tensor) else element]
-
-
-def watch(session_class, trainer, prepare=lambda: None):
-    """Make every training run of the class's sessions a step of `trainer`, after calling `prepare`."""
-    plain_run = session_class.run
-    verdicts = weakref.WeakKeyDictionary()  # graph -> names of the fetched operations -> whether they train
-
-    def is_training(session, fetches):
-        try:
-            ops = _operations(session, fetches)
-        except (TypeError, ValueError, KeyError):
-            return False  # not an ordinary fetch; session.run() reports it if it is wrong
-        names = tuple(op.name for op in ops)
-        of_graph = verdicts.setdefault(session.graph, {})
-        if names not in of_graph:
-            of_graph[names] = trains(ops)
-        return of_graph[names]
-
-    def run(self, fetches, *arguments, **options):
-        if not is_training(self, fetches):
-            return plain_run(self, fetches, *arguments, **options)
-        prepare()
-        with trainer.step():
-            return plain_run(self, fetches, *arguments, **options)
-
-    session_class.run = run
-
-
-def main(arguments):
+def _parse(arguments):
     parser = argparse.ArgumentParser(prog="python2.7 -m guest.wrap", description=__doc__.split("\n")[0])
+    parser.add_argument("--fast-memory", metavar="SIZE", help="budget: a size, or a share of the peak (20%%)")
+    parser.add_argument("--policy", choices=POLICIES, default="sentinel-opt", help="default: %(default)s")
+    parser.add_argument("--figures", default=FIGURES, help="figures of the machine (default: %(default)s)")
+    parser.add_argument("--step-op", action="append", default=[], metavar="NAME", help="operation of a step")
+    parser.add_argument("--skip", type=int, default=SKIPPED_STEPS, help="steps before the profile")
+    parser.add_argument("--wait", action="store_true", help="wait for plans instead of training on meanwhile")
+    parser.add_argument("--folder", help="keep profiles, plans and the summary in this folder")
     parser.add_argument("--profile", help="write the profile of a step to this file")
     parser.add_argument("--plan", help="execute this plan")
-    parser.add_argument("--skip", type=int, default=SKIPPED_STEPS, help="steps before the profile")
     parser.add_argument("--stats", help="write the runtime's counters to this file")
+    parser.add_argument("--job", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     if not os.path.exists(options.script):
         parser.error("no such script: %s" % options.script)
+    if options.fast_memory and (options.profile or options.plan):
+        parser.error("--fast-memory makes profiles and plans itself: omit --profile and --plan")
+    if options.fast_memory and not os.path.exists(options.figures):
+        parser.error("no figures of this machine at %s: name them with --figures" % options.figures)
+    return options
 
-    timing_client.compute()
+
+class Training(object):
+    """The managed training of a script that the user started."""
+
+    def __init__(self, options, planning):
+        self._planning, self._stats_path = planning, options.stats
+        self._manager = Manager(options.profile, options.plan, options.skip, planning=planning)
+        self._region = timing_client.Region()
+        watch = Watch(self._manager, self._region.begin, options.step_op)
+        self._observer = None if planning is None else Observer(self._manager, planning, watch)
+        if planning is not None:
+            self._manager.on_step = self._look_up
+        watch_all(watch)
+
+    def _look_up(self, _):
+        """Look up where tensors are, after some of the steps only: it takes long."""
+        steps = self._manager.steps
+        if steps <= _LOOKED_UP or steps % _LOOKED_UP == 0:
+            self._observer.add(runtime.stats())
+
+    def end(self):
+        """Finish, and print the summary."""
+        self._region.end()
+        self._manager.end()
+        if not self._manager.in_own_process():
+            return
+        stats = runtime.stats() if runtime.loaded() else None
+        if self._stats_path and stats:
+            _write_json(self._stats_path, stats)
+        if self._observer is not None:
+            result = self._observer.summary(stats)
+            for line in summary.text(result):
+                say(line)
+            _write_json(os.path.join(self._planning.folder, "summary.json"), result)
+
+
+def _write_json(path, value):
+    with open(path, "w") as f:
+        json.dump(value, f, indent=1, sort_keys=True)
+
+
+def _refuse_eager_execution():
+    """Say why a script with eager execution is not managed."""
     import tensorflow as tf
 
-    trainer, region = Trainer(options.profile, options.plan, options.skip), timing_client.Region()
-    watch(tf.Session, trainer, region.begin)
-    watch(tf.InteractiveSession, trainer, region.begin)
+    plain = tf.enable_eager_execution
+
+    def enable_eager_execution(*arguments, **options):
+        say("eager execution has no session runs, hence no steps: training continues unmanaged")
+        return plain(*arguments, **options)
+
+    tf.enable_eager_execution = enable_eager_execution
+
+
+def _run(options, training):
+    """Run the script as the main program."""
     sys.argv = [options.script] + options.arguments
     sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
     try:
         runpy.run_path(options.script, run_name="__main__")
     finally:
-        region.end()
-        trainer.end()
-        if options.stats and runtime.loaded() and trainer.in_own_process():
-            with open(options.stats, "w") as f:
-                json.dump(runtime.stats(), f, indent=1, sort_keys=True)
+        training.end()
+
+
+def _run_job(options):
+    job = Job(options.job)
+    script_job.seed(job.work["seed"])
+    _refuse_eager_execution()
+    _run(options, script_job.ScriptJob(job, options.step_op))
+
+
+@contextlib.contextmanager
+def _planning(options):
+    """The planning that the options ask for, or None. Its folder is removed unless the user named it."""
+    if not options.fast_memory:
+        yield None
+        return
+    folder = options.folder or tempfile.mkdtemp(prefix="sentinel-")
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+    try:
+        yield Planning(folder, options.fast_memory, options.figures, options.policy, options.wait)
+    finally:
+        if not options.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(arguments):
+    options = _parse(arguments)
+    if options.job:
+        _run_job(options)
+        return
+    with _planning(options) as planning:
+        timing_client.compute()
+        _refuse_eager_execution()
+        _run(options, Training(options, planning))
 
 
 if __name__ == "__main__":

@@ -1,30 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's program in the guest.
+"""The planner's program: `python3 -m sentinel.planner PROFILE... --budget 20% --figures FILE -o PLAN`.
 
-    python3 -m sentinel.planner PROFILE --budget 20% --figures FILE -o PLAN
-
-If no plan is possible it prints one line to standard error and exits with status 2.
+With a folder as output it plans several profiles, each into a file of the profile's name, and prints a line
+of JSON: the budget and the peak in bytes, and the errors by the name of the profile. A share is that of the
+largest peak. If no plan is possible it prints one line to standard error and exits with status 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from . import budget, policy
 from .check import ensure_sound
 from .errors import PlannerError
 from .formats import files
+from .formats.profile import Profile
 from .memory.classify import peak
 from .search import make_plan
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write a plan. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="planner", description="Make a plan for the step in PROFILE.")
-    parser.add_argument("profile", type=Path, metavar="PROFILE")
+    """Write the plans. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="sentinel.planner", description="Make a plan for the step in PROFILE."
+    )
+    parser.add_argument("profiles", type=Path, metavar="PROFILE", nargs="+")
     parser.add_argument("--budget", required=True, help="fast memory: a size, or a share of the peak")
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="figures of the machine")
     parser.add_argument("--policy", choices=policy.POLICIES, default=policy.DEFAULT, help=policy.HELP)
@@ -34,24 +39,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--spill", action="store_true", help="treat large short-lived tensors as long-lived where that helps"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan, or a folder for plans"
+    )
     options = parser.parse_args(arguments)
+    if len(options.profiles) > 1 and not options.output.is_dir():
+        parser.error("several profiles need an existing folder for their plans")
     try:
-        profile = files.read_profile(options.profile)
-        plan = make_plan(
-            profile,
-            budget.parse(options.budget, peak(profile)),
-            files.read_figures(options.figures),
-            policy=options.policy,
-            fast_step_ns=options.fast_step_ns,
-            spill=options.spill,
-            source=files.digest(options.profile),
-        )
-        files.write_plan(options.output, ensure_sound(profile, plan))
+        figures = files.read_figures(options.figures)
+        profiles = {path: files.read_profile(path) for path in options.profiles}
+        largest_peak = max(peak(profile) for profile in profiles.values())
+        size = budget.parse(options.budget, largest_peak)
+
+        def write(path: Path, profile: Profile, output: Path) -> None:
+            plan = make_plan(
+                profile,
+                size,
+                figures,
+                policy=options.policy,
+                fast_step_ns=options.fast_step_ns,
+                spill=options.spill,
+                source=files.digest(path),
+            )
+            files.write_plan(output, ensure_sound(profile, plan))
+
+        if options.output.is_dir():
+            errors = _write_all(profiles, options.output, write)
+            print(json.dumps({"budget": size, "peak": largest_peak, "errors": errors}))
+        else:
+            write(options.profiles[0], profiles[options.profiles[0]], options.output)
     except PlannerError as e:
         print(f"planner: {e}", file=sys.stderr)
         return 2
     return 0
+
+
+def _write_all(
+    profiles: dict[Path, Profile], folder: Path, write: Callable[[Path, Profile, Path], None]
+) -> dict[str, str]:
+    """Write a plan for each profile. Returns the errors by the profile's name without its suffixes."""
+    errors: dict[str, str] = {}
+    for path, profile in profiles.items():
+        try:
+            write(path, profile, folder / path.name)
+        except PlannerError as e:
+            errors[path.name.split(".")[0]] = str(e)
+    return errors
 
 
 if __name__ == "__main__":

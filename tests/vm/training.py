@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments import guest_code
+from experiments import guest_code, profiles
 from sentinel.runtime import build
+from testbed import machine
 from testbed.guestlink.ssh import Shell
+from testbed.timing import preset
 
 Json = dict[str, Any]
 STEPS = 8
@@ -25,6 +27,11 @@ class Trainer:
         self._shell, self._scratch = shell, scratch
         guest_code.deploy(shell)
         shell.put(build.build(), f"/opt/sentinel/{build.NAME}")
+        shell.run(f"mkdir -p {guest_code.FOLDER}/{guest_code.PLANNER}")
+        shell.put(guest_code.PLANNER_SOURCE, f"{guest_code.FOLDER}/{guest_code.PLANNER}")
+        figures = scratch / guest_code.FIGURES
+        profiles.write_figures(figures, machine.load("two-node"), preset.load("optane-6dimm"))
+        shell.put(figures, f"{guest_code.FOLDER}/{guest_code.FIGURES}")
         shell.put(SCRIPTS, "/root/scripts")
         self.stock = self(runtime=False)["losses"]
 

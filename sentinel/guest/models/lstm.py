@@ -29,4 +29,4 @@ def build(batch, time_steps, hidden):
         sequence = r.randn(batch, time_steps, _FEATURES).astype("float32")
         return {"labels": _synthetic.labels(r, batch, 10), "sequence": sequence}
 
-    return _layers.inputs({"labels": y, "sequence": x}, draw), train, loss
+    return _layers.inputs({"labels": y, "sequence": x}, draw), [train], loss

@@ -173,12 +173,23 @@ def host():
     return struct.unpack_from("<2d", _page, _DILATION + 8) if modelled() else (1.0, 0.0)
 
 
+def _bind(cpus):
+    mask = ctypes.c_ulong(cpus)
+    if _libc.sched_setaffinity(0, ctypes.c_size_t(ctypes.sizeof(mask)), ctypes.byref(mask)):
+        raise OSError(ctypes.get_errno(), "sched_setaffinity: " + os.strerror(ctypes.get_errno()))
+
+
 def compute():
     """Bind this thread, and threads that it starts from now on, to the compute vCPU."""
     if modelled():
-        mask = ctypes.c_ulong(1)
-        if _libc.sched_setaffinity(0, ctypes.c_size_t(ctypes.sizeof(mask)), ctypes.byref(mask)):
-            raise OSError(ctypes.get_errno(), "sched_setaffinity: " + os.strerror(ctypes.get_errno()))
+        _bind(1)
+
+
+def assist():
+    """Bind this thread, and threads that it starts from now on, to the other vCPUs, if there are any."""
+    others = (1 << min(os.sysconf("SC_NPROCESSORS_ONLN"), _CPUS)) - 2
+    if modelled() and others:
+        _bind(others)
 
 
 def now_ns():

@@ -1,17 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a script under guest.wrap, and print the most bytes of node 0 that tensors held after a step."""
+"""guest.wrap, with the memory of all tensors looked up after every step for its summary."""
 
 import sys
 from guest import wrap
-from guest.bindings import runtime
-from guest.bindings.trainer import Trainer
-plain, fast = Trainer._after, [0]
-def after(trainer):
-    plain(trainer)
-    pools = runtime.stats()["pools"].values()
-    fast.append(sum(pool["resident"][0] for pool in pools))
-Trainer._after = after
-try:
-    wrap.main(sys.argv[1:])
-finally:
-    print("FAST %d" % max(fast))
+
+wrap._LOOKED_UP = 1 << 60
+wrap.main(sys.argv[1:])

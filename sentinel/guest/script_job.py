@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a training script as a job of the host. python2.7 with TensorFlow 1.13.1.
+
+The script runs unchanged up to its first session. There it waits for the order that guest/job.py describes;
+from then on each of its training runs is a step with a record. With a number of steps in the order, the
+process ends after them.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import contextlib
+import os
+import random
+import sys
+import threading
+
+import timing_client
+from guest.bindings import runtime
+from guest.bindings.manager import SKIPPED_STEPS, Manager
+from guest.bindings.planning import Planning
+from guest.bindings.sessions import Watch, watch_all
+from guest.summary import Observer
+
+
+class ScriptJob(object):
+    """The steps of a script. It takes the place of a manager, and has the one that the order asks for."""
+
+    def __init__(self, job, step_ops):
+        self._job = job
+        self._pid = os.getpid()
+        self._first_session = threading.Lock()
+        self._waited = False
+        self._manager = Manager(skip=0) if job.work.get("runtime") else None
+        self._observer = None  # of an online training
+        self._region = timing_client.Region()
+        self._watch = Watch(self, self._region.begin, step_ops)
+        self._recorded = threading.Lock()  # held during a step with a record
+        self._wait_at_first_session()
+        watch_all(self._watch)
+
+    def _wait_at_first_session(self):
+        from tensorflow.python.client import session as module
+
+        base, plain, threads = module.BaseSession, module.BaseSession.__init__, self._job.work.get("threads")
+
+        def __init__(session, target="", graph=None, config=None):  # noqa: N807 (replaces BaseSession's)
+            with self._first_session:
+                if not self._waited and os.getpid() == self._pid:
+                    self._waited = True
+                    self._job.wait_for_order()
+                    self._begin_online()
+            plain(session, target, graph, _with_threads(config, threads))
+
+        base.__init__ = __init__
+
+    def _begin_online(self):
+        online = self._job.order.get("online")
+        if online is None:
+            return
+        folder = os.path.join(self._job.folder, "online")
+        os.mkdir(folder)
+        planning = Planning(folder, online["fast_memory"], online["figures"], online["policy"])
+        self._manager = Manager(skip=online.get("skip", SKIPPED_STEPS), planning=planning)
+        self._observer = Observer(self._manager, planning, self._watch)
+
+    @contextlib.contextmanager
+    def step(self, signature, bucket=(), elements=0):
+        """Surround one training run, and record it."""
+        if os.getpid() != self._pid or not self._recorded.acquire(False):
+            yield  # a child's run, or one within or beside a step: it is only served
+            return
+        try:
+            self._job.before_step(self._manager)
+            if self._manager is None:
+                yield
+            else:
+                with self._manager.step(signature, bucket, elements):
+                    yield
+            record = self._job.after_step(signature.name, None, self._manager is not None)
+            if self._observer is not None:
+                self._observer.add(record["runtime"])
+            if self._job.over:
+                self._finish()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)
+        finally:
+            self._recorded.release()
+
+    def begin_partial_step(self, signature):
+        """Begin a step of several calls. It has no record."""
+        return self._manager.begin_partial_step(signature) if self._manager else lambda completed: None
+
+    def end(self):
+        """Finish when the script has ended by itself."""
+        if os.getpid() != self._pid or not self._waited:
+            return
+        steps = self._job.order["steps"]
+        if steps is not None:
+            raise RuntimeError(
+                "the script ended after %d training steps of %d"
+                % (self._job.steps, self._job.unmeasured + steps)
+            )
+        self._finish()
+
+    def _finish(self):
+        self._region.end()
+        if self._manager is not None:
+            self._manager.end()
+        if self._observer is not None:
+            self._job.write_summary(self._observer.summary(runtime.stats()))
+        self._job.end()
+
+
+def seed(number):
+    """Seed what a script usually draws from."""
+    import numpy as np
+    import tensorflow as tf
+
+    random.seed(number)
+    np.random.seed(number)
+    tf.set_random_seed(number)
+
+
+def _with_threads(config, threads):
+    """Return the session's configuration with numbers of threads where it leaves them open."""
+    if not threads:
+        return config
+    import tensorflow as tf
+
+    changed = tf.ConfigProto()
+    if config is not None:
+        changed.CopyFrom(config)
+    for field in ("inter_op_parallelism_threads", "intra_op_parallelism_threads"):
+        if not getattr(changed, field):
+            setattr(changed, field, threads)
+    return changed

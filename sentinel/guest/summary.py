@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The summary of a managed training. python2.7 and 3."""
+
+from __future__ import absolute_import, division, print_function
+
+from guest.bindings import kinds
+
+
+class Observer(object):
+    """Keeps what a summary needs of a training with this manager, planning, and watch of its sessions."""
+
+    def __init__(self, manager, planning, watch):
+        self._manager, self._planning, self._watch = manager, planning, watch
+        self._fast_peak = 0
+
+    def add(self, stats):
+        """Take the runtime's statistics after a step into account."""
+        self._fast_peak = max(self._fast_peak, fast_bytes(stats))
+
+    def summary(self, stats):
+        """Return the summary, given the last statistics (None without the runtime)."""
+        if stats:
+            self.add(stats)
+        return summarise(self._manager, self._planning, stats, self._fast_peak, self._watch)
+
+
+def fast_bytes(stats):
+    """Return the bytes of tensors on node 0."""
+    return sum(pool["resident"][0] for pool in stats["pools"].values())
+
+
+def summarise(manager, planning, stats, fast_peak, watch):
+    """Return the summary as a dictionary. Times are nanoseconds, sizes bytes.
+
+    `fast_peak` is the most bytes of tensors on node 0 after a step.
+    """
+    return {
+        "steps": manager.steps,
+        "runs": watch.seen,
+        "remote": watch.remote,
+        "budget": planning.budget,
+        "peak": planning.peak,
+        "policy": planning.policy,
+        "fast_peak": fast_peak,
+        "planner_ns": planning.planner_ns,
+        "kinds": [_kind(kind, planning) for kind in manager.kinds.all],
+        "moved": sum(stats["total"][k] for k in ("promoted", "demoted")) if stats else 0,
+        "exposed_ns": stats["total"]["exposed_ns"] if stats else 0,
+        "late": stats["total"]["late"] if stats else 0,
+        "unplanned": {k: stats["step"][k] for k in ("unplanned", "busy", "fallback_bytes")} if stats else {},
+        "planned_steps": stats["planned_steps"] if stats else 0,
+        "other_steps": stats["other_steps"] if stats else 0,
+        "served_steps": stats["served_steps"] if stats else 0,
+        "forks": stats["forks"] if stats else 0,
+        "over_budget": stats["over_budget"] if stats else 0,
+    }
+
+
+def _kind(kind, planning):
+    state, reason = kind.state, kind.reason
+    if state == kinds.WAITING and not reason:
+        reason = "it ran %d times only" % kind.runs
+    elif state == kinds.PLANNING:
+        reason = "the training ended before its plan was ready"
+    return {
+        "name": kind.name,
+        "operations": len(kind.signature.operations),
+        "runs": kind.runs,
+        "state": state,
+        "reason": reason,
+        "profiles": kind.profiles,
+        "median_ns": {phase: _median(ns) for phase, ns in sorted(kind.times.items())},
+        "phases": {phase: len(ns) for phase, ns in sorted(kind.times.items())},
+    }
+
+
+def _median(values):
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else None
+
+
+def text(summary):
+    """Return the lines of the summary for people."""
+    if not summary["steps"]:
+        lines = ["no training step was seen in %d session runs" % summary["runs"]]
+        hint = "a step updates trainable variables; name an operation of yours with --step-op NAME"
+        return lines + [hint]
+    lines = ["%d training steps with policy %s" % (summary["steps"], summary["policy"])]
+    if summary["budget"] is not None:
+        lines.append(
+            "budget %s of a peak of %s; most on node 0 after a step: %s"
+            % (_mib(summary["budget"]), _mib(summary["peak"]), _mib(summary["fast_peak"]))
+        )
+    for kind in summary["kinds"]:
+        lines.append(_kind_line(kind))
+    lines.append(
+        "moved %s, exposed %s, late %s; planner %.1f s"
+        % (
+            _mib(summary["moved"]),
+            _time(summary["exposed_ns"]),
+            _mib(summary["late"]),
+            summary["planner_ns"] / 1e9,
+        )
+    )
+    lines.append(
+        "%d steps matched their plan, %d did not, %d only served"
+        % (summary["planned_steps"], summary["other_steps"], summary["served_steps"])
+    )
+    if summary["unplanned"].get("unplanned") or summary["unplanned"].get("busy"):
+        lost = summary["unplanned"]
+        lines.append(
+            "last step: %d tensors not in the plan, %d with their place taken"
+            % (lost["unplanned"], lost["busy"])
+        )
+    if summary["over_budget"]:
+        lines.append("a fork took up to %s more than the budget" % _mib(summary["over_budget"]))
+    if summary["remote"]:
+        lines.append("training runs on a server (grpc://) stay in slow memory")
+    return lines
+
+
+def _kind_line(kind):
+    times = kind["median_ns"]
+    words = "step %s (%d operations), %d runs: " % (kind["name"], kind["operations"], kind["runs"])
+    if "planned" in times and "before" in times:
+        before, planned = times["before"], times["planned"]
+        return words + "%s before, %s planned (%.2f times as fast)" % (
+            _time(before),
+            _time(planned),
+            float(before) / planned if planned else float("inf"),
+        )
+    if "planned" in times:
+        return words + "%s planned" % _time(times["planned"])
+    if "other" in times:
+        return words + "%s with the plan of a similar step" % _time(times["other"])
+    return words + "no plan: %s" % (kind["reason"] or kind["state"])
+
+
+def _mib(size):
+    return "unknown" if size is None else "%.1f MiB" % (size / float(1 << 20))
+
+
+def _time(ns):
+    for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if ns >= scale:
+            return "%.3g %s" % (ns / scale, unit)
+    return "%d ns" % ns
