@@ -11,7 +11,8 @@ from .moves import Schedule
 from .placement.place import moved_bytes, predict, rank
 from .problem import LARGE_PROFILE, Problem
 from .schedule.intervals import interval_lengths, interval_starts, layer_starts
-from .schedule.scheduler import Rule, schedule
+from .schedule.rule import Rule
+from .schedule.scheduler import schedule
 from .schedule.static import static_schedule
 from .schedule.tables import IntervalTables, StepTables
 from .schedule.visits import collect_visits

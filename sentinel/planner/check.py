@@ -8,11 +8,10 @@ until `before`, however long it takes.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from .formats.plan import Move, Plan, TensorPlacement
+from .check_units import Unit, check_migratable_budget, check_moves
+from .formats.plan import Plan, TensorPlacement
 from .formats.profile import SCRATCH, VARIABLE, Profile
 
 _ALIGNMENT = 64
@@ -67,22 +66,6 @@ def _check_totals(profile: Profile, plan: Plan) -> Iterator[str]:
         yield f"predicted.moved_bytes: must be {moved_bytes}, the sum of the moves"
 
 
-@dataclass
-class _Unit:
-    """Pages that migrate together: a group or a variable. A `piece` holds only part of a tensor."""
-
-    name: str
-    size: int
-    node: int
-    keep: bool = False
-    piece: bool = False
-    births: list[int] = field(default_factory=list)
-    deaths: list[int] = field(default_factory=list)
-    uses: set[int] = field(default_factory=set)
-    layer_sets: set[frozenset[int]] = field(default_factory=set)
-    moves: list[Move] = field(default_factory=list)
-
-
 class _StepCheck:
     """Checks tensors and addresses, then moves, then memory."""
 
@@ -95,8 +78,8 @@ class _StepCheck:
         self.birth: list[int] = t.birth.tolist()
         self.death: list[int] = t.death.tolist()
         self.layer: list[int] = profile.ops.layer.tolist()
-        self.groups = {g.offset: _Unit(f"group {g.offset}", g.size, g.node, g.keep) for g in plan.groups}
-        self.variables: dict[int, _Unit] = {}
+        self.groups = {g.offset: Unit(f"group {g.offset}", g.size, g.node, g.keep) for g in plan.groups}
+        self.variables: dict[int, Unit] = {}
         self.pool: _Tensors = []
         self.arena: _Tensors = []
 
@@ -108,9 +91,10 @@ class _StepCheck:
         yield from self._check_moves()
         units = [*self.groups.values(), *self.variables.values()]
         for unit in units:
-            yield from self._check_moves_of(unit)
+            yield from check_moves(unit, self.n)
         yield from self._check_budget()
-        yield from self._check_migratable_budget([unit for unit in units if not unit.keep])
+        migratable = [unit for unit in units if not unit.keep]
+        yield from check_migratable_budget(migratable, self.plan.migratable_budget)
 
     def _check_tensors(self) -> Iterator[str]:
         """Check the placement of each tensor by itself, and sort tensors into pool, arena and variables."""
@@ -142,7 +126,7 @@ class _StepCheck:
                 if tensor.offset is not None:
                     yield f"{path}: is a variable, but has an offset"
                 size = _whole_pages(tensor.size, self.profile.page_bytes)
-                unit = self.variables[place] = _Unit(f"variable {tensor.name}", size, tensor.node)
+                unit = self.variables[place] = Unit(f"variable {tensor.name}", size, tensor.node)
                 self._add_to_unit(unit, i)
             elif tensor.op is None:
                 yield f"{path}: is from before the step, but is not a variable"
@@ -150,7 +134,7 @@ class _StepCheck:
                 self.arena.append((i, tensor))
             seen.add(i)
 
-    def _add_to_unit(self, unit: _Unit, i: int) -> None:
+    def _add_to_unit(self, unit: Unit, i: int) -> None:
         unit.births.append(self.birth[i])
         unit.deaths.append(self.death[i])
         unit.uses.update(self.uses[i])
@@ -232,32 +216,6 @@ class _StepCheck:
                 yield f"{path}: is a promotion due at {move.before}, which is not in `waits`"
             unit.moves.append(move)
 
-    def _check_moves_of(self, unit: _Unit) -> Iterator[str]:
-        """Check the moves of one unit against its lifetime, its uses and each other."""
-        node, movable_from = unit.node, max(unit.births, default=0) + 1
-        uses = sorted(unit.uses)
-        variable = min(unit.births, default=0) < 0
-        for i, move in enumerate(unit.moves):
-            name = f"{unit.name}: the move at {move.at}"
-            if move.to == node:
-                yield f"{name} is to node {move.to}, where the unit is already"
-            if move.at < movable_from:
-                yield f"{name} is before the last birth in the unit, or before the end of the previous move"
-            if move.before > max(unit.deaths, default=0):
-                yield f"{name} ends after the unit's death"
-            if any(move.at <= p < move.before for p in uses):
-                yield f"{name} is in progress during a use"
-            if move.to == 0:
-                next_at = unit.moves[i + 1].at if i + 1 < len(unit.moves) else self.n
-                for_next_step = (
-                    variable and i + 1 == len(unit.moves) and any(p < unit.moves[0].at for p in uses)
-                )
-                if not for_next_step and not any(move.before <= p < next_at for p in uses):
-                    yield f"{name} is useless: no use follows before the next move"
-            node, movable_from = move.to, move.before
-        if variable and node != unit.node:
-            yield f"{unit.name}: is on node {node} after the step, but on {unit.node} before it"
-
     def _check_budget(self) -> Iterator[str]:
         fixed_bytes = self._touched_bytes(self.pool, 0, self.plan.reserved)
         for group in self.plan.groups:
@@ -280,29 +238,6 @@ class _StepCheck:
                 pages += max(0, end_page - max(top, max(begin, start) // page_bytes))
                 top = max(top, end_page)
         return pages * page_bytes
-
-    def _check_migratable_budget(self, units: list[_Unit]) -> Iterator[str]:
-        """Sum up migratable units in fast memory at each position; a migrating unit counts on both nodes."""
-        change: dict[int, int] = defaultdict(int)
-        for unit in units:
-            if not unit.births or (min(unit.births) < 0 and not unit.moves):
-                continue
-            begin = max(0, min(unit.births)) if unit.node == 0 else None
-            for move in unit.moves:
-                if move.to == 0 and begin is None:
-                    begin = move.at
-                elif move.to == 1 and begin is not None:
-                    change[begin] += unit.size
-                    change[move.before] -= unit.size
-                    begin = None
-            if begin is not None:
-                change[begin] += unit.size
-                change[max(unit.deaths)] -= unit.size
-        occupied = 0
-        for p in sorted(change):
-            occupied += change[p]
-            if occupied > self.plan.migratable_budget:
-                yield f"room: migratable units occupy {occupied} bytes of fast memory at position {p}"
 
 
 def _pages(size: int, page_bytes: int) -> int:

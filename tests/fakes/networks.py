@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentinel.planner.formats import profile as profile_format
+from sentinel.planner.formats import profile_json as profile_format
 from sentinel.planner.formats.profile import Profile
 from tests.fakes.profiles import PAGE
 

@@ -7,7 +7,7 @@ import dataclasses
 import random
 from typing import Any
 
-from sentinel.planner.formats import profile as profile_format
+from sentinel.planner.formats import profile_json as profile_format
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.profile import Profile
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.planner.errors import FormatError
-from sentinel.planner.formats import profile
+from sentinel.planner.formats import profile, profile_json
 from tests.fakes import profiles
 from tests.fakes.guest import load
 
@@ -21,7 +21,7 @@ unplannable = load("guest.bindings.profile_check").unplannable
 def agree(value: dict[str, Any]) -> bool:
     """Return whether the planner accepts the profile; the guest must agree."""
     try:
-        profile.parse(value)
+        profile_json.parse(value)
     except FormatError:
         assert unplannable(value) is not None
         return False

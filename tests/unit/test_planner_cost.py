@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.planner.errors import PlannerError
-from sentinel.planner.formats import profile
+from sentinel.planner.formats import profile, profile_json
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.moves import UnitMove
 from sentinel.planner.timing.cost import estimate_costs
@@ -132,7 +132,7 @@ def test_gaps_belong_to_the_previous_operation_but_not_to_memory() -> None:
     value = profiles.value([0, 0], [10, 10], [{"size": SIZE, "birth": 0, "death": 1, "uses": [[0, 1, 0]]}])
     value["ops"].update(begin_ns=[1000, 1500], end_ns=[1010, 1600])
     value["step_ns"] = 1600  # of which 1000 are the prologue
-    costs = estimate_costs(profile.parse(value), FIGURES)
+    costs = estimate_costs(profile_json.parse(value), FIGURES)
     assert costs.op_ns.tolist() == [500, 100]
     assert costs.prologue_ns == 1000
     assert costs.slow_memory_ns.tolist() == [10, 0]
@@ -141,7 +141,7 @@ def test_gaps_belong_to_the_previous_operation_but_not_to_memory() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_step_is_never_faster_than_its_compute_time(seed: int) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     costs = estimate_costs(step, FIGURES)
     assert (costs.saved_ns >= 0).all()
     assert (costs.slow_memory_ns <= costs.op_ns * (1 + 1e-9)).all()
@@ -151,7 +151,7 @@ def test_step_is_never_faster_than_its_compute_time(seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.3, 1))
 def test_known_step_in_fast_memory_is_predicted(seed: int, share: float) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     uncalibrated = estimate_costs(step, FIGURES)
     largest_saving = uncalibrated.slow_ns - estimate_costs(step, FIGURES, 0.0).fast_ns
     target = uncalibrated.slow_ns - share * largest_saving

@@ -21,7 +21,7 @@ from sentinel.planner.errors import FormatError
 from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files
 from sentinel.planner.formats import plan as plan_format
-from sentinel.planner.formats import profile as profile_format
+from sentinel.planner.formats import profile_json as profile_format
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.memory import classify
 from sentinel.planner.search import make_plan

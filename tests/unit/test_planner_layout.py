@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner.formats import profile
+from sentinel.planner.formats import profile_json
 from sentinel.planner.memory import arena, classify, pool
 from sentinel.planner.memory.classify import LONG, OUTSIDE, SHORT, VARIABLES
 from tests.fakes import networks, profiles
@@ -100,7 +100,7 @@ def test_pool_without_tensors_is_empty() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_live_tensors_do_not_overlap_in_the_pool(seed: int) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     t = step.tensors
     chosen = np.flatnonzero(t.birth >= 0)
     offsets, size = pool.pack(step, chosen)
@@ -208,7 +208,7 @@ def test_shared_unit_is_closed_when_large() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_layer_sets_never_share_a_page(seed: int) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     classes = classify.classify(step)
     units = arena.form_units(step, classes, arena.MIN_OWN_PAGES)
     chosen = np.flatnonzero(classes == LONG)

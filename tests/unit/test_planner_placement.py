@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner.formats import profile
+from sentinel.planner.formats import profile_json
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.memory.classify import LONG, VARIABLES
 from sentinel.planner.moves import Schedule, UnitMove
@@ -91,7 +91,7 @@ def test_first_fit_in_birth_order() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from(ORDERS))
 def test_live_tensors_do_not_overlap(seed: int, limit: int, order: Any) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     problem = prepare(step, 1 << 40, SIMPLE)
     included = (problem.classes == LONG) | (problem.classes == VARIABLES)
     result = lay_out(problem, included, limit * PAGE, order)

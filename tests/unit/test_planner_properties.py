@@ -15,7 +15,7 @@ from sentinel.planner.assemble import assemble
 from sentinel.planner.candidates import Candidate, predict_candidate, sentinel_opt_candidates
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
-from sentinel.planner.formats import plan, profile
+from sentinel.planner.formats import plan, profile, profile_json
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.memory import classify
 from sentinel.planner.moves import NO_MIGRATION
@@ -23,7 +23,8 @@ from sentinel.planner.placement.place import Placement, place
 from sentinel.planner.policy import DEFAULT, POLICIES, Policy
 from sentinel.planner.problem import Problem, prepare
 from sentinel.planner.schedule.intervals import interval_lengths, interval_starts
-from sentinel.planner.schedule.scheduler import Rule, schedule
+from sentinel.planner.schedule.rule import Rule
+from sentinel.planner.schedule.scheduler import schedule
 from sentinel.planner.schedule.tables import IntervalTables, StepTables
 from sentinel.planner.schedule.visits import collect_visits
 from sentinel.planner.search import make_plan
@@ -86,7 +87,7 @@ def test_extreme_profiles_give_a_sound_plan_or_are_refused(
     seed: int, figures: Figures, share: float, fast_step_ns: float | None, spill: bool, policy: Policy
 ) -> None:
     """Several threads, clocks that jump, ties, no accesses and very many, tensors of terabytes."""
-    step = profile.parse(profiles.wild_value(seed))
+    step = profile_json.parse(profiles.wild_value(seed))
     budget = max(1, int(share * classify.peak(step)))
     options: dict[str, Any] = {"fast_step_ns": fast_step_ns, "spill": spill, "policy": policy}
     try:
@@ -106,7 +107,7 @@ def test_extreme_profiles_give_a_sound_plan_or_are_refused(
 def test_most_extreme_profiles_are_accepted() -> None:
     accepted = 0
     for seed in range(100):
-        step = profile.parse(profiles.wild_value(seed))
+        step = profile_json.parse(profiles.wild_value(seed))
         with contextlib.suppress(PlannerError):
             accepted += bool(make_plan(step, 2 * classify.peak(step) + BIG, OPTANE))
     assert accepted > 80
@@ -115,7 +116,7 @@ def test_most_extreme_profiles_are_accepted() -> None:
 @settings(max_examples=120, deadline=None)
 @given(SEEDS, st.sampled_from([0.3, 0.6, 0.9, 1.5]), st.sampled_from(POLICIES))
 def test_spilling_gives_a_sound_plan_or_a_lower_floor(seed: int, share: float, policy: Policy) -> None:
-    step = profile.parse(profiles.random_value(seed))
+    step = profile_json.parse(profiles.random_value(seed))
     floor = problem_at_floor(step, CHEAP).budget
     try:
         result = make_plan(step, int(share * floor), CHEAP, spill=True, policy=policy)
@@ -133,7 +134,7 @@ def test_spilling_gives_a_sound_plan_or_a_lower_floor(seed: int, share: float, p
 def test_all_candidates_are_sound_and_the_plan_is_no_slower_than_static(
     seed: int, figures: Figures, factor: float
 ) -> None:
-    problem = problem_at_floor(profile.parse(profiles.random_value(seed)), figures, factor)
+    problem = problem_at_floor(profile_json.parse(profiles.random_value(seed)), figures, factor)
     candidates = sentinel_opt_candidates(problem)
     assert candidates[0].rule == "static"
     for candidate in candidates:
@@ -153,7 +154,7 @@ def test_all_candidates_are_sound_and_the_plan_is_no_slower_than_static(
 def test_all_rules_are_sound_with_fixed_variables(
     seed: int, figures: Figures, retain: float, headroom: bool, factor: float
 ) -> None:
-    problem = problem_at_floor(profile.parse(profiles.random_value(seed)), figures, factor)
+    problem = problem_at_floor(profile_json.parse(profiles.random_value(seed)), figures, factor)
     variables = frozenset(np.flatnonzero(problem.units.variable).tolist())
     for layers in interval_lengths(problem.profile, 10):
         visits = collect_visits(problem, interval_starts(problem.profile, layers))
@@ -172,7 +173,7 @@ def test_random_profiles_migrate() -> None:
     kinds: set[tuple[bool, int]] = set()
     migrating = 0
     for seed in range(60):
-        problem = problem_at_floor(profile.parse(profiles.random_value(seed)), CHEAP)
+        problem = problem_at_floor(profile_json.parse(profiles.random_value(seed)), CHEAP)
         for candidate in sentinel_opt_candidates(problem):
             migrating += bool(candidate.schedule.moves)
             kinds |= {(bool(problem.units.variable[move.unit]), move.to) for move in candidate.schedule.moves}

@@ -13,7 +13,7 @@ from sentinel.planner.budget import parse
 from sentinel.planner.candidates import drop_late, sentinel_candidates
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
-from sentinel.planner.formats import profile
+from sentinel.planner.formats import profile_json
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Group, Move, Plan
 from sentinel.planner.memory import classify
@@ -210,7 +210,7 @@ def test_sentinel_takes_the_fitting_interval_with_the_least_exposed_time() -> No
 
 def test_sentinel_drops_candidates_with_late_demotions() -> None:
     """In this profile the demotions of one interval length are late."""
-    step = profile.parse(profiles.random_value(300))
+    step = profile_json.parse(profiles.random_value(300))
     figures = dataclasses.replace(SIMPLE, migration_threads=2, page_move_ns=1)
     with pytest.raises(BudgetError) as e:
         prepare(step, 0, figures)

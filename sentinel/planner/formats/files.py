@@ -18,7 +18,7 @@ from typing import Any, Callable, TypeVar
 from ..errors import FormatError
 from . import figures as figures_format
 from . import plan as plan_format
-from . import profile as profile_format
+from . import profile_json as profile_format
 from .figures import Figures
 from .plan import Plan
 from .profile import Profile

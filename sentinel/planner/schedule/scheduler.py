@@ -20,41 +20,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import NamedTuple
 
 from ..moves import Schedule, UnitMove
+from .rule import Rule
 from .tables import IntervalTables
 
 _MAX_SKIPPED = 8  # candidates per position that do not fit, skipped for smaller ones
 _MAX_ROUNDS = 4  # simulated steps until the variables must have settled
-
-
-class Rule(NamedTuple):
-    """Parameters of the scheduler. The defaults are the paper's rule.
-
-    - `retain`: a unit stays in fast memory after a visit if its retain value is at least this.
-    - `headroom`: promotions leave memory for births until the end of their interval.
-    - `fixed_variables`: variables do not migrate.
-    - `pinned`: units that are in fast memory for their whole lifetime, in `pinned_share` of the unit budget.
-    """
-
-    layers: int
-    retain: float = float("inf")
-    headroom: bool = False
-    fixed_variables: bool = False
-    pinned_share: float = 0.0
-    pinned: frozenset[int] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """The differences from the paper's rule, or `paper`."""
-        differences = (
-            f"retain {self.retain:.3g}" if self.retain < float("inf") else "",
-            f"pinned {self.pinned_share:g}" if self.pinned_share else "",
-            "headroom" if self.headroom else "",
-            "fixed variables" if self.fixed_variables else "",
-        )
-        return ", ".join(part for part in differences if part) or "paper"
 
 
 class _Migration:
