@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache: an entry is there whole or not at all, is made once, and goes only when nobody needs it."""
+"""The cache: entries are complete or absent, built once, and never pruned while in use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def leftovers(cache: Cache) -> list[str]:
     return sorted(path.name for path in cache.root.glob("*/.*") if ".tmp-" in path.name)
 
 
-def test_an_entry_is_made_once_and_found_again(cache: Cache) -> None:
+def test_entry_is_built_once_and_reused(cache: Cache) -> None:
     calls = []
 
     def make(folder: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_an_entry_is_made_once_and_found_again(cache: Cache) -> None:
     assert leftovers(cache) == []
 
 
-def test_a_folder_without_its_marker_is_no_entry_and_is_replaced(cache: Cache) -> None:
+def test_folder_without_marker_is_replaced(cache: Cache) -> None:
     half = cache.path("kernel", "abc")
     half.mkdir(parents=True)
     (half / "bzImage").write_text("half")
@@ -87,7 +87,7 @@ def test_a_folder_without_its_marker_is_no_entry_and_is_replaced(cache: Cache) -
 
 
 @pytest.mark.parametrize("reason", [BuildError("no compiler"), KeyboardInterrupt(), ValueError("a defect")])
-def test_a_build_that_raises_leaves_nothing(cache: Cache, reason: BaseException) -> None:
+def test_failed_build_leaves_nothing(cache: Cache, reason: BaseException) -> None:
     def make(folder: Path) -> dict[str, Any]:
         (folder / "half").write_text("x")
         raise reason
@@ -100,7 +100,7 @@ def test_a_build_that_raises_leaves_nothing(cache: Cache, reason: BaseException)
     put(cache, "kernel", "abc")
 
 
-def test_a_manifest_that_cannot_be_written_leaves_nothing(cache: Cache) -> None:
+def test_unwritable_manifest_leaves_nothing(cache: Cache) -> None:
     with pytest.raises(TypeError):
         cache.build("kernel", "abc", lambda folder: {"bad": folder})
     assert leftovers(cache) == []
@@ -124,7 +124,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.005)
 
 
-def test_a_killed_builder_leaves_no_entry_and_the_next_one_clears_up(cache: Cache, tmp_path: Path) -> None:
+def test_next_build_cleans_up_after_a_killed_builder(cache: Cache, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     builder = fork.Process(target=_build_slowly, args=(cache.root, begun))
     builder.start()
@@ -141,9 +141,7 @@ def test_a_killed_builder_leaves_no_entry_and_the_next_one_clears_up(cache: Cach
     assert leftovers(cache) == []
 
 
-def test_prune_clears_up_after_a_killed_builder_but_not_under_a_living_one(
-    cache: Cache, tmp_path: Path
-) -> None:
+def test_prune_cleans_up_after_killed_builders_only(cache: Cache, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     builder = fork.Process(target=_build_slowly, args=(cache.root, begun))
     builder.start()
@@ -170,7 +168,7 @@ def _build_and_count(root: Path, log: Path, delay: float) -> None:
     assert (entry.path / "data").read_text() == "whole"
 
 
-def test_builders_at_the_same_time_make_it_once(cache: Cache, tmp_path: Path) -> None:
+def test_concurrent_builders_build_once(cache: Cache, tmp_path: Path) -> None:
     log = tmp_path / "log"
     builders = [fork.Process(target=_build_and_count, args=(cache.root, log, 0.3)) for _ in range(3)]
     for builder in builders:
@@ -181,7 +179,7 @@ def test_builders_at_the_same_time_make_it_once(cache: Cache, tmp_path: Path) ->
     assert len(log.read_text().splitlines()) == 1
 
 
-def test_whoever_waits_for_another_builder_is_told(
+def test_waiting_for_another_builder_is_reported(
     cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
@@ -193,7 +191,7 @@ def test_whoever_waits_for_another_builder_is_told(
     assert "waiting for another process to finish kernel abc" in capsys.readouterr().err
 
 
-def test_an_entry_in_use_is_not_pruned(cache: Cache) -> None:
+def test_entry_in_use_is_not_pruned(cache: Cache) -> None:
     used, idle = put(cache, "kernel", "used"), put(cache, "kernel", "idle")
     with cache.using(used):
         done = cache.prune()
@@ -205,7 +203,7 @@ def test_an_entry_in_use_is_not_pruned(cache: Cache) -> None:
     assert not used.path.exists()
 
 
-def test_an_entry_may_have_several_users(cache: Cache) -> None:
+def test_entry_may_have_several_users(cache: Cache) -> None:
     entry = put(cache, "kernel", "abc")
     with cache.using(entry):
         with cache.using(entry):
@@ -214,14 +212,14 @@ def test_an_entry_may_have_several_users(cache: Cache) -> None:
     assert cache.remove(entry)
 
 
-def test_using_an_entry_that_was_pruned_meanwhile_is_an_error(cache: Cache) -> None:
+def test_using_a_pruned_entry_is_an_error(cache: Cache) -> None:
     entry = put(cache, "kernel", "abc")
     assert cache.remove(entry)
     with pytest.raises(InfrastructureError, match="kernel/abc"), cache.using(entry):
         pytest.fail("the entry is gone")
 
 
-def test_an_entry_whose_need_is_gone_is_none(cache: Cache) -> None:
+def test_entry_with_a_missing_dependency_counts_as_missing(cache: Cache) -> None:
     put(cache, "kernel", "k")
     put(cache, "snapshot", "s", needs=("kernel/k",))
     assert cache.get("snapshot", "s") is not None
@@ -231,7 +229,7 @@ def test_an_entry_whose_need_is_gone_is_none(cache: Cache) -> None:
     assert names(cache.prune().removed) == ["snapshot/s"]
 
 
-def test_what_needs_a_pruned_entry_goes_with_it(cache: Cache) -> None:
+def test_dependents_are_pruned_with_their_entry(cache: Cache) -> None:
     put(cache, "image", "i", size=100_000)
     put(cache, "kernel", "k", size=100_000)
     put(cache, "snapshot", "s", needs=("kernel/k", "image/i"), size=100_000)
@@ -244,7 +242,7 @@ def test_what_needs_a_pruned_entry_goes_with_it(cache: Cache) -> None:
     assert names(cache.entries()) == ["image/i"]
 
 
-def test_an_entry_stays_while_what_needs_it_is_in_use(cache: Cache) -> None:
+def test_entry_with_a_dependent_in_use_is_not_pruned(cache: Cache) -> None:
     kernel = put(cache, "kernel", "k")
     snapshot = put(cache, "snapshot", "s", needs=("kernel/k",))
     with cache.using(snapshot):
@@ -254,8 +252,8 @@ def test_an_entry_stays_while_what_needs_it_is_in_use(cache: Cache) -> None:
     assert kernel.path.exists()
 
 
-def test_everything_goes_at_once_though_some_need_others(cache: Cache) -> None:
-    age(put(cache, "kernel", "k", size=100_000), 100)  # the oldest, so its turn comes before the snapshot's
+def test_prune_removes_entries_and_dependents_together(cache: Cache) -> None:
+    age(put(cache, "kernel", "k", size=100_000), 100)  # the oldest: considered before the snapshot
     put(cache, "snapshot", "s", needs=("kernel/k",), size=100_000)
     done = cache.prune(work=True)
     assert names(done.removed) == ["kernel/k", "snapshot/s"]
@@ -263,7 +261,7 @@ def test_everything_goes_at_once_though_some_need_others(cache: Cache) -> None:
     assert cache.entries() == []
 
 
-def test_entries_come_oldest_use_first_and_being_asked_for_is_a_use(cache: Cache) -> None:
+def test_entries_are_ordered_by_last_use(cache: Cache) -> None:
     for i, key in enumerate(("a", "b", "c")):
         age(put(cache, "kernel", key), 1000 - i)
     assert names(cache.entries()) == ["kernel/a", "kernel/b", "kernel/c"]
@@ -283,9 +281,7 @@ def test_entries_come_oldest_use_first_and_being_asked_for_is_a_use(cache: Cache
         ({"kinds": ("snapshot",)}, []),
     ],
 )
-def test_prune_takes_what_all_filters_let_through(
-    cache: Cache, which: dict[str, Any], gone: list[str]
-) -> None:
+def test_prune_applies_all_filters(cache: Cache, which: dict[str, Any], gone: list[str]) -> None:
     for kind, key, seconds in (("image", "aa", 1000), ("kernel", "ab", 600), ("kernel", "ba", 10)):
         age(put(cache, kind, key, size=8192), seconds)
     there = names(cache.entries())
@@ -298,7 +294,7 @@ def test_prune_takes_what_all_filters_let_through(
     assert dry.freed == done.freed >= 8192 * len(gone)
 
 
-def test_scratch_goes_only_when_asked_for_and_idle(cache: Cache) -> None:
+def test_scratch_is_pruned_on_request_if_idle(cache: Cache) -> None:
     idle, busy = cache.work("linux-4.9"), cache.work("linux-6.1")
     for folder in (idle, busy):
         (folder / "mm.o").write_bytes(b"x" * 10_000)
@@ -326,7 +322,7 @@ BAD_MANIFESTS = [
 
 
 @pytest.mark.parametrize("content", BAD_MANIFESTS, ids=range(len(BAD_MANIFESTS)))
-def test_one_damaged_manifest_blocks_neither_lists_nor_builds(
+def test_damaged_manifest_blocks_neither_lists_nor_builds(
     cache: Cache, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(cache, "kernel", "good")
@@ -338,15 +334,15 @@ def test_one_damaged_manifest_blocks_neither_lists_nor_builds(
     assert damaged.why.startswith("manifest.json: ")
     for _ in range(3):
         assert cache.get("kernel", "abc") is None
-    said = " ".join(capsys.readouterr().err.split())
-    assert said.count("the cache entry kernel/abc is damaged and not used: manifest.json: ") == 1
+    output = " ".join(capsys.readouterr().err.split())
+    assert output.count("the cache entry kernel/abc is damaged and not used: manifest.json: ") == 1
     assert names([put(cache, "kernel", "abc"), *cache.entries()]) == [
         "kernel/abc", "kernel/good", "kernel/abc",
     ]  # fmt: skip
     assert cache.damaged() == []
 
 
-def test_a_file_of_another_size_is_built_again(cache: Cache) -> None:
+def test_entry_with_a_file_of_another_size_is_rebuilt(cache: Cache) -> None:
     entry = put(cache, "image", "abc", size=5000)
     with (entry.path / "data").open("r+b") as f:
         f.truncate(4999)
@@ -360,11 +356,11 @@ def test_a_file_of_another_size_is_built_again(cache: Cache) -> None:
     assert [d.why for d in cache.damaged()] == ["data: No such file or directory"]
 
 
-def test_another_content_is_found_when_it_is_looked_for(cache: Cache) -> None:
+def test_condemn_detects_changed_content(cache: Cache) -> None:
     entry, good = put(cache, "image", "abc", size=5000), put(cache, "kernel", "good", size=10)
     (entry.path / "data").write_bytes(b"y" * 5000)
-    assert cache.get("image", "abc") is not None  # nothing was read
-    with cache.using(entry):  # by a machine that did not boot
+    assert cache.get("image", "abc") is not None  # contents are not read
+    with cache.using(entry):  # in use by a machine that did not boot
         (damaged,) = cache.condemn(entry, good)
     assert (damaged.name, damaged.why) == ("image/abc", "data: its content is not what was built")
     assert cache.get("image", "abc") is None
@@ -372,14 +368,14 @@ def test_another_content_is_found_when_it_is_looked_for(cache: Cache) -> None:
     assert put(cache, "image", "abc", size=5000).manifest["content"] == entry.manifest["content"]
 
 
-def test_what_needs_a_damaged_entry_is_not_used(cache: Cache) -> None:
+def test_dependent_of_a_damaged_entry_is_not_used(cache: Cache) -> None:
     need = put(cache, "image", "base")
     put(cache, "snapshot", "s", needs=("image/base",))
     (need.path / MARKER).write_text("{")
     assert cache.get("snapshot", "s") is None
 
 
-def test_damaged_entries_are_pruned_however_old_but_not_in_use(cache: Cache) -> None:
+def test_damaged_entries_are_pruned_at_any_age_unless_in_use(cache: Cache) -> None:
     entry = put(cache, "kernel", "abc", size=5000)
     (entry.path / MARKER).write_text("{")
     assert cache.prune(kinds=("image",)).removed == []
@@ -391,7 +387,7 @@ def test_damaged_entries_are_pruned_however_old_but_not_in_use(cache: Cache) -> 
     assert not entry.path.exists()
 
 
-def test_entries_of_before_contents_were_kept_are_still_good(cache: Cache) -> None:
+def test_entries_without_recorded_content_are_valid(cache: Cache) -> None:
     entry = put(cache, "kernel", "old", size=10)
     manifest = {name: value for name, value in entry.manifest.items() if name != "content"}
     files.write_json(entry.path / MARKER, manifest)
@@ -399,12 +395,12 @@ def test_entries_of_before_contents_were_kept_are_still_good(cache: Cache) -> No
     assert cache.condemn(entry) == []
 
 
-def test_the_cache_is_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_in_the_configured_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTINEL_CACHE", str(tmp_path / "elsewhere"))
     assert Cache().root == tmp_path / "elsewhere"
 
 
-def test_a_write_that_finds_no_room_is_one_clear_line(cache: Cache) -> None:
+def test_full_disk_is_reported_in_one_line(cache: Cache) -> None:
     def make(_: Path) -> dict[str, Any]:
         with Path("/dev/full").open("w") as f:
             f.write("x")
@@ -417,7 +413,7 @@ def test_a_write_that_finds_no_room_is_one_clear_line(cache: Cache) -> None:
     assert leftovers(cache) == []
 
 
-def test_other_errors_of_the_disk_stay_what_they_are(tmp_path: Path) -> None:
+def test_other_disk_errors_are_unchanged(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="I/O"), explained_disk_errors(tmp_path):
         raise OSError(errno.EIO, "I/O error")
     with pytest.raises(InfrastructureError, match="full"), explained_disk_errors(tmp_path):
@@ -440,7 +436,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_keeps_what_was_whole(small_disk: Path) -> None:
+def test_full_disk_keeps_complete_files(small_disk: Path) -> None:
     cache = Cache(small_disk)
     first = put(cache, "kernel", "first", size=300_000)
     with pytest.raises(InfrastructureError, match="the disk is full"):
@@ -450,7 +446,7 @@ def test_a_disk_that_fills_up_keeps_what_was_whole(small_disk: Path) -> None:
     put(cache, "kernel", "third", size=300_000)
 
 
-def test_a_disk_without_room_for_one_more_file_is_told_too(small_disk: Path) -> None:
+def test_disk_without_free_inodes_is_reported(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         for i in range(16):
             (small_disk / str(i)).touch()

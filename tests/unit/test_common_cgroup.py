@@ -40,7 +40,7 @@ def groups(tmp_path: Path) -> Groups:
     return Groups(tmp_path)
 
 
-def test_version_2(groups: Groups) -> None:
+def test_limits_of_version_2(groups: Groups) -> None:
     groups.of_self.write_text("0::/user/job\n")
     groups.write("cgroup.controllers", "cpu memory")
     groups.write("user/memory.max", str(8 * GIB))
@@ -49,14 +49,14 @@ def test_version_2(groups: Groups) -> None:
     groups.write("user/job/memory.max", "max")
     groups.write("user/job/cpu.max", "150000 100000")
     groups.write("user/cpu.max", "max 100000")
-    assert groups.memory_left() == 3 * GIB  # the parent's limit, less what cannot be had back
+    assert groups.memory_left() == 3 * GIB  # the parent's limit, less memory that cannot be reclaimed
     assert groups.cpus() == 1.5
     groups.write("user/job/memory.high", str(GIB))
     groups.write("user/job/memory.current", str(2 * GIB))
     assert groups.memory_left() == 0
 
 
-def test_version_1_in_a_container_that_sees_its_own_group_only(groups: Groups) -> None:
+def test_limits_of_version_1_in_a_container(groups: Groups) -> None:
     groups.of_self.write_text("5:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n")
     groups.write("memory/memory.limit_in_bytes", str(4 * GIB))
     groups.write("memory/memory.usage_in_bytes", str(3 * GIB))
@@ -67,7 +67,7 @@ def test_version_1_in_a_container_that_sees_its_own_group_only(groups: Groups) -
     assert groups.cpus() == 0.5
 
 
-def test_both_versions_at_once(groups: Groups) -> None:
+def test_limits_of_both_versions_together(groups: Groups) -> None:
     groups.of_self.write_text("4:memory:/a\n0::/b\n")
     groups.write("memory/a/memory.limit_in_bytes", str(2 * GIB))
     groups.write("memory/a/memory.usage_in_bytes", "0")
@@ -75,9 +75,9 @@ def test_both_versions_at_once(groups: Groups) -> None:
     assert groups.memory_left() == GIB
 
 
-@pytest.mark.parametrize("said", ["", "0::/\n", "nonsense\n", "5:memory:/a\n3:cpu:/a\n"])
-def test_without_limits_there_is_none(groups: Groups, said: str) -> None:
-    groups.of_self.write_text(said)
+@pytest.mark.parametrize("membership", ["", "0::/\n", "nonsense\n", "5:memory:/a\n3:cpu:/a\n"])
+def test_no_limit_without_control_groups(groups: Groups, membership: str) -> None:
+    groups.of_self.write_text(membership)
     groups.write("memory/a/memory.limit_in_bytes", "9223372036854771712")
     groups.write("memory/a/memory.usage_in_bytes", "1")
     groups.write("cpu/a/cpu.cfs_quota_us", "-1")
@@ -88,7 +88,7 @@ def test_without_limits_there_is_none(groups: Groups, said: str) -> None:
     assert (groups.memory_left(), groups.cpus()) == (None, None)
 
 
-def test_a_machine_is_held_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_memory_is_checked_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "memory_left", lambda: GIB)
     assert memory.available() <= GIB
     message = r"the control group of this process has 1\.0 GiB available"
@@ -98,7 +98,7 @@ def test_a_machine_is_held_against_the_limit(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("quota", "jobs"), [(None, 4), (0.5, 1), (1.5, 2), (16.0, 4)])
-def test_compile_jobs_stay_within_the_quota(
+def test_compile_jobs_respect_the_cpu_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, jobs: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML by the core schema of YAML 1.2: what scalars stand for, and what is refused and where."""
+"""YAML by the core schema of YAML 1.2: values of scalars, limits, and errors with their place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refusal(text: str | bytes) -> str:
         ("! 5", "5"), ("!!null ''", None), ("|\n  5\n", "5\n"), (">\n  no\n", "no\n"),
     ],
 )  # fmt: skip
-def test_a_scalar_stands_for_what_the_core_schema_says(text: str, value: Any) -> None:
+def test_scalars_resolve_by_the_core_schema(text: str, value: Any) -> None:
     found = data(f"a: {text}")["a"]
     assert (found, type(found)) == (value, type(value))
 
@@ -91,17 +91,17 @@ def test_a_scalar_stands_for_what_the_core_schema_says(text: str, value: Any) ->
         ("a: b".encode("utf-16"), "1:1: byte 0xff: must be text in UTF-8"),
     ],
 )  # fmt: skip
-def test_what_is_refused_is_told_with_its_place(text: str | bytes, message: str) -> None:
+def test_invalid_yaml_is_reported_with_its_place(text: str | bytes, message: str) -> None:
     assert refusal(text) == message
 
 
-def test_a_byte_order_mark_line_ends_and_an_empty_document_are_fine() -> None:
+def test_byte_order_mark_line_endings_and_empty_documents_are_valid() -> None:
     assert data(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n") == {"a": 1, "b": 2}
     assert data("%YAML 1.2\n---\na: 1\n...\n") == {"a": 1}
     assert data("") is data("\n# nothing\n") is data("---\n") is None
 
 
-def test_an_alias_is_what_its_anchor_is() -> None:
+def test_alias_equals_its_anchor() -> None:
     tree = core_yaml.parse(b"a: &x {b: [1, 2]}\nc: *x\n&k d: 3\ne: {*k : 4}\n")
     assert tree.data == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": 3, "e": {"d": 4}}
     assert tree.values[("c", "b", 1)] == tree.values[("a", "b", 1)] == (1, 15)
@@ -110,7 +110,7 @@ def test_an_alias_is_what_its_anchor_is() -> None:
 NESTED = f"nested deeper than the {MAX_DEPTH} levels allowed"
 
 
-def test_a_file_is_limited_in_size_depth_and_values() -> None:
+def test_size_depth_and_values_are_limited() -> None:
     assert refusal("#" * (MAX_BYTES + 1)) == "1:1: larger than the 64 KiB allowed"
     assert data("#" * MAX_BYTES) is None
     for opening in ("[", "{a: ", "- ", "? ", '{"a":'):
@@ -129,8 +129,8 @@ def test_a_file_is_limited_in_size_depth_and_values() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_json_writes_is_read_back(seed: int) -> None:
-    """JSON is YAML: any nested value survives, and PyYAML agrees where the two versions mean the same."""
+def test_json_is_valid_yaml(seed: int) -> None:
+    """JSON is YAML: any nested value is read back, and PyYAML agrees where both versions agree."""
     random_ = random.Random(seed)  # noqa: S311 -- a test
 
     def value(depth: int) -> Any:
@@ -154,7 +154,7 @@ def test_what_json_writes_is_read_back(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_garbage_is_data_or_one_refusal(seed: int) -> None:
+def test_any_text_is_data_or_one_error(seed: int) -> None:
     random_ = random.Random(seed)  # noqa: S311 -- a test
     pieces = [
         "a",

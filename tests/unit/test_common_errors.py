@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors: each kind has its own exit code, and the table of codes is what scripts rely on."""
+"""Errors: each class has its own exit code, on which scripts rely."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-def test_the_exit_codes_are_the_promised_ones() -> None:
+def test_exit_codes_are_the_documented_ones() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "OK": 0,
         "BUG": 1,
@@ -42,18 +42,18 @@ def test_the_exit_codes_are_the_promised_ones() -> None:
 
 
 @pytest.mark.parametrize(("kind", "code"), KINDS.items(), ids=lambda p: getattr(p, "__name__", str(p)))
-def test_each_kind_of_failure_has_its_code(kind: type[SentinelError], code: int) -> None:
+def test_each_error_has_its_exit_code(kind: type[SentinelError], code: int) -> None:
     error = kind("what", hint="do this", log=Path("/l"))
     assert error.code == code
     assert (str(error), error.message, error.hint, error.log) == ("what", "what", "do this", Path("/l"))
     assert isinstance(error, SentinelError)
 
 
-def test_no_kind_of_failure_is_without_a_code_of_its_own() -> None:
+def test_every_error_class_has_its_own_exit_code() -> None:
     assert set(SentinelError.__subclasses__()) == set(KINDS)
 
 
-def test_what_is_added_to_a_message_is_shown() -> None:
+def test_appended_text_is_part_of_the_message() -> None:
     error = errors.WorkloadError("it failed")
     error.message += "; the console: why"
     assert str(error) == "it failed; the console: why"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files: written whole or not at all; locks that end with their holder."""
+"""Files: atomic writes, and locks that end with their holder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ with files.locked(Path(sys.argv[1])):
 """
 
 
-def test_an_atomic_write_makes_the_file_with_its_folder(tmp_path: Path) -> None:
+def test_atomic_write_creates_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     files.write_atomic(path, "text\n")
     assert path.read_text() == "text\n"
@@ -36,7 +36,7 @@ def test_an_atomic_write_makes_the_file_with_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "where"), [(os, "fsync"), (Path, "replace")])
-def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
+def test_failed_write_leaves_the_old_content_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, where: str
 ) -> None:
     path = tmp_path / "file"
@@ -52,7 +52,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_content_is_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rename that reaches the disk before the data leaves an empty file after a power cut."""
     path = tmp_path / "file"
     synced: list[tuple[str, bool]] = []
@@ -63,7 +63,7 @@ def test_the_content_is_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: 
     assert synced == [("content", False)]
 
 
-def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
+def test_invalid_json_value_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     files.write_json(path, {"b": 1, "a": [2]})
     assert path.read_text() == '{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
@@ -73,7 +73,7 @@ def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["v.json"]
 
 
-def test_digests_are_sha256_and_do_not_depend_on_key_order(tmp_path: Path) -> None:
+def test_digests_are_sha256_and_independent_of_key_order(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert files.sha256_file(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
     assert files.sha256_json({"a": 1, "b": [2]}) == files.sha256_json({"b": [2], "a": 1})
@@ -81,7 +81,7 @@ def test_digests_are_sha256_and_do_not_depend_on_key_order(tmp_path: Path) -> No
     assert files.sha256_json([1, 2]) != files.sha256_json([2, 1])
 
 
-def test_disk_usage_counts_what_is_allocated_not_the_length(tmp_path: Path) -> None:
+def test_disk_usage_counts_allocated_bytes(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "full").write_bytes(b"x" * 65536)
     with (tmp_path / "sparse").open("wb") as f:
@@ -92,7 +92,7 @@ def test_disk_usage_counts_what_is_allocated_not_the_length(tmp_path: Path) -> N
     assert files.disk_usage(tmp_path / "none") == 0
 
 
-def test_a_lock_excludes_and_shared_ones_go_together(tmp_path: Path) -> None:
+def test_exclusive_lock_excludes_shared_ones(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "lock"
     with files.locked(path):
         assert files.is_locked(path)
@@ -107,36 +107,36 @@ def test_a_lock_excludes_and_shared_ones_go_together(tmp_path: Path) -> None:
         assert not files.is_locked(path)  # only the exclusive holder counts
 
 
-def test_a_lock_is_dropped_when_the_block_raises(tmp_path: Path) -> None:
+def test_lock_is_released_when_the_block_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside"), files.locked(tmp_path / "lock"):
         raise ValueError("inside")
     assert not files.is_locked(tmp_path / "lock")
 
 
-def test_whoever_waits_for_a_lock_is_told_once_and_then_gets_it(tmp_path: Path) -> None:
+def test_waiting_for_a_lock_is_reported_once(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    told: list[bool] = []
+    reports: list[bool] = []
     waiting = threading.Event()
 
     def wait() -> None:
-        told.append(True)
+        reports.append(True)
         waiting.set()
 
     def take() -> None:
         with files.locked(path, on_wait=wait):
-            told.append(files.is_locked(path))
+            reports.append(files.is_locked(path))
 
     thread = threading.Thread(target=take)
     with files.locked(path):
         thread.start()
         assert waiting.wait(5)
     thread.join(5)
-    assert told == [True, True]
-    with files.locked(path, on_wait=wait):  # nobody to wait for
-        assert told == [True, True]
+    assert reports == [True, True]
+    with files.locked(path, on_wait=wait):  # no other holder
+        assert reports == [True, True]
 
 
-def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
+def test_killed_process_releases_its_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places that cannot be written are found out before work begins for them."""
+"""Unwritable places are refused before any work begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testbed.common import places, settings
 from testbed.common.errors import InfrastructureError, UsageError
 
 
-def told(kind: str, path: Path) -> str:
+def problem(kind: str, path: Path) -> str:
     check = places.check_folder if kind == "folder" else places.check_file
     with pytest.raises(UsageError) as caught:
         check(path, "--out")
@@ -22,33 +22,33 @@ def told(kind: str, path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "new", "new/and/deeper", "with space/x"])
-def test_what_can_be_written_is_left_as_it_was(tmp_path: Path, path: str) -> None:
+def test_writable_place_is_left_unchanged(tmp_path: Path, path: str) -> None:
     places.check_folder(tmp_path / path, "--out")
     places.check_file(tmp_path / path / "file", "--out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_told_why(tmp_path: Path) -> None:
+def test_unwritable_place_is_reported_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     places.check_file(file, "--out")
-    assert told("folder", file) == f"cannot be written: {file} is not a folder"
-    assert told("folder", file / "below" / "x") == "cannot be written: Not a directory"
-    assert told("file", file / "below") == f"cannot be written: {file} is not a folder"
-    assert told("folder", tmp_path / "link") == f"cannot be written: {tmp_path}/link is not a folder"
-    assert told("file", tmp_path / "folder") == "is a folder, not a file"
-    assert told("file", tmp_path / "fifo") == "is not an ordinary file"
+    assert problem("folder", file) == f"cannot be written: {file} is not a folder"
+    assert problem("folder", file / "below" / "x") == "cannot be written: Not a directory"
+    assert problem("file", file / "below") == f"cannot be written: {file} is not a folder"
+    assert problem("folder", tmp_path / "link") == f"cannot be written: {tmp_path}/link is not a folder"
+    assert problem("file", tmp_path / "folder") == "is a folder, not a file"
+    assert problem("file", tmp_path / "fifo") == "is not an ordinary file"
     for kind in ("folder", "file"):
-        assert told(kind, tmp_path / ("x" * 300)) == "cannot be written: File name too long"
-        assert told(kind, tmp_path / ("x/" * 3000)) == "cannot be written: File name too long"
-        assert told(kind, Path("/proc/x/y")).startswith("cannot be written: ")
+        assert problem(kind, tmp_path / ("x" * 300)) == "cannot be written: File name too long"
+        assert problem(kind, tmp_path / ("x/" * 3000)) == "cannot be written: File name too long"
+        assert problem(kind, Path("/proc/x/y")).startswith("cannot be written: ")
     assert file.read_text() == "mine"
 
 
-def test_a_full_disk_is_the_hosts_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_infrastructure_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -61,7 +61,7 @@ def test_a_full_disk_is_the_hosts_fault(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("setting", [settings.CACHE, settings.STATE], ids=lambda s: s.env)
-def test_a_setting_that_is_no_folder_is_told_with_its_name(
+def test_setting_that_is_no_folder_is_reported_by_name(
     tmp_path: Path, setting: settings.Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"
@@ -85,9 +85,7 @@ def test_a_setting_that_is_no_folder_is_told_with_its_name(
 
 
 @pytest.mark.parametrize("number", ["x", "nan", "inf", "-1", "1e99"])
-def test_a_setting_that_is_no_sensible_number_is_refused(
-    number: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setting_with_an_invalid_number_is_refused(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTINEL_TIMEOUT_SCALE", number)
     with pytest.raises(UsageError, match=f"SENTINEL_TIMEOUT_SCALE='{number}' "):
         settings.TIMEOUT_SCALE.get_float()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress: plain lines where there is no terminal, one display where there is one."""
+"""Progress: a display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def timeless(text: str) -> list[str]:
     return re.sub(r"\(\d+\.\d s\)", "(T)", text).splitlines()
 
 
-def test_steps_nest_and_say_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nested_steps_report_their_result(capsys: pytest.CaptureFixture[str]) -> None:
     with step("Building"):
         note("from a tree")
         with step("Compiling") as inner:
             warn("slow disk")
             inner.done("cached")
     note("after")
-    said = capsys.readouterr()
-    assert timeless(said.err) == [
+    output = capsys.readouterr()
+    assert timeless(output.err) == [
         "Building ...",
         "  from a tree",
         "  Compiling ...",
@@ -34,10 +34,10 @@ def test_steps_nest_and_say_how_they_ended(capsys: pytest.CaptureFixture[str]) -
         "Building: done (T)",
         "after",
     ]
-    assert said.out == ""
+    assert output.out == ""
 
 
-def test_a_step_that_fails_says_so_and_hands_the_error_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_step_is_reported_and_raises(capsys: pytest.CaptureFixture[str]) -> None:
     for reason in (ValueError("no"), KeyboardInterrupt()):
         with pytest.raises(type(reason)), step("Outer"), step("Inner"):
             raise reason
@@ -49,7 +49,7 @@ def test_a_step_that_fails_says_so_and_hands_the_error_on(capsys: pytest.Capture
         ]
 
 
-def test_a_step_says_how_long_it_took(
+def test_step_reports_its_duration(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with step("Waiting") as s:
@@ -57,7 +57,7 @@ def test_a_step_says_how_long_it_took(
     assert "Waiting: done (61.2 s)" in capsys.readouterr().err
 
 
-def test_without_a_terminal_a_long_step_speaks_now_and_then(
+def test_long_step_reports_regularly_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -76,21 +76,21 @@ def test_without_a_terminal_a_long_step_speaks_now_and_then(
     ]
 
 
-def test_text_that_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_text_is_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
     with step("[bold]x[/bold]"):
         note("a[0] [/red] [link=x]")
         warn("[green]")
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for text in ("[bold]x[/bold] ...", "a[0] [/red] [link=x]", "warning: [green]", "[bold]x[/bold]: done"):
-        assert text in said
+        assert text in output
 
 
-def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     note("word " * 100)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_on_a_terminal_there_is_one_display_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_has_one_display_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
     monkeypatch.setattr(progress, "console", terminal)
     with step("Outer") as outer:
@@ -105,13 +105,13 @@ def test_on_a_terminal_there_is_one_display_for_all_steps(monkeypatch: pytest.Mo
         assert len(display.tasks) == 1
     assert progress._live is None
     assert isinstance(terminal.file, io.StringIO)
-    said = terminal.file.getvalue()
-    assert "  Inner: done" in said
-    assert "Outer: done" in said
-    assert "Outer ..." not in said
+    output = terminal.file.getvalue()
+    assert "  Inner: done" in output
+    assert "Outer: done" in output
+    assert "Outer ..." not in output
 
 
-def test_a_suspended_display_leaves_the_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_display_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
     monkeypatch.setattr(progress, "console", terminal)
     assert isinstance(terminal.file, io.StringIO)
@@ -129,7 +129,7 @@ def test_a_suspended_display_leaves_the_terminal_alone(monkeypatch: pytest.Monke
         assert [task.completed for task in display.tasks] == [0.5]
 
 
-def test_a_display_ends_with_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_step_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     monkeypatch.setattr(progress, "console", terminal)
     with pytest.raises(ValueError, match="no"), step("Outer"):

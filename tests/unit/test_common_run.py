@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running programs: failures one can paste into a shell, and children that never outlive us."""
+"""Running programs: failures quote a command line for a shell, and children never outlive their parent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes.programs import Programs
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ended; one that only waits to be collected counts as ended."""
+    """Return whether the process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -44,16 +44,16 @@ def read_pid(path: Path) -> int:
     return int(path.read_text())
 
 
-def test_output_and_errors_come_apart() -> None:
+def test_stdout_and_stderr_are_separate() -> None:
     result = run(["sh", "-c", "echo out; echo err >&2"])
     assert (result.returncode, result.stdout, result.stderr) == (0, "out\n", "err\n")
 
 
-def test_stdin_environment_and_folder_are_handed_on(tmp_path: Path) -> None:
+def test_stdin_environment_and_folder_are_passed_on(tmp_path: Path) -> None:
     script = 'cat; echo "$WORD"; pwd; echo "${HOME:+home}"'
     result = run(["sh", "-c", script], stdin="in\n", env={"WORD": "w"}, cwd=tmp_path)
     assert result.stdout == f"in\nw\n{tmp_path}\nhome\n"
-    assert run(["cat"]).stdout == ""  # without stdin there is none to wait for
+    assert run(["cat"]).stdout == ""  # an empty stdin does not block
 
 
 def test_invalid_utf8_is_replaced() -> None:
@@ -70,8 +70,8 @@ def test_failure_shows_the_command_line_and_last_output() -> None:
 
 
 def test_failure_without_stderr_shows_stdout() -> None:
-    with pytest.raises(InfrastructureError, match=r"^said \(command exited with status 1: sh -c"):
-        run(["sh", "-c", "echo said; exit 1"])
+    with pytest.raises(InfrastructureError, match=r"^reason \(command exited with status 1: sh -c"):
+        run(["sh", "-c", "echo reason; exit 1"])
     with pytest.raises(InfrastructureError, match=r"^no output \(command exited with status 1: false\)$"):
         run(["false"])
 
@@ -80,7 +80,7 @@ def test_unchecked_failure_returns_the_status() -> None:
     assert run(["sh", "-c", "exit 7"], check=False).returncode == 7
 
 
-def test_a_missing_program_names_the_debian_package(programs: Programs) -> None:
+def test_missing_program_names_its_debian_package(programs: Programs) -> None:
     programs.alone()
     with pytest.raises(InfrastructureError, match=r"^qemu-img is not installed$") as caught:
         which("qemu-img", package="qemu-utils")
@@ -101,7 +101,7 @@ def test_timeout_kills_the_process_group(tmp_path: Path) -> None:
     assert eventually_gone(read_pid(tmp_path / "pid"))
 
 
-def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = subprocess.Popen.wait
 
     def impatient(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
@@ -115,7 +115,7 @@ def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), RuntimeError("a defect"), None])
-def test_however_the_block_ends_the_whole_group_is_gone(tmp_path: Path, reason: BaseException | None) -> None:
+def test_process_group_ends_with_the_block(tmp_path: Path, reason: BaseException | None) -> None:
     script = f"sleep 60 & echo $! >{tmp_path}/pid; wait"
     try:
         with spawn(["sh", "-c", script]) as process:
@@ -136,7 +136,7 @@ run(["sh", "-c", f"echo $$ >{sys.argv[1]}; exec sleep 60"])
 """
 
 
-def test_a_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
+def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, tmp_path / "pid"]) as parent:
         child = read_pid(tmp_path / "pid")
         assert not gone(child)
@@ -144,7 +144,7 @@ def test_a_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     assert eventually_gone(child)
 
 
-def test_a_stream_logs_every_line_under_its_command(tmp_path: Path) -> None:
+def test_stream_logs_the_command_and_every_line(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "make.log"
     lines: list[str] = []
     for word in ("one", "two"):
@@ -154,19 +154,19 @@ def test_a_stream_logs_every_line_under_its_command(tmp_path: Path) -> None:
     assert log.read_text() == f"{command} one\none\nerr\nend{command} two\ntwo\nerr\nend"
 
 
-def test_a_stream_hands_lines_on_as_they_come(tmp_path: Path) -> None:
+def test_stream_passes_lines_on_immediately(tmp_path: Path) -> None:
     go = tmp_path / "go"
 
     def on_line(line: str) -> None:
         if line == "first":
-            go.touch()  # the program waits for this before it says more
+            go.touch()  # the program waits for it before the next line
 
     script = f"echo first; until [ -e {go} ]; do sleep 0.01; done; echo second"
     stream(["timeout", "10", "sh", "-c", script], log=tmp_path / "log", on_line=on_line)
     assert (tmp_path / "log").read_text().endswith("first\nsecond\n")
 
 
-def test_a_failed_stream_shows_its_last_line_and_the_log(tmp_path: Path) -> None:
+def test_failed_stream_reports_its_last_line_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(BuildError) as caught:
         stream(["sh", "-c", "echo a; echo b; echo; exit 2"], log=log, error=BuildError, what="the kernel")
@@ -176,7 +176,7 @@ def test_a_failed_stream_shows_its_last_line_and_the_log(tmp_path: Path) -> None
         stream(["sh", "-c", "exit 1"], log=log)
 
 
-def test_a_failed_stream_may_be_explained_by_a_telling_line(tmp_path: Path) -> None:
+def test_failed_stream_reports_the_explaining_line(tmp_path: Path) -> None:
     def explain(lines: Sequence[str]) -> str | None:
         return next((line for line in lines if "error:" in line), None)
 
@@ -187,7 +187,7 @@ def test_a_failed_stream_may_be_explained_by_a_telling_line(tmp_path: Path) -> N
         stream(["sh", "-c", "echo noise; exit 2"], log=tmp_path / "log", explain=explain)
 
 
-def test_only_the_end_of_a_long_output_is_kept_for_the_explanation(tmp_path: Path) -> None:
+def test_explanation_searches_the_end_of_the_output_only(tmp_path: Path) -> None:
     kept: list[int] = []
 
     def explain(lines: Sequence[str]) -> None:
@@ -198,7 +198,7 @@ def test_only_the_end_of_a_long_output_is_kept_for_the_explanation(tmp_path: Pat
     assert kept == [4000]
 
 
-def test_a_stream_that_ran_out_of_disk_says_so(tmp_path: Path) -> None:
+def test_stream_on_a_full_disk_is_reported(tmp_path: Path) -> None:
     script = "echo 'ld: final link failed: No space left on device'; echo noise; exit 1"
     with pytest.raises(InfrastructureError, match=r"^make failed: the disk is full$") as caught:
         stream(["sh", "-c", script], log=tmp_path / "log", error=BuildError, what="make")
@@ -207,7 +207,7 @@ def test_a_stream_that_ran_out_of_disk_says_so(tmp_path: Path) -> None:
     assert "sentinel cache prune" in caught.value.hint
 
 
-def test_a_stream_that_is_interrupted_ends_its_program(tmp_path: Path) -> None:
+def test_interrupted_stream_ends_its_program(tmp_path: Path) -> None:
     def interrupt(line: str) -> None:
         (tmp_path / "pid").write_text(line + "\n")
         raise KeyboardInterrupt
@@ -217,6 +217,6 @@ def test_a_stream_that_is_interrupted_ends_its_program(tmp_path: Path) -> None:
     assert eventually_gone(read_pid(tmp_path / "pid"))
 
 
-def test_shown_is_what_a_shell_reads_back() -> None:
+def test_shown_command_is_valid_shell() -> None:
     argv: list[str | Path] = ["a", "b c", "it's", "", "$HOME", "*", Path("/x y")]
     assert shlex.split(shown(argv)) == [os.fspath(a) for a in argv]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML with places: what is wrong, where it stands, and what would be right."""
+"""YAML validation: problem, place and allowed values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Thing(Strict):
 
 
 def problem(tmp_path: Path, text: str) -> str:
-    """The message about that file, with its path shortened to `f`."""
+    """Return the error message for a file, with its path shortened to `f`."""
     path = tmp_path / "f.yaml"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -45,7 +45,7 @@ def problem(tmp_path: Path, text: str) -> str:
     return caught.value.message.replace(str(path), "f")
 
 
-def test_a_right_file_is_read(tmp_path: Path) -> None:
+def test_valid_file_is_parsed(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     path.write_text(
         "# comment\nname: x\nparts:\n  - size: 1\n  - {size: 2, colour: green}\n"
@@ -86,18 +86,16 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
             "f:3:5: parts[0].size: missing, and must be given",
             id="missing key in a list",
         ),
-        pytest.param(
-            "name: [x]\n", "f:1:7: name: must be text (got a list)", id="a list where a word belongs"
-        ),
+        pytest.param("name: [x]\n", "f:1:7: name: must be text (got a list)", id="a list for text"),
         pytest.param(
             "name: 7.10\n",
             'f:1:7: name: must be in quotes: write "7.10", because YAML reads 7.10 as a number',
-            id="a number for a word",
+            id="a number for text",
         ),
         pytest.param(
             "name: x\nparts: [{size: big}]\n",
             "f:2:16: parts[0].size: must be a whole number (got big)",
-            id="a word for a number",
+            id="text for a number",
         ),
         pytest.param(
             "name: x\nparts: [{size: 0}]\n",
@@ -107,7 +105,7 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
         pytest.param(
             "name: x\nparts:\n- {size: 1, colour: blue}\n",
             "f:3:21: parts[0].colour: must be one of red, green (got blue)",
-            id="not one of the allowed words",
+            id="not an allowed value",
         ),
         pytest.param(
             "name: x\ngrid:\n  - [1, 2]\n  - [3, x]\n",
@@ -117,27 +115,27 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
         pytest.param(
             "name: x\nplace: {part: 3}\n",
             "f:2:15: place.part: must be a mapping with the keys size, colour (got 3)",
-            id="a number for a mapping",
+            id="number for a mapping",
         ),
-        pytest.param("name: x\nname: y\n", "f:2:1: name: duplicate key; first at line 1", id="double key"),
+        pytest.param("name: x\nname: y\n", "f:2:1: name: duplicate key; first at line 1", id="duplicate key"),
         pytest.param(
             "name: x\nparts:\n  - size: 1\n    size: 2\n",
             "f:4:5: parts[0].size: duplicate key; first at line 3",
-            id="double key in a list",
+            id="duplicate key in a list",
         ),
         pytest.param("", f"f:1:1: the file: is empty; {MAPPING}", id="empty"),
         pytest.param(
             "# only this\n",
             f"f:1:1: the file: is empty; {MAPPING}",
-            id="only a comment",
+            id="comment only",
         ),
-        pytest.param("- a\n", f"f:1:1: the file: {MAPPING}", id="a list"),
+        pytest.param("- a\n", f"f:1:1: the file: {MAPPING}", id="list"),
         pytest.param(
-            "? [a]\n: b\n", "f:1:3: the file: a key must be text, not a list or mapping", id="a list as a key"
+            "? [a]\n: b\n", "f:1:3: the file: a key must be text, not a list or mapping", id="list as a key"
         ),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_mistake_is_reported_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     assert problem(tmp_path, text) == message
 
 
@@ -156,13 +154,13 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, message
         ('name: "\\0"\n', "f:1:7"),
     ],
 )
-def test_what_is_not_yaml_for_us_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
-    said = problem(tmp_path, text)
-    assert said.startswith(f"{place}: "), said
-    assert "\n" not in said
+def test_invalid_yaml_is_reported_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    message = problem(tmp_path, text)
+    assert message.startswith(f"{place}: "), message
+    assert "\n" not in message
 
 
-def test_everything_that_is_wrong_is_told_a_line_each(tmp_path: Path) -> None:
+def test_each_mistake_has_its_own_line(tmp_path: Path) -> None:
     text = "nane: x\nparts:\n  - size: -1\n  - {}\n"
     assert sorted(problem(tmp_path, text).splitlines()) == [
         "f:1:1: name: missing, and must be given",
@@ -172,7 +170,7 @@ def test_everything_that_is_wrong_is_told_a_line_each(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+def test_unreadable_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: cannot be read: No such file or directory$"):
         schema.load(tmp_path / "none.yaml", Thing)
     with pytest.raises(UsageError, match=r"cannot be read: it is a folder, not a file$"):
@@ -183,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device"])
-def test_what_is_no_file_is_refused_without_waiting_for_it(
+def test_special_file_is_refused_without_blocking(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "f.yaml"
@@ -199,22 +197,22 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(
             schema.load(path, Thing)
 
 
-def test_many_mistakes_are_counted_not_listed(tmp_path: Path) -> None:
+def test_further_mistakes_are_counted(tmp_path: Path) -> None:
     lines = problem(tmp_path, "name: x\n" + "".join(f"k{i}: 1\n" for i in range(300))).splitlines()
     assert len(lines) == 9
     assert lines[0] == "f:2:1: k0: unknown key; allowed: name, parts, place, grid"
     assert lines[-1] == "f: and 292 more"
 
 
-def test_what_is_told_of_a_long_or_odd_value_is_short_and_one_line(tmp_path: Path) -> None:
-    said = problem(tmp_path, f"name: x\nparts: [{{size: {'y' * 3000}}}]\n")
-    assert said == f"f:2:16: parts[0].size: must be a whole number (got {'y' * 60}...)"
+def test_long_or_unprintable_value_is_shortened_to_one_line(tmp_path: Path) -> None:
+    message = problem(tmp_path, f"name: x\nparts: [{{size: {'y' * 3000}}}]\n")
+    assert message == f"f:2:16: parts[0].size: must be a whole number (got {'y' * 60}...)"
     assert problem(tmp_path, 'name: x\n"a\\nb": 1\n').startswith('f:2:1: "a\\nb": unknown key; allowed: ')
-    said = problem(tmp_path, 'name: x\nparts: [{size: "a\\nb"}]\n')
-    assert said == 'f:2:16: parts[0].size: must be a whole number (got "a\\nb")'
+    message = problem(tmp_path, 'name: x\nparts: [{size: "a\\nb"}]\n')
+    assert message == 'f:2:16: parts[0].size: must be a whole number (got "a\\nb")'
 
 
-def test_an_error_of_ones_own_has_the_place_of_the_nearest_thing_there(tmp_path: Path) -> None:
+def test_custom_error_has_the_nearest_place(tmp_path: Path) -> None:
     document = Document(tmp_path / "f", "name: x\nparts:\n  - size: 1\n")
     assert document.error(("parts", 0, "size"), "no").message == f"{tmp_path}/f:3:11: parts[0].size: no"
     assert document.error(("parts", 0, "size"), "no", at_key=True).message.startswith(f"{tmp_path}/f:3:5: ")
@@ -225,7 +223,7 @@ def test_an_error_of_ones_own_has_the_place_of_the_nearest_thing_there(tmp_path:
     assert Document(tmp_path / "f", "").error(("a",), "no").message.startswith(f"{tmp_path}/f:1:1: a: ")
 
 
-def test_a_path_is_shown_as_a_person_writes_it() -> None:
+def test_path_is_formatted_with_dots_and_indices() -> None:
     assert schema.shown(("nodes", 1, "size")) == "nodes[1].size"
     assert schema.shown(("grid", 0, 2)) == "grid[0][2]"
     assert schema.shown(()) == "the file"

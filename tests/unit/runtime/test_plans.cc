@@ -70,7 +70,7 @@ std::string plan_error(const std::string &plan)
 	return "";
 }
 
-TEST_CASE("without addresses for the pools malloc serves")
+TEST_CASE("malloc serves all allocations if the pools have no addresses")
 {
 	limit_addresses(8 << 20);
 	CHECK(run_step() == 0);

@@ -28,7 +28,7 @@ void check_profile()
 	}
 }
 
-TEST_CASE("executions of other threads are not the step's")
+TEST_CASE("executions of other threads do not belong to the step")
 {
 	CHECK(runtime().profile_begin());
 	for (int i = 0; i < 2; i++) {
@@ -72,7 +72,7 @@ TEST_CASE("a step left open is closed by the next one")
 	check_profile();
 }
 
-TEST_CASE("nested steps are served")
+TEST_CASE("nested steps are executed but not counted")
 {
 	CHECK(runtime().profile_begin());
 	for (int i = 0; i < 2; i++) {
