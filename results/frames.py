@@ -19,7 +19,7 @@ from results.labels import Axes
 from results.rows import build_rows
 from results.runs import Cell, Repeat, Run
 from results.stats import clock_of, measured
-from results.tensors import by_node, tensors
+from results.tensors import Tensors, by_node, tensors
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,11 @@ _IDENTITY = (
     Field("budget", "string", "budget as the suite gives it"),
     Field("settings", "string", "other settings that vary within the run"),
 )
-_TENSORS = Field("tensors_node<node>_bytes", "Int64", "tensor bytes on the node")
+_STEPS = Field("steps", "int64", "measured steps")
 _BUDGET = Field("budget_bytes", "Int64", "budget of node 0 in bytes")
+_MOST_TENSORS = Field(
+    "tensors_node<node>_bytes", "Int64", "tensor bytes on the node at the step with most of them on node 0"
+)
 
 CELLS = (
     *_IDENTITY,
@@ -49,7 +52,7 @@ CELLS = (
     Field("off_clock", "int64", "finished repeats without the run's clock, which no figure includes"),
     Field("failures", "int64", "failed attempts"),
     Field("clock", "string", "clock of the times, `model` or `guest`: the same for all cells of a run"),
-    Field("steps", "int64", "measured steps"),
+    _STEPS,
     Field("median_ns", "Float64", "median step time"),
     Field("centre_ns", "Float64", "step time in reports: median over repeats of each repeat's median"),
     Field("low_ns", "Float64", "lower end of the 95% bootstrap interval of `centre_ns`"),
@@ -59,7 +62,7 @@ CELLS = (
     Field("relative_low", "Float64", "lower end of the 95% bootstrap interval of `relative`"),
     Field("relative_high", "Float64", "upper end of that interval"),
     _BUDGET,
-    Field(_TENSORS.name, "Int64", "tensor bytes on the node at the step with most of them on node 0"),
+    _MOST_TENSORS,
     Field("anon_node<node>_share", "Float64", "share of the process's anonymous memory on the node, 0 to 1"),
     Field("vmstat_<counter>_mean", "Float64", "mean growth of a counter of /proc/vmstat per measured step"),
 )
@@ -71,12 +74,12 @@ REPEATS = (
     Field("verdict", "string", "kind of failure"),
     Field("message", "string", "message of the failure"),
     Field("real_s", "float64", "host time of the repeat"),
-    Field("steps", "int64", "measured steps"),
+    _STEPS,
     Field("guest_median_ns", "Float64", "median time of a measured step by the guest clock"),
     Field("model_median_ns", "Float64", "median time of a measured step by the model clock"),
     _BUDGET,
     Field("peak_bytes", "Int64", "peak of the model's tensors, of which the budget is a share"),
-    Field(_TENSORS.name, "Int64", "tensor bytes on the node at the step with most of them on node 0"),
+    _MOST_TENSORS,
     Field("accelerator", "string", "`kvm` or `tcg`"),
     Field("throttle", "string", "how node 1 was slowed down: `none`, `timing-plugin` or `remote-node`"),
     Field("nodes_alike", "boolean", "whether both nodes are equally fast"),
@@ -94,7 +97,7 @@ STEPS = (
     Field("loss", "float64", "loss of the step; NaN too if a script does not show its loss"),
     Field("anon_node<node>_bytes", "Int64", "anonymous memory of the process on the node"),
     Field("file_node<node>_bytes", "Int64", "file-backed memory of the process on the node"),
-    Field(_TENSORS.name, "Int64", "tensor bytes on the node at the end of the step"),
+    Field(_MOST_TENSORS.name, "Int64", "tensor bytes on the node at the end of the step"),
     Field("vmstat_<counter>_count", "Int64", "growth of a counter of /proc/vmstat"),
 )
 
@@ -111,15 +114,15 @@ class Frames(NamedTuple):
 
 def of_runs(runs: Sequence[Run]) -> Frames:
     """Return the frames of runs; labels and clock are those of each run."""
+    labelled = [(run, Axes.of(cell.resolved for cell in run.cells)) for run in runs]
     return Frames(
-        _frame("cells", (row for run in runs for row in _cells(run))),
-        _frame("repeats", (row for run in runs for row in _repeats(run))),
-        _frame("steps", (row for run in runs for row in _steps(run))),
+        _frame("cells", (row for run, axes in labelled for row in _cells(run, axes))),
+        _frame("repeats", (row for run, axes in labelled for row in _repeats(run, axes))),
+        _frame("steps", (row for run, axes in labelled for row in _steps(run, axes))),
     )
 
 
-def _cells(run: Run) -> Iterable[dict[str, Any]]:
-    axes = Axes.of(cell.resolved for cell in run.cells)
+def _cells(run: Run, axes: Axes) -> Iterable[dict[str, Any]]:
     clock = clock_of(repeat for cell in run.cells for repeat in cell.repeats)
     for cell, row in zip(run.cells, build_rows(run, axes, clock), strict=True):
         t = row.tensors
@@ -127,18 +130,16 @@ def _cells(run: Run) -> Iterable[dict[str, Any]]:
             **_identity(run, axes, cell),
             **row.figures(clock),
             "budget_bytes": t.budget if t else None,
-            **_by_node("tensors", enumerate(t.nodes if t else ()), "bytes"),
+            **_most_tensors(t),
             **_by_node("anon", row.anon_shares.items(), "share"),
             **{f"vmstat_{counter}_mean": mean for counter, mean in row.vmstat.items()},
         }
 
 
-def _repeats(run: Run) -> Iterable[dict[str, Any]]:
-    axes = Axes.of(cell.resolved for cell in run.cells)
+def _repeats(run: Run, axes: Axes) -> Iterable[dict[str, Any]]:
     for cell in run.cells:
         for repeat in (*cell.repeats, *cell.failures):
-            steps = measured(repeat)
-            provenance, resident = repeat.provenance, tensors([repeat])
+            steps, provenance = measured(repeat), repeat.provenance
             fast_memory = provenance.fast_memory
             yield {
                 **_identity(run, axes, cell),
@@ -153,7 +154,7 @@ def _repeats(run: Run) -> Iterable[dict[str, Any]]:
                 "model_median_ns": _median(repeat, "model_ns"),
                 "budget_bytes": fast_memory.budget_bytes if fast_memory else None,
                 "peak_bytes": fast_memory.peak_bytes if fast_memory else None,
-                **_by_node("tensors", enumerate(resident.nodes if resident else ()), "bytes"),
+                **_most_tensors(tensors([repeat])),
                 "accelerator": provenance.accelerator,
                 "throttle": provenance.throttle.method,
                 "nodes_alike": provenance.throttle.nodes_alike,
@@ -162,8 +163,7 @@ def _repeats(run: Run) -> Iterable[dict[str, Any]]:
             }
 
 
-def _steps(run: Run) -> Iterable[dict[str, Any]]:
-    axes = Axes.of(cell.resolved for cell in run.cells)
+def _steps(run: Run, axes: Axes) -> Iterable[dict[str, Any]]:
     for cell in run.cells:
         identity = _identity(run, axes, cell)
         for repeat in cell.repeats:
@@ -195,6 +195,10 @@ def _identity(run: Run, axes: Axes, cell: Cell) -> dict[str, str | None]:
         "budget": labels.budget(resolved) or None,
         "settings": axes.settings(resolved) or None,
     }
+
+
+def _most_tensors(most: Tensors | None) -> dict[str, Any]:
+    return _by_node("tensors", enumerate(most.nodes if most else ()), "bytes")
 
 
 def _by_node(kind: str, values: Iterable[tuple[Any, Any]], unit: str) -> dict[str, Any]:

@@ -180,7 +180,11 @@ class Provenance(BaseModel):
 
 
 def failed_attempt(name: str) -> tuple[int, int] | None:
-    """Return repeat and attempt from the folder name of a failed attempt, or None."""
+    """Return repeat and attempt from the folder name of a failed attempt, or None.
+
+    >>> failed_attempt('002.failed-1')
+    (2, 1)
+    """
     match = re.fullmatch(r"([0-9]{3})\.failed-([0-9]+)", name)
     return (int(match[1]), int(match[2])) if match else None
 

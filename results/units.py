@@ -18,6 +18,9 @@ def duration(ns: float, *, low: float | None = None, high: float | None = None, 
     """Format nanoseconds as `12.3 ms`, or with an interval as `12.3 ms (12.1 to 12.6)`.
 
     `gap` separates the value from the interval.
+
+    >>> duration(12_340_000, low=12_100_000, high=12_600_000)
+    '12.3 ms (12.1 to 12.6)'
     """
     size, unit = time_unit(ns)
     text = f"{digits(ns / size)} {unit}"
@@ -27,7 +30,11 @@ def duration(ns: float, *, low: float | None = None, high: float | None = None, 
 
 
 def digits(value: float) -> str:
-    """Format three significant digits, or all integer digits of a number above 100."""
+    """Format three significant digits, or all integer digits of a number above 100.
+
+    >>> digits(0.12345), digits(8), digits(12345.6)
+    ('0.123', '8.00', '12346')
+    """
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:#.3g}".rstrip(".")
@@ -39,13 +46,21 @@ def byte_unit(number: int) -> tuple[int, str]:
 
 
 def in_common_unit(*numbers: int) -> tuple[str, ...]:
-    """Format numbers of bytes in the unit of the largest and append it: `("5.12", "6.00", "MiB")`."""
+    """Format numbers of bytes in the unit of the largest, and append the unit.
+
+    >>> in_common_unit(5 << 20, 1536 << 20)
+    ('0.00488', '1.50', 'GiB')
+    """
     size, unit = byte_unit(max(numbers))
     return (*(digits(number / size) for number in numbers), unit)
 
 
 def percent(share: float) -> str:
-    """Format a share from 0 to 1 as `12.3%`."""
+    """Format a share from 0 to 1.
+
+    >>> percent(0.1234)
+    '12.3%'
+    """
     return f"{share:.1%}"
 
 

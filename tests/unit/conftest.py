@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every unit test has a cache and a state folder of its own, and none of this host's settings."""
+"""Fixtures of the unit tests: each test has its own cache and state folder, and no settings of the host."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from testbed.common import progress, settings
 from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.programs import Programs
+
+if TYPE_CHECKING:
+    from results.runs import Run
 
 _number = itertools.count()
 
@@ -41,7 +45,23 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 @pytest.fixture
 def hypervisor(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor]:
-    """Real keepers on fake libvirt and QEMU."""
+    """Real supervisors on fake libvirt and QEMU."""
     host = Hypervisor(tmp_path, programs, monkeypatch)
     yield host
     host.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A complete run."""
+    from tests.fakes.run_records import make_run  # imports pandas
+
+    return make_run(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def troubled(tmp_path: Path) -> Run:
+    """A run with failures and damaged records."""
+    from tests.fakes.run_records import troubled_run
+
+    return troubled_run(tmp_path / "run")

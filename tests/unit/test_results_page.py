@@ -13,7 +13,7 @@ from results import page
 from results.notes import NO_PERFORMANCE
 from results.runs import Run
 from testbed.common.errors import UsageError
-from tests.fakes.run_records import begin, cell_of, make_run, troubled_run
+from tests.fakes.run_records import begin, cell_of, make_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -22,16 +22,6 @@ def text_of(path: Path) -> str:
     """Return the text of a page with single spaces."""
     pieces = lxml.html.fromstring(path.read_text()).itertext()
     return " ".join(" ".join(pieces).split()).replace(" :", ":")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture
-def troubled(tmp_path: Path) -> Run:
-    return troubled_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["whole", "troubled"])

@@ -24,20 +24,8 @@ from tests.fakes.run_records import (
     make_run,
     runtime_of,
     steps_of,
-    troubled_run,
 )
 from tests.fakes.terminal import render, render_words
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture
-def troubled(tmp_path: Path) -> Run:
-    return troubled_run(tmp_path / "run")
-
 
 GOLDEN = """\
 smoke, 2026-03-01 12:30 UTC
