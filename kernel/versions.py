@@ -28,7 +28,11 @@ class Version(NamedTuple):
 
 
 def parse(text: str) -> Version:
-    """Parse `4.9` or `4.9.337`. Raises ValueError for anything else."""
+    """Parse `4.9` or `4.9.337`. Raises ValueError for anything else.
+
+    >>> parse('4.9') < parse('4.9.337') < parse('4.10')
+    True
+    """
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}", text):
         raise ValueError(f"must be a kernel version such as 4.9 or 4.9.337, not {text!r}")
     return Version(*(int(part) for part in text.split(".")))

@@ -14,6 +14,9 @@ def parse(text: str, peak: int) -> int:
     """Convert `14 MiB`, `14680064`, or `20%` of `peak` to whole bytes, rounded down.
 
     Raises PlannerError for any other text, and for budgets of 0 or of 2^62 bytes and more.
+
+    >>> parse('14 MiB', peak=0), parse('20%', peak=1000)
+    (14680064, 200)
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(%|B|KiB|MiB|GiB|)", text.strip())
     if match is None:

@@ -161,5 +161,9 @@ def stream(
 
 
 def shown(argv: Sequence[Arg]) -> str:
-    """Return the command line, quoted for a shell."""
+    """Return the command line, quoted for a shell.
+
+    >>> print(shown(['ls', '-l', 'two words']))
+    ls -l 'two words'
+    """
     return shlex.join(os.fspath(a) for a in argv)

@@ -141,7 +141,11 @@ class Document:
 
 
 def shown(where: KeyPath) -> str:
-    """Format a path as `nodes[1].size`."""
+    """Format a path.
+
+    >>> shown(('nodes', 1, 'size'))
+    'nodes[1].size'
+    """
     text = ""
     for part in where:
         name = part if isinstance(part, int) else yaml_scalars.shown(part)

@@ -13,7 +13,11 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def parse_size(value: object) -> int:
-    """Return the bytes of a size such as `512 MiB`. Raises `ValueError` with the allowed form."""
+    """Return the bytes of a size such as `512 MiB`. Raises `ValueError` with the allowed form.
+
+    >>> parse_size('1.5 KiB')
+    1536
+    """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(KiB|MiB|GiB)", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("must be a size such as 512 MiB or 2 GiB (units KiB, MiB, GiB)")
@@ -24,7 +28,11 @@ def parse_size(value: object) -> int:
 
 
 def shown_size(size: int) -> str:
-    """Return `size` bytes in the largest unit that is exact; `parse_size` reads it."""
+    """Return `size` bytes in the largest unit that is exact; `parse_size` reads it.
+
+    >>> shown_size(3 << 30), shown_size(1536 << 10)
+    ('3 GiB', '1536 KiB')
+    """
     unit = next(u for u in ("GiB", "MiB", "KiB") if size % _UNITS[u] == 0 or u == "KiB")
     return f"{size // _UNITS[unit]} {unit}"
 

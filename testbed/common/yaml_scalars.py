@@ -21,14 +21,22 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Shorten `text` to one line, quoted if it is empty, unprintable or padded."""
+    """Shorten `text` to one line, quoted if it is empty, unprintable or padded.
+
+    >>> print(shown('a list'), shown(' padded'), shown('x' * 80, limit=3))
+    a list " padded" xxx...
+    """
     short = text if len(text) <= limit else text[:limit] + "..."
     plain = short.isprintable() and short == short.strip() and short != ""
     return short if plain else json.dumps(short)
 
 
 def plain(text: str) -> str:
-    """Return `text` as YAML, in quotes if YAML would read a different value."""
+    """Return `text` as YAML, in quotes if YAML would read a different value.
+
+    >>> print(plain('auto'), plain('4.9'))
+    auto "4.9"
+    """
     try:
         return text if shown(text) == text and resolve(text) == text else json.dumps(text)
     except ValueError:
@@ -36,7 +44,11 @@ def plain(text: str) -> str:
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """Resolve a plain scalar by the core schema. Raises `ValueError` for a number out of bounds."""
+    """Resolve a plain scalar by the core schema. Raises `ValueError` for a number out of bounds.
+
+    >>> resolve('010'), resolve('0o10'), resolve('no'), resolve('~')
+    (10, 8, 'no', None)
+    """
     if text in _BLANK:
         return None
     if text in _TRUTH:
