@@ -3,54 +3,21 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.fakes import guest
+from tests.model_data import PIECES, VOCABULARY, write_cifar10, write_idx
 
 _datasets = guest.load("guest.models._datasets")
 _word_pieces = guest.also("guest.models._word_pieces")
-PIECES = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "the",
-    "cat",
-    "##s",
-    "un",
-    "##aff",
-    "##able",
-    "!",
-    "cafe",
-    "eat",
-]
-VOCABULARY = "\n".join(PIECES) + "\n"
 
 
 @pytest.fixture
 def random() -> np.random.RandomState:
     return np.random.RandomState(7)
-
-
-def write_cifar10(folder: Path, images: Any, labels: Any) -> None:
-    """Write images (NHWC) in five files."""
-    planes = np.asarray(images, np.uint8).transpose(0, 3, 1, 2).reshape(len(images), -1)
-    records = np.column_stack([np.asarray(labels, np.uint8), planes])
-    for i, part in enumerate(np.array_split(records, 5), 1):
-        (folder / f"data_batch_{i}.bin").write_bytes(part.tobytes())
-
-
-def write_idx(path: Path, values: Any) -> None:
-    values = np.asarray(values, np.uint8)
-    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as f:
-        f.write(header + values.tobytes())
 
 
 def test_cifar10_is_read_by_channel_and_normalised(tmp_path: Path, random: np.random.RandomState) -> None:
