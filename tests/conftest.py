@@ -8,32 +8,32 @@ import signal
 import hypothesis
 import pytest
 
-# The same examples in every run, so that a failure is of the change at hand; "explore" draws new ones.
+# Every run has the same examples, so that a failure comes from the change; "explore" draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.register_profile("explore", derandomize=False)
 hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Shells ignore Ctrl-C for what they start in the background, and tests of Ctrl-C would inherit that."""
+    """Restore Ctrl-C, which shells ignore in background jobs, for the tests of it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--slow", action="store_true", help="also run what takes many minutes, such as kernel builds"
+        "--slow", action="store_true", help="also run tests that take many minutes, such as kernel builds"
     )
     parser.addoption(
         "--stress",
         type=float,
         default=10,
         metavar="SECONDS",
-        help="how long the profiler's stress and fuzz tests run",
+        help="duration of the profiler's stress and fuzz tests",
     )
     parser.addoption(
         "--kernel",
         action="append",
         choices=["4.9", "6.1"],
-        help="only machines with this kernel; may be repeated (default: each that has a source)",
+        help="test with this kernel only; may be repeated (default: each kernel that has a source)",
     )

@@ -19,8 +19,8 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has 
         self._server = server
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        wanted = username == "root" and key.get_base64() == self._server.public_key
-        return paramiko.AUTH_SUCCESSFUL if wanted else paramiko.AUTH_FAILED  # type: ignore[no-any-return]
+        accepted = username == "root" and key.get_base64() == self._server.public_key
+        return paramiko.AUTH_SUCCESSFUL if accepted else paramiko.AUTH_FAILED  # type: ignore[no-any-return]
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"

@@ -18,7 +18,7 @@ RULES = [rule.name for rule, _ in console.rules()]
 LOGS = sorted(path.stem for path in CONSOLES.glob("*.log"))
 BAD_NEWS = [log for log in LOGS if not log.startswith("clean-")]
 
-# What is told of each recorded console: the first finding, and how it counts.
+# The first finding of each recorded console, and its meaning.
 EXPECTED = {
     "atomic-sleep-4.9": ("panic", "BUG: scheduling while atomic: cat/45/0x00000001"),
     "atomic-sleep-6.1": ("panic", "BUG: scheduling while atomic: cat/37/0x00000001"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docstrings and comments cite is there: files, modules, and the words that records hold."""
+"""References in docstrings and comments are valid: files, modules, and values of records."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from results.records import Throttle
 from testbed.timing import preset
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = "docs|benchmarks|experiments|images|kernel|results|sentinel|testbed|tests"
+PACKAGES = "docs|benchmarks|experiments|images|kernel|results|sentinel|testbed|tests"
 ENDINGS = "md|py|yaml|cc|c|h|css|j2|xml|sh|png|toml"
-A_FILE = re.compile(rf"(?<![\w/.<-])((?:{ROOMS})/[\w./-]*\w\.(?:{ENDINGS}))\b")
-A_MODULE = re.compile(r"`((?:experiments|images|kernel|results|sentinel|testbed)(?:\.\w+)+)`")
-A_WORD = re.compile(r'"([a-z]+(?:-[a-z]+)*)"')  # a quoted word; quoted phrases are speech
+FILE = re.compile(rf"(?<![\w/.<-])((?:{PACKAGES})/[\w./-]*\w\.(?:{ENDINGS}))\b")
+MODULE = re.compile(r"`((?:experiments|images|kernel|results|sentinel|testbed)(?:\.\w+)+)`")
+WORD = re.compile(r'"([a-z]+(?:-[a-z]+)*)"')  # a single quoted word: a value, not a phrase
 
 
 def tracked() -> list[str]:
@@ -33,7 +33,7 @@ SOURCES = [name for name in tracked() if name.endswith(".py") and not name.start
 
 
 def strings(name: str) -> Iterator[tuple[str, bool]]:
-    """Every string of a module, and whether it is a docstring."""
+    """Yield every string of a module, and whether it is a docstring."""
     tree = ast.parse((ROOT / name).read_text())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
@@ -46,30 +46,30 @@ def strings(name: str) -> Iterator[tuple[str, bool]]:
             yield node.value, id(node) in docstrings
 
 
-def test_every_file_that_is_cited_is_there() -> None:
+def test_cited_files_exist() -> None:
     texts = [
         name for name in tracked() if not name.endswith((".patch", ".png", "extending.md"))
-    ]  # it creates files
+    ]  # it describes files to create
     cited = {
-        (name, file) for name in texts for file in A_FILE.findall((ROOT / name).read_text(errors="replace"))
+        (name, file) for name in texts for file in FILE.findall((ROOT / name).read_text(errors="replace"))
     }
     assert cited
     assert {(name, file) for name, file in cited if not (ROOT / file).exists()} == set()
 
 
-def test_every_module_that_a_docstring_cites_is_there() -> None:
-    cited = {(name, module) for name in SOURCES for module in quoted(name, A_MODULE)}
+def test_cited_modules_exist() -> None:
+    cited = {(name, module) for name in SOURCES for module in quoted(name, MODULE)}
     assert cited
-    assert {(name, module) for name, module in cited if not found(module)} == set()
+    assert {(name, module) for name, module in cited if not exists(module)} == set()
 
 
-def quoted(name: str, what: re.Pattern[str]) -> set[str]:
-    """What the docstrings of a module quote."""
-    return {word for text, is_docstring in strings(name) if is_docstring for word in what.findall(text)}
+def quoted(name: str, pattern: re.Pattern[str]) -> set[str]:
+    """Return the matches of `pattern` in the docstrings of a module."""
+    return {word for text, is_docstring in strings(name) if is_docstring for word in pattern.findall(text)}
 
 
-def found(cited: str) -> bool:
-    """Whether there is such a module, or such a name in one."""
+def exists(cited: str) -> bool:
+    """Return whether a module, or a name in one, exists."""
     try:
         importlib.import_module(cited)
     except ModuleNotFoundError:
@@ -78,19 +78,19 @@ def found(cited: str) -> bool:
     return True
 
 
-def test_every_word_that_a_docstring_quotes_is_one_that_the_code_knows() -> None:
+def test_quoted_words_occur_in_the_code() -> None:
     written = {text for name in SOURCES for text, is_docstring in strings(name) if not is_docstring}
-    cited = {(name, word) for name in SOURCES for word in quoted(name, A_WORD)}
+    cited = {(name, word) for name in SOURCES for word in quoted(name, WORD)}
     assert cited
     assert {(name, word) for name, word in cited if word not in written} == set()
 
 
-def test_the_methods_of_throttling_are_those_that_are_documented() -> None:
+def test_throttling_methods_are_documented() -> None:
     calibration: Any = SimpleNamespace(nodes_alike=False, to_record=dict)
     far: Any = SimpleNamespace(to_json=dict)
-    told = (
+    throttles = (
         provenance.throttle(None),
         provenance.throttle(preset.load("optane-6dimm")),
         provenance.throttle(None, calibration, far),
     )
-    assert {throttle.method for throttle in told} == set(A_WORD.findall(Throttle.__doc__ or ""))
+    assert {throttle.method for throttle in throttles} == set(WORD.findall(Throttle.__doc__ or ""))

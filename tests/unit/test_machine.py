@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine specs: what any valid one promises, and what each invalid one is told."""
+"""Machine specs: properties of valid ones, and messages for invalid ones."""
 
 from __future__ import annotations
 

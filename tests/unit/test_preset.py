@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Presets: the shipped ones, and what is wrong with others."""
+"""Presets: the shipped ones, and messages for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor: when machines end, and what is recorded about it."""
+"""The supervisor: the end of machines, and its record."""
 
 from __future__ import annotations
 

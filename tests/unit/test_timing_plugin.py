@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the timing plugin is built for, and what it is told."""
+"""The timing plugin: builds for QEMU's interfaces, and its configuration."""
 
 from __future__ import annotations
 

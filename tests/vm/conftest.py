@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real machines for tests: artefacts come from the ordinary cache, everything else is thrown away."""
+"""Fixtures of tests with real machines. Artefacts are those of the user's cache, all else is temporary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Up = Callable[..., Vm]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that need a quiet host: later they would wait for long ones to end."""
+    """Start with the tests that need a quiet host: later they would wait for long tests."""
     for item in items:
         item.add_marker(pytest.mark.vm)
     items.sort(key=lambda item: "quiet_host" not in getattr(item, "fixturenames", ()))
@@ -37,11 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Machines of tests live apart from the user's, and none survives."""
+    """Keep machines of tests apart from the user's, and check that none is left."""
     if shutil.which(settings.QEMU.get()) is None:
-        pytest.skip("no QEMU here: apt-get install qemu-system-x86")
+        pytest.skip("no QEMU: apt-get install qemu-system-x86")
     state = tmp_path_factory.mktemp("state")
-    shutil.copytree(keys.private_key().parent, state / "keys")  # cached snapshots let the user's key in
+    shutil.copytree(keys.private_key().parent, state / "keys")  # cached snapshots accept the user's key
     os.environ[settings.STATE.env] = str(state)
     yield state
     vm.reap()
@@ -65,7 +65,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 
 def _host_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that all workers of pytest-xdist share."""
+    """Return a file that all workers of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "host.lock"
 
@@ -122,8 +122,8 @@ def up(small: Boot) -> Iterator[Up]:
     with ExitStack() as stack:
 
         def start(name: str = "test", *, ready: bool = True, what: Any = None, **changes: Any) -> Vm:
-            wanted = what or replace(small, machine=small.machine.model_copy(update=changes))
-            started = stack.enter_context(running(name, wanted))
+            prepared = what or replace(small, machine=small.machine.model_copy(update=changes))
+            started = stack.enter_context(running(name, prepared))
             if ready:
                 started.wait_ready()
             return started

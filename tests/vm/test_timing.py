@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("quiet_host")
 
 PRESET = "optane-6dimm"
 MIB = 1 << 20
-HANGS = 3600.0  # seconds after which nothing will happen any more
-# Streams through memory of one node inside a region, and prints the least that each took, by the model's and
-# the guest's clock: interrupts can only add to it
+TIMEOUT = 3600.0  # seconds
+# Stream through memory of one node inside a region. Print the shortest time of each stream by the model clock
+# and the guest clock: interrupts only prolong it.
 STREAMS = """
 import sys, json, numpy
 import timing_client
@@ -55,8 +55,8 @@ print(json.dumps({"modelled": timing_client.modelled(), "outside": outside, **ti
 
 @pytest.fixture(scope="module")
 def guest(kernel: str) -> Iterator[Vm]:
-    made = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
-    with vm.running("timing", made.boot) as started:
+    artifacts = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
+    with vm.running("timing", artifacts.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
             guest_code.deploy(shell)
@@ -69,15 +69,15 @@ def test_streams_reach_the_nodes_bandwidth(guest: Vm, tmp_path: Path, node: int)
     script.write_text(STREAMS)
     with guest.shell() as shell:
         shell.put(script, "/root/streams.py")
-        said = shell.run(
-            f"PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/streams.py {node}", timeout=HANGS
+        output = shell.run(
+            f"PYTHONPATH=/opt/sentinel taskset -c 0 python3 /root/streams.py {node}", timeout=TIMEOUT
         ).out
-    result = json.loads(said)
+    result = json.loads(output)
     memory = preset.load(PRESET).nodes[node]
     assert result["modelled"] is True
     assert result["outside"] == 0
-    for what, bandwidth in (("read", memory.read_bandwidth), ("write", memory.write_bandwidth)):
-        took, guest_took = result[what]
+    for access, bandwidth in (("read", memory.read_bandwidth), ("write", memory.write_bandwidth)):
+        took, guest_took = result[access]
         slack = 0.1 + calibration.INTERRUPTS * guest_took / took
         assert 32 * MIB / took == pytest.approx(bandwidth, rel=slack)
 
@@ -97,65 +97,63 @@ def evaluated(guest: Vm, mode: str) -> Calibration:
     return calibration.evaluate(memory, rows, key="", created="")
 
 
-def unreliable(found: Calibration) -> str:
-    """Why figures that are wrong say nothing of the model; it is empty if all are right.
+def unreliable(measured: Calibration) -> str:
+    """Return why wrong figures do not concern the model, or "" if all are right.
 
-    Fails for a figure that is wrong though the host was fast enough.
+    Fails if a figure is wrong although the host was fast enough.
     """
-    bad = [figure for figure in found.figures if not figure.good]
+    bad = [figure for figure in measured.figures if not figure.good]
     assert [figure for figure in bad if figure.reliable] == []
     if not bad:
         return ""
     share = max(figure.behind + figure.disturbed for figure in bad)
-    right = len(found.figures) - len(bad)
-    return (
-        f"unreliable: {right} of {len(found.figures)} figures are right; this host was {share:.0%} too slow"
-    )
+    count = len(measured.figures)
+    return f"unreliable: {count - len(bad)} of {count} figures are right; this host was {share:.0%} too slow"
 
 
 def test_every_figure_matches_the_preset(guest: Vm) -> None:
-    found = evaluated(guest, "full")
-    assert len(found.figures) == 26
-    if reason := unreliable(found):
+    measured = evaluated(guest, "full")
+    assert len(measured.figures) == 26
+    if reason := unreliable(measured):
         pytest.skip(reason)
     for node in (0, 1):
-        sizes = [size for size, _ in found.latency_by_size(node)]
+        sizes = [size for size, _ in measured.latency_by_size(node)]
         assert (min(sizes), max(sizes)) == (MIB // 16, 48 * MIB)
-        idle, *_, (rate, loaded) = found.latency_by_load(node)
-        assert idle[1] == pytest.approx(found_latency(found, node), rel=0.03)
+        idle, *_, (rate, loaded) = measured.latency_by_load(node)
+        assert idle[1] == pytest.approx(read_latency(measured, node), rel=0.03)
         # On a busy host the vCPUs seldom run at once, and the other one cannot load the node
         if rate > 0.93 * preset.load(PRESET).nodes[node].read_bandwidth:
             assert loaded > 1.02 * idle[1]
 
 
-def found_latency(found: Calibration, node: int) -> float:
-    return next(f.measured for f in found.figures if f.name == f"node {node} read latency")
+def read_latency(measured: Calibration, node: int) -> float:
+    return next(f.measured for f in measured.figures if f.name == f"node {node} read latency")
 
 
 def test_paced_guest_clock_matches_the_preset(guest: Vm) -> None:
-    found = evaluated(guest, "paced")
-    assert found.dilation > 1
-    if reason := unreliable(found):
+    measured = evaluated(guest, "paced")
+    assert measured.dilation > 1
+    if reason := unreliable(measured):
         pytest.skip(reason)
 
 
 @pytest.mark.parametrize(("dilation", "code"), [("2000", (0, 75)), ("1", (75,))])
 def test_program_can_pace_its_child(guest: Vm, dilation: str, code: tuple[int, ...]) -> None:
-    """By a rate that a host may keep up with, or by one that none does."""
+    """The first dilation is one that a host may sustain, the second one that no host sustains."""
     work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
     with guest.shell() as shell:
-        said = shell.run(
+        result = shell.run(
             f"PYTHONPATH=/opt/sentinel python3 -m paced --dilation {dilation} sh -c '{work}'",
             check=False,
-            timeout=HANGS,
+            timeout=TIMEOUT,
         )
-    assert said.code in code
-    assert f"paced: dilation {dilation}, behind for" in said.err
-    assert ("UNRELIABLE" in said.err) is (said.code == 75)
+    assert result.code in code
+    assert f"paced: dilation {dilation}, behind for" in result.err
+    assert ("UNRELIABLE" in result.err) is (result.code == 75)
 
 
 def test_page_migration_has_its_cost(guest: Vm, tmp_path: Path) -> None:
-    """By migrate_pages(2) here; the kernel copies every migrated page in one place."""
+    """The test migrates with migrate_pages(2); the kernel copies all migrated pages in one function."""
     script = tmp_path / "migrate.py"
     script.write_text(MIGRATE)
     with guest.shell() as shell:
@@ -223,18 +221,18 @@ def test_region_ends_with_its_process(guest: Vm, tmp_path: Path) -> None:
     with guest.shell() as shell:
         shell.put(compiled("regions", tmp_path), "/root/regions")
         shell.run("/root/regions")
-    told = lines(guest)[before:]
-    parent = told[-1]["process"]
+    logged = lines(guest)[before:]
+    parent = logged[-1]["process"]
     for way in range(ways):
         outlived = [(0x8100, None)] if way == ways - 1 else []
-        wanted = [(1, None), *outlived, (2, "process"), (0x8000 + way, None), (1, None), (2, "marker")]
-        these, told = told[: len(wanted)], told[len(wanted) :]
-        assert [(line["marker"], line.get("cause")) for line in these] == wanted
+        expected = [(1, None), *outlived, (2, "process"), (0x8000 + way, None), (1, None), (2, "marker")]
+        these, logged = logged[: len(expected)], logged[len(expected) :]
+        assert [(line["marker"], line.get("cause")) for line in these] == expected
         begun, *_, ended, _, parents, parents_end = these
         assert begun["process"] == ended["process"] != parent
         assert parents["process"] == parents_end["process"] == parent
         assert parents_end["dilation"] == 2000 + way
-    assert told == []
+    assert logged == []
 
 
 def test_unknown_marker_is_reported_once(guest: Vm) -> None:
@@ -248,15 +246,15 @@ def test_unknown_marker_is_reported_once(guest: Vm) -> None:
 
 
 def test_unwritable_counters_are_reported(kernel: str, tmp_path: Path) -> None:
-    made = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
-    with vm.running("full", made.boot) as started:
+    artifacts = boot.prepare(machine.load("two-node"), preset=preset.load(PRESET), kernel=kernel)
+    with vm.running("full", artifacts.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
             guest_code.deploy(shell)
-            shell.run("mount -o remount,ro /")  # the machine's disk is a file that must not grow either
+            shell.run("mount -o remount,ro /")  # the machine's disk is a file too
             qemu = processes.find_qemu(str(started.folder / "disk.qcow2"))[0]
             size = started.counters_path.stat().st_size
-            # What a full disk does: no file of QEMU's may grow any more
+            # As on a full disk, none of QEMU's files can grow
             resource.prlimit(qemu, resource.RLIMIT_FSIZE, (size, size))
             marks = "import timing_client; timing_client.region_begin(); timing_client.region_end()"
             assert shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{marks}; print(7)'").out == "7\n"
@@ -265,17 +263,17 @@ def test_unwritable_counters_are_reported(kernel: str, tmp_path: Path) -> None:
 
 
 def test_memory_mode(kernel: str) -> None:
-    """What is read again is near, what is read the first time far."""
+    """The first read of a line comes from node 1, the second one from node 0."""
     small = machine.Machine.model_validate(
         {"vcpus": 1, "nodes": [{"memory": "256 MiB", "cpus": [0]}, {"memory": "512 MiB"}]}
     )
     near = preset.load(PRESET).model_copy(update={"memory_mode": True})
-    made = boot.prepare(small, preset=near, kernel=kernel)
-    with vm.running("near", made.boot) as started:
+    artifacts = boot.prepare(small, preset=near, kernel=kernel)
+    with vm.running("near", artifacts.boot) as started:
         started.wait_ready()
         with started.shell() as shell:
             guest_code.deploy(shell)
-            shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=HANGS)
+            shell.run(f"PYTHONPATH=/opt/sentinel python3 -c '{NEAR}'", timeout=TIMEOUT)
         steps = list(counters.steps(started.counters_path))
     size = 32 * MIB
     assert steps[0]["read"] == pytest.approx([0, size], rel=0.1, abs=size * 0.1)
@@ -298,17 +296,17 @@ timing_client.region_end()
 
 
 def test_sleeper_wakes_at_its_wakers_time(guest: Vm, tmp_path: Path) -> None:
-    """Idle vCPUs go on at the time of whoever woke them: turns add up, however fast the host runs them."""
+    """A vCPU resumes at the model time of the one that wakes it, so turns add up at any speed of the host."""
     with guest.shell() as shell:
         shell.put(compiled("handover", tmp_path), "/root/handover")
         results = [json.loads(shell.run("/root/handover").out) for _ in range(3)]
-    least = min(results, key=lambda result: result["ns"])  # interrupts can only add to it
+    least = min(results, key=lambda result: result["ns"])  # interrupts only prolong it
     expected = least["reads"] * preset.load(PRESET).nodes[1].read_latency
     assert least["ns"] == pytest.approx(expected, rel=0.05)
 
 
 def compiled(name: str, folder: Path) -> Path:
-    """The static test program of that name."""
+    """Compile a static test program."""
     program, source = folder / name, Path(__file__).parent / f"{name}.c"
     markers = guest_code.TIMING_CLIENT
     flags = ["-O1", "-static", f"-I{markers}"]
