@@ -275,6 +275,8 @@ def _follow(
 
 
 def _describe_exit(status: int) -> str:
+    if status == 0:
+        return "the training process ended too early"
     if status > 128:
         return f"the training process was killed by signal {status - 128}"
     return f"the training process failed with exit status {status}"

@@ -181,6 +181,9 @@ def _check_machine(error: Error, suite: Suite, machine: Machine) -> None:
 def _check_policies(error: Error, suite: Suite) -> None:
     if suite.fast_memory and not suite.warmup:
         raise error(("warmup",), "must be at least 1 with a budget, which applies after the warm-up")
+    for model in suite.models if suite.online else ():
+        if "script" not in model:
+            raise error(("online",), f"only scripts plan within the training, and {model['name']} is a model")
     if suite.online and not any(policies.get(name).online for name in suite.placements):
         able = ", ".join(name for name, policy in policies.registry().items() if policy.online)
         raise error(("online",), f"none of the `placements` can plan within the training; these can: {able}")

@@ -101,7 +101,10 @@ def _run_cell(
 
         def show(activity: str, *, repeat: int = repeat) -> None:
             text = f"{label}, repeat {repeat + 1}/{matrix.suite.repeats}, {activity}"
-            shown.update(estimate.fraction, f"{text}, {estimate.remaining()}")
+            if matrix.suite.steps is None:  # the end is the script's decision
+                shown.update(None, text)
+            else:
+                shown.update(estimate.fraction, f"{text}, {estimate.remaining()}")
 
         def on_restore(*, stack: contextlib.ExitStack = stack) -> None:
             estimate.begin()

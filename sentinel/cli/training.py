@@ -7,14 +7,13 @@ import datetime
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 
-from sentinel.cli import output, streams
+from sentinel.cli import streams
 from sentinel.planner import policy as policies
 from testbed.common import files as common
 from testbed.common.errors import ExitCode, SentinelError, UsageError
@@ -261,32 +260,18 @@ def _writer() -> Callable[[bytes], None]:
 
 
 def _show(run: Run) -> None:
-    """Show the summary of the managed training and, beside others, its step time."""
+    """Show the summary of each managed training, and the step times."""
     from results import report as reports
-    from testbed.common.progress import console
+    from sentinel.guest import summary as summaries
+    from testbed.common.progress import console, note
 
-    summaries = [repeat.path / "summary.json" for cell in run.cells for repeat in cell.repeats]
-    for path in summaries:
+    text: Callable[[dict[str, Any]], list[str]] = summaries.text
+    paths = [repeat.path / "summary.json" for cell in run.cells for repeat in cell.repeats]
+    for path in paths:
         if path.exists():
-            console.print(output.rows(("summary", ""), _summary(common.read_json(path))))
+            for line in text(common.read_json(path)):
+                note(line)
     console.print(reports.report(run))
-
-
-def _summary(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The rows of a summary."""
-    from results.labels import flatten
-    from results.units import duration
-
-    for key, value in flatten(values).items():
-        name = key.removesuffix("_ns").removesuffix("_bytes").replace("_", " ").replace(".", " ")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if key.endswith("_ns"):
-                yield name, duration(value)
-                continue
-            if key.endswith("_bytes"):
-                yield name, output.size(int(value))
-                continue
-        yield name, escape(str(value))
 
 
 def _status(failure: SentinelError) -> int:

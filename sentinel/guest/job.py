@@ -24,8 +24,9 @@ The order is {"steps": n, "warmup": n} and any of
     online        {"policy": ..., "fast_memory": text, "figures": path, "skip": n}: profile, plan and execute
                   the plans in this process
 
-`steps` null means until the script ends. A budget needs at least one warm-up step. One more unmeasured step
-follows, or TRIAL_STEPS with a plan, in which the runtime tries how to execute it.
+`steps` counts measured steps; null means until the script ends. A budget needs at least one warm-up step. One
+more unmeasured step follows, or TRIAL_STEPS with a plan, in which the runtime tries how to execute it. Steps
+of an online training are unmeasured until their plan has been tried, or cannot be made.
 
 Times are in nanoseconds: `guest_ns` by CLOCK_MONOTONIC, `model_ns` by the model clock (null without one).
 """
@@ -43,7 +44,7 @@ TRIAL_STEPS = 4  # one settles, one waits for migrations, one does not, one sett
 
 
 class Job(object):
-    """A job, from its start to its last step. `steps` counts the steps that have ended."""
+    """A job. `steps` counts the steps that have ended, `measured` the measured ones among them."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -51,7 +52,7 @@ class Job(object):
         with open(os.path.join(folder, "job.json")) as f:
             self.work = json.load(f)
         self.order = None
-        self.steps = 0
+        self.steps = self.measured = 0
         self._out = None
 
     def wait_for_order(self):
@@ -72,14 +73,14 @@ class Job(object):
 
     @property
     def unmeasured(self):
-        """The number of steps before the measured ones."""
+        """The least number of steps before the measured ones."""
         order = self.order
         return order["warmup"] + (TRIAL_STEPS if "plan" in order else 1 if "fast_memory" in order else 0)
 
     @property
     def over(self):
         """Whether all ordered steps have run."""
-        return self.order["steps"] is not None and self.steps >= self.unmeasured + self.order["steps"]
+        return self.order["steps"] is not None and self.measured >= self.order["steps"]
 
     def before_step(self, manager):
         """Apply what the order has for the step that follows, and begin to measure it."""
@@ -99,8 +100,8 @@ class Job(object):
         timing_client.step_begin()
         self._start, self._model_start = monotonic_ns(), timing_client.now_ns()
 
-    def after_step(self, kind, loss, managed):
-        """Write the record of the step. `loss` is a float or None."""
+    def after_step(self, kind, loss, managed, settled=True):
+        """Write the record of the step, measured if `settled`. `loss` is a float or None."""
         end, model_end = monotonic_ns(), timing_client.now_ns()
         timing_client.step_end()
         if self._observed:
@@ -109,7 +110,7 @@ class Job(object):
         record = {
             "step": self.steps,
             "kind": kind,
-            "warmup": self.steps < self.unmeasured,
+            "warmup": self.steps < self.unmeasured or not settled,
             "guest_ns": end - self._start,
             "model_ns": model_end - self._model_start if timing_client.modelled() else None,
             "loss": None if loss is None else float(loss).hex(),
@@ -119,6 +120,7 @@ class Job(object):
         if managed:
             record["runtime"] = runtime.stats()
         self.steps += 1
+        self.measured += not record["warmup"]
         self._write(record)
         return record
 

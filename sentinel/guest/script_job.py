@@ -8,6 +8,7 @@ process ends after them.
 
 from __future__ import absolute_import, division, print_function
 
+import collections
 import contextlib
 import os
 import random
@@ -15,10 +16,11 @@ import sys
 import threading
 
 import timing_client
-from guest.bindings import runtime
-from guest.bindings.manager import SKIPPED_STEPS, Manager
+from guest.bindings import kinds, runtime
+from guest.bindings.manager import SKIPPED_STEPS, Manager, say
 from guest.bindings.planning import Planning
 from guest.bindings.sessions import Watch, watch_all
+from guest.job import TRIAL_STEPS
 from guest.summary import Observer
 
 
@@ -32,6 +34,7 @@ class ScriptJob(object):
         self._waited = False
         self._manager = Manager(skip=0) if job.work.get("runtime") else None
         self._observer = None  # of an online training
+        self._last_step, self._planned_steps = None, collections.Counter()  # of its manager; by kind
         self._region = timing_client.Region()
         self._watch = Watch(self, self._region.begin, step_ops)
         self._recorded = threading.Lock()  # held during a step with a record
@@ -61,7 +64,23 @@ class ScriptJob(object):
         os.mkdir(folder)
         planning = Planning(folder, online["fast_memory"], online["figures"], online["policy"])
         self._manager = Manager(skip=online.get("skip", SKIPPED_STEPS), planning=planning)
+        self._manager.on_step = self._note
         self._observer = Observer(self._manager, planning, self._watch)
+
+    def _note(self, step):
+        self._last_step = step
+        if step["plan"] == step["kind"]:
+            self._planned_steps[step["kind"]] += 1
+
+    def _settled(self):
+        """Return whether the last step ran as those after it will: its plan has been tried, or none comes."""
+        step, self._last_step = self._last_step, None
+        if step is None:
+            return True
+        if step["plan"] is not None:
+            return step["plan"] != step["kind"] or self._planned_steps[step["kind"]] > TRIAL_STEPS
+        states = {kind.name: kind.state for kind in self._manager.kinds.all}
+        return states[step["kind"]] == kinds.UNPLANNED
 
     @contextlib.contextmanager
     def step(self, signature, bucket=(), elements=0):
@@ -76,7 +95,7 @@ class ScriptJob(object):
             else:
                 with self._manager.step(signature, bucket, elements):
                     yield
-            record = self._job.after_step(signature.name, None, self._manager is not None)
+            record = self._job.after_step(signature.name, None, self._manager is not None, self._settled())
             if self._observer is not None:
                 self._observer.add(record["runtime"])
             if self._job.over:
@@ -96,11 +115,10 @@ class ScriptJob(object):
         if os.getpid() != self._pid or not self._waited:
             return
         steps = self._job.order["steps"]
-        if steps is not None:
-            raise RuntimeError(
-                "the script ended after %d training steps of %d"
-                % (self._job.steps, self._job.unmeasured + steps)
-            )
+        if steps is not None and self._observer is None:
+            # Without an end of the records the job counts as failed, whatever the script's exit status.
+            say("the script ended after %d of %d measured steps" % (self._job.measured, steps))
+            return
         self._finish()
 
     def _finish(self):

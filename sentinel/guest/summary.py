@@ -3,7 +3,7 @@
 
 from __future__ import absolute_import, division, print_function
 
-from guest.bindings import kinds
+from .bindings import kinds
 
 
 class Observer(object):

@@ -131,3 +131,37 @@ def test_without_a_number_of_steps_a_job_is_never_over(new_job: Any) -> None:
         job.before_step(None)
         job.after_step("abc", None, False)
     assert not job.over
+
+
+def test_steps_that_have_not_settled_are_not_measured(new_job: Any) -> None:
+    job = new_job({"steps": 2, "warmup": 1})
+    for settled in (True, False, False, True, True):
+        assert not job.over
+        job.before_step(None)
+        job.after_step("abc", None, False, settled)
+    assert job.over
+    records = (Path(job.folder) / "steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["warmup"] for line in records] == [True, True, True, False, False]
+
+
+def test_an_online_step_is_settled_when_its_plan_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = guest.load("guest.script_job")
+    job = module.ScriptJob.__new__(module.ScriptJob)
+    job._last_step, job._planned_steps = None, module.collections.Counter()
+    states = {"a": "profiling", "b": "waiting"}
+    kinds = SimpleNamespace(all=[])
+    job._manager = SimpleNamespace(kinds=kinds)
+
+    def settled(kind: str, plan: str | None) -> bool:
+        kinds.all = [SimpleNamespace(name=name, state=state) for name, state in states.items()]
+        job._note({"kind": kind, "plan": plan, "ns": 1})
+        return bool(job._settled())
+
+    assert not settled("a", None)
+    states["a"] = "planned"
+    assert [settled("a", "a") for _ in range(6)] == [False] * 4 + [True] * 2
+    assert settled("b", "a")  # the plan of a similar kind
+    assert not settled("b", None)
+    states["b"] = "unplanned"
+    assert settled("b", None)
+    assert job._settled()  # not managed

@@ -194,7 +194,7 @@ def test_a_failed_process_is_reported_with_its_last_line(guest: Guest) -> None:
 
 
 def test_a_missing_end_or_a_nonzero_status_is_a_failure(guest: Guest) -> None:
-    assert "failed with exit status 0" in guest.fails(['{"step": 0}', '{"exit": 0}']).message
+    assert "ended too early" in guest.fails(['{"step": 0}', '{"exit": 0}']).message
     assert "failed with exit status 1" in guest.fails(['{"step": 0}', '{"end": true}', '{"exit": 1}']).message
 
 

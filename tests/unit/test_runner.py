@@ -140,10 +140,15 @@ def test_cells_get_their_budget_in_bytes_and_their_plans(lab: Lab, profiles: Pro
     assert outcome.failures == []
 
 
-ONLINE = BUDGETS.replace("[5%, 60%]", "[20%, 4 MiB]").replace("steps: 2", "steps: 2\nonline: true")
+ONLINE = (
+    BUDGETS.replace("[5%, 60%]", "[20%, 4 MiB]")
+    .replace("steps: 2", "steps: 2\nonline: true")
+    .replace("{ name: resnet20 }", "{ script: train.py }")
+)
 
 
 def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
+    (lab.folder / "train.py").touch()
     lab.backend.summary = {"budget": 5, "peak": 25}
     assert lab.run(ONLINE.replace("first-touch, ", "")).failures == []
     orders, inputs = lab.backend.orders, lab.backend.inputs
@@ -167,6 +172,7 @@ def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
 
 
 def test_a_size_needs_no_profile(lab: Lab) -> None:
+    (lab.folder / "train.py").touch()
     assert lab.run(ONLINE.replace("20%, ", "").replace("sentinel-opt, ", "")).failures == []
     assert [order.get("fast_memory") for order in lab.backend.orders] == [None] * 2 + [4 << 20] * 2 + [
         None
@@ -191,10 +197,9 @@ def test_watched_cells_come_first_and_pass_on_their_output(lab: Lab) -> None:
 
 
 def test_a_failure_of_a_watched_cell_ends_the_run(lab: Lab) -> None:
-    (lab.folder / "train.py").write_text("")
-    suite = ONLINE.replace("{ name: resnet20 }", "{ script: train.py }")
+    (lab.folder / "train.py").touch()
     lab.backend.failures[0] = ProcessError("the training process failed with exit status 3", status=3)
-    outcome = lab.run(suite, on_output=lambda _: None)
+    outcome = lab.run(ONLINE, on_output=lambda _: None)
     assert outcome.failures == [lab.backend.failures[0]]
     assert len(lab.backend.orders) == 1
 

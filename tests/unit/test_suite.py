@@ -113,21 +113,6 @@ def test_a_budget_may_be_a_size(folder: Path) -> None:
     assert [(cell.budget_share, cell.budget_bytes) for cell in cells] == [(0.4, None), (None, 3 << 19)]
 
 
-def test_policies_may_plan_within_the_training(folder: Path) -> None:
-    text = replaced("[slow-only, fast-only]", "[fast-only, sentinel-opt, sentinel]").replace(
-        "steps: 2", "steps: 3"
-    )
-    more = "preset: optane-6dimm\nfast_memory: [20%]\n"
-    online, offline = load(folder, text + more + "online: true\n"), load(folder, text + more)
-    assert [cell.online for cell in online.cells[:3]] == [False, True, True]
-    assert [cell.policy.name for cell in online.cells[:3]] == ["fast-only", "sentinel-opt", "sentinel"]
-    assert online.axes.label(online.cells[1].resolved) == "cnn b8, sentinel-opt, online, 20%"
-    assert online.cells[0].id == offline.cells[0].id
-    assert {cell.id for cell in online.cells[1:3]}.isdisjoint(cell.id for cell in offline.cells)
-    with pytest.raises(UsageError, match=r"online: none of the `placements` can .*: sentinel, sentinel-opt$"):
-        load(folder, VALID + "online: true\n")
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -401,6 +386,23 @@ def test_labels_have_the_arguments_if_several_cells_share_a_script(folder: Path,
     duplicate = text.replace("{ script: ./my/train.py }", "{ script: ./my/train.py, args: [--name, a b] }")
     with pytest.raises(UsageError, match=r"6:5: models\[2\]: duplicate value"):
         load(folder, duplicate)
+
+
+def test_scripts_may_be_planned_within_the_training(folder: Path, script: Path) -> None:
+    text = SCRIPTS.replace("[slow-only, fast-only]", "[fast-only, sentinel-opt, sentinel]")
+    text = text.replace("  - { name: cnn }\n", "") + "preset: optane-6dimm\nfast_memory: [20%]\n"
+    online, offline = load(folder, text + "online: true\n"), load(folder, text)
+    assert [cell.online for cell in online.cells] == [False, True, True]
+    assert [cell.policy.name for cell in online.cells] == ["fast-only", "sentinel-opt", "sentinel"]
+    assert online.axes.label(online.cells[1].resolved) == "train.py, sentinel-opt, online, 20%"
+    assert online.cells[0].id == offline.cells[0].id
+    assert {cell.id for cell in online.cells[1:]}.isdisjoint(cell.id for cell in offline.cells)
+    with pytest.raises(UsageError, match=r"online: none of the `placements` can .*: sentinel, sentinel-opt$"):
+        load(folder, text.replace(", sentinel-opt, sentinel]", "]") + "online: true\n")
+    with pytest.raises(
+        UsageError, match=r"online: only scripts plan within the training, and cnn is a model"
+    ):
+        load(folder, SCRIPTS + "online: true\n")
 
 
 def test_scripts_may_run_until_they_end(folder: Path, script: Path) -> None:
