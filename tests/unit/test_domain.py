@@ -18,22 +18,12 @@ from testbed import machine
 from testbed.machine import Hmat, Machine, Node
 from testbed.vm import domain
 from testbed.vm.domain import HostResources, TimingFiles
+from tests.fakes.host_resources import PLACED
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 GIB = 1 << 30
 UPDATE = "UPDATE_GOLDEN=1 pytest tests/unit/test_domain.py rewrites it"
-
-PLACED = HostResources(
-    name="sentinel-default",
-    uuid="4dea22b3-1d52-4d8f-9e5a-0123456789ab",
-    accelerator="tcg",
-    emulator=Path("/usr/bin/qemu-system-x86_64"),
-    kernel=Path("/cache/kernel/abc/bzImage"),
-    disk=Path("/state/vms/default/disk.qcow2"),
-    console=Path("/state/vms/default/console.log"),
-    public_key="AAAAC3NzaC1lZDI1NTE5AAAAIA",
-)
 
 
 def _node(memory: int, *cpus: int, distance: tuple[int, ...] | None = None, hmat: Hmat | None = None) -> Node:

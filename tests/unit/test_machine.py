@@ -19,20 +19,9 @@ from testbed.common.sizes import parse_size, shown_size
 from testbed.host import memory
 from testbed.machine import GRANULE, MIN_NODE, Machine
 from testbed.vm import domain
-from testbed.vm.domain import HostResources
+from tests.fakes.host_resources import PLACED
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-PLACED = HostResources(
-    name="sentinel-a",
-    uuid="00000000-0000-4000-8000-000000000001",
-    accelerator="tcg",
-    emulator=Path("/usr/bin/qemu-system-x86_64"),
-    kernel=Path("/cache/bzImage"),
-    disk=Path("/state/disk.qcow2"),
-    console=Path("/state/console.log"),
-    public_key="AAAA",
-)
 
 
 @st.composite

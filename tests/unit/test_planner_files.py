@@ -42,6 +42,15 @@ GOOD = profiles.value(
 PLAN = plan_format.encode(make_plan(profile_format.parse(GOOD), 1 << 20, FIGURES))
 
 
+def check_refusal(read: Callable[[Path], object], file: Path, value: Any, message: str) -> None:
+    """Check that a file with `value` is refused with one line, which begins with the file and `message`."""
+    file.write_text(json.dumps(value))
+    with pytest.raises(FormatError) as e:
+        read(file)
+    assert str(e.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(e.value)
+
+
 def changed(value: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
     """Return a copy with the field at `path` set to `to`; `...` removes it."""
     result = copy.deepcopy(value)
@@ -162,12 +171,7 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
 def test_invalid_profile_is_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
-    file = tmp_path / "p.json"
-    file.write_text(json.dumps(changed(GOOD, *path, to=to)))
-    with pytest.raises(FormatError) as e:
-        files.read_profile(file)
-    assert str(e.value).startswith(f"{file}: {message}")
-    assert "\n" not in str(e.value)
+    check_refusal(files.read_profile, tmp_path / "p.json", changed(GOOD, *path, to=to), message)
 
 
 def test_uses_of_scratch_follow_its_accesses() -> None:
@@ -221,11 +225,7 @@ def test_duplicate_keys_are_refused() -> None:
 def test_invalid_plan_is_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
-    file = tmp_path / "plan.json"
-    file.write_text(json.dumps(changed(PLAN, *path, to=to)))
-    with pytest.raises(FormatError) as e:
-        files.read_plan(file)
-    assert str(e.value).startswith(f"{file}: {message}")
+    check_refusal(files.read_plan, tmp_path / "plan.json", changed(PLAN, *path, to=to), message)
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,12 @@ def test_invalid_plan_is_refused_with_the_field(
 def test_invalid_figures_are_refused_with_the_field(
     tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
 ) -> None:
-    file = tmp_path / "figures.json"
-    file.write_text(json.dumps(changed(figures_format.encode(FIGURES), *path, to=to)))
-    with pytest.raises(FormatError) as e:
-        files.read_figures(file)
-    assert str(e.value).startswith(f"{file}: {message}")
+    check_refusal(
+        files.read_figures,
+        tmp_path / "figures.json",
+        changed(figures_format.encode(FIGURES), *path, to=to),
+        message,
+    )
 
 
 TEXT = json.dumps(GOOD).encode()
