@@ -83,7 +83,7 @@ class ScriptJob(object):
         return states[step["kind"]] == kinds.UNPLANNED
 
     @contextlib.contextmanager
-    def step(self, signature, bucket=(), elements=0):
+    def step(self, signature, bucket=(), elements=0, remote=None):
         """Surround one training run, and record it."""
         if os.getpid() != self._pid or not self._recorded.acquire(False):
             yield  # a child's run, or one within or beside a step: it is only served
@@ -93,7 +93,7 @@ class ScriptJob(object):
             if self._manager is None:
                 yield
             else:
-                with self._manager.step(signature, bucket, elements):
+                with self._manager.step(signature, bucket, elements, remote):
                     yield
             record = self._job.after_step(signature.name, None, self._manager is not None, self._settled())
             if self._observer is not None:

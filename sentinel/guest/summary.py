@@ -37,7 +37,6 @@ def summarise(manager, planning, stats, fast_peak, watch):
     return {
         "steps": manager.steps,
         "runs": watch.seen,
-        "remote": watch.remote,
         "budget": planning.budget,
         "peak": planning.peak,
         "policy": planning.policy,
@@ -60,6 +59,8 @@ def _kind(kind, planning):
     state, reason = kind.state, kind.reason
     if state == kinds.WAITING and not reason:
         reason = "it ran %d times only" % kind.runs
+    elif state == kinds.PROFILING:
+        reason = "its runs are within or beside other steps"
     elif state == kinds.PLANNING:
         reason = "the training ended before its plan was ready"
     return {
@@ -114,8 +115,6 @@ def text(summary):
         )
     if summary["over_budget"]:
         lines.append("a fork took up to %s more than the budget" % _mib(summary["over_budget"]))
-    if summary["remote"]:
-        lines.append("training runs on a server (grpc://) stay in slow memory")
     return lines
 
 

@@ -222,6 +222,23 @@ def test_the_planner_starts_when_no_kind_is_being_profiled(library: Library, tmp
     assert planning.starts == [True, False, True]
 
 
+def test_runs_within_other_steps_do_not_hold_up_their_plans(library: Library, tmp_path: Path) -> None:
+    planning = Planning(tmp_path)
+    manager = new_manager(skip=0, planning=planning)
+    inner, outer = signature("inner"), signature("outer")
+    begin = library.sentinel_step_begin
+    for _ in range(8):
+        with manager.step(outer):
+            library.sentinel_step_begin = lambda *_: 0  # type: ignore[method-assign]
+            library.sentinel_step_end = lambda *_: None  # type: ignore[method-assign]
+            steps(manager, 1, inner)
+            del library.sentinel_step_begin, library.sentinel_step_end
+    assert begin == library.sentinel_step_begin
+    assert [kind.signature for kind in planning.added] == [outer]
+    assert planning.starts[-1]
+    assert [kind.runs for kind in manager.kinds.all] == [8, 0]
+
+
 def test_a_kind_without_a_plan_says_why_and_is_not_profiled_again(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,7 +337,7 @@ def test_the_summary_names_what_has_no_plan(library: Library, tmp_path: Path) ->
     steps(manager, 1, signature("rare"))
     summary = guest.also("guest.summary")
     real = SimpleNamespace(budget=1 << 20, peak=4 << 20, policy="sentinel", planner_ns=2_500_000_000)
-    watch = SimpleNamespace(seen=9, remote=False)
+    watch = SimpleNamespace(seen=9)
     result = summary.summarise(manager, real, None, 1000, watch)
     assert [kind["state"] for kind in result["kinds"]] == ["planned", "waiting"]
     text = "\n".join(summary.text(result))

@@ -26,6 +26,7 @@ class Kind(object):
         self.reason = ""  # for which there is no plan
         self.runs = 0  # completed
         self.last_profile = 0  # runs before it
+        self.profiling_runs = 0  # begun since the profile started
         self.profiles = 0
         self.most_elements = 0  # of all runs
         self.profiled_elements = 0
@@ -35,6 +36,8 @@ class Kind(object):
         """Count a run that took `ns`."""
         self.runs += 1
         self.most_elements = max(self.most_elements, elements)
+        if self.runs == 1:
+            return  # TensorFlow sets the run up, which takes long
         self.times.setdefault(phase, collections.deque(maxlen=_KEPT_TIMES)).append(ns)
 
 

@@ -17,6 +17,7 @@ from guest.bindings.signatures import Signature
 
 SKIPPED_STEPS = 10  # before a profile, as in the paper (section 5)
 MAX_PROFILES = 10  # of one kind; steps between them double each time
+_PATIENCE = 4  # runs of a kind that is being profiled, for which the plans of others wait
 _LARGE = 0.9  # a profile is for inputs of at least this share of the largest seen
 
 
@@ -80,17 +81,21 @@ class Manager(object):
         return runtime.loaded() and self.in_own_process()
 
     @contextlib.contextmanager
-    def step(self, signature, bucket=(), elements=0):
-        """Surround one training run of this signature, with inputs of this bucket and size."""
+    def step(self, signature, bucket=(), elements=0, remote=None):
+        """Surround one training run of this signature, with inputs of this bucket and size.
+
+        `remote` is an operation of the run, if it goes to a server.
+        """
         if not self.active:
             yield
             return
         kind, plan = self._before(signature, bucket, elements)
         start = timing_client.now_ns()
-        with runtime.step(kind.number, plan.number):
+        with runtime.step(kind.number, plan.number, remote) as number:
             yield
-        # Not after a failed run: that is not a step.
-        self._after(kind, plan, elements, timing_client.now_ns() - start)
+        # Not after a failed run, which is not a step, nor after one that was only served.
+        if number:
+            self._after(kind, plan, elements, timing_client.now_ns() - start)
 
     def begin_partial_step(self, signature):
         """Begin a step of several calls. Returns the function that ends it, given whether it succeeded."""
@@ -102,7 +107,7 @@ class Manager(object):
 
         def end(completed):
             runtime.end_step(number, completed)
-            if completed:
+            if completed and number:
                 self._after(kind, plan, 0, timing_client.now_ns() - start)
 
         return end
@@ -136,6 +141,7 @@ class Manager(object):
             self._take_plans()
             if self._profile_is_due(kind, elements):
                 self._start_profile(kind, elements)
+            kind.profiling_runs += kind.state == kinds.PROFILING
             return kind, self._common or self.kinds.plan_for(kind, elements)
 
     def _profile_is_due(self, kind, elements):
@@ -165,6 +171,7 @@ class Manager(object):
             path = self.profile
         if self._attempt(runtime.start_profile, path, kind.number):
             kind.state, kind.profiled_elements, kind.last_profile = kinds.PROFILING, elements, kind.runs
+            kind.profiling_runs = 0
         else:
             kind.state, kind.reason = kinds.UNPLANNED, "it could not be profiled"
 
@@ -205,7 +212,9 @@ class Manager(object):
         """Load the plans that are ready. They begin between steps: the caller is about to open one."""
         if self._planning is None:
             return
-        waits = any(k.state == kinds.PROFILING for k in self.kinds.all)
+        # Kinds that are profiled at the same time are planned together. Some never finish: their runs are
+        # within other steps.
+        waits = any(k.state == kinds.PROFILING and k.profiling_runs <= _PATIENCE for k in self.kinds.all)
         for kind, path, error in self._planning.take(start=not waits):
             if path is not None:
                 self._load_plan(kind, path)

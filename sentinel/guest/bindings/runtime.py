@@ -61,6 +61,7 @@ def _open(path):
     library = ctypes.CDLL(path)
     library.sentinel_step_begin.restype = ctypes.c_uint64
     library.sentinel_step_begin.argtypes = [ctypes.c_int, ctypes.c_int]
+    library.sentinel_step_awaits.argtypes = [ctypes.c_uint64, ctypes.c_char_p]
     library.sentinel_step_end.argtypes = [ctypes.c_uint64, ctypes.c_int]
     library.sentinel_profile_end.restype = ctypes.c_void_p
     library.sentinel_statistics.restype = ctypes.c_void_p
@@ -138,16 +139,19 @@ def add_layer(tensor):
 
 
 @contextlib.contextmanager
-def step(kind=0, plan_kind=None):
+def step(kind=0, plan_kind=None, remote=None):
     """Mark one training step: one session.run() in this thread.
 
     It runs with the plan of its kind, or of `plan_kind`. If another thread's step is open, this step is
-    served but neither profiled nor planned.
+    served but neither profiled nor planned. `remote`: an operation of the run, if it goes to a server in this
+    process, which runs it in other threads. Yields the step's number, or 0 if it is only served.
     """
     number = begin_step(kind, plan_kind)
+    if remote is not None:
+        _require().library.sentinel_step_awaits(number, remote.encode("utf-8"))
     completed = False
     try:
-        yield
+        yield number
         completed = True
     finally:
         end_step(number, completed)

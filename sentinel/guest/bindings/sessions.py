@@ -12,6 +12,7 @@ Keras and slim:
 
 from __future__ import absolute_import, division, print_function
 
+import functools
 import threading
 import weakref
 
@@ -29,23 +30,21 @@ class Watch(object):
         self._manager, self._prepare = manager, prepare
         self._signatures = Signatures(step_ops)
         self.seen = 0
-        self.remote = False  # a training run went to a server
 
     def signature(self, session, operations, fed):
         """Return the signature of a run, or None if it is not a step."""
         self.seen += 1
         signature = self._signatures.of(session.graph, operations, fed)
         if signature is not None:
-            if session._target and session._target != b"":
-                self.remote = True
             self._prepare()
         return signature
 
-    def step(self, signature, tensors=(), shapes=()):
-        """Return the context of a run with these feeds."""
+    def step(self, session, signature, operations, tensors=(), shapes=()):
+        """Return the context of a run with these fetched operations and these feeds."""
         bucket = shape_bucket(tensors, shapes)
         elements = sum(_product(dims) for _, dims in _varying(tensors, shapes)) if bucket else 0
-        return self._manager.step(signature, bucket, elements)
+        remote = operations[0].name if session._target else None
+        return self._manager.step(signature, bucket, elements, remote)
 
     def begin_partial_step(self, signature):
         """Begin a step of several calls; returns the function that ends it."""
@@ -114,7 +113,8 @@ def _install():
         if signature is None:
             return plain_do_run(*arguments)
         tensors = list(feed_dict)
-        with watch.step(signature, tensors, [_shape(feed_dict[t]) for t in tensors]):
+        shapes = [_shape(feed_dict[t]) for t in tensors]
+        with watch.step(self, signature, operations, tensors, shapes):
             return plain_do_run(*arguments)
 
     def _partial(self, handle, fetch_list, plain, arguments):
@@ -158,8 +158,11 @@ def _install():
         watch = _watch_of(self)
         if watch is None or feed_list is not None:
             return plain
-        signature = watch.signature(self, fetches_of(self, fetches)[0], ())
-        return plain if signature is None else _managed(watch, signature, (), plain)
+        operations = fetches_of(self, fetches)[0]
+        signature = watch.signature(self, operations, ())
+        if signature is None:
+            return plain
+        return _managed(plain, (), functools.partial(watch.step, self, signature, operations))
 
     def _make_callable_from_options(self, callable_options):
         plain = plain_from_options(self, callable_options)
@@ -171,7 +174,9 @@ def _install():
         operations += [graph.as_graph_element(name).op for name in callable_options.fetch]
         fed = [graph.as_graph_element(name) for name in callable_options.feed]
         signature = watch.signature(self, operations, fed)
-        return plain if signature is None else _managed(watch, signature, fed, plain)
+        if signature is None:
+            return plain
+        return _managed(plain, fed, functools.partial(watch.step, self, signature, operations))
 
     base._do_run, base.make_callable = _do_run, make_callable
     base._make_callable_from_options, base.partial_run_setup = _make_callable_from_options, partial_run_setup
@@ -182,11 +187,11 @@ def _shape(value):
     return getattr(value, "shape", ())
 
 
-def _managed(watch, signature, fed, plain):
-    """Return a callable that makes each call of `plain` a step."""
+def _managed(plain, fed, step):
+    """Return a callable that makes each call of `plain`, with values of the tensors `fed`, a step."""
 
     def run(*arguments, **options):
-        with watch.step(signature, fed, [_shape(argument) for argument in arguments[: len(fed)]]):
+        with step(fed, [_shape(argument) for argument in arguments[: len(fed)]]):
             return plain(*arguments, **options)
 
     return run

@@ -52,6 +52,14 @@ void sentinel_step_end(uint64_t step, int completed)
 	});
 }
 
+void sentinel_step_awaits(uint64_t step, const char *operation)
+{
+	guarded(0, [=] {
+		Runtime::instance().step_awaits(step, operation);
+		return 0;
+	});
+}
+
 int sentinel_profile_begin(int kind)
 {
 	return guarded(-1, [=] { return Runtime::instance().profile_begin(kind) ? 0 : -1; });

@@ -30,6 +30,12 @@ int sentinel_devices(void);
 uint64_t sentinel_step_begin(int kind, int plan_kind);
 void sentinel_step_end(uint64_t step, int completed);
 
+/*
+ * The open step is an execution that another thread starts, on behalf of a server. Its graph has an
+ * operation of this name.
+ */
+void sentinel_step_awaits(uint64_t step, const char *operation);
+
 /* Profile the kind's next two steps. 0, or -1 with the reason on stderr. */
 int sentinel_profile_begin(int kind);
 /* Steps that are still to be profiled. */

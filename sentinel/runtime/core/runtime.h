@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -61,6 +62,12 @@ public:
 	}
 	/* The step that this thread has opened, or 0. */
 	static uint64_t opened_step();
+	/*
+	 * The open step if it waits for an execution that another thread starts, on behalf of a
+	 * server, and this is the one: `has_operation` says whether its graph has an operation of
+	 * this name. Else 0.
+	 */
+	uint64_t awaited_step(const std::function<bool(const std::string &)> &has_operation);
 	/* The operation has ended, possibly long after its OpScope. */
 	void op_end(const OpRun &run);
 
@@ -83,6 +90,8 @@ public:
 	{
 		return step_begin(kind, kind);
 	}
+	/* The open step is an execution that another thread starts; its graph has `operation`. */
+	void step_awaits(uint64_t step, const std::string &operation);
 	/* Close the step, from any thread. `completed`: its run did not fail. */
 	void step_end(uint64_t step, bool completed = true);
 
@@ -168,8 +177,10 @@ private:
 	std::atomic<bool> incomplete_{false}; /* memory ran out: the step was not tracked fully */
 
 	StepState step_state_ SENTINEL_GUARDED_BY(mutex_) = StepState::closed;
-	uint64_t step_ SENTINEL_GUARDED_BY(mutex_) = 0;	      /* number of the last step */
-	int64_t execution_ SENTINEL_GUARDED_BY(mutex_) = -1;  /* the step's; -1 if none began */
+	uint64_t step_ SENTINEL_GUARDED_BY(mutex_) = 0;	     /* number of the last step */
+	int64_t execution_ SENTINEL_GUARDED_BY(mutex_) = -1; /* the step's; -1 if none began */
+	std::string awaited_operation_ SENTINEL_GUARDED_BY(mutex_);
+	std::atomic<bool> awaiting_{false};		      /* awaited_operation_ is set */
 	int last_position_ SENTINEL_GUARDED_BY(mutex_) = -1;  /* operations begun, minus one */
 	int plan_position_ SENTINEL_GUARDED_BY(mutex_) = -1;  /* reached in the plan */
 	uint64_t graph_hash_ SENTINEL_GUARDED_BY(mutex_) = 0; /* of the operations begun */

@@ -15,6 +15,26 @@ uint64_t Runtime::opened_step()
 	return this_thread().opened_step;
 }
 
+void Runtime::step_awaits(uint64_t step, const std::string &operation)
+{
+	MutexLock lock(mutex_);
+
+	if (!is_open(step))
+		return;
+	awaited_operation_ = operation;
+	awaiting_ = true;
+}
+
+uint64_t Runtime::awaited_step(const std::function<bool(const std::string &)> &has_operation)
+{
+	if (!awaiting_)
+		return 0;
+	MutexLock lock(mutex_);
+	bool awaited = step_state_ == StepState::open && execution_ < 0 && awaiting_;
+
+	return awaited && has_operation(awaited_operation_) ? step_ : 0;
+}
+
 void Runtime::set_session_threads(int inter_op, int intra_op)
 {
 	MutexLock lock(mutex_);
@@ -56,6 +76,7 @@ void Runtime::open_step(int number, int plan_kind)
 	step_state_ = StepState::open;
 	step_++;
 	execution_ = -1;
+	awaiting_ = false;
 	last_position_ = plan_position_ = -1;
 	graph_hash_ = 0;
 	op_names_.clear();

@@ -107,7 +107,8 @@ private:
 
 /*
  * Identifies the operations of an execution that a thread with an open step starts. TensorFlow asks
- * the device for the contexts in that thread, before the first operation begins.
+ * the device for the contexts in that thread, before the first operation begins. A server starts
+ * executions in threads of its own; the step then knows one of the operations.
  */
 class StepContext : public tf::DeviceContext
 {
@@ -131,9 +132,18 @@ public:
 
 	tf::Status FillContextMap(const tf::Graph *graph, tf::DeviceContextMap *map) override
 	{
+		Runtime &runtime = Runtime::instance();
+		if (!runtime.tracking())
+			return tf::Status::OK();
 		uint64_t step = Runtime::opened_step();
-
-		if (!step || !Runtime::instance().tracking())
+		if (!step)
+			step = runtime.awaited_step([graph](const std::string &name) {
+				for (const tf::Node *node : graph->op_nodes())
+					if (node->name() == name)
+						return true;
+				return false;
+			});
+		if (!step)
 			return tf::Status::OK();
 		StepContext *context = new StepContext(step);
 		map->assign(size_t(graph->num_node_ids()), context);
