@@ -126,6 +126,8 @@ def _collector_paused() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()
+        gc.unfreeze()  # moves all objects to the oldest generation, without a traversal
         if enabled:
             gc.enable()
 
