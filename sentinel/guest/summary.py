@@ -57,10 +57,10 @@ def summarise(manager, planning, stats, fast_peak, watch):
 
 def _kind(kind, planning):
     state, reason = kind.state, kind.reason
-    if state == kinds.WAITING and not reason:
-        reason = "it ran %d times only" % kind.runs
-    elif state == kinds.PROFILING:
+    if state == kinds.PROFILING or not kind.runs:
         reason = "its runs are within or beside other steps"
+    elif state == kinds.WAITING and not reason:
+        reason = "it ran %d times only" % kind.runs
     elif state == kinds.PLANNING:
         reason = "the training ended before its plan was ready"
     return {

@@ -5,7 +5,11 @@ import tensorflow as tf
 
 tf.set_random_seed(1)
 rng = np.random.RandomState(0)
-config = tf.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
+config = tf.ConfigProto(
+    inter_op_parallelism_threads=1,
+    intra_op_parallelism_threads=1,
+    use_per_session_threads=True,  # the inner run needs a thread while the outer one waits for it
+)
 inner = tf.Graph()
 with inner.as_default():
     scale = tf.get_variable("scale", initializer=1.0)
@@ -27,7 +31,6 @@ changed.set_shape([16, 64])
 h = tf.layers.dense(tf.layers.dense(changed, 256, tf.nn.relu), 256)
 loss = tf.reduce_mean(tf.square(h - 1))
 op = tf.train.GradientDescentOptimizer(0.05).minimize(loss)
-config.inter_op_parallelism_threads = 2  # the inner run needs a thread of its own
 with tf.Session(config=config) as s:
     s.run(tf.global_variables_initializer())
     for i in range(16):

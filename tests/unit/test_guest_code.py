@@ -89,9 +89,34 @@ def test_it_imports_only_what_the_guest_has(path: Path) -> None:
     froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level]
     imported |= {str(n.module).split(".")[0] for n in froms}
     standard = {
-        *("__future__", "argparse", "array", "collections", "contextlib", "ctypes", "errno", "gc", "glob"),
-        *("gzip", "hashlib", "importlib", "io", "json", "math", "mmap", "os", "pipes", "random", "runpy"),
-        *("select", "shutil", "struct", "subprocess", "sys", "tempfile", "threading", "warnings", "weakref"),
+        *("__future__", "argparse", "array", "collections", "contextlib", "ctypes", "errno", "functools"),
+        *(
+            "gc",
+            "glob",
+            "gzip",
+            "hashlib",
+            "importlib",
+            "io",
+            "json",
+            "math",
+            "mmap",
+            "os",
+            "pipes",
+            "random",
+            "runpy",
+        ),
+        *(
+            "select",
+            "shutil",
+            "signal",
+            "struct",
+            "subprocess",
+            "sys",
+            "tempfile",
+            "threading",
+            "warnings",
+            "weakref",
+        ),
         *("unicodedata", "zlib"),
     }
     assert imported <= standard | {"guest", "timing_client", "tensorflow", "numpy"}
