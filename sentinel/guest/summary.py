@@ -42,7 +42,7 @@ def summarise(manager, planning, stats, fast_peak, watch):
         "policy": planning.policy,
         "fast_peak": fast_peak,
         "planner_ns": planning.planner_ns,
-        "kinds": [_kind(kind, planning) for kind in manager.kinds.all],
+        "kinds": [_kind(kind) for kind in manager.kinds.all],
         "moved": sum(stats["total"][k] for k in ("promoted", "demoted")) if stats else 0,
         "exposed_ns": stats["total"]["exposed_ns"] if stats else 0,
         "late": stats["total"]["late"] if stats else 0,
@@ -55,7 +55,7 @@ def summarise(manager, planning, stats, fast_peak, watch):
     }
 
 
-def _kind(kind, planning):
+def _kind(kind):
     state, reason = kind.state, kind.reason
     if state == kinds.PROFILING or not kind.runs:
         reason = "its runs are within or beside other steps"
@@ -71,8 +71,18 @@ def _kind(kind, planning):
         "reason": reason,
         "profiles": kind.profiles,
         "median_ns": {phase: _median(ns) for phase, ns in sorted(kind.times.items())},
-        "phases": {phase: len(ns) for phase, ns in sorted(kind.times.items())},
+        "phases": {phase: number for phase, (number, _) in sorted(kind.totals.items())},
+        "total_ns": sum(ns for _, ns in kind.totals.values()),
+        "cost_ns": _cost(kind),
     }
+
+
+def _cost(kind):
+    """Return the ns that profiling, planning and trials took: the time beyond that of planned steps alone."""
+    if kind.state != kinds.PLANNED or "planned" not in kind.times:
+        return None
+    number = sum(number for number, _ in kind.totals.values())
+    return sum(ns for _, ns in kind.totals.values()) - number * _median(kind.times["planned"])
 
 
 def _median(values):
@@ -103,6 +113,10 @@ def text(summary):
             summary["planner_ns"] / 1e9,
         )
     )
+    costs = [kind for kind in summary["kinds"] if kind["cost_ns"] is not None and kind["total_ns"]]
+    if costs:
+        share = sum(kind["cost_ns"] for kind in costs) / float(sum(kind["total_ns"] for kind in costs))
+        lines.append("%.1f %% of the time went into profiling, planning and trials" % (100 * max(share, 0)))
     lines.append(
         "%d steps matched their plan, %d did not, %d only served"
         % (summary["planned_steps"], summary["other_steps"], summary["served_steps"])

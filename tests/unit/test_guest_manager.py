@@ -348,3 +348,21 @@ def test_the_summary_names_what_has_no_plan(library: Library, tmp_path: Path) ->
     lines = summary.text(summary.summarise(manager, real, None, 0, watch))
     assert lines[0] == "no training step was seen in 9 session runs"
     assert "--step-op NAME" in lines[1]
+
+
+def test_the_summary_tells_what_planning_cost(library: Library) -> None:
+    kinds, summary = guest.also("guest.bindings.kinds"), guest.also("guest.summary")
+    kind = kinds.Kinds().get(signature(*TRAIN), ())
+    kind.state = kinds.PLANNED
+    for phase, times in {
+        "before": [900, 200, 200],
+        "profiling": [300],
+        "planned": [150] + 995 * [100],
+    }.items():
+        for ns in times:
+            kind.completed(0, phase, ns)
+    result = summary._kind(kind)
+    assert result["phases"] == {"before": 2, "profiling": 1, "planned": 996}  # without the first run
+    assert result["median_ns"] == {"before": 200, "profiling": 300, "planned": 100}
+    assert result["cost_ns"] == 2 * 100 + 200 + 50
+    assert result["total_ns"] == 999 * 100 + result["cost_ns"]

@@ -30,7 +30,9 @@ class Kind(object):
         self.profiles = 0
         self.most_elements = 0  # of all runs
         self.profiled_elements = 0
-        self.times = {}  # "before", "profiling", "planned", "other" -> ns of the last runs
+        # By phase ("before", "profiling", "planned", "other"), without the first run: ns of the last runs, and
+        # (number, ns) of all
+        self.times, self.totals = {}, {}
 
     def completed(self, elements, phase, ns):
         """Count a run that took `ns`."""
@@ -39,6 +41,8 @@ class Kind(object):
         if self.runs == 1:
             return  # TensorFlow sets the run up, which takes long
         self.times.setdefault(phase, collections.deque(maxlen=_KEPT_TIMES)).append(ns)
+        number, total = self.totals.get(phase, (0, 0))
+        self.totals[phase] = (number + 1, total + ns)
 
 
 class Kinds(object):
