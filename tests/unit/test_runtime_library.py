@@ -35,7 +35,7 @@ CONCURRENT_CASES = [
         for case in CASES
         if any(f'("{case}")' in (TESTS / name).read_text() for name in CONCURRENT_FILES)
     ),
-    "nested steps are served",
+    "nested steps are executed but not counted",
     "tensors of overlapping operations belong to their own operation",
 ]
 Program = Callable[..., str]
