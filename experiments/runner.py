@@ -101,7 +101,7 @@ def _run_cell(
 
         def show(activity: str, *, repeat: int = repeat) -> None:
             text = f"{label}, repeat {repeat + 1}/{matrix.suite.repeats}, {activity}"
-            if matrix.suite.steps is None:  # the end is the script's decision
+            if matrix.suite.steps is None or cell.online:  # the number of steps is the guest's decision
                 shown.update(None, text)
             else:
                 shown.update(estimate.fraction, f"{text}, {estimate.remaining()}")

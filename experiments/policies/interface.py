@@ -107,8 +107,9 @@ class Policy:
         """The policy's part of the order to a process that plans by itself, after `skip` steps.
 
         `budget` is in bytes or a share of the peak, `figures` the path of the machine's figures in the guest.
+        The process waits for its planner: steps meanwhile would take longer to emulate than the planner does.
         """
-        online = {"policy": self.name, "fast_memory": budget, "figures": figures, "skip": skip}
+        online = {"policy": self.name, "fast_memory": budget, "figures": figures, "skip": skip, "wait": True}
         return {**self._sysctls(), "online": online}
 
     def _sysctls(self) -> dict[str, Any]:

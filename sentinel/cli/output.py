@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -37,11 +37,11 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def show(table: RenderableType) -> None:
-    """Print a table; without a terminal, at its full width."""
-    out = Console(highlight=False)
+def show(table: RenderableType, *, file: IO[str] | None = None) -> None:
+    """Print a table to standard output or `file`; without a terminal, at its full width."""
+    out = Console(highlight=False, file=file)
     if not out.is_terminal:
-        out = Console(highlight=False, width=max(out.width, 160))
+        out = Console(highlight=False, file=file, width=max(out.width, 160))
     out.print(table)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentinel.cli import streams
+from sentinel.cli import output, streams
 from sentinel.planner import policy as policies
 from testbed.common import files as common
 from testbed.common.errors import ExitCode, SentinelError, UsageError
@@ -260,18 +260,16 @@ def _writer() -> Callable[[bytes], None]:
 
 
 def _show(run: Run) -> None:
-    """Show the summary of each managed training, and the step times."""
+    """Show the summary of the managed training, and the step times."""
     from results import report as reports
-    from sentinel.guest import summary as summaries
     from testbed.common.progress import console, note
 
-    text: Callable[[dict[str, Any]], list[str]] = summaries.text
-    paths = [repeat.path / "summary.json" for cell in run.cells for repeat in cell.repeats]
-    for path in paths:
+    last = [repeat for cell in run.cells for repeat in (cell.repeats or cell.failures)[-1:]]
+    for path in (repeat.path / "summary.json" for repeat in last):
         if path.exists():
-            for line in text(common.read_json(path)):
+            for line in common.read_json(path).get("text", ()):
                 note(line)
-    console.print(reports.report(run))
+    output.show(reports.report(run), file=console.file)
 
 
 def _status(failure: SentinelError) -> int:

@@ -9,7 +9,7 @@ python2.7; importable on python3.
                          hence without threads and tensors: the machine can be saved
     FOLDER/waiting       appears when the process waits; holds the time until then
     FOLDER/steps.jsonl   one record per step, written as the step ends; the last line is {"end": true}
-    FOLDER/summary.json  of an online training: its summary
+    FOLDER/summary.json  of an online training: its summary; "text" holds the lines for people
 
 The order is {"steps": n, "warmup": n} and any of
 
@@ -21,8 +21,8 @@ The order is {"steps": n, "warmup": n} and any of
     profile       a folder for the profiles of the steps after the warm-up, `<kind>.json.gz`
     observe       with a profile: the timing model counts accesses by page in the second of these steps, in
                   which the kernel's profiler counts them too
-    online        {"policy": ..., "fast_memory": text, "figures": path, "skip": n}: profile, plan and execute
-                  the plans in this process
+    online        {"policy": ..., "fast_memory": text, "figures": path, "skip": n, "wait": bool}: profile,
+                  plan and execute the plans in this process, and perhaps wait for the planner
 
 `steps` counts measured steps; null means until the script ends. A budget needs at least one warm-up step. One
 more unmeasured step follows, or TRIAL_STEPS with a plan, in which the runtime tries how to execute it. Steps

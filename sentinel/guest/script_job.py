@@ -16,12 +16,12 @@ import sys
 import threading
 
 import timing_client
+from guest import summary
 from guest.bindings import kinds, runtime
 from guest.bindings.manager import SKIPPED_STEPS, Manager, say
 from guest.bindings.planning import Planning
 from guest.bindings.sessions import Watch, watch_all
 from guest.job import TRIAL_STEPS
-from guest.summary import Observer
 
 
 class ScriptJob(object):
@@ -62,10 +62,11 @@ class ScriptJob(object):
             return
         folder = os.path.join(self._job.folder, "online")
         os.mkdir(folder)
-        planning = Planning(folder, online["fast_memory"], online["figures"], online["policy"])
+        wait = online.get("wait", False)
+        planning = Planning(folder, online["fast_memory"], online["figures"], online["policy"], wait)
         self._manager = Manager(skip=online.get("skip", SKIPPED_STEPS), planning=planning)
         self._manager.on_step = self._note
-        self._observer = Observer(self._manager, planning, self._watch)
+        self._observer = summary.Observer(self._manager, planning, self._watch)
 
     def _note(self, step):
         self._last_step = step
@@ -126,7 +127,8 @@ class ScriptJob(object):
         if self._manager is not None:
             self._manager.end()
         if self._observer is not None:
-            self._job.write_summary(self._observer.summary(runtime.stats()))
+            values = self._observer.summary(runtime.stats())
+            self._job.write_summary(dict(values, text=summary.text(values)))
         self._job.end()
 
 

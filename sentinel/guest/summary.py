@@ -3,7 +3,7 @@
 
 from __future__ import absolute_import, division, print_function
 
-from .bindings import kinds
+from guest.bindings import kinds
 
 
 class Observer(object):

@@ -157,6 +157,7 @@ def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
         "fast_memory": "20%",
         "figures": "/opt/sentinel/figures.json",
         "skip": 1,
+        "wait": True,
     }
     assert orders[4]["online"]["fast_memory"] == 4 << 20
     assert not {"memory", "fast_memory", "plan"} & orders[2].keys()
