@@ -83,10 +83,27 @@ def samples(repeats: Iterable[Repeat], clock: Clock) -> list[list[float]]:
     """
     result = []
     for repeat in repeats:
-        times = [step.model_ns if clock == "model" else step.guest_ns for step in measured(repeat)]
+        steps = measured(repeat)
+        times = [step.model_ns if clock == "model" else step.guest_ns for step in steps]
         if times and has_clock(repeat, clock):
-            result.append([float(t) for t in times if t is not None])
+            kinds = [step.kind for step in steps]
+            result.append(_over_kinds(kinds, [float(t) for t in times if t is not None]))
     return result
+
+
+def _over_kinds(kinds: list[str | None], times: list[float]) -> list[float]:
+    """Scale the times of each kind so that its median becomes the mean over steps of their kinds' medians.
+
+    The median of all times would be that of one kind, whatever the others take.
+    """
+    if len(set(kinds)) == 1:
+        return times
+    medians = {
+        kind: float(np.median([t for k, t in zip(kinds, times, strict=True) if k == kind]))
+        for kind in set(kinds)
+    }
+    mean = sum(medians[kind] for kind in kinds) / len(kinds)
+    return [t * mean / medians[kind] for kind, t in zip(kinds, times, strict=True)]
 
 
 def summarise(data: Samples, *, seed: int = SEED) -> Summary | None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.records import Step
 from results.runs import Run
 from results.stats import (
     CONFIDENCE,
@@ -118,6 +119,24 @@ def test_samples_exclude_warmup_and_use_the_model_clock(tmp_path: Path) -> None:
     assert [step.step for step in measured(with_model[0])] == [2, 3, 4, 5, 6, 7]
     assert (clock_of(with_model), clock_of(without), clock_of([])) == ("model", "guest", "guest")
     assert samples(with_model, "guest")[0][0] == 40 * samples(with_model, "model")[0][0]
+
+
+def test_each_step_counts_with_the_median_of_its_kind(tmp_path: Path) -> None:
+    cell = cell_of("resnet20", "fast-only")
+    run = tmp_path / "run"
+    begin(run, [cell])
+    kinds, times = "aabaab", [10, 20, 300, 30, 20, 500]
+    steps = [
+        Step(step=i, warmup=False, guest_ns=ns, model_ns=ns, kind=kind, loss="0x0p+0")
+        for i, (kind, ns) in enumerate(zip(kinds, times, strict=True))
+    ]
+    add(run, cell, 0, steps)
+    (data,) = samples(Run.load(run).cells[0].repeats, "model")
+    mean = (4 * 20 + 2 * 400) / 6
+    summary = summarise([data])
+    assert summary is not None
+    assert summary.centre_ns == pytest.approx(mean)
+    assert data == pytest.approx([mean * t for t in (0.5, 1, 0.75, 1.5, 1, 1.25)])
 
 
 @pytest.mark.parametrize("steps_without_clock", [(2,), (7,), (2, 3, 4, 5, 6, 7)])
