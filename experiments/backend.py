@@ -22,6 +22,8 @@ from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot, snapshot
 
+_PLANNING_FACTOR = 5  # of the limit of a step, if the planner runs in it
+
 
 @dataclass(frozen=True)
 class Callbacks:
@@ -118,6 +120,8 @@ class VirtualMachines:
         saved = snapshot.load(waiting, cache=self._cache).with_preset(preset)
         with vm.running(self._name, saved, uri=self._uri) as machine:
             callbacks.on_start(machine.console_path)
+            # A process that plans by itself waits for its planner within a step.
+            per_step = machine.limits.step * (_PLANNING_FACTOR if "online" in order else 1)
             with machine.shell() as shell:
                 for target, source in inputs.items():
                     shell.put(source, target)
@@ -127,7 +131,7 @@ class VirtualMachines:
                         machine.watchdog(),
                         order,
                         callbacks.on_step,
-                        per_step=machine.limits.step,
+                        per_step=per_step,
                         on_output=callbacks.on_output,
                     )
                 except ProcessError:

@@ -96,6 +96,15 @@ def test_training_restores_the_snapshot_and_checks_the_counters(events: list[tup
     ]
 
 
+def test_a_process_that_plans_has_more_time_and_leaves_a_summary(
+    events: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "read_summary", lambda shell: {"steps": 3})
+    train(events, None, {"online": {}}, {})
+    assert ("release", {"online": {}}, 75.0) in events
+    assert events[-2:] == [("summary", {"steps": 3}), ("end",)]
+
+
 def test_training_without_a_preset_has_no_counters(events: list[tuple[Any, ...]]) -> None:
     train(events, None, {"steps": 1}, {})
     assert [event[0] for event in events] == ["start", "console", "release", "output", "step", "end"]
