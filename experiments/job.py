@@ -83,8 +83,8 @@ class Work:
         """The working folder of the process, and its command."""
         if self.script is None:
             return _FOLDER, frameworks.DEFAULT.train_command(_FOLDER)
-        command = frameworks.DEFAULT.script_command(_FOLDER, self.script.name, self.script.args)
-        return _SCRIPTS, command
+        script = self.script
+        return _SCRIPTS, frameworks.DEFAULT.script_command(_FOLDER, script.name, script.args, script.step_ops)
 
     def job(self) -> dict[str, Any]:
         """The content of job.json."""

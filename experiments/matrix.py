@@ -163,7 +163,9 @@ def _load_scripts(error: Error, suite: Suite, folder: Path) -> dict[int, Script]
             continue
         paths = [folder / path for path in model["files"]]
         try:
-            found[i] = scripts.load(folder / model["script"], model["args"], paths)
+            found[i] = scripts.load(
+                folder / model["script"], model["args"], paths, step_ops=model["step_ops"]
+            )
         except ScriptError as e:
             raise error(("models", i, *e.field), e.message) from None
     return found

@@ -31,6 +31,7 @@ class ScriptError(UsageError):
 class Script:
     """A training script with its arguments.
 
+    `step_ops` are operations whose runs are the training steps; without any, the guest finds the steps.
     `files` holds the script and its files on the host, by their path beside the script; `digests` those of
     their content when they were read. Scripts are equal wherever they are on the host.
     """
@@ -39,11 +40,13 @@ class Script:
     args: tuple[str, ...]
     digests: Mapping[str, str]
     files: Mapping[str, Path] = field(compare=False, repr=False)
+    step_ops: tuple[str, ...] = ()
 
     def resolve(self) -> dict[str, Any]:
         """The script as a cell records it, in place of a model."""
         content = common.sha256_json(dict(self.digests))[:16]
-        return {"name": self.name, "args": list(self.args), "content": content}
+        named = {"step_ops": list(self.step_ops)} if self.step_ops else {}
+        return {"name": self.name, "args": list(self.args), "content": content, **named}
 
     def stage(self, folder: Path) -> None:
         """Copy the script and its files into `folder`. Raises `UsageError` if one has changed since."""
@@ -58,7 +61,9 @@ class Script:
                 raise UsageError(f"{source}: has changed since the start", hint="run the command again")
 
 
-def load(script: Path, args: Sequence[str] = (), files: Sequence[Path] = ()) -> Script:
+def load(
+    script: Path, args: Sequence[str] = (), files: Sequence[Path] = (), *, step_ops: Sequence[str] = ()
+) -> Script:
     """Read a script and the files and folders that it needs.
 
     The files keep their path relative to the script's folder, in which they must be; links are followed.
@@ -78,7 +83,7 @@ def load(script: Path, args: Sequence[str] = (), files: Sequence[Path] = ()) -> 
         raise ScriptError(place, f"{e.filename}: cannot be read: {e.strerror}") from None
     except UsageError as e:
         raise ScriptError(place, e.message) from None
-    return Script(script.name, tuple(args), digests, copies.paths)
+    return Script(script.name, tuple(args), digests, copies.paths, tuple(step_ops))
 
 
 class _Copies:

@@ -99,6 +99,10 @@ class _ScriptEntry(Strict):
         list[str],
         Field(default_factory=list, description="files and folders that it needs, in its own folder"),
     ]
+    step_ops: Annotated[
+        list[str],
+        Field(default_factory=list, description="operations whose runs are steps, if not recognised"),
+    ]
 
 
 class _ModelSchema:

@@ -46,8 +46,13 @@ class Framework(ABC):
         """
 
     @abstractmethod
-    def script_command(self, folder: str, script: str, arguments: Sequence[str]) -> list[str]:
-        """The command that runs a user's script and meets the host in `folder`."""
+    def script_command(
+        self, folder: str, script: str, arguments: Sequence[str], step_ops: Sequence[str]
+    ) -> list[str]:
+        """The command that runs a user's script and meets the host in `folder`.
+
+        Runs of `step_ops` are its training steps; without any, the guest finds them.
+        """
 
     @abstractmethod
     def check_image(self, manifest: Mapping[str, Any]) -> None:

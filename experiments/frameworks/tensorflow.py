@@ -35,9 +35,12 @@ class TensorFlow(Framework):
         """Run guest.train."""
         return ["python2.7", "-B", "-m", "guest.train", folder]
 
-    def script_command(self, folder: str, script: str, arguments: Sequence[str]) -> list[str]:
+    def script_command(
+        self, folder: str, script: str, arguments: Sequence[str], step_ops: Sequence[str]
+    ) -> list[str]:
         """Run guest.wrap, with unbuffered output."""
-        return ["python2.7", "-u", "-B", "-m", "guest.wrap", "--job", folder, script, *arguments]
+        options = ["--job", folder, *(f"--step-op={name}" for name in step_ops)]
+        return ["python2.7", "-u", "-B", "-m", "guest.wrap", *options, script, *arguments]
 
     def check_image(self, manifest: Mapping[str, Any]) -> None:
         """Look for the wheel among the image's Python packages."""

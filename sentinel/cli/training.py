@@ -99,6 +99,13 @@ Examples:
     multiple=True,
     help="A file or folder that the script needs, in the script's folder; repeatable.",
 )
+@click.option(
+    "--step-op",
+    "step_ops",
+    metavar="NAME",
+    multiple=True,
+    help="An operation whose runs are the training steps, if they are not recognised; repeatable.",
+)
 @click.option("--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file.")
 @click.option(
     "--kernel", default="auto", show_default=True, help="Kernel source; `auto` takes the first available."
@@ -142,6 +149,7 @@ def train(
     policy: policies.Policy,
     compare_to: str | None,
     files: tuple[Path, ...],
+    step_ops: tuple[str, ...],
     machine: str,
     kernel: str,
     location: str | None,
@@ -162,13 +170,19 @@ def train(
 
     if script.name.startswith("-"):
         raise click.NoSuchOption(str(script), ctx=context)
+    model = {
+        "script": str(script),
+        "args": list(args),
+        "files": [str(path) for path in files],
+        "step_ops": list(step_ops),
+    }
     matrix = _matrix(
         {
             "name": _suite_name(script),
             "machine": machine,
             "preset": preset,
             "kernel": kernel,
-            "models": [{"script": str(script), "args": list(args), "files": [str(path) for path in files]}],
+            "models": [model],
             "placements": [policy, *_listed(compare_to)],
             "fast_memory": [fast_memory],
             "online": True,
@@ -276,4 +290,4 @@ def _status(failure: SentinelError) -> int:
     """The exit status of the script if it failed, else that of the failure."""
     from experiments.job import ProcessError
 
-    return failure.status or ExitCode.WORKLOAD if isinstance(failure, ProcessError) else failure.code
+    return failure.status if isinstance(failure, ProcessError) else failure.code

@@ -284,7 +284,8 @@ def test_prepare_deploys_the_code_and_waits_for_the_barrier(guest: Guest) -> Non
 
 def test_a_script_is_copied_and_run_with_its_arguments(guest: Guest, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
-    script = scripts.load(tmp_path / "train.py", ["--name", "a 'quoted' $word"])
+    arguments = ["--name", "a 'quoted' $word"]
+    script = scripts.load(tmp_path / "train.py", arguments, step_ops=["my/op"])
     work = Work(seed=3, threads=2, runtime=True, script=script)
     (tmp_path / "library.so").write_text("")
     guest.output = Output([[""], [""], ['{"prepare_ns": 1500000000}']])
@@ -297,7 +298,7 @@ def test_a_script_is_copied_and_run_with_its_arguments(guest: Guest, tmp_path: P
     words = shlex.split(command)
     assert words[words.index("/root/script") : words.index(">/dev/null")] == [
         *("/root/script", "python2.7", "-u", "-B", "-m", "guest.wrap", "--job", "/run/sentinel/job"),
-        *("train.py", "--name", "a 'quoted' $word"),
+        *("--step-op=my/op", "train.py", "--name", "a 'quoted' $word"),
     ]
     assert (
         work.key() != Work(seed=3, threads=2, runtime=True, script=scripts.load(tmp_path / "train.py")).key()

@@ -43,11 +43,9 @@ def test_files_keep_their_path_beside_the_script(folder: Path, tmp_path: Path) -
     script = load(folder, "data", "util.py")
     assert staged(script, tmp_path / "guest") == ["data/a.csv", "data/deep/b.bin", "train.py", "util.py"]
     assert (tmp_path / "guest" / "data" / "deep" / "b.bin").read_bytes() == bytes(range(256))
-    assert script.resolve() == {
-        "name": "train.py",
-        "args": ["--lr", "0.1"],
-        "content": script.resolve()["content"],
-    }
+    content = script.resolve()["content"]
+    assert script.resolve() == {"name": "train.py", "args": ["--lr", "0.1"], "content": content}
+    assert scripts.load(folder / "train.py", step_ops=["a/b"]).resolve()["step_ops"] == ["a/b"]
 
 
 def test_the_folder_of_the_script_can_be_copied(folder: Path, tmp_path: Path) -> None:

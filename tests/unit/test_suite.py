@@ -429,7 +429,7 @@ def test_scripts_may_run_until_they_end(folder: Path, script: Path) -> None:
         ),
         (
             "{ script: my/train.py, arg: [] }",
-            "models[1].arg: a script has no such key; allowed: script, args, files (got a list)",
+            "models[1].arg: a script has no such key; allowed: script, args, files, step_ops (got a list)",
         ),
         ("{ script: my/train.py, args: -v }", "models[1].args: must be a list, such as [-v] (got -v)"),
         (
@@ -495,7 +495,7 @@ def test_the_json_schema_names_policies_models_and_kernels() -> None:
     assert schema["placements"]["items"]["enum"] == list(policies.names())
     assert schema["kernel"]["enum"] == list(kernels.names())
     *of_models, script = schema["models"]["items"]["oneOf"]
-    assert list(script["properties"]) == ["script", "args", "files"]
+    assert list(script["properties"]) == ["script", "args", "files", "step_ops"]
     assert script["required"] == ["script"]
     assert [model["properties"]["name"]["const"] for model in of_models] == list(models.names())
     lstm = next(model for model in of_models if model["properties"]["name"]["const"] == "lstm")

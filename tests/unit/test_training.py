@@ -86,7 +86,7 @@ def test_a_script_is_trained_with_its_output_and_a_summary(lab: Lab) -> None:
         (("--fast-memory", "20%", "train.py", "--steps", "3", "--fast-memory", "x"), None, None),
         (("--fast-memory=20%", "train.py", "-x", "--", "--steps", "3"), ["-x", "--", "--steps", "3"], None),
         (("--fast-memory", "20%", "--steps", "4", "train.py", "a b", "-h"), ["a b", "-h"], 4),
-        (("train.py", "--fast-memory", "20%"), [], None),
+        (("train.py", "--fast-memory", "20%", "--step-op", "a/b"), [], None),
         (
             ("train.py", "--epochs", "2", "--fast-memory", "20%", "--steps", "3", "x"),
             ["--epochs", "2", "x"],
@@ -118,6 +118,7 @@ def test_options_behind_the_script_are_its_own_if_the_budget_precedes_it(
     assert cell.resolved["steps"] == steps
     assert (cell.resolved["warmup"], cell.resolved["seed"], cell.resolved["threads"]) == (2, 7, 1)
     assert matrices[0].preset is not None
+    assert cell.resolved["model"].get("step_ops") == (["a/b"] if "--step-op" in words else None)
 
 
 @pytest.mark.parametrize(
