@@ -132,7 +132,7 @@ TEST_CASE("a step may use the plan of another kind")
 	CHECK_FALSE(planned());
 }
 
-TEST_CASE("kinds are profiled at the same time, each in its own steps")
+TEST_CASE("kinds are profiled at the same time")
 {
 	CHECK(runtime().profile_begin(kFirst));
 	CHECK(runtime().profile_begin(kSecond));
