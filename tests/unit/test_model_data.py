@@ -82,13 +82,15 @@ def test_ptb_numbers_words_by_frequency(tmp_path: Path) -> None:
     assert _datasets.ptb(str(tmp_path), 4).tolist() == [0, 3, 0, 1, 0, 2, 1, 3, 1, 1, 1, 0, 2]
 
 
-def test_a_text_continues_from_call_to_call() -> None:
+def test_a_text_continues_from_call_to_call(random: np.random.RandomState) -> None:
     draw = _datasets.texts(np.arange(21), 2, 3)
-    calls = [draw(None).tolist() for _ in range(4)]
+    calls = [draw(random).tolist() for _ in range(4)]
     assert calls[0] == [[0, 1, 2, 3], [10, 11, 12, 13]]
     assert calls[1] == [[3, 4, 5, 6], [13, 14, 15, 16]]
     assert calls[2] == [[6, 7, 8, 9], [16, 17, 18, 19]]
     assert calls[3] == calls[0]
+    assert draw(random).tolist() == calls[1]
+    assert draw(np.random.RandomState(7)).tolist() == calls[0]
     with pytest.raises(ValueError, match="the text has 21 words; a batch takes 22"):
         _datasets.texts(np.arange(21), 2, 10)
 

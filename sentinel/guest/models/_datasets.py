@@ -153,17 +153,20 @@ def shifted_and_flipped(r, drawn):
 def texts(words, batch, time_steps):
     """Return a function that goes through a text: `batch` places at once, `time_steps` words a call.
 
-    It takes a numpy RandomState, which it does not use, and returns one more word for each place: the next.
+    It returns one more word for each place: the next. It takes a numpy RandomState, of which it makes no use
+    but that a new one starts from the beginning.
     """
     streams = words[: len(words) // batch * batch].reshape(batch, -1)
     calls = (streams.shape[1] - 1) // time_steps
     if calls < 1:
         raise ValueError("the text has %d words; a batch takes %d" % (len(words), batch * (time_steps + 1)))
-    position = [0]
+    state = {"random": None, "call": 0}
 
-    def draw(_):
-        start = position[0] % calls * time_steps
-        position[0] += 1
+    def draw(r):
+        if state["random"] is not r:
+            state.update(random=r, call=0)
+        start = state["call"] % calls * time_steps
+        state["call"] += 1
         return streams[:, start : start + time_steps + 1]
 
     return draw
