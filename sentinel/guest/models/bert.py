@@ -11,7 +11,7 @@ DATA = "CoLA, with vocab.txt"
 PARAMETERS = {
     "batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "sequences per step"},
     "sequence": {"default": 32, "minimum": 8, "maximum": 512, "description": "tokens of a sequence"},
-    "layers": {"default": 24, "minimum": 1, "maximum": 48, "description": "layers of the encoder"},
+    "layers": {"default": 12, "minimum": 1, "maximum": 48, "description": "layers of the encoder"},
     "hidden": {
         "default": 64,
         "minimum": 1,
@@ -37,12 +37,6 @@ HEADS = ["masked_words", "next_sentence", "classifier"]
 PUBLISHED = [
     {"configuration": "base", "trainable": "109482240", "without": HEADS},
     {"configuration": "large", "trainable": "335141888", "without": HEADS},
-    {
-        "configuration": "large",
-        "parameters": {"task": "pretraining"},
-        "trainable": "335141888",
-        "without": HEADS,
-    },
 ]
 _POSITIONS = 512
 _MASKED = 0.15  # share of the tokens that pre-training predicts

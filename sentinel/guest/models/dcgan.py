@@ -7,7 +7,7 @@ DESCRIPTION = "generator and discriminator, trained in turn"
 SOURCE = "Radford et al. 2015, arXiv 1511.06434, figure 1; 28x28: the authors' network for MNIST"
 DATA = "MNIST"
 PARAMETERS = {
-    "batch": {"default": 32, "minimum": 1, "maximum": 1024, "description": "images per step"},
+    "batch": {"default": 16, "minimum": 1, "maximum": 1024, "description": "images per step"},
     "side": {
         "default": 28,
         "choices": [28, 32, 64],

@@ -7,7 +7,7 @@ DESCRIPTION = "LSTM language model"
 SOURCE = "Zaremba et al. 2014, arXiv 1409.2329, section 4.1"
 DATA = "Penn Treebank"
 PARAMETERS = {
-    "batch": {"default": 4, "minimum": 1, "maximum": 1024, "description": "sequences per step"},
+    "batch": {"default": 3, "minimum": 1, "maximum": 1024, "description": "sequences per step"},
     "time_steps": {"default": 35, "minimum": 1, "maximum": 1000, "description": "words of a sequence"},
     "layers": {"default": 2, "minimum": 1, "maximum": 16, "description": "LSTM layers"},
     "hidden": {"default": 350, "minimum": 1, "maximum": 4096, "description": "units of a layer"},

@@ -6,7 +6,7 @@ from __future__ import absolute_import, division, print_function
 DESCRIPTION = "MobileNet with depthwise separable convolutions"
 SOURCE = "Howard et al. 2017, arXiv 1704.04861, table 1"
 PARAMETERS = {
-    "batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "images per step"},
+    "batch": {"default": 16, "minimum": 1, "maximum": 1024, "description": "images per step"},
     "resolution": {
         "default": 96,
         "choices": [32, 64, 96, 128, 160, 192, 224],
