@@ -11,11 +11,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
 from experiments import matrix, models, parameters
 from experiments.models import Model, Published
 from experiments.suite import json_schema
+from sentinel.cli import models as cli
 from testbed.common.errors import UsageError
 from tests.fakes import guest
 
@@ -204,6 +206,29 @@ def test_inputs_that_belong_together_come_from_one_batch() -> None:
     assert [(placeholder, make(3)) for placeholder, make in inputs] == [("A", 3), ("B", -3)]
     assert [make(4) for _, make in inputs] == [4, -4]
     assert drawn == [3, 4]
+
+
+def shown(*words: str) -> str:
+    result = CliRunner().invoke(cli.model, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_model_show_prints_source_data_sizes_and_configurations() -> None:
+    output = " ".join(shown("show", "resnet").split())
+    for text in (
+        "source He et al. 2015, arXiv 1512.03385, section 4.2",
+        "data synthetic, or CIFAR-10, binary version",
+        "trainable parameters paper depth 20: 0.27 M",
+        "parameter default allowed paper emulated description",
+        "depth 32 20, 32, 44, 56, 110 32 32 layers with weights",
+    ):
+        assert text in output
+    bert = json.loads(shown("show", "bert", "--json"))
+    assert bert == json.loads(shown("list", "--json"))["bert"]
+    assert bert["configurations"]["large"]["hidden"] == 1024
+    with pytest.raises(UsageError, match="unknown model 'vgg'; there are: bert, cnn"):
+        shown("show", "vgg")
 
 
 def test_every_model_documents_itself() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train models for two steps, twice with the same seed. argv has a JSON list of {"name", "parameters"}.
 
-Prints a JSON list for each: the losses of both trainings, exactly.
+Print the losses of both trainings for each, as exact numbers in JSON.
 """
 
 from __future__ import print_function
@@ -27,10 +27,8 @@ def train(inputs, operations, loss):
     return losses
 
 for model in json.loads(sys.argv[1]):
-    losses = []
-    for _ in range(2):
-        tf.reset_default_graph()
-        tf.set_random_seed(7)
-        losses.append(train(*models.build(model["name"], model["parameters"])))
-    print(json.dumps(losses))
+    tf.reset_default_graph()
+    tf.set_random_seed(7)
+    built = models.build(model["name"], model["parameters"])
+    print(json.dumps([train(*built), train(*built)]))
     sys.stdout.flush()
