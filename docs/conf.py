@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 import click
@@ -37,7 +37,17 @@ autodoc_member_order = "bysource"
 
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 4
-# Tables of what suites can name: {{ policies }} and {{ models }}
+
+
+def _published() -> Iterator[tuple[str, str, str, str]]:
+    """The published numbers of trainable parameters."""
+    for model in models.registry().values():
+        for size in model.published:
+            parameters = ", ".join(f"{key}: {value}" for key, value in size.parameters.items())
+            yield f"`{model.name}`", f"`{size.configuration}`", parameters, size.trainable
+
+
+# Tables of what suites can name: {{ policies }}, {{ models }} and {{ published }}
 myst_substitutions = {
     "policies": _table(
         ("policy", "description", "needs", "source"),
@@ -47,6 +57,7 @@ myst_substitutions = {
         ("model", "description", "parameters"),
         ((f"`{m.name}`", m.description, m.parameter_list()) for m in models.registry().values()),
     ),
+    "published": _table(("model", "configuration", "with", "trainable parameters"), _published()),
 }
 
 html_theme = "furo"
