@@ -7,7 +7,7 @@ DESCRIPTION = "ResNet on 32x32 images"
 SOURCE = "He et al. 2015, arXiv 1512.03385, section 4.2"
 DATA = "CIFAR-10, binary version"
 PARAMETERS = {
-    "batch": {"default": 12, "minimum": 1, "maximum": 1024, "description": "images per step"},
+    "batch": {"default": 8, "minimum": 1, "maximum": 1024, "description": "images per step"},
     "depth": {"default": 32, "choices": [20, 32, 44, 56, 110], "description": "layers with weights"},
     "width": {"default": 8, "minimum": 1, "maximum": 64, "description": "filters of the first stage"},
 }
