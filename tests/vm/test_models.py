@@ -82,4 +82,4 @@ def test_models_train_with_finite_and_repeatable_losses(python: GuestPython, tmp
         assert first == second, name
         assert all(math.isfinite(float.fromhex(loss)) for loss in first), name
         assert first[0] != first[1], name
-    assert len({first[0] for first, _ in losses}) == len(cases), "equal losses of different cases"
+    assert len({tuple(first) for first, _ in losses}) == len(cases), "equal losses of different cases"
