@@ -30,8 +30,8 @@ class Kind(object):
         self.profiles = 0
         self.most_elements = 0  # of all runs
         self.profiled_elements = 0
-        # By phase ("before", "profiling", "planned", "other"), without the first run: ns of the last runs, and
-        # (number, ns) of all
+        # By phase ("before", "profiling", "planned", "other"), without the first run: ns of the last runs,
+        # and (number, ns) of all
         self.times, self.totals = {}, {}
 
     def completed(self, elements, phase, ns):
