@@ -55,7 +55,7 @@ def test_trainable_parameters_agree_with_the_published_numbers(python: GuestPyth
         }
         for model, published in cases
     ]
-    counts = python.run(SCRIPTS / "models" / "count.py", json.dumps(jobs), timeout=1200).split()
+    counts = python.run(SCRIPTS / "models" / "count.py", json.dumps(jobs), timeout=3600).split()
     wrong = {
         (model.name, published.configuration, count): published.trainable
         for (model, published), count in zip(cases, counts, strict=True)
@@ -75,7 +75,7 @@ def test_models_train_with_finite_and_repeatable_losses(python: GuestPython, tmp
         (name, {**values, "data": str(tmp_path)}) for name, values in synthetic.items() if registry[name].data
     ]
     jobs = [{"name": name, "parameters": values} for name, values in cases]
-    lines = python.run(SCRIPTS / "models" / "train.py", json.dumps(jobs), timeout=1200).splitlines()
+    lines = python.run(SCRIPTS / "models" / "train.py", json.dumps(jobs), timeout=3600).splitlines()
     losses = [json.loads(line) for line in lines]
     assert len(losses) == len(cases)
     for (name, _), (first, second) in zip(cases, losses, strict=True):
