@@ -5,12 +5,16 @@ from __future__ import absolute_import, division, print_function
 
 import json
 import os
-import pipes
 import select
 import signal
 import subprocess
 
 import timing_client
+
+try:
+    from shlex import quote
+except ImportError:  # python2.7
+    from pipes import quote
 
 PLANNER = "python3 -m sentinel.planner"
 
@@ -77,8 +81,8 @@ class Planning(object):
         words = PLANNER.split() + [self.profile_path(kind) for kind in self._running]
         words += ["--budget", str(self.budget or self.fast_memory), "--figures", self.figures]
         words += ["--policy", self.policy, "--spill", "-o", plans]
-        command = " ".join(pipes.quote(word) for word in words)
-        outputs = [pipes.quote(os.path.join(self.folder, name)) for name in ("planner.json", "planner.log")]
+        command = " ".join(quote(word) for word in words)
+        outputs = [quote(os.path.join(self.folder, name)) for name in ("planner.json", "planner.log")]
         self._started = timing_client.monotonic_ns()
         try:
             # The shell's own output is one line, when the planner has ended.
