@@ -106,6 +106,7 @@ def test_it_imports_only_what_the_guest_has(path: Path) -> None:
         ),
         *(
             "select",
+            "shlex",
             "shutil",
             "signal",
             "struct",
