@@ -57,7 +57,9 @@ void ProfileSession::step_begin()
 	Mapping *mapping = memory_.mapping(Pool::profile);
 	pool_full_ = !mapping->open(mapping->size());
 	counts_->add(mapping->base(), mapping->size());
-	counts_->add(memory_.mapping(Pool::ordinary)->base(), memory_.extent(Pool::ordinary));
+	/* Tensors from before the step are in one of these. */
+	for (Pool before : {Pool::ordinary, Pool::unplanned})
+		counts_->add(memory_.mapping(before)->base(), memory_.extent(before));
 	if (!counts_->start())
 		recorder_->warn("no page-access counts by the kernel: " + counts_->error());
 }
