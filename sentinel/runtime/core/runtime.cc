@@ -6,9 +6,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <new>
 
 namespace sentinel
@@ -214,16 +212,4 @@ bool Runtime::limit_fast(bool interleave, size_t budget)
 
 	return memory_.limit_fast(interleave, budget);
 }
-
-void Runtime::leave_fast_memory()
-{
-	MutexLock lock(mutex_);
-
-	leaves_fast_memory_ = true;
-	memory_.trim();
-	if (!memory_.move_to_slow())
-		log("cannot set the memory policy (mbind: " + std::string(strerror(errno)) +
-		    "): pages are wherever the system allocates them");
-}
-
 } // namespace sentinel

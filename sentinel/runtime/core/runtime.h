@@ -157,6 +157,7 @@ private:
 	Recorder *recorder() SENTINEL_REQUIRES(mutex_);
 
 	/* runtime_plan.cc */
+	bool evict_unplanned() SENTINEL_REQUIRES(mutex_);
 	std::shared_ptr<Arena> reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
 	void start_plan(StepKind &kind) SENTINEL_REQUIRES(mutex_);
 	void install(const std::shared_ptr<ActivePlan> &plan) SENTINEL_REQUIRES(mutex_);

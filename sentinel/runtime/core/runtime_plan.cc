@@ -18,7 +18,29 @@ namespace
 constexpr size_t kMissesAllowed = 20;
 constexpr uint64_t kMismatchesAllowed = 2;
 
+void log_unbound(int error)
+{
+	Runtime::log("cannot set the memory policy (mbind: " + std::string(strerror(error)) +
+		     "): pages are wherever the system allocates them");
+}
+
 } // namespace
+
+/* Between steps: keep tensors outside plans off node 0 from now on. False (errno) on failure. */
+bool Runtime::evict_unplanned()
+{
+	leaves_fast_memory_ = true;
+	memory_.trim();
+	return memory_.move_to_slow();
+}
+
+void Runtime::leave_fast_memory()
+{
+	MutexLock lock(mutex_);
+
+	if (!evict_unplanned())
+		log_unbound(errno);
+}
 
 /* The pool of at least `size` bytes that all plans share. Throws std::bad_alloc. */
 std::shared_ptr<Arena> Runtime::reserved_pool(size_t size)
@@ -90,9 +112,7 @@ void Runtime::start_plan(StepKind &planned)
 	ActivePlan &plan = *(planned.plan = std::move(planned.next_plan));
 	planned.planned_steps = planned.other_steps = planned.mismatches_in_a_row = 0;
 	/* Tensors outside the plan must not take its fast memory. */
-	leaves_fast_memory_ = true;
-	memory_.trim();
-	bool success = memory_.move_to_slow();
+	bool success = evict_unplanned();
 	int error = errno;
 	if (!plan.set_nodes()) {
 		error = errno;
@@ -103,8 +123,7 @@ void Runtime::start_plan(StepKind &planned)
 		log("no memory node 1: all pages stay on node 0");
 		plan.set_immovable();
 	} else if (!success) {
-		log("cannot set the memory policy (mbind: " + std::string(strerror(error)) +
-		    "): pages are wherever the system allocates them");
+		log_unbound(error);
 		plan.set_immovable();
 	}
 }
