@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli import output, streams
+from sentinel.cli import options, output, streams
 from testbed.common.errors import ExitCode, UsageError, WorkloadError
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ Examples:
 """
 )
 @_vm
-@click.option("--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file.")
-@click.option(
-    "--kernel", default="auto", show_default=True, help="Kernel source; `auto` takes the first available."
-)
+@options.machine
+@options.kernel
 @click.option(
     "--source-location", "location", help="Location of the kernel source; see `sentinel kernel build`."
 )

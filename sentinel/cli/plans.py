@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import options, output
 from sentinel.planner import policy as policies
 from testbed.common.errors import UsageError
 
@@ -32,13 +32,7 @@ Examples:
 @click.argument("profile", type=_FILE)
 @click.option("--budget", required=True, help="Fast memory: a size, or a share of the peak.")
 @click.option("--preset", required=True, metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
-@click.option(
-    "--policy",
-    type=click.Choice(policies.POLICIES),
-    default=policies.DEFAULT,
-    show_default=True,
-    help=policies.HELP,
-)
+@options.policy
 @click.option(
     "--fast-step-ns",
     type=output.Number(1, 1e18),

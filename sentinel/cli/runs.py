@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sentinel.cli import output, streams
+from sentinel.cli import options, output, streams
 from testbed.common.errors import ExitCode
 
 _PATH = click.Path(path_type=Path)
@@ -43,8 +43,8 @@ Examples:
 )
 @click.argument("suite", type=_PATH)
 @click.option("--out", type=_PATH, help="Folder for the records; an existing run is resumed.")
-@click.option("--source-location", "location", help="Source of the kernel; see `sentinel kernel build`.")
-@click.option("--uri", help="Connection to libvirt (default: embed).")
+@options.source_location
+@options.uri
 @click.option("--dry-run", is_flag=True, help="List the cells without running them.")
 @output.json_option
 def run(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentinel.cli import output, streams
+from sentinel.cli import options, output, streams
 from sentinel.planner import policy as policies
 from testbed.common import files as common
 from testbed.common.errors import ExitCode, SentinelError, UsageError
@@ -82,13 +82,7 @@ Examples:
     metavar="NAME|FILE",
     help="Memory system; see `sentinel preset list`.",
 )
-@click.option(
-    "--policy",
-    type=click.Choice(policies.POLICIES),
-    default=policies.DEFAULT,
-    show_default=True,
-    help=policies.HELP,
-)
+@options.policy
 @click.option(
     "--compare-to", metavar="POLICY,...", help="Train with these policies, too; see `sentinel policy list`."
 )
@@ -106,11 +100,9 @@ Examples:
     multiple=True,
     help="An operation whose runs are the training steps, if they are not recognised; repeatable.",
 )
-@click.option("--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file.")
-@click.option(
-    "--kernel", default="auto", show_default=True, help="Kernel source; `auto` takes the first available."
-)
-@click.option("--source-location", "location", help="Source of the kernel; see `sentinel kernel build`.")
+@options.machine
+@options.kernel
+@options.source_location
 @click.option(
     "--steps",
     type=click.IntRange(1, 100_000),
@@ -138,7 +130,7 @@ Examples:
     help="Compute threads, unless the script sets them.",
 )
 @click.option("--out", type=_PATH, help="Folder for the records; an existing run is resumed.")
-@click.option("--uri", help="Connection to libvirt (default: embed).")
+@options.uri
 @click.pass_context
 def train(
     context: click.Context,

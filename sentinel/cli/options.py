@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import click
+
+from sentinel.planner import policy as policies
+
+policy = click.option(
+    "--policy",
+    type=click.Choice(policies.POLICIES),
+    default=policies.DEFAULT,
+    show_default=True,
+    help=policies.HELP,
+)
+machine = click.option(
+    "--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file."
+)
+kernel = click.option(
+    "--kernel", default="auto", show_default=True, help="Kernel source; `auto` takes the first available."
+)
+source_location = click.option(
+    "--source-location", "location", help="Source of the kernel; see `sentinel kernel build`."
+)
+uri = click.option("--uri", help="Connection to libvirt (default: embed).")
