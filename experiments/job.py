@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training process in a guest: start it, wait for its barrier, release it, and follow its steps.
 
-sentinel/guest/train.py is the other side and describes the folder that both use.
+sentinel/guest/job.py is the other side and describes the folder that both use.
 """
 
 from __future__ import annotations

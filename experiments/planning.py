@@ -101,7 +101,7 @@ class Planning:
             folder.mkdir()
             for kind, plan in plans.items():
                 planner.write_plan(folder / f"{kind}{SUFFIX}", plan)
-        return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        return profiles.by_kind(folder)
 
     def _make_plans(self, cell: Cell, profiles: Profiles, budget: int) -> dict[str, Plan]:
         """Make a plan for each kind; kinds for which the policy makes none are left out."""

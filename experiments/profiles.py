@@ -134,7 +134,7 @@ def ensure_profiles(
         }
         profiles = folder / "profiles"
         _train(saved, slow, name=name, uri=uri, then=lambda shell: shell.get(_IN_GUEST, profiles))
-        return {"fast_step_ns": _durations(fast_steps, _by_kind(profiles))}
+        return {"fast_step_ns": _durations(fast_steps, _recorded(profiles))}
 
     entry = cache.get(KIND, key)
     if entry is None:
@@ -144,7 +144,7 @@ def ensure_profiles(
     return Profiles(
         {
             kind: Profiled(path, files.read_profile(path), durations.get(kind))
-            for kind, path in _by_kind(entry.path / "profiles").items()
+            for kind, path in by_kind(entry.path / "profiles").items()
         }
     )
 
@@ -158,9 +158,14 @@ def _steps_to_profile(records: list[dict[str, Any]]) -> int:
     return max(PROFILED_STEPS, len(measured))
 
 
-def _by_kind(folder: Path) -> dict[str, Path]:
-    """The profiles in a folder. Raises `WorkloadError` if there are none."""
-    paths = {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+def by_kind(folder: Path) -> dict[str, Path]:
+    """The profiles or plans in a folder, by kind of step."""
+    return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def _recorded(folder: Path) -> dict[str, Path]:
+    """The profiles that a guest wrote into a folder. Raises `WorkloadError` if there are none."""
+    paths = by_kind(folder)
     if not paths:
         raise WorkloadError("the training process wrote no profile")
     return paths

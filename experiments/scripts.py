@@ -91,6 +91,7 @@ class _Copies:
 
     def __init__(self, script: Path) -> None:
         self._script, self._root = script.name, _absolute(script).parent
+        self._taken = guest_code.modules()
         self._bytes = 0
         self.paths: dict[str, Path] = {}
 
@@ -117,7 +118,7 @@ class _Copies:
         if name in self.paths:
             raise UsageError(f"{path}: {name} is copied already")
         module = name.removesuffix("/__init__.py").removesuffix(".py")
-        if name.endswith(".py") and module in guest_code.modules():
+        if name.endswith(".py") and module in self._taken:
             raise UsageError(f"{path}: the name {module} is taken by a module in the guest")
         self._bytes += path.stat().st_size
         self.paths[name] = path

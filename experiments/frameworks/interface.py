@@ -42,7 +42,7 @@ class Framework(ABC):
     def train_command(self, folder: str) -> list[str]:
         """The command that trains a model and meets the host in `folder`.
 
-        sentinel/guest/train.py describes the protocol.
+        sentinel/guest/job.py describes the protocol.
         """
 
     @abstractmethod

@@ -88,7 +88,7 @@ class Policy:
             raise ValueError(f"{self.name}: a policy with a plan needs a preset, a profile and the runtime")
 
     def order(self, *, budget: int | None = None, plan: str | None = None) -> dict[str, Any]:
-        """The policy's part of the order to the training process (sentinel/guest/train.py).
+        """The policy's part of the order to the training process (sentinel/guest/job.py).
 
         `budget` is in bytes, `plan` the path of a plan in the guest.
         """
