@@ -43,6 +43,12 @@ from timing_client import monotonic_ns
 TRIAL_STEPS = 4  # one settles, one waits for migrations, one does not, one settles again
 
 
+def write_json(path, value):
+    """Write a value to a file, for people too."""
+    with open(path, "w") as f:
+        json.dump(value, f, indent=1, sort_keys=True)
+
+
 class Job(object):
     """A job. `steps` counts the steps that have ended, `measured` the measured ones among them."""
 
@@ -126,8 +132,7 @@ class Job(object):
 
     def write_summary(self, summary):
         """Write the summary of an online training."""
-        with open(os.path.join(self.folder, "summary.json"), "w") as f:
-            json.dump(summary, f, indent=1, sort_keys=True)
+        write_json(os.path.join(self.folder, "summary.json"), summary)
 
     def end(self):
         """Write the end of the records."""

@@ -3,6 +3,8 @@
 
 from __future__ import absolute_import, division, print_function
 
+import collections
+
 from guest.bindings import kinds
 
 
@@ -34,6 +36,8 @@ def summarise(manager, planning, stats, fast_peak, watch):
 
     `fast_peak` is the most bytes of tensors on node 0 after a step.
     """
+    total = stats["total"] if stats else collections.Counter()
+    counts = stats or collections.Counter()
     return {
         "steps": manager.steps,
         "runs": watch.seen,
@@ -43,15 +47,15 @@ def summarise(manager, planning, stats, fast_peak, watch):
         "fast_peak": fast_peak,
         "planner_ns": planning.planner_ns,
         "kinds": [_kind(kind) for kind in manager.kinds.all],
-        "moved": sum(stats["total"][k] for k in ("promoted", "demoted")) if stats else 0,
-        "exposed_ns": stats["total"]["exposed_ns"] if stats else 0,
-        "late": stats["total"]["late"] if stats else 0,
+        "moved": total["promoted"] + total["demoted"],
+        "exposed_ns": total["exposed_ns"],
+        "late": total["late"],
         "unplanned": {k: stats["step"][k] for k in ("unplanned", "busy", "fallback_bytes")} if stats else {},
-        "planned_steps": stats["planned_steps"] if stats else 0,
-        "other_steps": stats["other_steps"] if stats else 0,
-        "served_steps": stats["served_steps"] if stats else 0,
-        "forks": stats["forks"] if stats else 0,
-        "over_budget": stats["over_budget"] if stats else 0,
+        "planned_steps": counts["planned_steps"],
+        "other_steps": counts["other_steps"],
+        "served_steps": counts["served_steps"],
+        "forks": counts["forks"],
+        "over_budget": counts["over_budget"],
     }
 
 

@@ -23,7 +23,6 @@ from __future__ import absolute_import, division, print_function
 
 import argparse
 import contextlib
-import json
 import os
 import runpy
 import shutil
@@ -36,7 +35,7 @@ from guest.bindings import runtime
 from guest.bindings.manager import SKIPPED_STEPS, Manager, say
 from guest.bindings.planning import Planning
 from guest.bindings.sessions import Watch, watch_all
-from guest.job import Job
+from guest.job import Job, write_json
 from guest.summary import Observer
 
 FIGURES = "/opt/sentinel/figures.json"
@@ -96,17 +95,12 @@ class Training(object):
             return
         stats = runtime.stats() if runtime.loaded() else None
         if self._stats_path and stats:
-            _write_json(self._stats_path, stats)
+            write_json(self._stats_path, stats)
         if self._observer is not None:
             result = self._observer.summary(stats)
             for line in summary.text(result):
                 say(line)
-            _write_json(os.path.join(self._planning.folder, "summary.json"), result)
-
-
-def _write_json(path, value):
-    with open(path, "w") as f:
-        json.dump(value, f, indent=1, sort_keys=True)
+            write_json(os.path.join(self._planning.folder, "summary.json"), result)
 
 
 def _refuse_eager_execution():

@@ -106,7 +106,7 @@ def test_folders_hold_a_profile_and_a_plan_of_each_kind(library: Library, tmp_pa
             library.left = 1  # of each kind the second is the last
             steps(recorder, 1, kind)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{kind.name}.json.gz" for kind in kinds)
-    assert recorder.profiled()
+    assert [bool(kind.profiles) for kind in recorder.kinds.all] == [True, True]
     library.calls.clear()
     library.plan_kinds.clear()
     manager = new_manager(skip=0)

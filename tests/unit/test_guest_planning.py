@@ -32,7 +32,7 @@ New = Callable[..., Any]
 
 
 def kind(name: str) -> Any:
-    return SimpleNamespace(name=name)
+    return SimpleNamespace(name=name, file_name=f"{name}.json.gz")
 
 
 @pytest.fixture

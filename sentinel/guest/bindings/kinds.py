@@ -20,8 +20,8 @@ class Kind(object):
     shape varies.
     """
 
-    def __init__(self, number, name, signature, bucket):
-        self.number, self.name, self.signature, self.bucket = number, name, signature, bucket
+    def __init__(self, number, name, signature):
+        self.number, self.name, self.signature = number, name, signature
         self.state = WAITING
         self.reason = ""  # for which there is no plan
         self.runs = 0  # completed
@@ -33,6 +33,11 @@ class Kind(object):
         # By phase ("before", "profiling", "planned", "other"), without the first run: ns of the last runs,
         # and (number, ns) of all
         self.times, self.totals = {}, {}
+
+    @property
+    def file_name(self):
+        """The name of its profile or plan in a folder."""
+        return self.name + ".json.gz"
 
     def completed(self, elements, phase, ns):
         """Count a run that took `ns`."""
@@ -64,7 +69,7 @@ class Kinds(object):
             name = signature.name
             if bucket:
                 name = hashlib.sha256(repr((name, bucket)).encode("utf-8")).hexdigest()[:12]
-            kind = Kind(len(self.all), name, signature, bucket)
+            kind = Kind(len(self.all), name, signature)
             self.all.append(kind)
         self._by_key[key] = kind
         return kind

@@ -51,6 +51,7 @@ class Manager(object):
         self._planner, self._planning = planner, planning
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._common = None  # the kind whose plan serves all steps
         self._attempt(runtime.load)
         if not runtime.loaded():
             return
@@ -60,16 +61,13 @@ class Manager(object):
             self._common = self.kinds.get(Signature(()), ())
             self._load_plan(self._common, plan)
 
-    _common = None  # the kind whose plan serves all steps
-
     def _attempt(self, function, *arguments):
-        """Call the function; return whether it succeeded, and say so if it did not."""
+        """Call the function; return None, or its error, which is printed."""
         try:
             function(*arguments)
-            return True
         except Exception as e:
             say("%s; training continues unmanaged" % e)
-            return False
+            return e
 
     def in_own_process(self):
         """Return whether this is the process that created the manager, and not a fork of it."""
@@ -126,11 +124,6 @@ class Manager(object):
             for kind in self.kinds.all:
                 self._start_profile(kind, kind.most_elements)
 
-    def profiled(self):
-        """Return whether all kinds have been profiled."""
-        with self._lock:
-            return bool(self.kinds.all) and all(kind.profiles for kind in self.kinds.all)
-
     def _before(self, signature, bucket, elements):
         """Return the step's kind, and the kind whose plan it uses."""
         with self._lock:
@@ -151,7 +144,7 @@ class Manager(object):
             due = kind.runs >= self.skip
         elif kind.state == kinds.PLANNED and self._planning is not None:
             wait = max(1, self.skip) << kind.profiles
-            due = runtime.wants_profile(kind.number) and kind.runs >= kind.last_profile + wait
+            due = kind.runs >= kind.last_profile + wait and runtime.wants_profile(kind.number)
         else:
             return False
         if not due or kind.profiles >= MAX_PROFILES:
@@ -164,12 +157,12 @@ class Manager(object):
         if self._planning is not None:
             path = self._planning.profile_path(kind)
         elif os.path.isdir(self.profile):
-            path = os.path.join(self.profile, kind.name + ".json.gz")
+            path = os.path.join(self.profile, kind.file_name)
         elif any(k.profiles or k.state == kinds.PROFILING for k in self.kinds.all):
             return  # one file is for one kind
         else:
             path = self.profile
-        if self._attempt(runtime.start_profile, path, kind.number):
+        if self._attempt(runtime.start_profile, path, kind.number) is None:
             kind.state, kind.profiled_elements, kind.last_profile = kinds.PROFILING, elements, kind.runs
             kind.profiling_runs = 0
         else:
@@ -189,11 +182,9 @@ class Manager(object):
             self.on_step({"kind": kind.name, "plan": plan.name if phase != "before" else None, "ns": ns})
 
     def _end_profile(self, kind):
-        try:
-            runtime.end_profile(kind.number)
-        except Exception as e:
-            say("%s; training continues unmanaged" % e)
-            kind.state, kind.reason = kinds.UNPLANNED, str(e)
+        error = self._attempt(runtime.end_profile, kind.number)
+        if error is not None:
+            kind.state, kind.reason = kinds.UNPLANNED, str(error)
             return
         kind.profiles += 1
         if self._planning is not None:
@@ -223,13 +214,13 @@ class Manager(object):
                 say("no plan for steps %s: %s; they stay in slow memory" % (kind.name, error))
 
     def _load_plan(self, kind, path):
-        if self._attempt(runtime.load_plan, path, kind.number):
+        if self._attempt(runtime.load_plan, path, kind.number) is None:
             kind.state = kinds.PLANNED
         else:
             kind.state, kind.reason = kinds.UNPLANNED, "its plan could not be loaded"
 
     def _find_plan(self, kind):
-        path = os.path.join(self.plan, kind.name + ".json.gz")
+        path = os.path.join(self.plan, kind.file_name)
         if os.path.exists(path):
             self._load_plan(kind, path)
 

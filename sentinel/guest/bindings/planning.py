@@ -51,11 +51,11 @@ class Planning(object):
 
     def profile_path(self, kind):
         """Return the path for the profile of a kind."""
-        return os.path.join(self.folder, kind.name + ".json.gz")
+        return os.path.join(self.folder, kind.file_name)
 
     def plan_path(self, kind):
         """Return the path for the plan of a kind."""
-        return os.path.join(self.folder, "plans", kind.name + ".json.gz")
+        return os.path.join(self.folder, "plans", kind.file_name)
 
     def add(self, kind):
         """Plan the kind, whose profile has been written."""

@@ -12,11 +12,10 @@ Keras and slim:
 
 from __future__ import absolute_import, division, print_function
 
-import functools
 import threading
 import weakref
 
-from guest.bindings.signatures import Signatures, shape_bucket
+from guest.bindings.signatures import Signatures, shape_bucket, varying
 
 
 class Watch(object):
@@ -42,17 +41,13 @@ class Watch(object):
     def step(self, session, signature, operations, tensors=(), shapes=()):
         """Return the context of a run with these fetched operations and these feeds."""
         bucket = shape_bucket(tensors, shapes)
-        elements = sum(_product(dims) for _, dims in _varying(tensors, shapes)) if bucket else 0
+        elements = sum(_product(shape) for _, shape in varying(tensors, shapes))
         remote = operations[0].name if session._target else None
         return self._manager.step(signature, bucket, elements, remote)
 
     def begin_partial_step(self, signature):
         """Begin a step of several calls; returns the function that ends it."""
         return self._manager.begin_partial_step(signature)
-
-
-def _varying(tensors, shapes):
-    return [(t, s) for t, s in zip(tensors, shapes) if not t.shape.is_fully_defined()]
 
 
 def _product(dims):
@@ -158,11 +153,7 @@ def _install():
         watch = _watch_of(self)
         if watch is None or feed_list is not None:
             return plain
-        operations = fetches_of(self, fetches)[0]
-        signature = watch.signature(self, operations, ())
-        if signature is None:
-            return plain
-        return _managed(plain, (), functools.partial(watch.step, self, signature, operations))
+        return _managed(plain, watch, self, fetches_of(self, fetches)[0], ())
 
     def _make_callable_from_options(self, callable_options):
         plain = plain_from_options(self, callable_options)
@@ -173,10 +164,7 @@ def _install():
         operations = [graph.as_graph_element(name) for name in callable_options.target]
         operations += [graph.as_graph_element(name).op for name in callable_options.fetch]
         fed = [graph.as_graph_element(name) for name in callable_options.feed]
-        signature = watch.signature(self, operations, fed)
-        if signature is None:
-            return plain
-        return _managed(plain, fed, functools.partial(watch.step, self, signature, operations))
+        return _managed(plain, watch, self, operations, fed)
 
     base._do_run, base.make_callable = _do_run, make_callable
     base._make_callable_from_options, base.partial_run_setup = _make_callable_from_options, partial_run_setup
@@ -187,11 +175,18 @@ def _shape(value):
     return getattr(value, "shape", ())
 
 
-def _managed(plain, fed, step):
-    """Return a callable that makes each call of `plain`, with values of the tensors `fed`, a step."""
+def _managed(plain, watch, session, operations, fed):
+    """Return a callable that makes each call of `plain`, with values of the tensors `fed`, a step.
+
+    `plain` itself if a run of these operations does not train.
+    """
+    signature = watch.signature(session, operations, fed)
+    if signature is None:
+        return plain
 
     def run(*arguments, **options):
-        with step(fed, [_shape(argument) for argument in arguments[: len(fed)]]):
+        shapes = [_shape(argument) for argument in arguments[: len(fed)]]
+        with watch.step(session, signature, operations, fed, shapes):
             return plain(*arguments, **options)
 
     return run

@@ -50,10 +50,14 @@ class Signature(object):
         self.operations = frozenset(names)
         text = "".join("%s\n" % name for name in sorted(self.operations))
         self.name = hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+        self._overlaps = {}  # by name: asked for in every step without a plan
 
     def overlap(self, other):
         """Return the share of this signature's operations that are in the other one, too."""
-        return len(self.operations & other.operations) / float(len(self.operations))
+        if other.name not in self._overlaps:
+            common = len(self.operations & other.operations)
+            self._overlaps[other.name] = common / float(len(self.operations))
+        return self._overlaps[other.name]
 
 
 def closure(fetched, fed=()):
@@ -150,6 +154,11 @@ class Signatures(object):
         )
 
 
+def varying(tensors, shapes):
+    """Return the pairs of a fed tensor and its value's shape in which the shape is not fixed."""
+    return [(t, shape) for t, shape in zip(tensors, shapes) if not t.shape.is_fully_defined()]
+
+
 def shape_bucket(tensors, shapes):
     """Return the bucket of a run's input sizes: dimensions that vary, rounded up to a power of two.
 
@@ -157,10 +166,8 @@ def shape_bucket(tensors, shapes):
     key; it is empty if all shapes are fixed.
     """
     bucket = []
-    for tensor, shape in zip(tensors, shapes):
+    for tensor, shape in varying(tensors, shapes):
         static = tensor.shape
-        if static.is_fully_defined():
-            continue
         dims = [d.value for d in static.dims] if static.dims is not None else [None] * len(shape)
         bucket.append(
             (tensor.name, tuple(n if d is not None else _power_of_two(n) for n, d in zip(shape, dims)))
