@@ -175,6 +175,7 @@ class Shell:
         seconds, `LostConnectionError` if the connection breaks.
         """
         out, err = (_LineStream(on) if on else io.StringIO() for on in (on_line, on_error))
+        started = time.monotonic()
         try:
             with lost_if_broken():
                 result = self._connection.run(
@@ -189,11 +190,14 @@ class Shell:
         except invoke.exceptions.ThreadException as e:  # raised by `on_line` or `on_error`
             raise e.exceptions[0].value from None
         except invoke.exceptions.CommandTimedOut:
-            raise GuestHangError(f"command timed out after {timeout:g} s: {command}") from None
+            raise _timed_out(command, timeout) from None
         for stream in (out, err):
             if isinstance(stream, _LineStream):
                 stream.finish()
         if result.exited == -1:  # paramiko: the channel closed without an exit status
+            # invoke misses its own time limit if the timer's thread has not quite ended after the kill.
+            if timeout is not None and time.monotonic() - started >= timeout:
+                raise _timed_out(command, timeout)
             raise LostConnectionError("the connection to the guest broke")
         if check and result.exited != 0:
             last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:] or ["no output"]
@@ -257,6 +261,10 @@ def command_line(port: int, arguments: Sequence[str] = ()) -> list[str]:
         f"root@{HOST}",
         *arguments,
     ]
+
+
+def _timed_out(command: str, timeout: float | None) -> GuestHangError:
+    return GuestHangError(f"command timed out after {timeout:g} s: {command}")
 
 
 def _connect_greeted(port: int, *, timeout: float) -> socket.socket:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fabric.runners
 import pytest
 
 from testbed.common import settings
@@ -97,6 +98,21 @@ def test_failed_command_is_a_workload_error(shell: Shell) -> None:
 
 
 def test_command_timeout_is_a_hang(shell: Shell) -> None:
+    with pytest.raises(GuestHangError, match=r"^command timed out after 0\.2 s: sleep 30$"):
+        shell.run("sleep 30", timeout=0.2)
+
+
+def test_command_timeout_is_a_hang_while_the_timer_ends(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer's thread that has closed the channel, but still runs, on a busy host."""
+    kill = fabric.runners.Remote.kill
+
+    def slow_kill(remote: fabric.runners.Remote) -> None:
+        kill(remote)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(fabric.runners.Remote, "kill", slow_kill)
     with pytest.raises(GuestHangError, match=r"^command timed out after 0\.2 s: sleep 30$"):
         shell.run("sleep 30", timeout=0.2)
 
