@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import frameworks, guest_code
+from experiments.host_files import HostFiles
 from experiments.scripts import Script
 from testbed.common.errors import LostConnectionError, SentinelError, WorkloadError
 from testbed.guestlink.ssh import Follower, Shell
@@ -24,7 +25,7 @@ from testbed.guestlink.watchdog import Watchdog
 
 _FOLDER = "/run/sentinel/job"
 _LOG = f"{_FOLDER}/log"
-_SCRIPTS = "/root/script"  # on the disk: /run would take the guest's memory
+_SCRIPTS, _DATA = "/root/script", "/root/data"  # on the disk: /run would take the guest's memory
 _POLL_SECONDS = 0.25  # between two checks of the watchdog
 _READ_SECONDS = 60.0  # for a small file of the guest
 _SHOWN_BYTES = 1 << 20  # of the output of a process that ended before its barrier
@@ -62,7 +63,7 @@ class ProcessError(WorkloadError):
 
 @dataclass(frozen=True)
 class Work:
-    """What a training process does: train a model, or run a script.
+    """What a training process does: train a model, perhaps on the files of a data set, or run a script.
 
     With `runtime` the Sentinel runtime manages the tensors.
     """
@@ -71,6 +72,7 @@ class Work:
     threads: int
     runtime: bool = False
     model: Mapping[str, Any] | None = None
+    data: HostFiles | None = None
     script: Script | None = None
 
     @property
@@ -88,15 +90,26 @@ class Work:
 
     def job(self) -> dict[str, Any]:
         """The content of job.json."""
-        model = {} if self.model is None else {"model": dict(self.model)}
-        return {"seed": self.seed, "threads": self.threads, "runtime": self.runtime, **model}
+        work: dict[str, Any] = {"seed": self.seed, "threads": self.threads, "runtime": self.runtime}
+        if self.model is not None:
+            data = {} if self.data is None else {"data": _DATA}
+            work["model"] = {**self.model, **data}
+        return work
 
     def key(self) -> dict[str, Any]:
         """Everything that determines the process up to its barrier."""
         if self.script is None:
-            return self.job()
-        script = {"command": self.command[1], "digests": dict(self.script.digests)}
+            data = {} if self.data is None else {"data": dict(self.data.digests)}
+            return {**self.job(), **data}
+        script = {"command": self.command[1], "digests": dict(self.script.files.digests)}
         return {**self.job(), "script": script}
+
+    @property
+    def files(self) -> tuple[HostFiles, str] | None:
+        """The host's files that the process needs, and their folder in the guest."""
+        if self.script is not None:
+            return self.script.files, _SCRIPTS
+        return None if self.data is None else (self.data, _DATA)
 
 
 def prepare(
@@ -110,10 +123,11 @@ def prepare(
     guest_code.deploy(shell)
     if library is not None:
         shell.put(library, f"{guest_code.FOLDER}/{frameworks.DEFAULT.runtime_name}")
-    if work.script is not None:
+    if work.files is not None:
+        files, folder = work.files
         with tempfile.TemporaryDirectory() as scratch:
-            work.script.stage(Path(scratch))
-            shell.put(Path(scratch), _SCRIPTS)
+            files.stage(Path(scratch))
+            shell.put(Path(scratch), folder)
     shell.run(_launch(*work.command), stdin=json.dumps(work.job()))
     watchdog.progress()
     status = 0

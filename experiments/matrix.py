@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from experiments import policies, scripts
+from experiments import host_files, policies, scripts
+from experiments.host_files import HostFiles
+from experiments.models import DATA
 from experiments.policies import Policy
 from experiments.scripts import Script, ScriptError
 from experiments.suite import Suite
@@ -26,19 +28,21 @@ from testbed.timing import preset as presets
 from testbed.timing.preset import Preset
 
 Error = Callable[[KeyPath, str], UsageError]
-_ID_FORMAT = 2  # 2: policies are renamed, so that an equal name no longer means an equal cell
+# 2: policies are renamed, so that an equal name no longer means an equal cell; 3: each step draws a batch
+_ID_FORMAT = 3
 
 
 @dataclass(frozen=True)
 class Cell:
     """One combination to measure. `resolved` holds all settings that affect the result; `id` is its hash.
 
-    `script` is set if the cell trains a script instead of a model.
+    `script` is set if the cell trains a script instead of a model, `data` if its model has a data set.
     """
 
     id: str
     resolved: dict[str, Any]
     script: Script | None = None
+    data: HostFiles | None = None
 
     @property
     def model(self) -> dict[str, Any]:
@@ -73,13 +77,14 @@ class Cell:
 class Matrix:
     """A suite with its machine and preset, and the cells that it expands to.
 
-    `scripts` are the scripts among the suite's models, by their index.
+    `scripts` are the scripts among the suite's models, by their index, and `data` the models' data sets.
     """
 
     suite: Suite
     machine: Machine
     preset: Preset | None
     scripts: Mapping[int, Script] = field(default_factory=dict)
+    data: Mapping[int, HostFiles] = field(default_factory=dict)
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -88,11 +93,12 @@ class Matrix:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """The models and scripts as the cells record them."""
-        return [
-            self.scripts[i].resolve() if i in self.scripts else model
-            for i, model in enumerate(self.suite.models)
-        ]
+        """The models and scripts as the cells record them: a data set by its content."""
+        models = []
+        for i, model in enumerate(self.suite.models):
+            data = {DATA: self.data[i].content} if i in self.data else {}
+            models.append(self.scripts[i].resolve() if i in self.scripts else {**model, **data})
+        return models
 
     @property
     def axes(self) -> Axes:
@@ -125,7 +131,8 @@ class Matrix:
                 if self.preset is not None:
                     exclude = {"description", "source"}
                     resolved["preset"] = self.preset.model_dump(mode="json", exclude=exclude)
-                yield Cell(files.sha256_json([_ID_FORMAT, resolved])[:16], resolved, self.scripts.get(i))
+                cell_id = files.sha256_json([_ID_FORMAT, resolved])[:16]
+                yield Cell(cell_id, resolved, self.scripts.get(i), self.data.get(i))
 
 
 def load(path: Path) -> Matrix:
@@ -149,7 +156,9 @@ def resolve(suite: Suite, *, folder: Path, error: Error) -> Matrix:
         raise error(("preset",), e.message) from None
     _check_machine(error, suite, machine)
     _check_policies(error, suite)
-    matrix = Matrix(suite, machine, preset, _load_scripts(error, suite, folder))
+    matrix = Matrix(
+        suite, machine, preset, _load_scripts(error, suite, folder), _load_data(error, suite, folder)
+    )
     _check_duplicates(error, matrix)
     return matrix
 
@@ -169,6 +178,17 @@ def _load_scripts(error: Error, suite: Suite, folder: Path) -> dict[int, Script]
         except ScriptError as e:
             raise error(("models", i, *e.field), e.message) from None
     return found
+
+
+def _load_data(error: Error, suite: Suite, folder: Path) -> dict[int, HostFiles]:
+    data: dict[int, HostFiles] = {}
+    for i, model in enumerate(suite.models):
+        if "script" not in model and DATA in model:
+            try:
+                data[i] = host_files.load_data(folder / model[DATA])
+            except UsageError as e:
+                raise error(("models", i, DATA), e.message) from None
+    return data
 
 
 def _check_machine(error: Error, suite: Suite, machine: Machine) -> None:

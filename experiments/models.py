@@ -25,7 +25,7 @@ from testbed.common.names import is_valid
 from testbed.common.schema import Strict
 
 GROUP = "sentinel.models"
-CONFIGURATION = "configuration"  # the key in suites
+CONFIGURATION, DATA = "configuration", "data"  # keys in suites beside the parameters
 
 
 class Published(Strict):
@@ -70,17 +70,18 @@ class Model:
         return f"guest/models/{self.name.replace('-', '_')}.py"
 
     def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The model as a cell records it, with every parameter.
+        """The model with every parameter.
 
-        `values` has parameters and may name a `configuration`, which gives the others. Raises pydantic's
-        `ValidationError`.
+        `values` has parameters and may name a `configuration`, which gives the others, and a folder of
+        `data`, which is passed on. Raises pydantic's `ValidationError`.
         """
         problems = [problem for key in values if (problem := self._problem(key, values[key]))]
         if problems:
             raise ValidationError.from_exception_data(self.name, problems)
         defaults = {key: parameter.default for key, parameter in self.parameters.items()}
         defaults.update(self.configurations.get(values.get(CONFIGURATION, ""), {}))
-        return {"name": self.name, **{key: values.get(key, default) for key, default in defaults.items()}}
+        data = {DATA: values[DATA]} if DATA in values else {}
+        return {"name": self.name, **{key: values.get(key, value) for key, value in defaults.items()}, **data}
 
     def _problem(self, key: str, value: object) -> InitErrorDetails | None:
         if key in self.parameters:
@@ -89,6 +90,10 @@ class Model:
             if isinstance(value, str) and value in self.configurations:
                 return None
             text = f"must be one of {', '.join(self.configurations)}"
+        elif key == DATA and self.data:
+            if isinstance(value, str) and value:
+                return None
+            text = f"must be a folder with {self.data}"
         else:
             text = f"{self.name} has no such parameter; allowed: {', '.join(self._keys())}"
         error = PydanticCustomError("model", "{text}", {"text": text})
@@ -97,6 +102,8 @@ class Model:
     def _keys(self) -> Iterator[str]:
         if self.configurations:
             yield CONFIGURATION
+        if self.data:
+            yield DATA
         yield from self.parameters
 
     def parameter_list(self) -> str:
@@ -109,6 +116,9 @@ class Model:
         if self.configurations:
             description = "values of the parameters that are not given"
             properties[CONFIGURATION] = {"enum": list(self.configurations), "description": description}
+        if self.data:
+            description = f"folder with {self.data}, relative to the suite's file; synthetic without it"
+            properties[DATA] = {"type": "string", "minLength": 1, "description": description}
         return {
             "type": "object",
             "description": self.description,
@@ -170,8 +180,9 @@ def _read(name: str, module: ModuleType, *, external: bool = False) -> Model:
         data=str(getattr(module, "DATA", "")),
         external=external,
     )
-    if CONFIGURATION in model.parameters:
-        raise ValueError(f"a parameter must not be named {CONFIGURATION!r}")
+    for key in (CONFIGURATION, DATA):
+        if key in model.parameters:
+            raise ValueError(f"a parameter must not be named {key!r}")
     for values in model.configurations.values():
         model.resolve(values)
     for published in model.published:

@@ -155,6 +155,7 @@ class Session:
             threads=suite.threads,
             runtime=suite.runtime,
             model=cell.model if cell.script is None else None,
+            data=cell.data,
             script=cell.script,
         )
         key = files.sha256_json(work.key())

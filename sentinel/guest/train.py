@@ -47,7 +47,7 @@ def train(job, graph):
     manager = Manager(skip=0) if managed else None
     signatures = Signatures([op.name for op in train_ops])
     data = np.random.RandomState(job.work["seed"])
-    feed = {placeholder: make(data) for placeholder, make in inputs}
+    feed = draw(inputs, data)
     runs = [([op], signatures.of(op.graph, [op], feed)) for op in train_ops[:-1]]
     runs.append(([train_ops[-1], loss], signatures.of(loss.graph, [train_ops[-1], loss.op], feed)))
     config = tf.ConfigProto(inter_op_parallelism_threads=threads, intra_op_parallelism_threads=threads)
@@ -56,6 +56,7 @@ def train(job, graph):
         gc.disable()  # a collection within a step would make it a few percent longer
         timing_client.region_begin()
         while not job.over:
+            feed = draw(inputs, data) if job.steps else feed
             gc.collect(1)
             job.before_step(manager)
             for fetches, signature in runs:
@@ -69,6 +70,11 @@ def train(job, graph):
         if managed:
             manager.end()
     job.end()
+
+
+def draw(inputs, random):
+    """Draw a batch: a feed of all placeholders."""
+    return {placeholder: make(random) for placeholder, make in inputs}
 
 
 @contextlib.contextmanager

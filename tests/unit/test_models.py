@@ -81,8 +81,8 @@ def test_equal_models_are_duplicates_whether_or_not_they_name_a_configuration(tm
         ),
         (
             "{ name: resnet, size: 3 }",
-            "3:27: models[0].size: resnet has no such parameter; allowed: configuration, batch, depth, width"
-            " (got 3)",
+            "3:27: models[0].size: resnet has no such parameter; allowed: configuration, data, batch, depth,"
+            " width (got 3)",
         ),
     ],
 )

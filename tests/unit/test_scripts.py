@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import scripts
+from experiments import host_files, scripts
 from experiments.scripts import Script, ScriptError
 from testbed.common.errors import UsageError
 
@@ -35,7 +35,7 @@ def load(folder: Path, *files: str) -> Script:
 
 def staged(script: Script, target: Path) -> list[str]:
     target.mkdir()
-    script.stage(target)
+    script.files.stage(target)
     return sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
 
 
@@ -164,12 +164,12 @@ def test_an_unusable_script_is_reported(folder: Path) -> None:
 
 def test_too_much_is_refused_before_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "data" / "large").open("wb") as f:
-        f.truncate(scripts.MAX_BYTES)
-    limits = r"at most 10,000 files of 256 MiB together"
-    monkeypatch.setattr(scripts, "_digest", lambda _: pytest.fail("a file was read"))
+        f.truncate(host_files.MAX_BYTES)
+    limits = r"at most 10,000 files, 256 MiB in all"
+    monkeypatch.setattr(host_files, "_digest", lambda _: pytest.fail("a file was read"))
     with pytest.raises(ScriptError, match=limits):
         load(folder, "data")
     (folder / "data" / "large").unlink()
-    monkeypatch.setattr(scripts, "MAX_FILES", 2)
+    monkeypatch.setattr(host_files, "MAX_FILES", 2)
     with pytest.raises(ScriptError, match="at most 2 files"):
         load(folder, "data")

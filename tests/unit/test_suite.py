@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from experiments import matrix, models, policies, provenance
+from experiments.job import Work
 from experiments.matrix import Matrix
 from experiments.suite import Suite, json_schema
 from kernel import source as kernels
@@ -73,7 +74,7 @@ def test_cells_come_model_by_model_in_the_order_of_the_file(folder: Path) -> Non
     }
 
 
-IDS = ["674ac091e5038932", "b5d78c84de8b443b", "af9e2235a4d41174", "b392fceac5c33454"]
+IDS = ["6692ebe717b0d18a", "9c6e0561ff84322c", "374a0954bbfbddd9", "40d37c81df91af19"]
 
 
 def test_cell_ids_are_stable(folder: Path) -> None:
@@ -354,8 +355,43 @@ def test_a_script_is_a_model(folder: Path, script: Path) -> None:
     assert cell.script == suite.cells[3].script
     assert cell.script is not None
     assert cell.resolved["model"] == cell.model == cell.script.resolve()
-    assert sorted(cell.script.files) == ["data/a.csv", "train.py"]
+    assert sorted(cell.script.files.paths) == ["data/a.csv", "train.py"]
     assert str(folder) not in json.dumps(cell.resolved)
+
+
+def test_a_model_may_have_a_data_set(folder: Path) -> None:
+    """The folder is on the host: the cell knows its content, the process its place in the guest."""
+    (folder / "ptb").mkdir()
+    (folder / "ptb" / "ptb.train.txt").write_text("a b c\n")
+    text = VALID.replace("{ name: lstm, batch: 4, hidden: 64 }", "{ name: lstm-ptb, data: ptb }")
+    cell = load(folder, text).cells[2]
+    assert cell.data is not None
+    assert list(cell.data.paths) == ["ptb.train.txt"]
+    assert cell.model["data"] == cell.data.content
+    assert str(folder) not in json.dumps(cell.resolved)
+    work = Work(seed=7, threads=1, model=cell.model, data=cell.data)
+    assert work.job()["model"] == {**cell.model, "data": "/root/data"}
+    assert work.files == (cell.data, "/root/data")
+    (folder / "ptb" / "ptb.train.txt").write_text("a b d\n")
+    changed = load(folder, text).cells[2]
+    assert changed.id != cell.id
+    assert Work(seed=7, threads=1, model=changed.model, data=changed.data).key() != work.key()
+    jsonschema.validate(Document(folder / "s.yaml").data, json_schema())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("{ name: lstm-ptb, data: ptb }", "data: {}/ptb: no such folder"),
+        ("{ name: lstm-ptb, data: m.yaml }", "data: {}/m.yaml: not a folder"),
+        ("{ name: lstm-ptb, data: 3 }", "data: must be a folder with Penn Treebank"),
+        ("{ name: mobilenet, data: ptb }", "data: mobilenet has no such parameter; allowed: "),
+    ],
+)
+def test_wrong_data_set_is_refused(folder: Path, model: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(folder, VALID.replace("{ name: lstm, batch: 4, hidden: 64 }", model))
+    assert f"models[1].{message.format(folder)}" in caught.value.message
 
 
 def test_the_id_of_a_script_depends_on_content_and_arguments_only(folder: Path, script: Path) -> None:

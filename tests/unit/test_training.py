@@ -74,7 +74,7 @@ def test_a_script_is_trained_with_its_output_and_a_summary(lab: Lab) -> None:
     assert lab.backend.profiled_snapshots == []
     (work,) = lab.backend.works  # both start from one snapshot
     assert work.script is not None
-    assert sorted(work.script.files) == ["data/a", "train.py"]
+    assert sorted(work.script.files.paths) == ["data/a", "train.py"]
     assert lab.train(*BEFORE, "--compare-to", "fast-only", "--file", "data", "train.py", "-v") == ExitCode.OK
     assert LINES[1] in lab.shown
     assert len(lab.backend.orders) == 2, "the run was repeated"

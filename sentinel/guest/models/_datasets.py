@@ -19,6 +19,7 @@ import os
 import struct
 
 import numpy as np
+from guest.models import _word_pieces
 
 _CIFAR_IMAGE = 32 * 32 * 3
 _END = "<eos>"
@@ -98,8 +99,6 @@ def cola(folder, sequence, vocabulary):
 
     Word pieces from number `vocabulary` on become [UNK].
     """
-    from guest.models import _word_pieces
-
     tokenizer = _word_pieces.Tokenizer(_read(folder, "vocab.txt").decode("utf-8"))
     labels, rows, lengths = [], [], []
     lines = _read(folder, "train.tsv").decode("utf-8").rstrip("\n").split("\n")
