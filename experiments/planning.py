@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,13 @@ class Order:
     """The policy's part of the order to the training process.
 
     `inputs` are the files and folders that the order refers to, by their path in the guest; `plans` are the
-    plans among them, by kind of step.
+    plans among them, by kind of step; `profiles` are those that the plans were made from.
     """
 
     values: dict[str, Any]
     inputs: Mapping[str, Path] = field(default_factory=dict)
     plans: Mapping[str, Path] = field(default_factory=dict)
+    profiles: Sequence[Path] = ()
 
 
 class Planning:
@@ -78,7 +79,8 @@ class Planning:
         if not plans:
             return Order(cell.policy.order(budget=size), inputs)
         inputs[_PLANS] = next(iter(plans.values())).parent
-        return Order(cell.policy.order(budget=size, plan=_PLANS), inputs, plans)
+        profiles = [self.profiles(cell, waiting).kinds[kind].path for kind in plans]
+        return Order(cell.policy.order(budget=size, plan=_PLANS), inputs, plans, profiles)
 
     def profiles(self, cell: Cell, waiting: Entry) -> Profiles:
         """The profiles of the cell's process, which waits in the snapshot."""

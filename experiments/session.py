@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class _Attempt:
     steps: list[records.Step] = field(default_factory=list)
     budget: FastMemory | None = None
     plans: Mapping[str, Path] = field(default_factory=dict)
+    profiles: Sequence[Path] = ()
     output: bytearray = field(default_factory=bytearray)
     summary: dict[str, Any] = field(default_factory=dict)
     snapshot: str = ""
@@ -123,7 +124,7 @@ class Session:
             on_step(counts[step.warmup], not step.warmup)
 
         order = self._planning.order(cell, waiting, attempt.budget)
-        attempt.plans = order.plans
+        attempt.plans, attempt.profiles = order.plans, order.profiles
 
         def on_start(console: Path) -> None:
             attempt.console = console
@@ -167,6 +168,8 @@ class Session:
         provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
         texts = {"output.log": bytes(attempt.output), "summary.json": _json(attempt.summary)}
         plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
+        for profile in attempt.profiles:
+            writer.write_profile(self._out, profile)
         writer.write_repeat(
             self._out,
             cell.id,

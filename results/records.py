@@ -2,6 +2,7 @@
 """The format of a run's records.
 
     RUN/run.json                       `RunInfo`
+    RUN/profiles/<digest>.json.gz      a profile, under the SHA-256 that plans have in `made.profile`
     RUN/cells/<cell id>/<000>/         a finished repeat
         cell.json                      the resolved cell: a free-form mapping with its `id`
         result.json                    `Result`
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -177,6 +179,11 @@ class Provenance(BaseModel):
     qemu: str | None = None
     host: dict[str, Any] = {}
     fast_memory: FastMemory | None = None
+
+
+def profile_path(run_dir: Path, digest: str) -> Path:
+    """Return where a run keeps the profile with this SHA-256."""
+    return run_dir / "profiles" / f"{digest}.json.gz"
 
 
 def failed_attempt(name: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.records import Provenance, Result, RunInfo, Step, ascending, failed_attempt
+from results.records import Provenance, Result, RunInfo, Step, ascending, failed_attempt, profile_path
 from testbed.common import files
 from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
@@ -24,6 +24,16 @@ def write_run(run_dir: Path, info: RunInfo) -> None:
         raise UsageError(f"{run_dir} already contains a run", hint="resume it, or use another folder")
     with explained_disk_errors(path):
         files.write_json(path, info.model_dump(mode="json"))
+
+
+def write_profile(run_dir: Path, source: Path) -> Path:
+    """Store a profile under the digest that plans refer to it by, once for all plans of the run."""
+    path = profile_path(run_dir, files.sha256_file(source))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with explained_disk_errors(path):
+            files.write_atomic(path, source.read_bytes())
+    return path
 
 
 def write_repeat(

@@ -19,7 +19,7 @@ from experiments.policies import Needs, PlanContext, Policy
 from experiments.profiles import Profiled, Profiles
 from experiments.runner import Outcome
 from results import records
-from results.records import FastMemory
+from results.records import FastMemory, profile_path
 from results.runs import Run
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import files
@@ -130,6 +130,9 @@ def test_cells_get_their_budget_in_bytes_and_their_plans(lab: Lab, profiles: Pro
             for kind, plan in plans.items():
                 assert plan.graph == profiles.kinds[kind].profile.graph
                 assert placement != "sentinel" or plan.predicted["rule"] == "paper"
+                kept = profile_path(lab.out, plan.made["profile"])
+                assert kept.read_bytes() == profiles.kinds[kind].path.read_bytes()
+    assert len(list((lab.out / "profiles").iterdir())) == len(KINDS)
     recorded = {key: cell.repeats[1].provenance.fast_memory for key, cell in cells.items()}
     assert recorded["fast-only", None] is None
     for placement in ("first-touch", "sentinel-opt", "sentinel"):
