@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from results import labels, losses
+from results.intervals import CONFIDENCE
 from results.labels import Axes
 from results.notes import off_clock, throttled
 from results.runs import Cell, Run
@@ -157,6 +158,6 @@ def _verdict(a: Cell, b: Cell, time_ratio: Ratio | None) -> str:
         reasons.append(f"the accelerators differ (A {names[0]}; B {names[1]})")
     if reasons or time_ratio is None:
         return f"no verdict: {'; '.join(reasons)}"
-    if not time_ratio.excludes_one:
+    if time_ratio.p is None or time_ratio.p > 1 - CONFIDENCE:
         return "no difference seen"
     return "slower" if time_ratio.value > 1 else "faster"

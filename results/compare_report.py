@@ -9,11 +9,11 @@ import pandas as pd
 from rich.text import Text
 
 from results.compare import Comparison, Pair
+from results.intervals import CONFIDENCE
 from results.report import LOSS_STYLES, TEXT_COLUMNS
 from results.runs import Cell
-from results.stats import CONFIDENCE
 from results.tables import BREAK, Grid
-from results.units import duration, printable
+from results.units import duration, factor, printable
 
 FORMAT = 3
 _COLUMNS = ("Model", "Policy", "Budget", "Settings", "A", "B", "B/A", "Verdict on B")
@@ -64,7 +64,7 @@ def frame(pairs: list[Pair]) -> pd.DataFrame:
                 pair.settings,
                 duration(pair.summary_a.centre_ns) if pair.summary_a else "-",
                 duration(pair.summary_b.centre_ns) if pair.summary_b else "-",
-                f"{r.value:.3f}{BREAK}({r.low:.3f} to {r.high:.3f})" if r else "-",
+                factor(r.value, low=r.low, high=r.high, gap=BREAK) if r else "-",
                 pair.verdict,
             )
         )
@@ -92,11 +92,11 @@ def _caption(comparison: Comparison) -> Text:
     if clocks:
         text.append(
             f"step time by the {' or '.join(clocks)} clock, without warm-up; B/A above 1: B is slower; "
-            f"in parentheses: {CONFIDENCE:.0%} bootstrap interval over repeats and steps\n",
+            f"in parentheses: {CONFIDENCE:.0%} interval (Welch's t over repeats)\n",
             style="dim",
         )
     if any(pair.ratio and pair.ratio.repeats == 1 for pair in comparison.pairs):
-        text.append("the interval of a single repeat reflects the variation of its steps only\n", style="dim")
+        text.append("a single repeat has no interval\n", style="dim")
     text.rstrip()
     return text
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from results.intervals import CONFIDENCE
 from results.labels import Axes
 from results.rows import Row
 from results.runs import Cell, Repeat, Run
-from results.stats import CONFIDENCE, Clock, has_clock
+from results.stats import Clock, has_clock
 from results.units import in_common_unit, printable
 
 NO_PERFORMANCE = "not performance measurements: both nodes are equally fast"
@@ -40,15 +41,15 @@ def notes(run: Run, axes: Axes, rows: list[Row], clock: Clock) -> list[str]:
         lines.append(f"{NO_PERFORMANCE}, in {', '.join(axes.label(cell.resolved) for cell in alike)}")
     if finished:
         lines.append(
-            f"step time: median over repeats of each repeat's median, by the {clock} clock, without warm-up; "
-            f"in parentheses: {CONFIDENCE:.0%} bootstrap interval over repeats and steps"
+            f"step time: geometric mean over repeats of each repeat's median, by the {clock} clock, without "
+            f"warm-up; in parentheses: {CONFIDENCE:.0%} interval (Student's t over repeats)"
         )
     counts = {(row.summary.repeats, row.summary.steps) for row in rows if row.summary}
     if len(counts) == 1:
         repeats, steps = counts.pop()
         lines.append(f"each cell has {repeats} repeats with {steps} measured steps in total")
     if any(row.summary and row.summary.repeats == 1 for row in rows):
-        lines.append("the interval of a single repeat reflects the variation of its steps only")
+        lines.append("a single repeat has no interval")
     references = {row.reference for row in rows if row.relative}
     if references:
         policies = sorted({row.policy for row in rows if row.id in references})

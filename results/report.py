@@ -15,7 +15,7 @@ from results.runs import Run
 from results.stats import Clock
 from results.summary import Report
 from results.tables import BREAK, Grid
-from results.units import digits, duration, in_common_unit, percent
+from results.units import digits, duration, factor, in_common_unit, percent
 
 FORMAT = 3
 TEXT_COLUMNS = ("Model", "Policy", "Budget", "Settings")
@@ -62,7 +62,9 @@ def frame(rows: list[Row]) -> pd.DataFrame:
 
 def _line(row: Row, *, is_reference: bool, tensors: bool) -> dict[str, str]:
     s, r = row.summary, row.relative
-    relative = f"{r.value:.2f}{BREAK}({r.low:.2f} to {r.high:.2f})" if r else "1" if is_reference else ""
+    relative = "1" if is_reference else ""
+    if r is not None:
+        relative = factor(r.value, low=r.low, high=r.high, places=2, gap=BREAK)
     on_node_0 = percent(row.anon_shares.get("0", 0.0)) if row.anon_shares else ""
     return {
         "Model": row.model,

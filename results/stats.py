@@ -2,63 +2,53 @@
 """Statistics of step times.
 
 `Samples` hold the times of the measured steps in nanoseconds, one sequence per finished repeat. Warm-up steps
-are excluded. The *centre* of a cell is the median over its repeats of each repeat's median step time, so that
-every repeat has equal weight.
-
-Intervals come from a two-level percentile bootstrap: draw repeats with replacement, draw steps with
-replacement within each drawn repeat, and compute the centre. The interval contains the middle `CONFIDENCE` of
-`RESAMPLES` such centres, or of their ratios. The generator is seeded, so that equal records give equal
-numbers. With a single repeat the interval reflects the variation of its steps only and says nothing about
-further repeats; see `Summary.repeats` and `Ratio.repeats`.
+are excluded. Each repeat counts with one figure, the median of its steps. The *centre* of a cell is the
+geometric mean of these figures, and the ratio of two cells is that of their centres. Intervals are those of
+`results.intervals`; a single repeat has none.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from results import intervals
+from results.intervals import Spread
 from results.records import Step
 from results.runs import Repeat
 
 Clock = Literal["model", "guest"]
 Samples = Sequence[Sequence[float]]
-_Floats = npt.NDArray[np.float64]
-
-SEED = 20210227
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell's step time in nanoseconds; `low_ns` to `high_ns` is the interval of `centre_ns`."""
+    """A cell's step time in nanoseconds; `low_ns` to `high_ns` is the interval of `centre_ns`, if any."""
 
     repeats: int
     steps: int
     median_ns: float
     centre_ns: float
-    low_ns: float
-    high_ns: float
+    low_ns: float | None
+    high_ns: float | None
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of step times with its interval; `repeats` is the smaller count of the two cells."""
+    """A ratio of step times, with its interval if any; `repeats` is the smaller count of the two cells.
+
+    `p` is the p-value of equal step times.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     repeats: int
-
-    @property
-    def excludes_one(self) -> bool:
-        """Whether the interval does not contain 1."""
-        return self.low > 1.0 or self.high < 1.0
+    p: float | None = None
 
 
 def measured(repeat: Repeat) -> list[Step]:
@@ -106,31 +96,37 @@ def _over_kinds(kinds: list[str | None], times: list[float]) -> list[float]:
     return [t * mean / medians[kind] for kind, t in zip(kinds, times, strict=True)]
 
 
-def summarise(data: Samples, *, seed: int = SEED) -> Summary | None:
+def summarise(data: Samples) -> Summary | None:
     """Return centre and interval of a cell, or None without measured steps."""
     if not data:
         return None
-    centres, _ = _first_centres(_frozen(data), seed)
-    low, high = _interval(centres)
+    estimate = intervals.mean(intervals.logs(figures(data)))
+    low, high = estimate.interval() or (None, None)
     return Summary(
         repeats=len(data),
         steps=sum(len(repeat) for repeat in data),
         median_ns=float(np.median(np.concatenate([np.asarray(repeat) for repeat in data]))),
-        centre_ns=_centre(data),
+        centre_ns=math.exp(estimate.value),
         low_ns=low,
         high_ns=high,
     )
 
 
-def ratio(a: Samples, b: Samples, *, seed: int = SEED) -> Ratio | None:
-    """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps."""
+def ratio(a: Samples, b: Samples, known: Spread | None = None) -> Ratio | None:
+    """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps.
+
+    `known` is the spread of repeats, if it was measured; see `results.intervals.difference`.
+    """
     if not a or not b:
         return None
-    denominators, state = _first_centres(_frozen(a), seed)
-    rng = np.random.default_rng()
-    rng.bit_generator.state = state
-    low, high = _interval(_centres(b, rng) / denominators)
-    return Ratio(_centre(b) / _centre(a), low, high, min(len(a), len(b)))
+    estimate = intervals.difference(intervals.logs(figures(a)), intervals.logs(figures(b)), known)
+    low, high = estimate.interval() or (None, None)
+    return Ratio(math.exp(estimate.value), low, high, min(len(a), len(b)), estimate.p)
+
+
+def figures(data: Samples) -> list[float]:
+    """Return one figure per repeat: the median of its steps."""
+    return [float(np.median(repeat)) for repeat in data]
 
 
 def shares(repeats: Iterable[Repeat], kind: Literal["anon", "file"] = "anon") -> dict[str, float]:
@@ -150,48 +146,3 @@ def per_step(repeats: Iterable[Repeat]) -> dict[str, float]:
     steps = [step for repeat in repeats for step in measured(repeat)]
     names = sorted({name for step in steps for name in step.vmstat})
     return {name: sum(step.vmstat.get(name, 0) for step in steps) / len(steps) for name in names}
-
-
-def _centre(data: Samples) -> float:
-    return float(np.median([np.median(repeat) for repeat in data]))
-
-
-def _frozen(data: Samples) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, data))
-
-
-@functools.lru_cache(maxsize=64)
-def _first_centres(data: tuple[tuple[float, ...], ...], seed: int) -> tuple[_Floats, Mapping[str, Any]]:
-    """Return the centres that a new generator draws, and its state after them.
-
-    They are cached because the summary of a cell and all ratios to it start with the same draws.
-    """
-    rng = np.random.default_rng(seed)
-    return _centres(data, rng), rng.bit_generator.state
-
-
-def _centres(data: Samples, rng: np.random.Generator) -> _Floats:
-    """Return the centres of `RESAMPLES` bootstrap samples of `data`."""
-    chosen = rng.integers(0, len(data), size=(RESAMPLES, len(data)))
-    medians = np.empty(chosen.shape)
-    for number, repeat in enumerate(data):
-        values = np.asarray(repeat, dtype=np.float64)
-        selected = chosen == number
-        # 32-bit indices are the same numbers as 64-bit ones, drawn in less time
-        drawn = rng.integers(0, len(values), size=(int(selected.sum()), len(values)), dtype=np.int32)
-        medians[selected] = _row_medians(values[drawn])
-    return _row_medians(medians)
-
-
-def _row_medians(rows: _Floats) -> _Floats:
-    """Return the median of each row, and reorder the rows. Faster than `np.median`, which looks for NaN."""
-    middle = rows.shape[1] // 2
-    rows.partition(middle, axis=1)
-    upper = rows[:, middle]
-    return upper.copy() if rows.shape[1] % 2 else (rows[:, :middle].max(axis=1) + upper) / 2
-
-
-def _interval(values: _Floats) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

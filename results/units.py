@@ -29,12 +29,29 @@ def duration(ns: float, *, low: float | None = None, high: float | None = None, 
     return text
 
 
+def factor(
+    value: float, *, low: float | None = None, high: float | None = None, places: int = 3, gap: str = " "
+) -> str:
+    """Format a ratio, with its interval if it has one.
+
+    >>> factor(1.25, low=1.2, high=1.3)
+    '1.250 (1.200 to 1.300)'
+    """
+
+    def text(number: float) -> str:
+        return f"{number:.{places}f}" if number < 1e4 else f"{number:.1e}"
+
+    return text(value) if low is None or high is None else f"{text(value)}{gap}({text(low)} to {text(high)})"
+
+
 def digits(value: float) -> str:
-    """Format three significant digits, or all integer digits of a number above 100.
+    """Format three significant digits, or all integer digits of a number from 100 to 10 million.
 
     >>> digits(0.12345), digits(8), digits(12345.6)
     ('0.123', '8.00', '12346')
     """
+    if abs(value) >= 1e7:  # the interval of two very different repeats
+        return f"{value:.2e}"
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:#.3g}".rstrip(".")

@@ -61,7 +61,8 @@ def step_times(rows: list[Row], *, name: str = "times") -> str | None:
             axes.plot(
                 [t / size for t in steps], [y] * len(steps), "|", ms=9, mew=0.7, color=colour, alpha=0.5
             )
-            axes.plot([s.low_ns / size, s.high_ns / size], [y, y], lw=3.2, color=colour)
+            if s.low_ns is not None and s.high_ns is not None:
+                axes.plot([s.low_ns / size, s.high_ns / size], [y, y], lw=3.2, color=colour)
             axes.plot([s.centre_ns / size], [y], "o", ms=6.5, mfc=colour, mec=_PAPER, mew=1.2)
             axes.text(
                 1.015, y, f"{digits(s.centre_ns / size)} {unit}", va="center", transform=_right_of(axes)

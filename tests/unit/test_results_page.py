@@ -49,7 +49,7 @@ def test_page_shows_figures_losses_and_provenance(whole: Run, tmp_path: Path) ->
     text = text_of(path)
     for expected in (
         "times by the model clock",
-        "5.05 ms (4.97 to 5.13)",
+        "5.04 ms (4.91 to 5.16)",
         "equal resnet20 b8: 9 repeats, 8 steps, bit for bit",
         f"sentinel run suite.yaml --out runs/{whole.cells[1].id}",
         "git_commit 0123456789abcdef",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import random
+import math
 import statistics
 from pathlib import Path
 
@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from results.records import Step
 from results.runs import Run
 from results.stats import (
-    CONFIDENCE,
-    Ratio,
-    Summary,
     clock_of,
     has_clock,
     measured,
@@ -39,8 +36,9 @@ def test_ratio_of_equal_samples_is_one(a: list[list[float]]) -> None:
     r = ratio(a, a)
     assert r is not None
     assert r.value == 1.0
-    assert r.low <= 1.0 <= r.high
-    assert not r.excludes_one
+    assert (r.low is None) == (len(a) == 1)
+    assert r.low is None or r.high is None or r.low <= 1.0 <= r.high
+    assert r.p in (None, pytest.approx(1.0))
 
 
 @few
@@ -51,56 +49,45 @@ def test_ratio_scales_with_the_steps(a: list[list[float]], b: list[list[float]],
     assert before is not None
     assert after is not None
     assert after.value == pytest.approx(c * before.value)
-    assert after.low == pytest.approx(c * before.low)
-    assert after.high == pytest.approx(c * before.high)
-
-
-@few
-@given(data, data)
-def test_statistics_are_reproducible(a: list[list[float]], b: list[list[float]]) -> None:
-    assert ratio(a, b) == ratio(a, b)
-    assert summarise(a) == summarise(a)
+    if before.low and before.high and before.high < 1e100:
+        assert after.low == pytest.approx(c * before.low, rel=1e-3)
+        assert after.high == pytest.approx(c * before.high, rel=1e-3)
 
 
 @few
 @given(data)
-def test_summary_lies_within_its_samples(a: list[list[float]]) -> None:
+def test_summary_has_the_geometric_mean_of_the_repeats(a: list[list[float]]) -> None:
     s = summarise(a)
     assert s is not None
     steps = [t for repeat in a for t in repeat]
-    assert min(steps) <= s.low_ns <= s.high_ns <= max(steps)
     assert s.median_ns == pytest.approx(statistics.median(steps))
-    assert s.centre_ns == pytest.approx(statistics.median([statistics.median(repeat) for repeat in a]))
+    assert s.centre_ns == pytest.approx(
+        statistics.geometric_mean([statistics.median(repeat) for repeat in a]), rel=1e-6
+    )
     assert (s.repeats, s.steps) == (len(a), len(steps))
+    assert (s.low_ns is None) == (len(a) == 1)
+    if s.low_ns is not None and s.high_ns is not None:
+        assert s.low_ns <= s.centre_ns <= s.high_ns
 
 
-def test_intervals_of_equal_records_never_change() -> None:
-    """Stored reports quote these figures: the draws of the bootstrap are part of the method."""
-    a = [[10.0, 12.5, 11.0, 30.0], [9.0, 14.0, 10.5], [13.0, 11.5]]
-    b = [[20.0, 26.0, 21.5], [19.0, 27.0, 22.0, 23.5]]
-    assert summarise(a) == Summary(3, 9, 11.5, 11.75, 10.0, 14.0)
-    assert ratio(a, b) == Ratio(1.8829787234042554, 1.5267857142857142, 2.405059523809522, 2)
-    assert ratio(b, a) == Ratio(0.5310734463276836, 0.4161849710982659, 0.8413541666666648, 2)
+def test_interval_of_a_summary_is_students() -> None:
+    """By hand: logs have mean ln 100, variance (ln 1.02)^2, and t(0.975, 2 degrees) is 4.3027."""
+    s = summarise([[98.0392156862745], [100.0], [102.0]])
+    assert s is not None
+    half = 4.302653 * math.log(1.02) / math.sqrt(3)
+    assert s.centre_ns == pytest.approx(100)
+    assert s.low_ns == pytest.approx(100 * math.exp(-half))
+    assert s.high_ns == pytest.approx(100 * math.exp(half))
 
 
-def test_interval_of_equal_steps_is_a_point() -> None:
+def test_interval_of_equal_repeats_is_a_point() -> None:
     s = summarise([[5.0, 5.0], [5.0]])
     assert s is not None
-    assert (s.low_ns, s.centre_ns, s.high_ns) == (5.0, 5.0, 5.0)
-    assert ratio([[4.0] * 3], [[8.0] * 3]) == Ratio(2.0, 2.0, 2.0, 1)
-
-
-def test_interval_of_a_ratio_has_its_nominal_coverage() -> None:
-    noise = random.Random(7)  # noqa: S311
-
-    def cell(scale: float) -> list[list[float]]:
-        offsets = [noise.lognormvariate(0, 0.05) for _ in range(10)]
-        return [[scale * o * noise.lognormvariate(0, 0.05) for _ in range(10)] for o in offsets]
-
-    ratios = [ratio(cell(1.0), cell(1.3), seed=n) for n in range(80)]
-    covered = sum(r is not None and r.low <= 1.3 <= r.high for r in ratios) / len(ratios)
-    assert covered >= CONFIDENCE - 0.07  # 80 trials: three standard deviations
-    assert all(r is not None and r.excludes_one for r in ratios)
+    assert s.low_ns == s.centre_ns == s.high_ns == pytest.approx(5.0)
+    r = ratio([[4.0]] * 3, [[8.0]] * 3)
+    assert r is not None
+    assert r.low == r.value == r.high == pytest.approx(2.0)
+    assert (r.p, r.repeats) == (0.0, 3)
 
 
 def test_statistics_without_samples_are_none() -> None:
