@@ -83,6 +83,23 @@ def test_scripts_train_the_same_within_the_budget(
     assert steps > 0
 
 
+@pytest.mark.parametrize("script", REPEATABLE)
+def test_scripts_train_with_default_threads(
+    request: pytest.FixtureRequest, trainer: Trainer, script: str
+) -> None:
+    """Operations run in an order that changes from step to step, and losses need not repeat."""
+    if not request.config.getoption("--slow"):
+        pytest.skip("one of many; run with --slow")
+    trainer.run(
+        "rm -rf scripts/threads && mkdir scripts/threads && cp scripts/*.py scripts/threads &&"
+        " sed -i 's/op_parallelism_threads=[0-9]/op_parallelism_threads=0/g' scripts/threads/*.py"
+    )
+    output, summary = managed(trainer, f"threads/{script}")
+    assert losses(output)
+    assert "DONE" in output
+    assert summary["fast_peak"] <= summary["budget"]
+
+
 @pytest.mark.parametrize("script", ["hogwild.py", "two_threads.py", "default_threads.py", "late_runtime.py"])
 def test_scripts_that_do_not_repeat_finish_within_the_budget(
     request: pytest.FixtureRequest, trainer: Trainer, script: str
