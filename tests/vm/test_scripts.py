@@ -83,6 +83,16 @@ def test_scripts_train_the_same_within_the_budget(
     assert steps > 0
 
 
+def test_accesses_to_variables_on_node_1_are_counted(trainer: Trainer) -> None:
+    """Variables leave fast memory before the first profile; they count towards the peak all the same."""
+    managed(trainer, "summary_in_first_step.py")
+    profile = trainer.get(trainer.run("ls /root/managed/*.json.gz").split()[0])
+    (weights,) = (tensor for tensor in profile["tensors"] if tensor.get("name") == "Variable")
+    assert weights["size"] == 64 * 64 * 4
+    assert weights["reads"] > 0
+    assert weights["touched"] >= weights["size"]
+
+
 @pytest.mark.parametrize("script", REPEATABLE)
 def test_scripts_train_with_default_threads(
     request: pytest.FixtureRequest, trainer: Trainer, script: str

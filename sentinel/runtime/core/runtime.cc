@@ -96,34 +96,40 @@ void Runtime::after_fork_in_child()
 	runtime.mutex_.unlock();
 }
 
-/* The tensor's planned place; end() if it is not in the plan or the place is taken. */
+/*
+ * A place that the plan has for a result of the running operation: its own, else that of another
+ * run of the operation, which is as large and lives about as long. A loop may run more often than
+ * in the profile, and threads may change the order of its runs. end() if there is none.
+ */
 TensorMemory::BlockIterator Runtime::claim_planned(size_t alignment, size_t size)
 {
 	const OpContext &context = this_thread().op;
 	PlacementStatistics &placement = plan_statistics_.placement;
+	bool taken = false;
 
-	if (const std::vector<int> *planned = context.run.op->planned) {
-		for (int index : *planned) {
+	for (bool own : {true, false}) {
+		if (!context.run.op->planned)
+			break;
+		for (int index : *context.run.op->planned) {
 			const PlannedTensor &t = plan_->plan.tensors[index];
 			/* A smaller tensor is of a smaller input, such as a short last batch. */
-			if (t.k != context.allocations || t.occurrence != context.occurrence ||
-			    size > t.size)
+			if (t.k != context.allocations || size > t.size ||
+			    (t.occurrence == context.occurrence) != own || t.offset % alignment)
 				continue;
-			auto block = memory_.end();
-			if (t.offset % alignment == 0)
-				block = memory_.claim(t.short_lived ? Pool::reserved : Pool::arena,
-						      t.offset, size);
+			auto block = memory_.claim(t.short_lived ? Pool::reserved : Pool::arena,
+						   t.offset, size);
 			if (block == memory_.end()) {
-				placement.busy++;
-				placement.fallback_bytes += size;
-			} else if (!t.short_lived) {
+				taken = true;
+				continue;
+			}
+			placement.substituted += !own;
+			if (!t.short_lived)
 				placement.crowded +=
 					plan_->fast_budget().tensor_born(block->first, size);
-			}
 			return block;
 		}
 	}
-	placement.unplanned++;
+	(taken ? placement.busy : placement.unplanned)++;
 	placement.fallback_bytes += size;
 	return memory_.end();
 }

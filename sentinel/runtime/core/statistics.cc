@@ -26,6 +26,7 @@ void append(Json &json, const PlacementStatistics &s)
 {
 	json["unplanned"] = s.unplanned;
 	json["busy"] = s.busy;
+	json["substituted"] = s.substituted;
 	json["fallback_bytes"] = s.fallback_bytes;
 	json["keyless"] = s.keyless;
 	json["crowded"] = s.crowded;
@@ -56,6 +57,7 @@ PlacementStatistics &PlacementStatistics::operator+=(const PlacementStatistics &
 {
 	unplanned += other.unplanned;
 	busy += other.busy;
+	substituted += other.substituted;
 	fallback_bytes += other.fallback_bytes;
 	keyless += other.keyless;
 	crowded += other.crowded;

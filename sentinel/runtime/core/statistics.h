@@ -14,6 +14,7 @@ namespace sentinel
 struct PlacementStatistics {
 	uint64_t unplanned = 0;	     /* tensors that are not in the plan */
 	uint64_t busy = 0;	     /* tensors whose place was taken */
+	uint64_t substituted = 0;    /* tensors in the place of another run of their operation */
 	uint64_t fallback_bytes = 0; /* of both */
 	uint64_t keyless = 0;	     /* allocations of threads that run no operation */
 	uint64_t crowded = 0;	     /* bytes of groups that did not fit into fast memory */

@@ -49,6 +49,49 @@ TEST_CASE("the last of several plans is executed")
 	runtime().plan_end();
 }
 
+TEST_CASE("a further run of an operation takes the place of another run")
+{
+	runtime().plan_begin(kPlan);
+	uint64_t number = runtime().step_begin();
+	Execution training = start_execution();
+	for (int run = 0; run < 3; run++)
+		CHECK(run_op(training, "op1"));
+	CHECK(run_op(training, "op2"));
+	runtime().step_end(number);
+	auto step = nlohmann::json::parse(runtime().statistics())["step"];
+	CHECK(step["substituted"] == 2);
+	CHECK(step["busy"] == 0);
+	CHECK(step["unplanned"] == 1);
+	runtime().plan_end();
+}
+
+TEST_CASE("a run of an operation does not take an occupied place")
+{
+	runtime().plan_begin(kPlan);
+	uint64_t number = runtime().step_begin();
+	Execution training = start_execution();
+	auto kernel = reinterpret_cast<const void *>(1);
+	void *p, *q;
+	{
+		OpScope scope(runtime(), kernel, "op1", "MatMul", training);
+		p = runtime().allocate(64, 1000);
+	}
+	{
+		OpScope scope(runtime(), kernel, "op1", "MatMul", training);
+		q = runtime().allocate(64, 1000);
+	}
+	REQUIRE(p);
+	REQUIRE(q);
+	CHECK(p != q);
+	runtime().release(p);
+	runtime().release(q);
+	runtime().step_end(number);
+	auto step = nlohmann::json::parse(runtime().statistics())["step"];
+	CHECK(step["substituted"] == 0);
+	CHECK(step["busy"] == 1);
+	runtime().plan_end();
+}
+
 /* Limit the address space to `bytes` more than now. */
 void limit_addresses(size_t bytes)
 {
