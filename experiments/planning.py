@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
 from experiments.profiles import SUFFIX, Profiles
 from results.records import FastMemory
-from sentinel.planner import check
+from sentinel.planner import check, joint
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
@@ -108,20 +108,34 @@ class Planning:
     def _make_plans(self, cell: Cell, profiles: Profiles, budget: int) -> dict[str, Plan]:
         """Make a plan for each kind; kinds for which the policy makes none are left out."""
         policy, label = cell.policy, self._matrix.axes.label(cell.resolved)
-        assert policy.plan is not None  # noqa: S101 -- _plans() checks it
-        plans: dict[str, Plan] = {}
-        floors: list[int] = []
-        for kind, profiled in profiles.kinds.items():
-            try:
-                plan = policy.plan(PlanContext(profiled, budget, self._figures()))
-                if plan is not None:
-                    plans[kind] = check.ensure_sound(profiled.profile, plan)
-            except BudgetError as e:
-                floors.append(e.floor)
-            except PlannerError as e:
-                raise NoPlanError(f"no plan for {label}: {e}") from None
-        if floors:
-            raise _below_floor(label, budget, max(floors), profiles.peak)
+        kinds, figures = profiles.kinds, self._figures()
+
+        def make(names: Iterable[str], resident: frozenset[str] | None) -> dict[str, Plan]:
+            assert policy.plan is not None  # noqa: S101 -- _plans() checks it
+            plans, floors = {}, []
+            for name in names:
+                try:
+                    plan = policy.plan(PlanContext(kinds[name], budget, figures, resident))
+                    if plan is not None:
+                        plans[name] = check.ensure_sound(kinds[name].profile, plan)
+                except BudgetError as e:
+                    floors.append(e.floor)
+            if floors:
+                raise BudgetError("the budget is below the floor", floor=max(floors))
+            return plans
+
+        try:
+            plans = make(kinds, None)
+            if policy.joint:
+                planned = {
+                    name: joint.Kind(kinds[name].profile, kinds[name].fast_step_ns, plan)
+                    for name, plan in plans.items()
+                }
+                plans = joint.replan(planned, figures, lambda resident: make(planned, resident))
+        except BudgetError as e:
+            raise _below_floor(label, budget, e.floor, profiles.peak) from None
+        except PlannerError as e:
+            raise NoPlanError(f"no plan for {label}: {e}") from None
         if not plans and policy.guest.limit is None:
             raise NoPlanError(f"no plan for {label}: {policy.name} did not make one")
         return plans

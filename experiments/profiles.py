@@ -56,8 +56,15 @@ class Profiled:
         """The most bytes of tensors that live at one time, variables included."""
         return classify.peak(self.profile)
 
-    def plan(self, budget: int, figures: Figures, *, policy: Policy = "sentinel-opt") -> Plan:
-        """Return the plan for a budget in bytes. Raises the planner's errors.
+    def plan(
+        self,
+        budget: int,
+        figures: Figures,
+        *,
+        policy: Policy = "sentinel-opt",
+        resident: frozenset[str] | None = None,
+    ) -> Plan:
+        """Return the plan for a budget in bytes; see `search.make_plan`. Raises the planner's errors.
 
         Short-lived tensors may spill: the models here are small beside the scratch of their convolutions, so
         a fifth of their peak would be below the floor otherwise.
@@ -69,6 +76,7 @@ class Profiled:
             fast_step_ns=self.fast_step_ns,
             spill=True,
             policy=policy,
+            resident=resident,
             source=files.digest(self.path),
         )
 

@@ -55,11 +55,16 @@ class GuestSetup:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What a plan is made from: the profile of a kind of step, the budget in bytes, the machine's figures."""
+    """What a plan is made from: the profile of a kind of step, the budget in bytes, the machine's figures.
+
+    `resident` names the variables that stay in fast memory; all others stay in slow memory. None: the policy
+    decides.
+    """
 
     profiled: Profiled
     budget: int
     figures: Figures
+    resident: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Policy:
 
     `source` cites where the policy comes from. `plan` makes the plan that the runtime executes for a kind of
     step; it may raise the planner's errors, and may return None to run without a plan, within the `limit`.
-    `online`: the guest can profile, plan and execute the policy by itself.
+    `joint`: the plans of several kinds of steps may have the same variables in fast memory, if that is
+    faster (`PlanContext.resident`). `online`: the guest can profile, plan and execute the policy by itself.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Policy:
     needs: Needs = Needs()
     guest: GuestSetup = GuestSetup()
     plan: Callable[[PlanContext], Plan | None] | None = None
+    joint: bool = False
     online: bool = False
 
     def __post_init__(self) -> None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def plan(context: PlanContext) -> Plan:
     """The plan with the shortest predicted step among static ones, the paper's, and variants of it."""
-    return context.profiled.plan(context.budget, context.figures, policy="sentinel-opt")
+    return context.profiled.plan(
+        context.budget, context.figures, policy="sentinel-opt", resident=context.resident
+    )
 
 
 POLICY = Policy(
@@ -22,5 +24,6 @@ POLICY = Policy(
     source="docs/planner.md",
     needs=Needs(budget="required", preset=True, profile=True, runtime=True),
     plan=plan,
+    joint=True,
     online=True,
 )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner's program: `python3 -m sentinel.planner PROFILE... --budget 20% --figures FILE -o PLAN`.
 
-With a folder as output it plans several profiles, each into a file of the profile's name, and prints a line
-of JSON: the budget and the peak in bytes, and the errors by the name of the profile. A share is that of the
-largest peak. If no plan is possible it prints one line to standard error and exits with status 2.
+With a folder as output it plans the profiles of several kinds of steps, each into a file of the profile's
+name, and prints a line of JSON: the budget and the peak in bytes, and the errors by the name of the profile.
+A share is that of the largest peak. If no plan is possible it prints one line to standard error and exits
+with status 2.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from . import budget, policy
+from . import budget, joint, policy
 from .check import ensure_sound
 from .errors import PlannerError
 from .formats import files
+from .formats.figures import Figures
+from .formats.plan import Plan
 from .formats.profile import Profile
 from .memory.classify import peak
 from .search import make_plan
@@ -50,41 +53,51 @@ def main(arguments: list[str] | None = None) -> int:
         profiles = {path: files.read_profile(path) for path in options.profiles}
         largest_peak = max(peak(profile) for profile in profiles.values())
         size = budget.parse(options.budget, largest_peak)
-
-        def write(path: Path, profile: Profile, output: Path) -> None:
-            plan = make_plan(
-                profile,
-                size,
-                figures,
-                policy=options.policy,
-                fast_step_ns=options.fast_step_ns,
-                spill=options.spill,
-                source=files.digest(path),
-            )
-            files.write_plan(output, ensure_sound(profile, plan))
-
-        if options.output.is_dir():
-            errors = _write_all(profiles, options.output, write)
-            print(json.dumps({"budget": size, "peak": largest_peak, "errors": errors}))
-        else:
-            write(options.profiles[0], profiles[options.profiles[0]], options.output)
+        plans, errors = _plan(profiles, size, figures, options)
+        if not options.output.is_dir():
+            for error in errors.values():
+                raise error
+            files.write_plan(options.output, plans[options.profiles[0]])
+            return 0
+        for path, plan in plans.items():
+            files.write_plan(options.output / path.name, plan)
     except PlannerError as e:
         print(f"planner: {e}", file=sys.stderr)
         return 2
+    texts = {path.name.split(".")[0]: str(error) for path, error in errors.items()}
+    print(json.dumps({"budget": size, "peak": largest_peak, "errors": texts}))
     return 0
 
 
-def _write_all(
-    profiles: dict[Path, Profile], folder: Path, write: Callable[[Path, Profile, Path], None]
-) -> dict[str, str]:
-    """Write a plan for each profile. Returns the errors by the profile's name without its suffixes."""
-    errors: dict[str, str] = {}
-    for path, profile in profiles.items():
+def _plan(
+    profiles: Mapping[Path, Profile], size: int, figures: Figures, options: argparse.Namespace
+) -> tuple[dict[Path, Plan], dict[Path, PlannerError]]:
+    """Return the plans of the profiles, or why there is none."""
+
+    def make(path: Path, resident: frozenset[str] | None = None) -> Plan:
+        plan = make_plan(
+            profiles[path],
+            size,
+            figures,
+            policy=options.policy,
+            fast_step_ns=options.fast_step_ns,
+            spill=options.spill,
+            resident=resident,
+            source=files.digest(path),
+        )
+        return ensure_sound(profiles[path], plan)
+
+    plans: dict[Path, Plan] = {}
+    errors: dict[Path, PlannerError] = {}
+    for path in profiles:
         try:
-            write(path, profile, folder / path.name)
+            plans[path] = make(path)
         except PlannerError as e:
-            errors[path.name.split(".")[0]] = str(e)
-    return errors
+            errors[path] = e
+    if options.policy == "sentinel-opt" and plans:
+        kinds = {path: joint.Kind(profiles[path], options.fast_step_ns, plan) for path, plan in plans.items()}
+        plans = joint.replan(kinds, figures, lambda resident: {path: make(path, resident) for path in kinds})
+    return plans, errors
 
 
 if __name__ == "__main__":

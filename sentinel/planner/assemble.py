@@ -11,7 +11,7 @@ from .candidates import Candidate
 from .formats import figures as figures_format
 from .formats.plan import Group, Move, Plan, TensorPlacement
 from .formats.profile import Profile
-from .memory.classify import LONG, OUTSIDE, SHORT, VARIABLES
+from .memory.classify import LONG, OUTSIDE, RESIDENT, SHORT, VARIABLES
 from .placement.place import Placement
 from .policy import Policy
 from .problem import Problem
@@ -99,7 +99,7 @@ def _tensor_placements(problem: Problem, placement: Placement, unit_offset: Ints
                 k=ks[i] if op >= 0 else 0,
                 size=sizes[i],
                 pool="short" if classes[i] == SHORT else "long",
-                offset=None if classes[i] == VARIABLES else offset,
+                offset=None if classes[i] in (VARIABLES, RESIDENT) else offset,
                 node=0 if classes[i] == SHORT else node,
                 name=t.name[i] if op < 0 else None,
                 position=op if op >= 0 and waits[op] else None,
@@ -124,6 +124,7 @@ def _tensor_nodes(problem: Problem, placement: Placement) -> Ints:
     """Return the node on which each tensor is born; those of short-lived tensors have no meaning."""
     units, layout, born_fast = problem.units, placement.layout, placement.schedule.born_fast
     node = np.ones(len(problem.classes), dtype=np.int64)
+    node[problem.resident] = 0
     node[layout.tensors] = layout.offset >= layout.fast_limit
     node[layout.tensors[problem.classes[layout.tensors] == VARIABLES]] = 1
     node[layout.tensors[layout.fast_share == 1]] = 0

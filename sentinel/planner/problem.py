@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,11 @@ from .formats.figures import Figures
 from .formats.profile import Profile
 from .memory import pool
 from .memory.arena import Units, form_units, max_piece_pages
-from .memory.classify import LONG, SHORT, VARIABLES, classify
+from .memory.classify import LONG, RESIDENT, SHORT, VARIABLES, classify
 from .timing.cost import Costs, estimate_costs
 
 if TYPE_CHECKING:
-    from .formats.fields import Floats, Ints
+    from .formats.fields import Bools, Floats, Ints
 
 _SPILL_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # of the budget: limits of the reserved pool
 LARGE_PROFILE = 100_000  # operations and uses, from which on planning time matters
@@ -29,10 +29,12 @@ class Problem:
     """A profile, a budget and a machine, in terms of units.
 
     The reserved pool has `reserved` bytes of addresses and occupies `pool_bytes` of memory; `pool_offset` is
-    the offset of each short-lived tensor.
+    the offset of each short-lived tensor. If the variables' nodes are given, they are no units: those in
+    `resident` (by tensor) stay in fast memory and occupy `resident_bytes`.
 
     Uses are merged by unit and operation, and sorted by unit and position. Each saves `use_saved_ns` if its
-    unit is in fast memory. `op_ns` is the time of each operation with only the reserved pool in fast memory.
+    unit is in fast memory. `op_ns` is the time of each operation with only the reserved pool and the resident
+    variables in fast memory.
     `move_ns` is the migration time of each unit to node 0 and to node 1.
     """
 
@@ -44,6 +46,8 @@ class Problem:
     pool_offset: Ints
     reserved: int
     pool_bytes: int
+    resident: Bools
+    resident_bytes: int
     units: Units
     costs: Costs
     op_ns: Floats
@@ -54,12 +58,18 @@ class Problem:
 
     @property
     def unit_budget(self) -> int:
-        """The part of the budget that the reserved pool leaves to units, in bytes."""
-        return self.budget - self.pool_bytes
+        """The part of the budget that the reserved pool and resident variables leave to units, in bytes."""
+        return self.budget - self.pool_bytes - self.resident_bytes
 
 
 def problems(
-    profile: Profile, budget: int, figures: Figures, fast_step_ns: float | None, *, spill: bool
+    profile: Profile,
+    budget: int,
+    figures: Figures,
+    fast_step_ns: float | None,
+    *,
+    spill: bool,
+    resident: Set[str] | None = None,
 ) -> Iterator[Problem]:
     """Yield the paper's problem and, with `spill`, variants of it with a smaller reserved pool.
 
@@ -72,7 +82,9 @@ def problems(
         if count and large:
             return
         try:
-            problem = prepare(profile, budget, figures, fast_step_ns, pool_share=pool_share)
+            problem = prepare(
+                profile, budget, figures, fast_step_ns, pool_share=pool_share, resident=resident
+            )
         except BudgetError as e:
             error = e
             continue
@@ -89,25 +101,35 @@ def prepare(
     fast_step_ns: float | None = None,
     *,
     pool_share: float | None = None,
+    resident: Set[str] | None = None,
 ) -> Problem:
     """Classify tensors, lay out pool and arena, and estimate costs.
 
     Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With
     `pool_share`, the largest short-lived tensors are reclassified as long-lived until the pool occupies at
-    most that share of the budget; then a piece of the largest tensor is enough for the floor.
+    most that share of the budget; then a piece of the largest tensor is enough for the floor. With
+    `resident`, these variables stay in fast memory, and all others in slow memory.
     """
     classes = classify(profile)
+    in_fast = np.zeros(len(classes), dtype=bool)
+    if resident is not None:
+        variable = classes == VARIABLES
+        in_fast = variable & np.array([name in resident for name in profile.tensors.name], dtype=bool)
+        classes = np.where(variable, RESIDENT, classes)
+    resident_bytes = int(np.maximum(1, profile.pages[in_fast]).sum()) * profile.page_bytes
     max_pages = max_piece_pages(budget, profile.page_bytes, int(profile.pages.sum()))
     if pool_share is not None:
         classes = _spill(profile, classes, int(pool_share * budget))
     pool_bytes, largest = _floor(profile, classes)
     if pool_share is not None:
         largest = min(largest, max_pages * profile.page_bytes)
-    if budget < pool_bytes + largest:
+    floor = pool_bytes + resident_bytes + largest
+    if budget < floor:
+        variables = f"{resident_bytes} for variables, " if resident_bytes else ""
         raise BudgetError(
-            f"the budget of {budget} bytes is below the floor of {pool_bytes + largest} bytes: "
+            f"the budget of {budget} bytes is below the floor of {floor} bytes: {variables}"
             f"{pool_bytes} for short-lived tensors and {largest} for the largest long-lived one",
-            floor=pool_bytes + largest,
+            floor=floor,
         )
     short = np.flatnonzero(classes == SHORT)
     pool_offset = np.zeros(len(profile.tensors), dtype=np.int64)
@@ -115,8 +137,9 @@ def prepare(
     units = form_units(profile, classes, max_pages)
     costs = estimate_costs(profile, figures, fast_step_ns)
     u, n = profile.uses, len(profile.ops)
-    saved_by_pool = np.bincount(
-        u.position, weights=np.where(classes[u.tensor] == SHORT, costs.saved_ns, 0.0), minlength=n
+    always_fast = (classes == SHORT) | in_fast
+    saved_always = np.bincount(
+        u.position, weights=np.where(always_fast[u.tensor], costs.saved_ns, 0.0), minlength=n
     )
     use = np.flatnonzero(units.first_unit[u.tensor] >= 0)
     row, unit = units.of_tensors(u.tensor[use])
@@ -133,9 +156,11 @@ def prepare(
         pool_offset=pool_offset,
         reserved=reserved,
         pool_bytes=pool_bytes,
+        resident=in_fast,
+        resident_bytes=resident_bytes,
         units=units,
         costs=costs,
-        op_ns=costs.op_ns - saved_by_pool,
+        op_ns=costs.op_ns - saved_always,
         use_unit=unit_uses // n,
         use_position=unit_uses % n,
         use_saved_ns=np.bincount(inverse, weights=saved_ns, minlength=len(unit_uses)).astype(np.float64),

@@ -9,7 +9,7 @@ one of its candidates, so that no plan is predicted to be slower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ def make_plan(
     fast_step_ns: float | None = None,
     spill: bool = False,
     min_gain: float = MIN_GAIN,
+    resident: Set[str] | None = None,
     source: str = "",
 ) -> Plan:
     """Plan the step for `budget` bytes of node 0. Equal input gives an equal plan.
@@ -56,12 +57,13 @@ def make_plan(
     without.
 
     `fast_step_ns` is the measured time of a step with all tensors in fast memory; it improves predictions
-    (see `timing.cost`). `source` is the digest of the profile's file.
+    (see `timing.cost`). With `resident`, these variables stay in fast memory, and all others in slow memory.
+    `source` is the digest of the profile's file.
 
     Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With `spill`,
     large short-lived tensors are treated as long-lived where that is best (`sentinel`: only below the floor).
     """
-    options = problems(profile, budget, figures, fast_step_ns, spill=spill)
+    options = problems(profile, budget, figures, fast_step_ns, spill=spill, resident=resident)
     choice = _paper_choice(next(options)) if policy == "sentinel" else _shortest_step(options, min_gain)
     return assemble(*choice, policy=policy, source=source)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CLASSES = ("short", "long", "variable", "outside")
 SHORT, LONG, VARIABLES, OUTSIDE = range(4)
+RESIDENT = len(CLASSES)  # in problems: a variable whose node is given, and which never migrates
 
 
 def classify(profile: Profile) -> Ints:
