@@ -13,9 +13,10 @@ from experiments import guest_code, profiles
 from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
-from experiments.profiles import SUFFIX, Profiles
+from experiments.profiles import SUFFIX, Profiled, Profiles
 from results.records import FastMemory
 from sentinel.planner import check, joint
+from sentinel.planner.bound import Bound
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
@@ -53,6 +54,7 @@ class Planning:
     def __init__(self, matrix: Matrix, backend: Backend) -> None:
         self._matrix, self._backend = matrix, backend
         self._profiles: dict[str, Profiles] = {}
+        self._bounds: dict[tuple[Path, int], Bound] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-plans-")
 
     def budget(self, cell: Cell, waiting: Entry) -> FastMemory | None:
@@ -138,7 +140,14 @@ class Planning:
             raise NoPlanError(f"no plan for {label}: {e}") from None
         if not plans and policy.guest.limit is None:
             raise NoPlanError(f"no plan for {label}: {policy.name} did not make one")
-        return plans
+        return {name: self._bound(kinds[name], budget).recorded_in(plan) for name, plan in plans.items()}
+
+    def _bound(self, profiled: Profiled, budget: int) -> Bound:
+        """The bound for a kind of step, computed once for all policies."""
+        key = profiled.path, budget
+        if key not in self._bounds:
+            self._bounds[key] = profiled.bound(budget, self._figures())
+        return self._bounds[key]
 
     def _figures_file(self) -> dict[str, Path]:
         """The file with the machine's figures by its path in the guest, if there is a preset."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job, policies
+from sentinel.planner.bound import BOUND_SECONDS, Bound, lower_bound
 from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files
 from sentinel.planner.formats.figures import Figures, Memory
@@ -79,6 +80,10 @@ class Profiled:
             resident=resident,
             source=files.digest(self.path),
         )
+
+    def bound(self, budget: int, figures: Figures) -> Bound:
+        """Return how short the step can be at best with a budget in bytes."""
+        return lower_bound(self.profile, budget, figures, self.fast_step_ns, time_limit_s=BOUND_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from testbed.common.progress import console
 
 # command -> module, attribute, help; imported on use, so that `sentinel --help` is fast
 _COMMANDS = {
+    "bound": ("sentinel.cli.bounds", "bound", "Prove how short the step of a profile can be at best."),
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (
         "sentinel.cli.calibration",

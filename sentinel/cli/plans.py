@@ -58,6 +58,7 @@ def plan(
     """Plan placements and migrations for the step recorded in the file PROFILE."""
     from experiments import profiles
     from sentinel.planner import budget as budgets
+    from sentinel.planner.bound import BOUND_SECONDS, lower_bound
     from sentinel.planner.check import ensure_sound
     from sentinel.planner.formats import files
     from sentinel.planner.memory import classify
@@ -71,7 +72,7 @@ def plan(
     check_input(profile)
     out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
     places.check_file(out, "--output")
-    with _usage_errors():
+    with usage_errors():
         step = files.read_profile(profile)
         new_plan = make_plan(
             step,
@@ -82,6 +83,8 @@ def plan(
             spill=spill,
             source=files.digest(profile),
         )
+        proven = lower_bound(step, new_plan.budget, figures, fast_step_ns, time_limit_s=BOUND_SECONDS)
+        new_plan = proven.recorded_in(new_plan)
         files.write_plan(out, ensure_sound(step, new_plan))
     if as_json:
         output.show_json(_summary(new_plan))
@@ -116,7 +119,7 @@ def explain(file: Path, profile_file: Path | None, plots: Path | None, as_json: 
         check_input(profile_file)
     if plots is not None:
         places.check_folder(plots, "--plots")
-    with _usage_errors():
+    with usage_errors():
         document = files.read_profile_or_plan(file)
         if isinstance(document, Plan):
             plan = document
@@ -139,7 +142,7 @@ def explain(file: Path, profile_file: Path | None, plots: Path | None, as_json: 
 
 
 @contextlib.contextmanager
-def _usage_errors() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """Convert the planner's errors to usage errors."""
     from sentinel.planner.errors import BudgetError, PlannerError
 
@@ -239,6 +242,7 @@ def _plan_table(plan: Plan) -> Any:
             f"{duration(step_ns)}; all fast {duration(fast_ns)}, all slow {duration(slow_ns)}",
         ),
         ("% of all-fast speed", percent(fast_ns / step_ns) if step_ns else "-"),
+        *_bound_lines(predicted),
         ("exposed time", duration(predicted["exposed_ns"])),
         (
             "migrations",
@@ -248,6 +252,15 @@ def _plan_table(plan: Plan) -> Any:
         ("groups", f"{summary['groups']}, of which {summary['born_on_node_0']} born in fast memory"),
     ]
     return output.rows(("plan", ""), lines)
+
+
+def _bound_lines(predicted: dict[str, Any]) -> list[tuple[str, str]]:
+    from results.units import duration, percent
+
+    if "bound_ns" not in predicted:
+        return []
+    gap = predicted["step_ns"] / predicted["bound_ns"] - 1
+    return [("bound", f"{duration(predicted['bound_ns'])}; the plan takes {percent(gap)} longer")]
 
 
 def _candidate_table(plan: Plan) -> Any:
@@ -276,7 +289,7 @@ def _plot(profile: Profile | None, plan: Plan | None, folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _usage_errors():
+        with usage_errors():
             names = plan_plots.write(profile, plan, folder)
     except OSError as e:
         raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None

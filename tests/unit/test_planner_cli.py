@@ -243,3 +243,44 @@ def test_program_in_the_guest_makes_the_same_plan(tmp_path: Path, profile: Path)
     assert done.returncode == 2
     assert done.stderr.startswith("planner: the budget of 148714 bytes is below the floor")
     assert done.stderr.count("\n") == 1
+
+
+def test_bound_lists_budgets(profile: Path, sentinel_: Run) -> None:
+    words = ("--fast-memory", "20,60%", "--preset", "optane-6dimm")
+    code, out, err = sentinel_("bound", profile, *words, "--json")
+    assert (code, err) == (0, "")
+    low, high = json.loads(out)
+    peak = classify.peak(files.read_profile(profile))
+    assert [low["budget"], high["budget"]] == [peak // 5, int(0.6 * peak)]
+    assert low["fast_ns"] <= high["step_ns"] <= low["step_ns"] <= low["slow_ns"]
+    assert low["fraction"] == pytest.approx(low["fast_ns"] / low["step_ns"], rel=1e-6)
+    code, out, err = sentinel_("bound", profile, *words)
+    assert (code, err) == (0, "")
+    assert "of fast-only" in out
+
+
+def test_bound_compares_a_plan(profile: Path, plan: Path, sentinel_: Run) -> None:
+    code, out, _ = sentinel_("bound", profile, "--plan", plan, "--json")
+    (row,) = json.loads(out)
+    written = files.read_plan(plan)
+    assert code == 0
+    assert row["plan_step_ns"] == written.predicted["step_ns"]
+    assert row["step_ns"] == written.predicted["bound_ns"] <= row["plan_step_ns"]
+    assert row["gap"] == pytest.approx(row["plan_step_ns"] / row["step_ns"] - 1, rel=1e-6)
+    _, out, _ = sentinel_("explain", plan)
+    assert "the plan takes" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs --fast-memory and --preset, or --plan"),
+        (("--fast-memory", "20%"), "needs --fast-memory and --preset, or --plan"),
+        (("--fast-memory", "20%,x", "--preset", "optane-6dimm"), "budget: must be a size such as"),
+        (("--fast-memory", "20,", "--preset", "optane-6dimm"), "budget: must be a size such as"),
+    ],
+)
+def test_wrong_bound_is_refused(profile: Path, sentinel_: Run, words: tuple[str, ...], message: str) -> None:
+    code, _, err = sentinel_("bound", profile, *words)
+    assert code == ExitCode.USAGE
+    assert message in err

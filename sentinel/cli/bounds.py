@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel bound`: the shortest step that any schedule could have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentinel.cli import output
+from sentinel.cli.plans import usage_errors
+from testbed.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from sentinel.planner.bound import Bound
+    from sentinel.planner.formats.figures import Figures
+    from sentinel.planner.formats.plan import Plan
+    from sentinel.planner.formats.profile import Profile
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel bound profile.json.gz --fast-memory 10,20,40,60% --preset optane-6dimm
+  sentinel bound profile.json.gz --fast-memory "14 MiB" --preset cxl-asic --json
+  sentinel bound profile.json.gz --plan profile.plan.json
+"""
+)
+@click.argument("profile", type=_FILE)
+@click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
+@click.option("--preset", metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
+@click.option("--plan", "plan_file", type=_FILE, help="Compare this plan, with its budget and figures.")
+@click.option(
+    "--fast-step-ns",
+    type=output.Number(1, 1e18),
+    help="Measured duration of a step with all tensors in fast memory.",
+)
+@click.option("--time-limit", type=output.Number(0.1, 86_400), metavar="SECONDS", help="For each budget.")
+@output.json_option
+def bound(
+    profile: Path,
+    fast_memory: str | None,
+    preset: str | None,
+    plan_file: Path | None,
+    fast_step_ns: float | None,
+    time_limit: float | None,
+    as_json: bool,
+) -> None:
+    """Prove how short the step recorded in PROFILE can be at best.
+
+    No placement and no migration schedule has a shorter step in the planner's cost model.
+    """
+    from experiments import profiles
+    from sentinel.planner.bound import lower_bound
+    from sentinel.planner.formats import files
+    from testbed.common.files import check_input
+    from testbed.timing import preset as presets
+
+    if (plan_file is None) == (fast_memory is None or preset is None):
+        raise UsageError(
+            "needs --fast-memory and --preset, or --plan", hint="a plan has its own budget and figures"
+        )
+    check_input(profile)
+    with usage_errors():
+        step = files.read_profile(profile)
+        figures: Figures
+        if plan_file is not None:
+            check_input(plan_file)
+            plan = files.read_plan(plan_file)
+            figures, budgets = _figures_of(step, plan), [plan.budget]
+            fast_step_ns = plan.made.get("fast_step_ns")
+        else:
+            assert preset is not None and fast_memory is not None  # noqa: S101 -- checked above
+            figures, budgets = profiles.figures_of(presets.load(preset)), _budgets(fast_memory, step)
+        bounds = [lower_bound(step, size, figures, fast_step_ns, time_limit_s=time_limit) for size in budgets]
+    step_ns = plan.predicted["step_ns"] if plan_file is not None else None
+    rows = [_row(size, each, step_ns) for size, each in zip(budgets, bounds, strict=True)]
+    if as_json:
+        output.show_json(rows)
+    else:
+        _show(rows)
+
+
+def _figures_of(step: Profile, plan: Plan) -> Figures:
+    from sentinel.planner.check import check
+    from sentinel.planner.formats import figures
+
+    if broken := check(step, plan):
+        raise UsageError(f"the plan is not one of this profile: {broken[0]}")
+    return figures.parse(plan.made.get("figures"))
+
+
+def _budgets(text: str, step: Profile) -> list[int]:
+    """The budgets in bytes. In a list that ends in a share, plain numbers are shares: `10,20,40%`."""
+    from sentinel.planner import budget
+    from sentinel.planner.memory import classify
+
+    items = [item.strip() for item in text.split(",")]
+    share = items[-1].endswith("%")
+    return [
+        budget.parse(f"{item}%" if share and item.isdigit() else item, classify.peak(step)) for item in items
+    ]
+
+
+def _row(size: int, bound: Bound, step_ns: int | None) -> dict[str, Any]:
+    plan = {} if step_ns is None else {"plan_step_ns": step_ns, "gap": bound.gap(step_ns)}
+    return {
+        "budget": size,
+        "step_ns": round(bound.step_ns),
+        "fast_ns": round(bound.fast_ns),
+        "slow_ns": round(bound.slow_ns),
+        "fraction": bound.fraction,
+        "promoted_bytes": round(bound.promoted_bytes),
+        "demoted_bytes": round(bound.demoted_bytes),
+        **plan,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from results.units import duration, percent
+
+    planned = "gap" in rows[0]
+    header = ("budget", "at best", "of fast-only", "promoted", "demoted")
+    table = [
+        (
+            output.size(row["budget"]),
+            duration(row["step_ns"]),
+            percent(row["fraction"]),
+            output.size(row["promoted_bytes"]),
+            output.size(row["demoted_bytes"]),
+            *((duration(row["plan_step_ns"]), percent(row["gap"])) if planned else ()),
+        )
+        for row in rows
+    ]
+    output.show(output.rows((*header, "plan", "gap") if planned else header, table))
+    click.echo(f"fast memory only: {duration(rows[0]['fast_ns'])}, slow: {duration(rows[0]['slow_ns'])}")
