@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 from rich.text import Text
 
+from results.columns import TEXT
 from results.compare import Comparison, Pair
 from results.intervals import CONFIDENCE
-from results.report import LOSS_STYLES, TEXT_COLUMNS
+from results.report import LOSS_STYLES
 from results.runs import Cell
 from results.tables import BREAK, Grid
 from results.units import duration, factor, printable
@@ -25,7 +26,7 @@ def table(comparison: Comparison) -> Grid:
     return Grid.of_frame(
         frame(comparison.pairs),
         section="Model",
-        text_columns=(*TEXT_COLUMNS, "Verdict on B"),
+        text_columns=(*TEXT, "Verdict on B"),
         styles=_STYLES,
         title=Text(f"A: {comparison.a.path}\nB: {comparison.b.path}", style="italic"),
         caption=_caption(comparison),

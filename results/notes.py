@@ -56,7 +56,16 @@ def notes(run: Run, axes: Axes, rows: list[Row], clock: Clock) -> list[str]:
         budget = ", at the same budget" if any(row.budget for row in rows if row.id in references) else ""
         lines.append(f"relative to {' or '.join(policies)} of the same model and settings{budget}")
     lines += _tensor_notes(rows)
-    if any(MIGRATED in row.vmstat for row in rows):
+    if any(row.prediction for row in rows):
+        lines.append(
+            "predicted: the step time that the plan expects, and how far it is from the measured one"
+        )
+    if any(row.migration for row in rows):
+        lines.append(
+            "promoted, demoted: bytes that the runtime moved per measured step; exposed: time that "
+            "computation waited for migrations"
+        )
+    if any(row.vmstat.get(MIGRATED) and row.migration is None for row in rows):
         lines.append(f"moved pages: mean per measured step ({MIGRATED})")
     pending = len(run.cells) - len(finished)
     if pending:

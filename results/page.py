@@ -1,36 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTML page of a run: one file without scripts or external resources."""
+"""The HTML page of a run: one file that loads nothing from anywhere.
+
+Its content security policy lets the browser execute the page's own script, and nothing else that a name in
+the records might contain.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from results import notes, report, summary
+from results import columns, notes, summary
 from results.plots import colours
+from results.rows import Row
 from results.runs import Run
-from results.tables import BREAK
-from results.units import printable
+from results.tables import BREAK, INNER_BREAK
+from results.units import duration, printable
 from testbed.common import files
 from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
 
+_MAX_STEPS = 24  # plots of planned steps; more would make the page large
+_MAX_ITEMS = 100  # warnings, failures, values
+
+
+@dataclass(frozen=True)
+class Item:
+    """A cell of a table: pieces of text that do not wrap, and a key to sort by."""
+
+    pieces: list[str]
+    key: columns.Key
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A cell with a plan: its planned and measured figures side by side, and its predicted steps."""
+
+    row: Row
+    figures: list[tuple[str, str, str]]
+    panels: list[Any]
+
 
 def write(run: Run, path: Path | str) -> Path:
     """Write the page and return its path. Raises `UsageError` if the file cannot be written."""
-    from results.plots import charts  # imports matplotlib, which takes a second
+    from results.plots import bars, headline  # imports matplotlib, which takes a second
 
+    data = summary.build(run)
+    shown = columns.columns(data.rows)
+    tensors = bars.tensors(data.rows)
+    return write_page(
+        path,
+        "report.html.j2",
+        data=data,
+        columns=shown,
+        lines=[
+            (colours.css_name(row.policy_name), [Item(_pieces(c.text(row)), c.key(row)) for c in shown])
+            for row in data.rows
+        ],
+        headline=headline.headline(data.rows),
+        tensors=tensors,
+        residency=[] if tensors else bars.residency(data.rows),
+        times=bars.step_times(data.rows),
+        planned=_planned_steps(data.rows),
+        max_steps=_MAX_STEPS,
+        no_performance=notes.NO_PERFORMANCE,
+        resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def write_page(path: Path | str, template: str, **values: Any) -> Path:
+    """Render a template of `results/templates` into a file. Raises `UsageError` if it cannot be written."""
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target}: is a folder", hint=f"give a file name, such as {target / 'report.html'}")
-    data = summary.build(run)
-    table = report.frame(data.rows)
-    times, tensors = charts.step_times(data.rows), charts.tensors(data.rows)
-    residency = None if tensors else charts.residency(data.rows)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("results", "templates"),
         autoescape=True,
@@ -39,18 +89,15 @@ def write(run: Run, path: Path | str) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2").render(
-        data=data,
-        columns=list(table.columns),
-        lines=[[text.split(BREAK) if text else [] for text in line] for line in table.to_numpy()],
-        text_columns=report.TEXT_COLUMNS,
-        # matplotlib escapes the text of plots; Jinja escapes the rest
-        times=Markup(times) if times else None,  # noqa: S704
-        tensors=Markup(tensors) if tensors else None,  # noqa: S704
-        residency=Markup(residency) if residency else None,  # noqa: S704
+    script = _script()
+    page = environment.get_template(template).render(
         css_colours=colours.css_colours(),
-        no_performance=notes.NO_PERFORMANCE,
-        resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
+        css_name=colours.css_name,
+        alert=colours.ALERT,
+        max_items=_MAX_ITEMS,
+        script=Markup(script),  # noqa: S704 -- a file of this package
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
     )
     try:
         with explained_disk_errors(target):
@@ -58,6 +105,57 @@ def write(run: Run, path: Path | str) -> Path:
     except OSError as e:
         raise UsageError(f"{target}: cannot be written: {e.strerror}") from None
     return target
+
+
+def _script() -> str:
+    """Return the page's script, in comments that make it valid both in HTML and in XML."""
+    source = Path(__file__).with_name("templates") / "report.js"
+    return f"//<![CDATA[\n{source.read_text()}//]]>"
+
+
+def _planned_steps(rows: Sequence[Row]) -> list[PlannedStep]:
+    """Return the cells with plans, the first `_MAX_STEPS` plots among them."""
+    from results.plots import step
+
+    steps: list[PlannedStep] = []
+    count = 0
+    for n, row in enumerate(rows):
+        panels = []
+        for k, planned in enumerate(row.plans):
+            title = f"{row.model}{f', step {planned.kind}' if len(row.plans) > 1 else ''}"
+            panel = None
+            if count < _MAX_STEPS:
+                panel = step.step(planned, row.policy_name, title=title, name=f"step{n}-{k}")
+            if panel is not None:
+                panels.append(panel)
+                count += 1
+        if row.plans:
+            steps.append(PlannedStep(row, _planned_and_measured(row), panels))
+    return steps
+
+
+def _planned_and_measured(row: Row) -> list[tuple[str, str, str]]:
+    """Return what a cell's plan predicts for a step and what the step did; `-` if not known."""
+    p, m, s = row.prediction, row.migration, row.summary
+    step_ns = s.centre_ns if s else None
+    return [
+        ("step time", duration(p.step_ns) if p else "-", duration(step_ns) if step_ns else "-"),
+        ("promoted", columns.size(p.promoted) if p else "-", columns.size(m.promoted) if m else "-"),
+        ("demoted", columns.size(p.demoted) if p else "-", columns.size(m.demoted) if m else "-"),
+        (
+            "exposed time",
+            columns.exposed(p.exposed_ns, p.step_ns).replace(BREAK, " ") if p else "-",
+            columns.exposed(m.exposed_ns, step_ns).replace(BREAK, " ") if m else "-",
+        ),
+        ("promotions late at their wait", "-", columns.size(m.late) if m else "-"),
+        ("not moved after two attempts", "-", columns.size(m.failed) if m else "-"),
+        ("born on node 1 for lack of room", "-", columns.size(m.crowded) if m else "-"),
+    ]
+
+
+def _pieces(text: str) -> list[str]:
+    """Split text where it may wrap, but not within an interval: pages are wide enough."""
+    return text.replace(INNER_BREAK, " ").split(BREAK) if text else []
 
 
 def _printable(value: Any) -> Any:

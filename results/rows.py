@@ -3,19 +3,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from results import labels
 from results.labels import Axes
+from results.migration import Migration, migration
+from results.plans import Planned, Prediction, predict, read_plans
 from results.runs import Cell, Run
 from results.stats import Clock, Ratio, Summary, has_clock, per_step, ratio, samples, shares, summarise
 from results.tensors import Tensors, tensors
 
 
+class Speed(NamedTuple):
+    """A speed relative to another one, with its interval if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 @dataclass(frozen=True)
 class Row:
     """A cell in a report. `relative` is its step time divided by that of the cell `reference`.
+
+    `fast_only` tells whether the reference keeps all tensors on node 0, so that 1 / `relative` is the share
+    of its speed. `prediction` and `plans` are those of the cell's plan, `migration` what the runtime did.
+    `budget_share` is the budget as a share of the peak, 0 to 1.
 
     `off_clock` counts finished repeats without the report's clock, which no figure includes. `tensors` is
     None if the records have no tensor statistics. `samples` are step times in nanoseconds by repeat.
@@ -35,10 +50,24 @@ class Row:
     summary: Summary | None
     relative: Ratio | None
     reference: str | None
+    fast_only: bool
+    budget_share: float | None
+    plans: list[Planned]
+    prediction: Prediction | None
+    migration: Migration | None
     anon_shares: dict[str, float]
     tensors: Tensors | None
     vmstat: dict[str, float]
     samples: list[list[float]]
+
+    @property
+    def speed(self) -> Speed | None:
+        """The speed as a share of fast-only's, or None without that reference."""
+        r = self.relative
+        if r is None or not self.fast_only:
+            return None
+        low, high = (None if bound is None else 1 / bound for bound in (r.high, r.low))
+        return Speed(1 / r.value, low, high)
 
     def figures(self, clock: Clock) -> dict[str, Any]:
         """Return the row's numbers for JSON and exports; None where there is no measurement."""
@@ -68,6 +97,7 @@ def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
         resolved = cell.resolved
         times = samples(cell.repeats, clock)
         reference = references.get(cell.id)
+        plans = read_plans(run, cell.repeats)[0]
         rows.append(
             Row(
                 id=cell.id,
@@ -84,6 +114,11 @@ def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
                 summary=summarise(times),
                 relative=ratio(samples(reference.repeats, clock), times) if reference else None,
                 reference=reference.id if reference else None,
+                fast_only=labels.policy_name((reference or cell).resolved) == "fast-only",
+                budget_share=_budget_share(cell),
+                plans=plans,
+                prediction=predict(plans, cell.repeats),
+                migration=migration(cell.repeats),
                 anon_shares=shares(cell.repeats),
                 tensors=tensors(cell.repeats),
                 vmstat=per_step(cell.repeats),
@@ -91,6 +126,16 @@ def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
             )
         )
     return rows
+
+
+def _budget_share(cell: Cell) -> float | None:
+    """Return the budget as a share of the peak, from the records or else from the suite."""
+    for repeat in cell.repeats:
+        memory = repeat.provenance.fast_memory
+        if memory is not None and memory.peak_bytes:
+            return memory.budget_bytes / memory.peak_bytes
+    match = re.fullmatch(r"([0-9.]+)%", labels.budget(cell.resolved))
+    return float(match[1]) / 100 if match else None
 
 
 def _references(run: Run, clock: Clock) -> dict[str, Cell]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from results import labels, losses, notes
+from results import labels, losses, notes, setup
 from results.labels import Axes
+from results.plans import read_plans
 from results.rows import Row, build_rows
 from results.runs import Repeat, Run
+from results.setup import Calibration
 from results.stats import Clock, clock_of
 from results.units import printable
 
@@ -31,20 +33,33 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A shell command, and the cells that it measures."""
+
+    command: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
 class Report:
-    """The report of a run. `provenance` maps each key to its distinct values, important keys first."""
+    """The report of a run. `provenance` maps each key to its distinct values, important keys first.
+
+    `setup` says in one sentence what the run was measured with.
+    """
 
     path: str
     suite: str
     created: str
     clock: Clock
+    setup: str
+    calibrations: list[Calibration]
     rows: list[Row]
     losses: list[losses.Check]
     failures: list[Failure]
     notes: list[str]
     warnings: list[str]
     provenance: dict[str, list[str]]
-    commands: list[str]
+    commands: list[Command]
 
 
 def build(run: Run) -> Report:
@@ -58,13 +73,15 @@ def build(run: Run) -> Report:
         suite=printable(run.info.suite),
         created=f"{run.info.created:%Y-%m-%d %H:%M} UTC",
         clock=clock,
+        setup=setup.sentence(run.cells, run.info.resolved.get("preset"), clock),
+        calibrations=setup.calibrations(finished),
         rows=rows,
         losses=losses.check_cells(run.cells, axes),
         failures=_failures(run, axes),
         notes=notes.notes(run, axes, rows, clock),
-        warnings=notes.warnings(run, axes, rows, clock),
+        warnings=notes.warnings(run, axes, rows, clock) + _plan_warnings(run),
         provenance=_provenance(finished),
-        commands=list(dict.fromkeys(repeat.provenance.command for repeat in finished)),
+        commands=_commands(run, axes),
     )
 
 
@@ -86,10 +103,23 @@ def _failures(run: Run, axes: Axes) -> list[Failure]:
     ]
 
 
+def _plan_warnings(run: Run) -> list[str]:
+    return [printable(line) for cell in run.cells for line in read_plans(run, cell.repeats)[1]]
+
+
+def _commands(run: Run, axes: Axes) -> list[Command]:
+    cells: dict[str, dict[str, None]] = {}
+    for cell in run.cells:
+        for repeat in cell.repeats:
+            cells.setdefault(repeat.provenance.command, {})[axes.label(cell.resolved)] = None
+    return [Command(command, list(labels)) for command, labels in cells.items()]
+
+
 def _provenance(repeats: list[Repeat]) -> dict[str, list[str]]:
     values: dict[str, dict[str, None]] = {}
     for repeat in repeats:
         record = repeat.provenance.model_dump(mode="json", exclude={"command", "fast_memory"})
+        record["throttle"].pop("calibration", None)  # has its own table
         for key, value in labels.flatten(record).items():
             if value not in (None, {}, []):
                 text = value if isinstance(value, str) else labels.canonical(value)[1:-1]

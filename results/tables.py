@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables for terminals of any width, without breaking words that fit on a line.
 
-In a narrow terminal text wraps between words and figures wrap at `BREAK`. If the columns still do not fit
-side by side, each row becomes a block of lines.
+In a narrow terminal text wraps between words, and figures wrap at `BREAK` or `INNER_BREAK`. If the columns
+still do not fit side by side, each row becomes a block of lines.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd  # slow to import, and most commands have no frames
 
 BREAK = "\x1f"  # a space at which a figure may wrap
+INNER_BREAK = "\x1e"  # one at which it may wrap if its parts are still too long
 _GAP = 2  # characters between columns
 
 
@@ -33,7 +34,7 @@ class Column:
 
     def pieces(self, text: str) -> list[str]:
         """Split the text of a cell into parts that must not be broken."""
-        return text.split(BREAK) if self.figures else text.split()
+        return text.replace(INNER_BREAK, BREAK).split(BREAK) if self.figures else text.split()
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,22 @@ class Grid:
 
 
 def _length(text: str) -> int:
-    return cell_len(text.replace(BREAK, " "))
+    return cell_len(text.replace(BREAK, " ").replace(INNER_BREAK, " "))
 
 
 def _fitted(text: Text, width: int) -> Text:
-    return _joined(text, " " if _length(text.plain) <= width else "\n")
+    if _length(text.plain) <= width:
+        return _joined(text, " ")
+    parts = [
+        _replaced(part, INNER_BREAK, " " if _length(part.plain) <= width else "\n")
+        for part in text.split(BREAK, allow_blank=True)
+    ]
+    return Text("\n").join(parts)
 
 
 def _joined(text: Text, by: str) -> Text:
-    return Text(by).join(text.split(BREAK, allow_blank=True)) if BREAK in text.plain else text
+    return _replaced(_replaced(text, BREAK, by), INNER_BREAK, by)
+
+
+def _replaced(text: Text, old: str, new: str) -> Text:
+    return Text(new).join(text.split(old, allow_blank=True)) if old in text.plain else text

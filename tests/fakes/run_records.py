@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ from results.records import (
     Throttle,
 )
 from results.runs import Run
-from results.writer import write_repeat, write_run
+from results.writer import write_profile, write_repeat, write_run
+from sentinel.planner.formats import files
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory import classify
+from sentinel.planner.policy import POLICIES
+from sentinel.planner.search import make_plan
 from testbed import machine as machines
 from testbed.timing import preset as presets
+from tests.fakes.profiles import OPTANE
 
 SLOW = Throttle.model_validate(
     {"method": "timing-plugin", "nodes_alike": False, "latency_ns": {"0": 82.0, "1": 300.0}}
@@ -78,6 +85,7 @@ def steps_of(
     count: int = 8,
     model_clock: bool = True,
     tensor_statistics: bool = True,
+    peak: int = TENSOR_BYTES,
 ) -> list[Step]:
     """Return the steps of a repeat; the first two are its warm-up.
 
@@ -86,8 +94,8 @@ def steps_of(
     policy = cell["placement"]
     noise = random.Random(f"{policy} {seed}")  # noqa: S311
     fast_share = {"fast-only": 1.0, "slow-only": 0.0, "interleave": 0.5}.get(policy, 0.2)
-    budget = budget_of(cell)
-    tensors = round(TENSOR_BYTES * fast_share) if budget is None else min(budget, TENSOR_BYTES // 2)
+    budget = budget_of(cell, peak)
+    tensors = round(peak * fast_share) if budget is None else min(budget, peak // 2)
     fast_bytes = round(ANON_BYTES * fast_share)
     steps = []
     for number in range(count):
@@ -102,33 +110,46 @@ def steps_of(
                 loss=(2.3 * 0.97**number).hex(),
                 residency=Residency(anon={"0": fast_bytes, "1": ANON_BYTES - fast_bytes}),
                 vmstat={"pgmigrate_success": migrated},
-                runtime=runtime_of(tensors) if tensor_statistics and cell.get("runtime") else {},
+                runtime=runtime_of(tensors, peak, planned_steps=number if policy in POLICIES else None)
+                if tensor_statistics and cell.get("runtime")
+                else {},
             )
         )
     return steps
 
 
-def runtime_of(on_node_0: int) -> dict[str, Any]:
-    """Return runtime statistics; a quarter of the tensor bytes on node 0 is in the reserved pool."""
-    rest = TENSOR_BYTES - on_node_0
+def runtime_of(
+    on_node_0: int, peak: int = TENSOR_BYTES, *, planned_steps: int | None = None
+) -> dict[str, Any]:
+    """Return runtime statistics; a quarter of the tensor bytes on node 0 is in the reserved pool.
+
+    A planned step promotes a MiB, half of it late, which costs 100 us, and demotes two MiB.
+    """
+    rest = peak - on_node_0
     quarter = on_node_0 // 4
+    steps = planned_steps or 0
+    units = {"promoted": 2, "demoted": 4, "late": 1, "failed": 0, "crowded": 0}
     return {
-        "planned": True,
+        "planned": planned_steps is not None,
+        "steps": steps + 1,
+        "total": {**{name: n * steps << 19 for name, n in units.items()}, "exposed_ns": 100_000 * steps},
         "pools": {
-            "ordinary": {"live": TENSOR_BYTES, "resident": [on_node_0 - quarter, rest]},
+            "ordinary": {"live": peak, "resident": [on_node_0 - quarter, rest]},
             "reserved": {"live": 0, "resident": [quarter, 0]},
         },
     }
 
 
-def budget_of(cell: Cell) -> int | None:
+def budget_of(cell: Cell, peak: int = TENSOR_BYTES) -> int | None:
     """Return the budget of a cell in bytes."""
     share = cell.get("fast_memory")
-    return None if share is None else TENSOR_BYTES * int(share.removesuffix("%")) // 100
+    return None if share is None else peak * int(share.removesuffix("%")) // 100
 
 
-def provenance_of(cell: Cell, throttle: Throttle = SLOW, accelerator: str = "tcg") -> Provenance:
-    budget = budget_of(cell)
+def provenance_of(
+    cell: Cell, throttle: Throttle = SLOW, accelerator: str = "tcg", peak: int = TENSOR_BYTES
+) -> Provenance:
+    budget = budget_of(cell, peak)
     return Provenance(
         accelerator=accelerator,
         throttle=throttle,
@@ -138,7 +159,7 @@ def provenance_of(cell: Cell, throttle: Throttle = SLOW, accelerator: str = "tcg
         image={"key": "beef"},
         qemu="7.2.11",
         host={"name": "lab", "cpus": 2},
-        fast_memory=None if budget is None else FastMemory(budget_bytes=budget, peak_bytes=TENSOR_BYTES),
+        fast_memory=None if budget is None else FastMemory(budget_bytes=budget, peak_bytes=peak),
     )
 
 
@@ -154,6 +175,8 @@ def add(
     *,
     throttle: Throttle = SLOW,
     accelerator: str = "tcg",
+    peak: int = TENSOR_BYTES,
+    plans: Mapping[str, Path] | None = None,
 ) -> Path:
     return write_repeat(
         path,
@@ -162,8 +185,8 @@ def add(
         cell=cell,
         result=ok(steps),
         steps=steps,
-        provenance=provenance_of(cell, throttle, accelerator),
-        extra={"console.log": "Linux version 4.9.0\n"},
+        provenance=provenance_of(cell, throttle, accelerator, peak),
+        extra={"console.log": "Linux version 4.9.0\n", **(plans or {})},
     )
 
 
@@ -197,14 +220,20 @@ def make_run(
     model_clock: bool = True,
     tensor_statistics: bool = True,
     factor: float = 1.0,
+    profile: Profile | None = None,
     **changes: Any,
 ) -> Run:
-    """Store and read a complete run: every model with every policy and budget."""
+    """Store and read a complete run: every model with every policy and budget.
+
+    With a profile, the cells of `sentinel` and `sentinel-opt` have the plans that are made from it.
+    """
     names = tuple({"name": name} for name in models)
     cells = cells_of(models=names, placements=placements, fast_memory=fast_memory, **changes)
     begin(path, cells)
+    peak = classify.peak(profile) if profile is not None else TENSOR_BYTES
     for cell in cells:
         base = 5e6 * factor * (2.5 if cell["model"]["name"] == "lstm" else 1)
+        plans = {} if profile is None else plans_of(path, cell, profile)
         for repeat in range(repeats):
             steps = steps_of(
                 cell,
@@ -212,9 +241,33 @@ def make_run(
                 seed=repeat,
                 model_clock=model_clock,
                 tensor_statistics=tensor_statistics,
+                peak=peak,
             )
-            add(path, cell, repeat, steps, throttle=throttle, accelerator=accelerator)
+            add(
+                path,
+                cell,
+                repeat,
+                steps,
+                throttle=throttle,
+                accelerator=accelerator,
+                peak=peak,
+                plans=plans,
+            )
     return Run.load(path)
+
+
+def plans_of(path: Path, cell: Cell, profile: Profile) -> dict[str, Path]:
+    """Return the file of the cell's plan by its name in the records, and store the profile in the run."""
+    budget, policy = budget_of(cell, classify.peak(profile)), cell["placement"]
+    if budget is None or policy not in POLICIES:
+        return {}
+    folder = path.with_name(f"{path.name}-plans")
+    folder.mkdir(exist_ok=True)
+    files.write_profile(folder / "profile.json.gz", profile)
+    kept = write_profile(path, folder / "profile.json.gz")
+    plan = make_plan(profile, budget, OPTANE, spill=True, policy=policy, source=files.digest(kept))
+    files.write_plan(folder / f"{cell['id']}.json.gz", plan)
+    return {"plan.json.gz": folder / f"{cell['id']}.json.gz"}
 
 
 def troubled_run(root: Path) -> Run:

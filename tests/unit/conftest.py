@@ -65,3 +65,19 @@ def troubled(tmp_path: Path) -> Run:
     from tests.fakes.run_records import troubled_run
 
     return troubled_run(tmp_path / "run")
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Run:
+    """A run of one model whose cells of `sentinel` and `sentinel-opt` have plans, with the profile."""
+    from tests.fakes.profiles import LAYERS, MEGA, small, variable, written_then_read
+    from tests.fakes.run_records import make_run
+
+    tensors = [written_then_read(0, 3), written_then_read(1, 6), written_then_read(2, 5), variable(0, 6, n=7)]
+    return make_run(
+        tmp_path / "planned",
+        models=("lstm",),
+        placements=("fast-only", "first-touch", "sentinel", "sentinel-opt"),
+        fast_memory=("60%",),
+        profile=small(LAYERS, MEGA, tensors),
+    )

@@ -14,7 +14,7 @@ import sentinel.cli
 from experiments import policies
 from results import page as pages
 from results import summary
-from results.plots import charts, colours
+from results.plots import bars, colours
 from results.plots.colours import Colour
 from sentinel.cli import plan_plots
 from tests.fakes.run_records import make_run
@@ -65,9 +65,10 @@ def test_modules_define_no_colours_of_their_own(path: Path) -> None:
 def test_plots_use_only_the_colours_of_their_policies(tmp_path: Path, policies: tuple[str, ...]) -> None:
     run = make_run(tmp_path / "run", models=("lstm",), placements=policies)
     data = summary.build(run)
-    for chart in (charts.step_times(data.rows), charts.tensors(data.rows), charts.residency(data.rows)):
-        used = set(re.findall(r"var\(--([a-z-]+)\)", chart or "")) - {"ink", "faint", "paper"}
+    for panels in (bars.step_times(data.rows), bars.tensors(data.rows), bars.residency(data.rows)):
+        (panel,) = panels
+        used = set(re.findall(r"var\(--([a-z-]+)\)", panel.svg)) - {"ink", "faint", "paper", "soft"}
         assert used == set(policies)
     page = pages.write(run, tmp_path / "page.html").read_text()
     for name, colour in colours.css_colours().items():
-        assert re.findall(rf"--{name}: (#[0-9a-f]{{6}});", page) == [colour.light, colour.dark]
+        assert f"--{name}: light-dark({colour.light}, {colour.dark});" in page

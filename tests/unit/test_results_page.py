@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import lxml.etree
 import lxml.html
 import pytest
 
-from results import page
+from results import page, summary
 from results.notes import NO_PERFORMANCE
+from results.plots import headline
+from results.records import Throttle
 from results.runs import Run
+from results.units import duration
+from sentinel.planner.formats import files
 from testbed.common.errors import UsageError
-from tests.fakes.run_records import begin, cell_of, make_run
+from tests.fakes.run_records import SLOW, begin, cell_of, make_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,7 +37,7 @@ def test_page_is_well_formed_and_self_contained(
     path = page.write(request.getfixturevalue(kind), tmp_path / "out" / "report.html")
     source = path.read_text()
     tree = lxml.etree.fromstring(source.encode(), lxml.etree.XMLParser(recover=False, resolve_entities=False))
-    assert len(list(tree.iter(f"{SVG}svg"))) == 2
+    assert len(list(tree.iter(f"{SVG}svg"))) == {"whole": 6, "troubled": 4}[kind]
     ids = [element.get("id") for element in tree.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     for element in tree.iter():
@@ -39,7 +45,10 @@ def test_page_is_well_formed_and_self_contained(
             if name.rpartition("}")[2] in ("href", "src"):
                 assert value.startswith("#")
                 assert value[1:] in ids
-    assert not list(tree.iter("{*}script", "{*}link", "{*}img"))
+    assert not list(tree.iter("{*}link", "{*}img", "{*}iframe", "{*}object"))
+    (script,) = tree.iter("{*}script")
+    assert script.attrib == {}
+    assert not [name for element in tree.iter() for name in element.attrib if name.startswith("on")]
     assert "#0a0" not in source  # no placeholder is left
     assert "url(http" not in source
 
@@ -48,7 +57,7 @@ def test_page_shows_figures_losses_and_provenance(whole: Run, tmp_path: Path) ->
     path = page.write(whole, tmp_path / "report.html")
     text = text_of(path)
     for expected in (
-        "times by the model clock",
+        "not calibrated; times by the model clock.",
         "5.04 ms (4.91 to 5.16)",
         "equal resnet20 b8: 9 repeats, 8 steps, bit for bit",
         f"sentinel run suite.yaml --out runs/{whole.cells[1].id}",
@@ -56,7 +65,8 @@ def test_page_shows_figures_losses_and_provenance(whole: Run, tmp_path: Path) ->
         "throttle.method timing-plugin",
         "4.9.0",
         "8.00 of 8.00 MiB",
-        "Residency of tensors",
+        "Tensors on node 0 against the budget",
+        "paper: ResNet-32, batch 128",
     ):
         assert expected in text
     assert NO_PERFORMANCE not in text.lower()
@@ -92,4 +102,60 @@ def test_page_refuses_paths_that_cannot_be_written(whole: Run, tmp_path: Path) -
 def test_page_without_tensor_statistics_shows_the_process(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", models=("lstm",), tensor_statistics=False)
     text = text_of(page.write(run, tmp_path / "page.html"))
-    assert "Residency of the process" in text and "Residency of tensors" not in text
+    assert "Memory of the process by node" in text and "against the budget" not in text
+
+
+def test_page_compares_plans_with_what_the_runtime_did(planned: Run, tmp_path: Path) -> None:
+    path = page.write(planned, tmp_path / "report.html")
+    text = text_of(path)
+    sentinel = next(row for row in summary.build(planned).rows if row.policy == "sentinel")
+    assert sentinel.prediction is not None and sentinel.summary is not None
+    predicted, measured = (
+        duration(ns) for ns in (sentinel.prediction.step_ns, sentinel.summary.centre_ns)
+    )  # fmt: skip
+    for expected in (
+        f"{sentinel.label}: planned {predicted}, measured {measured}",
+        "Plans: memory and migrations over one step",
+        "promotions late at their wait - 512 KiB",
+        "Profile: 7 operations, 4 tensors, accesses counted by the kernel",
+    ):
+        assert expected in text
+    assert "Planned step: lstm b8" in path.read_text()
+
+
+def test_page_without_the_profile_of_a_plan_says_so(planned: Run, tmp_path: Path) -> None:
+    shutil.rmtree(planned.path / "profiles")
+    text = text_of(page.write(Run.load(planned.path), tmp_path / "report.html"))
+    assert "No plot: the run did not keep the profile of this plan." in text
+
+
+def test_page_shows_the_bound_of_a_plan_and_no_bound_without(planned: Run, tmp_path: Path) -> None:
+    assert "bound" not in headline.headline(summary.build(planned).rows)[0].svg
+    for path in planned.path.glob("cells/*/*/plan.json.gz"):
+        plan = files.read_plan(path)
+        files.write_plan(path, dataclasses.replace(plan, predicted={**plan.predicted, "bound_ns": 4e6}))
+    rows = summary.build(Run.load(planned.path)).rows
+    assert {row.prediction.bound_ns for row in rows if row.prediction} == {4e6}
+    assert "bound" in headline.headline(rows)[0].svg
+
+
+def test_page_warns_of_a_damaged_plan(planned: Run, tmp_path: Path) -> None:
+    for path in planned.path.glob("cells/*/*/plan.json.gz"):
+        path.write_bytes(b"{")
+    text = text_of(page.write(Run.load(planned.path), tmp_path / "report.html"))
+    assert text.count("is not JSON, or is incomplete") == 2
+    assert "Plans:" not in text
+
+
+def test_page_folds_the_calibration_into_a_sentence_and_a_table(tmp_path: Path) -> None:
+    figures = {
+        "node 0 read": {"expected": 100.0, "measured": 98.0, "unit": "GB/s"},
+        "odd": {"expected": 0, "measured": "x"},
+    }
+    calibration = {"good": True, "mode": "synchronised", "made": "2026-03-01", "figures": figures}
+    throttle = Throttle.model_validate({**SLOW.model_dump(), "calibration": calibration})
+    run = make_run(tmp_path / "run", models=("lstm",), placements=("fast-only",), throttle=throttle)
+    text = text_of(page.write(run, tmp_path / "page.html"))
+    assert "calibration passed (largest deviation 2.0%)" in text
+    assert "1 figures of the preset" in text and "-2.0%" in text
+    assert "throttle.calibration" not in text

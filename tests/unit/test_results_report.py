@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from results import migration, plans
 from results.notes import NO_PERFORMANCE
 from results.records import Step
 from results.report import report, rows, to_dict
@@ -29,11 +31,14 @@ from tests.fakes.terminal import render, render_words
 
 GOLDEN = """\
 smoke, 2026-03-01 12:30 UTC
-Policy     Budget               Step time             Relative  Tensors on node 0  Moved pages
+Policy     Budget          Step time           Relative  Tensors on node 0  Promoted, demoted        Exposed
 lstm b8
-fast-only          12.6 ms (12.3 to 12.9)                    1           40.0 MiB            0
-sentinel   20%     16.3 ms (16.0 to 16.6)  1.29 (1.27 to 1.32)   8.00 of 8.00 MiB          904
-sentinel   40%     16.3 ms (16.0 to 16.6)  1.29 (1.27 to 1.32)   16.0 of 16.0 MiB          904
+fast-only                    12.6 ms                  1           40.0 MiB
+                      (12.3 to 12.9)
+sentinel   20%               16.3 ms               1.29   8.00 of 8.00 MiB          1.00 MiB,  100 us (0.6%)
+                      (16.0 to 16.6)     (1.27 to 1.32)                              2.00 MiB
+sentinel   40%               16.3 ms               1.29   16.0 of 16.0 MiB          1.00 MiB,  100 us (0.6%)
+                      (16.0 to 16.6)     (1.27 to 1.32)                              2.00 MiB
 losses equal: lstm b8: 9 repeats, 8 steps, bit for bit
 step time: geometric mean over repeats of each repeat's median, by the model clock, without warm-up; in
 parentheses: 95% interval (Student's t over repeats)
@@ -41,7 +46,8 @@ each cell has 3 repeats with 18 measured steps in total
 relative to fast-only of the same model and settings
 tensors on node 0: bytes at the end of the measured step with most of them there, and the budget; the rest
 of the process has no budget
-moved pages: mean per measured step (pgmigrate_success)"""
+promoted, demoted: bytes that the runtime moved per measured step; exposed: time that computation waited for
+migrations"""
 
 
 def test_table_of_a_run(tmp_path: Path) -> None:
@@ -63,6 +69,12 @@ def test_json_rows_of_a_run(whole: Run) -> None:
     assert (sentinel["tensor_bytes"], sentinel["budget_bytes"]) == ([8 << 20, 32 << 20], 8 << 20)
     assert (slow["tensor_bytes"], slow["budget_bytes"]) == ([0, 40 << 20], None)
     assert slow["relative_low"] < 3.4 < slow["relative_high"]
+    assert slow["speed"]["low"] < 1 / 3.4 < slow["speed"]["high"]
+    assert (slow["migration_per_step"], slow["budget_share"], sentinel["budget_share"]) == (None, None, 0.2)
+    assert sentinel["migration_per_step"] == {
+        "promoted": 1 << 20, "demoted": 2 << 20, "late": 1 << 19, "failed": 0, "crowded": 0,
+        "exposed_ns": 100_000,
+    }  # fmt: skip
     assert slow["low_ns"] <= slow["centre_ns"] <= slow["high_ns"]
     assert json.loads(json.dumps(to_dict(whole)))["rows"] == json_rows
 
@@ -219,3 +231,42 @@ def test_table_fits_80_columns_without_breaking_words(tmp_path: Path, changes: d
     assert all(len(line) <= 80 for line in lines)
     words = {word for line in body for word in line.split()}
     assert words <= set(render_words(table).split())
+
+
+def test_predictions_weigh_the_plans_of_a_steps_kinds(planned: Run) -> None:
+    cell = next(cell for cell in planned.cells if cell.resolved["placement"] == "sentinel")
+    (plan,), _ = plans.read_plans(planned, cell.repeats)
+    a, b = dataclasses.replace(plan, kind="a"), dataclasses.replace(plan, kind="b")
+    step_ns = plan.plan.predicted["step_ns"]
+
+    def predicted(kinds: list[str], session_runs: int, *of: plans.Planned) -> float | None:
+        steps = [
+            Step(step=n, warmup=n == 0, guest_ns=1, kind=kind, runtime={"steps": session_runs * n})
+            for n, kind in enumerate(kinds)
+        ]
+        prediction = plans.predict(of, [dataclasses.replace(cell.repeats[0], steps=steps)])
+        return prediction.step_ns if prediction else None
+
+    assert predicted(["a", "a", "a"], 2, a, b) == 2 * step_ns  # a model's step runs all kinds
+    assert predicted(["a", "a", "b"], 1, a, b) == step_ns  # a script's step runs its own
+    assert predicted(["b", "a", "a"], 1, a, b) == step_ns
+    assert predicted(["a", "a", "b"], 1, a) is None  # no plan for b
+    assert predicted(["a"], 1, a) is None  # no measured step
+    assert predicted(["a", "a"], 1) is None
+    assert plans.predict([plan], cell.repeats) is not None  # older records do not name kinds
+
+
+def test_migrations_are_the_growth_of_valid_counters(planned: Run) -> None:
+    cell = next(cell for cell in planned.cells if cell.resolved["placement"] == "sentinel")
+    (repeat, *_) = cell.repeats
+    found = migration.migration([repeat])
+    assert found is not None and (found.promoted, found.exposed_ns) == (1 << 20, 100_000)
+    totals: list[Any] = [None, {}, {"promoted": -1}, 7, [], "x", {"late": 1.5}, {}]
+    damaged = [
+        step.model_copy(update={"runtime": {**step.runtime, "total": total}})
+        for step, total in zip(repeat.steps, totals, strict=True)
+    ]
+    assert migration.migration([dataclasses.replace(repeat, steps=damaged)]) is None
+    restarted = [*repeat.steps[:4], repeat.steps[2], repeat.steps[5]]  # counters that shrink are no growth
+    again = migration.migration([dataclasses.replace(repeat, steps=restarted)])
+    assert again is not None and again.promoted == (1 + 1 + 3) / 3 * (1 << 20)
