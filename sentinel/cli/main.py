@@ -43,6 +43,7 @@ _COMMANDS = {
     "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
+    "trace": ("sentinel.cli.results", "trace", "Write a step of a run as a trace for Perfetto."),
     "train": ("sentinel.cli.training", "train", "Train a script of your own with little fast memory."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),
 }

@@ -48,6 +48,39 @@ def report(folder: Path, html: Path | None, as_json: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
+  sentinel trace runs/p "lstm b8, sentinel, 20%"
+  sentinel trace runs/p 27966aed --repeat 1 --out /tmp/step.json.gz
+"""
+)
+@click.argument("folder", metavar="RUN", type=_FOLDER)
+@click.argument("cell")
+@click.option("--repeat", type=click.IntRange(0, 999), help="A repeat by number (default: the first).")
+@click.option("--out", type=_FOLDER, help="Write to this file (default: RUN/trace-<id>.json.gz).")
+def trace(folder: Path, cell: str, repeat: int | None, out: Path | None) -> None:
+    """Write a trace of CELL in the run in the folder RUN, for ui.perfetto.dev.
+
+    CELL is an id, its beginning, or a label. The trace shows the measured steps, and the steps that the
+    cell's plans predict: operations, layers, lifetimes and tiers of tensors, migrations, waits. All times are
+    by the model clock, if the records have it.
+    """
+    from results import trace as traces
+    from results.runs import Run
+    from testbed.common import places
+    from testbed.common.progress import note, warn
+
+    run = Run.load(folder)
+    result = traces.build(run, cell, repeat)
+    out = out or folder / f"trace-{result.cell}.json.gz"
+    places.check_file(out, "--out")
+    for warning in result.warnings:
+        warn(warning)
+    traces.write(result, out)
+    note(f"trace in {out}: open it in ui.perfetto.dev")
+
+
+@click.command(
+    epilog="""\b
+Examples:
   sentinel compare runs/before runs/after
   sentinel compare runs/before runs/after --json
 """

@@ -41,9 +41,9 @@ def simulate(profile: Profile, plan: Plan) -> Simulation:
     """
     figures = _figures(plan)
     t, u, n = profile.tensors, profile.uses, len(profile.ops)
-    contents = _unit_contents(profile, plan)
+    contents = unit_contents(profile, plan)
     size = _unit_sizes(profile, plan)
-    moves = _unit_moves(plan)
+    moves = unit_moves(plan)
     nodes = [group.node for group in plan.groups] + [tensor.node for tensor in plan.tensors]
     born_fast = np.array(nodes, dtype=np.int64) == 0
     # one row for each use and each unit that holds a part of its tensor
@@ -67,7 +67,7 @@ def simulate(profile: Profile, plan: Plan) -> Simulation:
     return Simulation(_memory(profile, plan, contents, size, born_fast, moves), timeline)
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
     """Which unit holds which part of which tensor, sorted by tensor. `share` is of its touched bytes.
 
     Units are the plan's groups, then its tensors, for tensors in no group.
@@ -78,7 +78,8 @@ class _Contents(NamedTuple):
     share: Floats
 
 
-def _unit_contents(profile: Profile, plan: Plan) -> _Contents:
+def unit_contents(profile: Profile, plan: Plan) -> Contents:
+    """Return which unit holds which part of which tensor of the profile."""
     index = {profile.key(i): i for i in range(len(profile.tensors))}
     touched: list[int] = profile.tensors.resident_bytes.tolist()
     offsets = [group.offset for group in plan.groups]
@@ -97,7 +98,7 @@ def _unit_contents(profile: Profile, plan: Plan) -> _Contents:
             rows.append((i, unit, max(0, inside) / max(1, touched[i])))
     rows.sort()
     tensors, units, shares = zip(*rows) if rows else ((), (), ())
-    return _Contents(
+    return Contents(
         np.array(tensors, dtype=np.int64), np.array(units, dtype=np.int64), np.array(shares, dtype=float)
     )
 
@@ -109,7 +110,8 @@ def _unit_sizes(profile: Profile, plan: Plan) -> Ints:
     return np.array([*(group.size for group in plan.groups), *tensors])
 
 
-def _unit_moves(plan: Plan) -> list[UnitMove]:
+def unit_moves(plan: Plan) -> list[UnitMove]:
+    """Return the moves of a plan in terms of units."""
     unit_at = {group.offset: i for i, group in enumerate(plan.groups)}
     return [
         UnitMove(
@@ -122,7 +124,7 @@ def _unit_moves(plan: Plan) -> list[UnitMove]:
     ]
 
 
-def _renewal_ns(profile: Profile, plan: Plan, contents: _Contents, figures: Figures) -> Floats:
+def _renewal_ns(profile: Profile, plan: Plan, contents: Contents, figures: Figures) -> Floats:
     """Return the ns at each position for new pages of groups without `keep`."""
     birth = np.full(len(plan.groups) + len(plan.tensors), len(profile.ops))
     np.minimum.at(birth, contents.unit, np.maximum(0, profile.tensors.birth[contents.tensor]))
@@ -144,7 +146,7 @@ def _figures(plan: Plan) -> Figures:
 def _memory(
     profile: Profile,
     plan: Plan,
-    contents: _Contents,
+    contents: Contents,
     size: Ints,
     born_fast: Bools,
     moves: list[UnitMove],
