@@ -90,6 +90,7 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 
 def test_every_verb_exists() -> None:
     assert {" ".join(path) for path in LEAVES} == {
+        "bound",
         "cache list",
         "cache prune",
         "calibrate",
@@ -111,6 +112,7 @@ def test_every_verb_exists() -> None:
         "results export",
         "run",
         "suite schema",
+        "trace",
         "train",
         "vm console",
         "vm down",
