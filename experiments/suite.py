@@ -197,12 +197,3 @@ class Suite(Strict):
     def runtime(self) -> bool:
         """Whether the Sentinel runtime manages the tensors: in all cells or none, for equal allocators."""
         return bool(self.fast_memory) or any(policies.get(name).needs.runtime for name in self.placements)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of suite files."""
-    schema = Suite.model_json_schema()
-    for field in schema["properties"].values():
-        field.pop("examples", None)  # YAML, for messages
-        field.pop("title", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

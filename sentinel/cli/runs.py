@@ -101,7 +101,7 @@ def _show_cells(matrix: Any, location: str | None, *, as_json: bool) -> None:
 
 @click.group()
 def suite() -> None:
-    """Describe the format of suites."""
+    """Describe the format of suites and of what they name."""
 
 
 @suite.command(
@@ -109,10 +109,16 @@ def suite() -> None:
 Examples:
   sentinel suite schema                      the JSON Schema, with all policies and models
   sentinel suite schema >suite.schema.json   for an editor that checks YAML
+  sentinel suite schema preset >preset.schema.json
 """
 )
-def schema() -> None:
-    """Print the JSON Schema of suite files."""
-    from experiments.suite import json_schema
+@click.argument("kind", type=click.Choice(["suite", "machine", "preset"]), default="suite")
+def schema(kind: str) -> None:
+    """Print the JSON Schema of the files of suites, machines or presets."""
+    from experiments.suite import Suite
+    from testbed.common.schema import Strict, json_schema
+    from testbed.machine import Machine
+    from testbed.timing.preset import Preset
 
-    output.show_json(json_schema())
+    models: dict[str, type[Strict]] = {"suite": Suite, "machine": Machine, "preset": Preset}
+    output.show_json(json_schema(models[kind]))

@@ -28,6 +28,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def json_schema(model: type[Strict]) -> dict[str, Any]:
+    """Return the JSON Schema of the model's files, for editors."""
+    schema = model.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        for field in part["properties"].values():
+            field.pop("examples", None)  # YAML, for messages
+            field.pop("title", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 class MissingFileError(UsageError):
     """The YAML file does not exist."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _MAX_SIZE = 1 << 52  # bytes
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -37,4 +37,9 @@ def shown_size(size: int) -> str:
     return f"{size // _UNITS[unit]} {unit}"
 
 
-Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(shown_size, when_used="json")]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    PlainSerializer(shown_size, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? *(KiB|MiB|GiB)$"}),
+]

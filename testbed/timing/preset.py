@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from testbed.common.library import Library
 from testbed.common.schema import Document, Strict
@@ -34,9 +34,21 @@ def _quantity(unit: str, example: str) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
-Time = Annotated[float, _quantity("ns", "300 ns"), PlainSerializer(lambda v: f"{v:g} ns", when_used="json")]
+def _schema(unit: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(\.[0-9]+)? *{unit}$"})
+
+
+Time = Annotated[
+    float,
+    _quantity("ns", "300 ns"),
+    PlainSerializer(lambda v: f"{v:g} ns", when_used="json"),
+    _schema("ns"),
+]
 Bandwidth = Annotated[
-    float, _quantity("GB/s", "39.4 GB/s"), PlainSerializer(lambda v: f"{v:g} GB/s", when_used="json")
+    float,
+    _quantity("GB/s", "39.4 GB/s"),
+    PlainSerializer(lambda v: f"{v:g} GB/s", when_used="json"),
+    _schema("GB/s"),
 ]
 
 

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from experiments import matrix, models, parameters
 from experiments.models import Model, Published
-from experiments.suite import json_schema
+from experiments.suite import Suite
 from sentinel.cli import models as cli
 from testbed.common.errors import UsageError
+from testbed.common.schema import json_schema
 from tests.fakes import guest
 
 PAPER = ("bert", "dcgan", "lstm-ptb", "mobilenet", "resnet")
@@ -104,7 +105,7 @@ def test_wrong_values_are_reported_with_the_allowed_ones(tmp_path: Path, model: 
 )
 def test_the_json_schema_has_choices_and_configurations(model: dict[str, Any], valid: bool) -> None:
     suite = {"name": "s", "models": [model], "placements": ["fast-only"]}
-    validator = jsonschema.Draft202012Validator(json.loads(json.dumps(json_schema())))
+    validator = jsonschema.Draft202012Validator(json.loads(json.dumps(json_schema(Suite))))
     assert validator.is_valid(suite) == valid
 
 

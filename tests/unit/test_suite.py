@@ -13,13 +13,16 @@ import pytest
 from experiments import matrix, models, policies, provenance
 from experiments.job import Work
 from experiments.matrix import Matrix
-from experiments.suite import Suite, json_schema
+from experiments.suite import Suite
 from kernel import source as kernels
 from testbed.common.errors import UsageError
-from testbed.common.schema import Document
+from testbed.common.schema import Document, Strict, json_schema
+from testbed.machine import Machine
 from testbed.timing import preset
+from testbed.timing.preset import Preset
 
 SUITES = Path(matrix.__file__).parent / "suites"
+TESTBED = Path(matrix.__file__).parent.parent / "testbed"
 MACHINE = "vcpus: 2\nnodes:\n  - {memory: 1 GiB, cpus: [0, 1]}\n  - {memory: 1 GiB}\n"
 VALID = """\
 name: smoke
@@ -376,7 +379,7 @@ def test_a_model_may_have_a_data_set(folder: Path) -> None:
     changed = load(folder, text).cells[2]
     assert changed.id != cell.id
     assert Work(seed=7, threads=1, model=changed.model, data=changed.data).key() != work.key()
-    jsonschema.validate(Document(folder / "s.yaml").data, json_schema())
+    jsonschema.validate(Document(folder / "s.yaml").data, json_schema(Suite))
 
 
 @pytest.mark.parametrize(
@@ -447,7 +450,7 @@ def test_scripts_may_run_until_they_end(folder: Path, script: Path) -> None:
         load(folder, until_end)
     suite = load(folder, until_end.replace("  - { name: cnn }\n", ""))
     assert suite.cells[0].resolved["steps"] is None
-    jsonschema.validate(Document(folder / "s.yaml").data, json_schema())
+    jsonschema.validate(Document(folder / "s.yaml").data, json_schema(Suite))
 
 
 @pytest.mark.parametrize(
@@ -527,7 +530,7 @@ SPEC = kernels.Spec(objects=1)
 
 
 def test_the_json_schema_names_policies_models_and_kernels() -> None:
-    schema = json.loads(json.dumps(json_schema()))["properties"]
+    schema = json.loads(json.dumps(json_schema(Suite)))["properties"]
     assert schema["placements"]["items"]["enum"] == list(policies.names())
     assert schema["kernel"]["enum"] == list(kernels.names())
     *of_models, script = schema["models"]["items"]["oneOf"]
@@ -546,7 +549,21 @@ def test_the_json_schema_names_policies_models_and_kernels() -> None:
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_suites_match_the_json_schema(path: Path) -> None:
-    jsonschema.validate(Document(path).data, json_schema())
+    jsonschema.validate(Document(path).data, json_schema(Suite))
+
+
+@pytest.mark.parametrize(
+    ("folder", "model"), [("machines", Machine), ("presets", Preset)], ids=["machines", "presets"]
+)
+def test_shipped_machines_and_presets_match_their_json_schema(folder: str, model: type[Strict]) -> None:
+    paths = list((TESTBED / folder).glob("*.yaml"))
+    assert paths
+    for path in paths:
+        data = Document(path).data
+        jsonschema.validate(data, json_schema(model))
+        nodes = [{**data["nodes"][0], "read_bandwidth": "39 MB", "memory": "39 MB"}, *data["nodes"][1:]]
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**data, "nodes": nodes}, json_schema(model))
 
 
 @pytest.mark.parametrize(
@@ -563,6 +580,6 @@ def test_shipped_suites_match_the_json_schema(path: Path) -> None:
 )
 def test_the_json_schema_refuses_mistakes(field: str, value: object) -> None:
     suite = {"name": "x", "models": [{"name": "cnn"}], "placements": ["fast-only"]}
-    jsonschema.validate(suite, json_schema())
+    jsonschema.validate(suite, json_schema(Suite))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**suite, field: value}, json_schema())
+        jsonschema.validate({**suite, field: value}, json_schema(Suite))
