@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from sentinel.cli.main import cli
 from testbed import machine
 from testbed.common import settings
 from testbed.common.errors import ExitCode
@@ -43,3 +47,31 @@ def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) ->
         (tmp_path / "my" / "data").mkdir(parents=True, exist_ok=True)
         (tmp_path / "my" / "train.py").touch()
         load(path)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of all commands of the program in a page's shell blocks."""
+    for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        script = re.sub(r"<<'EOF'.*?^EOF$", "", block, flags=re.MULTILINE | re.DOTALL).replace("\\\n", " ")
+        for line in script.splitlines():
+            lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="|&;<>")
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in (*lexer, ";"):
+                if word[0] not in "|&;<>":
+                    words.append(word)
+                    continue
+                if words[:1] in (["sentinel"], [".venv/bin/sentinel"]):
+                    yield words[1:]
+                words = []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.stem)
+def test_the_commands_in_the_documentation_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program parses every command with its options; none is executed."""
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    for words in commands(page):
+        try:
+            cli.main(words, prog_name="sentinel", standalone_mode=False)
+        except click.ClickException as e:
+            pytest.fail(f"sentinel {shlex.join(words)}: {e.format_message()}")
