@@ -60,7 +60,7 @@ class Cell:
     failures: list[Repeat] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: a run is a key of caches
 class Run:
     """A run with its cells in the order of the suite, and a warning for each skipped record."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from results import labels, losses, notes, setup
@@ -62,6 +63,7 @@ class Report:
     commands: list[Command]
 
 
+@functools.lru_cache(maxsize=1)  # the page and the table of a run are the same report
 def build(run: Run) -> Report:
     """Compute the report of a run."""
     finished = [repeat for cell in run.cells for repeat in cell.repeats]

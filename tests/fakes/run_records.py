@@ -204,7 +204,12 @@ def fail(path: Path, cell: Cell, repeat: int, message: str = "no output for 60 s
 
 def begin(path: Path, cells: list[Cell], *, suite: str = "smoke") -> None:
     created = datetime.datetime(2026, 3, 1, 12, 30, tzinfo=datetime.UTC)
-    info = RunInfo(suite=suite, created=created, resolved={"repeats": 3}, cells=[c["id"] for c in cells])
+    info = RunInfo(
+        suite=suite,
+        created=created,
+        resolved={"preset": "optane-6dimm", "repeats": 3},
+        cells=[c["id"] for c in cells],
+    )
     write_run(path, info)
 
 
