@@ -56,13 +56,12 @@ def write(run: Run, path: Path | str) -> Path:
     data = summary.build(run)
     shown = columns.columns(data.rows)
     tensors = bars.tensors(data.rows)
-    return write_page(
-        path,
+    text = render(
         "report.html.j2",
         data=data,
         columns=shown,
         lines=[
-            (colours.css_name(row.policy_name), [Item(_pieces(c.text(row)), c.key(row)) for c in shown])
+            (colours.css_name(row.policy_name), [Item(pieces(c.text(row)), c.key(row)) for c in shown])
             for row in data.rows
         ],
         headline=headline.headline(data.rows),
@@ -74,13 +73,12 @@ def write(run: Run, path: Path | str) -> Path:
         no_performance=notes.NO_PERFORMANCE,
         resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
     )
+    _write(Path(path), text)
+    return Path(path)
 
 
-def write_page(path: Path | str, template: str, **values: Any) -> Path:
-    """Render a template of `results/templates` into a file. Raises `UsageError` if it cannot be written."""
-    target = Path(path)
-    if target.is_dir():
-        raise UsageError(f"{target}: is a folder", hint=f"give a file name, such as {target / 'report.html'}")
+def render(template: str, **values: Any) -> str:
+    """Return the page of a template in `results/templates`, with the script and colours of all pages."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("results", "templates"),
         autoescape=True,
@@ -90,7 +88,7 @@ def write_page(path: Path | str, template: str, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     script = _script()
-    page = environment.get_template(template).render(
+    return environment.get_template(template).render(
         css_colours=colours.css_colours(),
         css_name=colours.css_name,
         alert=colours.ALERT,
@@ -99,12 +97,16 @@ def write_page(path: Path | str, template: str, **values: Any) -> Path:
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **values,
     )
+
+
+def _write(target: Path, page: str) -> None:
+    if target.is_dir():
+        raise UsageError(f"{target}: is a folder", hint=f"give a file name, such as {target / 'report.html'}")
     try:
         with explained_disk_errors(target):
             files.write_atomic(target, page)
     except OSError as e:
         raise UsageError(f"{target}: cannot be written: {e.strerror}") from None
-    return target
 
 
 def _script() -> str:
@@ -153,7 +155,7 @@ def _planned_and_measured(row: Row) -> list[tuple[str, str, str]]:
     ]
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
     """Split text where it may wrap, but not within an interval: pages are wide enough."""
     return text.replace(INNER_BREAK, " ").split(BREAK) if text else []
 
