@@ -33,4 +33,6 @@ import importlib
 
 def build(name, parameters):
     """Build the model `name` in TensorFlow's default graph and return (inputs, train_ops, loss)."""
-    return importlib.import_module("guest.models." + name.replace("-", "_")).build(**parameters)
+    module = importlib.import_module("guest.models." + name.replace("-", "_"))
+    inputs, train_ops, loss = module.build(**parameters)
+    return inputs, [getattr(op, "op", op) for op in train_ops], loss  # a tensor's operation
