@@ -2,12 +2,15 @@
 """Profiles of training processes, recorded in a guest and cached, and the plans made from them.
 
 Each kind of step has its own profile and its own plans. A profile belongs to a model or script, a machine and
-a preset, and serves every budget. The duration of a step in fast memory is measured with it, since plans
-depend on both. Plans are made on the host.
+a preset, and serves every budget. It is recorded twice, the first time on a machine whose node 1 is as fast
+as node 0: what each operation takes longer in slow memory is the most that plans can save. Plans are made on
+the host.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 
 from experiments import job, policies
 from sentinel.planner.bound import BOUND_SECONDS, Bound, lower_bound
+from sentinel.planner.fast_times import with_fast_times
 from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files
 from sentinel.planner.formats.figures import Figures, Memory
@@ -34,9 +38,9 @@ from testbed.timing.preset import Preset
 from testbed.vm import SavedVm, Vm, snapshot
 
 KIND = "profile"
-FORMAT = 5
+FORMAT = 6
 PROFILED_STEPS = 2  # of each kind: one for times, one for everything else
-SCRIPT_STEPS = 2 * PROFILED_STEPS  # in which each kind of a script is expected
+SCRIPT_STEPS = 2 * PROFILED_STEPS  # in which each kind of a script is expected twice
 SUFFIX = ".json.gz"  # of profiles and plans in a folder, behind the kind
 _IN_GUEST = "/run/sentinel/profiles"
 
@@ -45,7 +49,7 @@ _IN_GUEST = "/run/sentinel/profiles"
 class Profiled:
     """The profile of a kind of step, and the duration of such a step in fast memory by the same clock.
 
-    The duration is None if it was not measured on its own.
+    The duration is None if the kind did not run in fast memory.
     """
 
     path: Path
@@ -134,20 +138,24 @@ def ensure_profiles(
     key = common.sha256_json(
         {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
     )
-    saved = snapshot.load(waiting, cache=cache).with_preset(preset)
+    saved = snapshot.load(waiting, cache=cache)
+
+    def record(preset: Preset, folder: Path, steps: int) -> list[dict[str, Any]]:
+        order = policies.get("slow-only").order() | {"warmup": 1, "steps": steps, "profile": _IN_GUEST}
+        machine = saved.with_preset(preset)
+        return _train(machine, order, name=name, uri=uri, then=lambda shell: shell.get(_IN_GUEST, folder))
 
     def fill(folder: Path) -> dict[str, Any]:
-        fast = {**policies.get("fast-only").order(), "warmup": 1, "steps": SCRIPT_STEPS if script else 1}
-        fast_steps = _train(saved, fast, name=name, uri=uri)
-        slow = {
-            **policies.get("slow-only").order(),
-            "warmup": 1,
-            "steps": _steps_to_profile(fast_steps) if script else PROFILED_STEPS,
-            "profile": _IN_GUEST,
-        }
         profiles = folder / "profiles"
-        _train(saved, slow, name=name, uri=uri, then=lambda shell: shell.get(_IN_GUEST, profiles))
-        return {"fast_step_ns": _durations(fast_steps, _recorded(profiles))}
+        with tempfile.TemporaryDirectory() as scratch:
+            steps = SCRIPT_STEPS if script else PROFILED_STEPS
+            records = record(preset.all_fast(), Path(scratch) / "fast", steps + 1)
+            fast = _read(Path(scratch) / "fast")
+        record(preset, profiles, _steps_to_profile(records) if script else PROFILED_STEPS)
+        for kind, profile in _read(profiles).items():
+            if kind in fast:
+                files.write_profile(profiles / f"{kind}{SUFFIX}", with_fast_times(profile, fast[kind]))
+        return {"fast_step_ns": _durations(records, fast)}
 
     entry = cache.get(KIND, key)
     if entry is None:
@@ -176,25 +184,33 @@ def by_kind(folder: Path) -> dict[str, Path]:
     return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def _recorded(folder: Path) -> dict[str, Path]:
+def _read(folder: Path) -> dict[str, Profile]:
     """The profiles that a guest wrote into a folder. Raises `WorkloadError` if there are none."""
-    paths = by_kind(folder)
-    if not paths:
+    recorded = {kind: files.read_profile(path) for kind, path in by_kind(folder).items()}
+    if not recorded:
         raise WorkloadError("the training process wrote no profile")
-    return paths
+    return recorded
 
 
-def _durations(records: list[dict[str, Any]], kinds: Mapping[str, Path]) -> dict[str, float]:
-    """The duration of a step of each kind, from the last record of the kind.
+def _durations(records: list[dict[str, Any]], profiled: Mapping[str, Profile]) -> dict[str, float]:
+    """The ns of a step of each kind without the recording, which takes a few percent.
 
-    With several kinds, the iteration of a model is one record of several session runs. Then no duration
-    belongs to a kind alone, and the result is empty.
+    It is the last step of the kind after its profile, or else the profile's. The iteration of a model with
+    several kinds is one record; its time is divided as in the profiles.
     """
-    last = {record.get("kind"): float(record["model_ns"]) for record in records}
-    if len(kinds) == 1:
-        (kind,) = kinds
-        return {kind: float(records[-1]["model_ns"])}
-    return {kind: last[kind] for kind in kinds} if last.keys() == kinds.keys() else {}
+    measured = [record for record in records if not record["warmup"]]
+    counts: Counter[str | None] = Counter()
+    after: dict[str | None, float] = {}
+    for record in measured:
+        kind = record.get("kind")
+        counts[kind] += 1
+        if counts[kind] > PROFILED_STEPS:
+            after[kind] = float(record["model_ns"])
+    if profiled.keys() <= counts.keys():
+        return {kind: after.get(kind, float(profile.step_ns)) for kind, profile in profiled.items()}
+    iteration_ns = float(measured[-1]["model_ns"])
+    total_ns = sum(profile.step_ns for profile in profiled.values())
+    return {kind: iteration_ns * profile.step_ns / total_ns for kind, profile in profiled.items()}
 
 
 def _train(

@@ -101,6 +101,10 @@ class Preset(Strict):
     memory_mode: bool = False
     inverted: bool = False
 
+    def all_fast(self) -> Preset:
+        """Return the same system with the speed of node 0 on node 1, too."""
+        return self.model_copy(update={"nodes": (self.nodes[0], self.nodes[0])})
+
 
 def _check(preset: Preset, document: Document) -> None:
     """Check what involves several fields."""

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.planner.errors import PlannerError
+from sentinel.planner.errors import FormatError, PlannerError
+from sentinel.planner.fast_times import with_fast_times
 from sentinel.planner.formats import profile, profile_json
 from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.moves import UnitMove
@@ -214,3 +215,43 @@ def test_two_threads_migrate_in_parallel() -> None:
 def test_late_demotions_are_reported_but_not_waited_for() -> None:
     begin, exposed, _, late = run_replay([(0, 1, 1, 14)], [1])
     assert (begin[1], exposed, late) == (15, {}, [0])
+
+
+def test_times_in_both_memories_replace_the_estimates() -> None:
+    """The first operation saves 30,000 ns: the written tensor's share of the estimates is 8 of 11."""
+    tensors = [
+        {"size": SIZE, "birth": 0, "death": 2, "uses": [[0, 0, 1], [1, 1, 0]], "reads": 2, "writes": 2},
+        {"size": SIZE, "birth": -1, "death": 2, "uses": [[0, 1, 0]], "reads": 2},
+    ]
+    value = profiles.value([0, 0], [10**6] * 2, tensors)
+    value["ops"]["fast_ns"] = [970_000, -1]
+    step = profile_json.parse(value)
+    assert profile_json.encode(step)["ops"]["fast_ns"] == [970_000, -1]
+    written, read, variable = saved_ns(step)
+    assert [written, variable] == pytest.approx([30_000 * 8 / 11, 30_000 * 3 / 11])
+    assert read == SIZE * 3.0  # as estimated: its time in fast memory is not known
+    costs = estimate_costs(step, FIGURES)
+    assert costs.slow_ns == pytest.approx(2e6)
+    assert costs.fast_ns == pytest.approx(2e6 - 30_000 - SIZE * 3)
+
+
+def test_fast_times_are_matched_by_operation() -> None:
+    """The step in fast memory began its operations in another order, and ran one more."""
+    tensors = [{"size": SIZE, "birth": 0, "death": 2, "uses": [[0, 0, 1]], "writes": 2}]
+    step = profiles.small([0, 0], [100, 200], tensors)
+    value = profiles.value([0, 0], [70, 80], tensors)
+    value["ops"]["name"].reverse()
+    fast = profile_json.parse(value)
+    with_times = with_fast_times(step, fast)
+    assert with_times.ops.fast_ns is not None
+    assert with_times.ops.fast_ns.tolist() == [80, 70]
+    with pytest.raises(PlannerError, match="another graph"):
+        with_fast_times(step, profiles.small([0], [1], []))
+
+
+@pytest.mark.parametrize("times", [[1], [1, -2], [1, "x"]])
+def test_wrong_fast_times_are_refused(times: list[object]) -> None:
+    value = profiles.value([0, 0], [1, 1], [])
+    value["ops"]["fast_ns"] = times
+    with pytest.raises(FormatError, match="fast_ns"):
+        profile_json.parse(value)

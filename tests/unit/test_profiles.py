@@ -23,6 +23,9 @@ from testbed.vm import snapshot
 from tests.fakes import networks
 
 WAITING = Entry("snapshot", "key", Path(), {})
+PROFILES = {kind: networks.resnet(seed=1, blocks=blocks) for blocks, kind in enumerate("ab", 1)}
+PROFILED_NS = {kind: profile.step_ns for kind, profile in PROFILES.items()}
+ITERATION = {kind: 7 * ns / sum(PROFILED_NS.values()) for kind, ns in PROFILED_NS.items()}
 
 
 class Guest:
@@ -30,6 +33,7 @@ class Guest:
 
     def __init__(self, kinds: list[str], records: list[tuple[str | None, int | None]]) -> None:
         self.orders: list[dict[str, Any]] = []
+        self.presets: list[preset.Preset] = []
         self.kinds, self.records = kinds, records
 
     def shell(self) -> contextlib.AbstractContextManager[Any]:
@@ -38,8 +42,8 @@ class Guest:
     def get(self, source: str, target: Path) -> None:
         assert source == self.orders[-1]["profile"]
         target.mkdir()
-        for number, kind in enumerate(self.kinds):
-            files.write_profile(target / f"{kind}.json.gz", networks.resnet(seed=1, blocks=1 + number))
+        for kind in self.kinds:
+            files.write_profile(target / f"{kind}.json.gz", PROFILES[kind])
 
     def release(
         self, shell: Any, watchdog: Any, order: dict[str, Any], on_step: Any, *, per_step: float
@@ -57,7 +61,7 @@ class Guest:
 
         monkeypatch.setattr(vm, "running", running)
         monkeypatch.setattr(job, "release", self.release)
-        saved = SimpleNamespace(with_preset=lambda _: None)
+        saved = SimpleNamespace(with_preset=self.presets.append)
         monkeypatch.setattr(snapshot, "load", lambda entry, *, cache: saved)
         costs = preset.load("optane-6dimm")
         return profiles.ensure_profiles(WAITING, costs, script=script, name="p", cache=Cache())
@@ -66,10 +70,10 @@ class Guest:
 @pytest.mark.parametrize(
     ("kinds", "records", "durations"),
     [
-        (["a"], [("a", 9), ("a", 7)], {"a": 7}),
-        (["a"], [(None, 9), (None, 7)], {"a": 7}),
-        (["a", "b"], [("a", 1), ("b", 2), ("a", 3), ("b", 4)], {"a": 3, "b": 4}),
-        (["a", "b"], [("a", 9), ("a", 7)], {"a": None, "b": None}),
+        (["a"], [("a", 9), ("a", 8), ("a", 7)], {"a": 7}),
+        (["a"], [(None, 9), (None, 8), (None, 7)], {"a": 7}),
+        (["a", "b"], [("a", 1), ("b", 2), ("a", 3), ("b", 4), ("a", 5)], {"a": 5, "b": PROFILED_NS["b"]}),
+        (["a", "b"], [("a", 9), ("a", 8), ("a", 7)], ITERATION),
     ],
     ids=["one kind", "records without a kind", "two kinds", "iterations of two kinds"],
 )
@@ -83,8 +87,12 @@ def test_each_kind_has_its_profile_and_its_time_in_fast_memory(
     recorded = guest.profiles(monkeypatch)
     assert {kind: p.fast_step_ns for kind, p in recorded.kinds.items()} == durations
     assert recorded.peak == recorded.kinds[kinds[-1]].peak > 0
-    assert [order["memory"]["nodes"] for order in guest.orders] == [[0], [1]]
-    assert ["profile" in order for order in guest.orders] == [False, True]
+    assert [order["memory"]["nodes"] for order in guest.orders] == [[1], [1]]
+    costs = preset.load("optane-6dimm")
+    assert guest.presets == [costs.all_fast(), costs]
+    assert costs.all_fast().nodes == (costs.nodes[0], costs.nodes[0])
+    for profiled in recorded.kinds.values():
+        assert profiled.profile.ops.fast_ns is not None
     again = guest.profiles(monkeypatch)
     assert [p.path for p in again.kinds.values()] == [p.path for p in recorded.kinds.values()]
     assert len(guest.orders) == 2, "the profiles are not cached"
@@ -99,7 +107,7 @@ def test_the_steps_of_a_script_are_profiled_until_each_kind_has_run_twice(
 ) -> None:
     guest = Guest(sorted(set(kinds)), [(kind, 1) for kind in kinds])
     guest.profiles(monkeypatch, script=True)
-    assert [order["steps"] for order in guest.orders] == [profiles.SCRIPT_STEPS, steps]
+    assert [order["steps"] for order in guest.orders] == [profiles.SCRIPT_STEPS + 1, steps]
 
 
 @pytest.mark.parametrize(

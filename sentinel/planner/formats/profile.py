@@ -21,7 +21,11 @@ TENSOR, VARIABLE, SCRATCH = range(3)
 
 @dataclass(frozen=True)
 class Ops:
-    """The operations by position. The clock may have any origin."""
+    """The operations by position. The clock may have any origin.
+
+    `fast_ns` is the time from the operation's begin to the next one's with all tensors in fast memory, -1 if
+    it is not known; None if no such step was recorded.
+    """
 
     name: list[str]
     type: list[str]
@@ -29,6 +33,7 @@ class Ops:
     occurrence: Ints
     begin_ns: Ints
     end_ns: Ints
+    fast_ns: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.name)

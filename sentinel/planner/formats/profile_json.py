@@ -95,6 +95,7 @@ def encode(profile: Profile) -> dict[str, Any]:
             "name": ops.name,
             "type": ops.type,
             **{column: getattr(ops, column).tolist() for column in _OP_COLUMNS},
+            **({} if ops.fast_ns is None else {"fast_ns": ops.fast_ns.tolist()}),
         },
         "tensors": tensors,
         "warnings": list(profile.warnings),
@@ -109,10 +110,11 @@ def _parse_ops(fields: Fields) -> Ops:
         occurrence=fields.integers("occurrence"),
         begin_ns=fields.integers("begin_ns"),
         end_ns=fields.integers("end_ns"),
+        fast_ns=fields.integers("fast_ns", minimum=-1) if fields.has("fast_ns") else None,
     )
     if not ops.name:
         raise fields.error("name", "must name at least one operation")
-    for column in ("type", *_OP_COLUMNS):
+    for column in ("type", *_OP_COLUMNS, *(() if ops.fast_ns is None else ("fast_ns",))):
         length = len(getattr(ops, column))
         if length != len(ops):
             raise fields.error(column, f"has {length} entries, but ops.name has {len(ops)}")

@@ -17,6 +17,9 @@ runs* of pages, and a page that alternates with others has many runs whether or 
   to the operation that wrote them. An operation that would save more than its time is assumed to take that
   time.
 
+If the profile also has the times of a step with all tensors in fast memory, the difference of an operation's
+times is what its tensors save together, and the estimates only divide it among them.
+
 If the time of a step with all tensors in fast memory is known, the compute times are scaled by one factor so
 that the model predicts it. A plan's prediction is then that time plus the losses in slow memory, which is
 closer to measurements than the profiled step less the savings.
@@ -103,6 +106,8 @@ def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | Non
         for node in (0, 1)
     )
     saved_ns: Floats = slow_ns - fast_ns
+    if ops.fast_ns is not None:
+        saved_ns = _divide_savings(ops.fast_ns, op_ns, saved_ns, u)
     op_saved_ns = np.bincount(u.position, weights=saved_ns, minlength=n).astype(np.float64)
     fast_op_ns = np.maximum(op_ns - op_saved_ns, 0.0)
     if fast_step_ns is not None:
@@ -122,6 +127,20 @@ def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | Non
             "check the profile's accesses and the machine's figures"
         )
     return costs
+
+
+def _divide_savings(fast_op_ns: Ints, op_ns: Floats, estimate_ns: Floats, uses: Uses) -> Floats:
+    """Divide what each operation saves, by its times in both memories, in proportion to the estimates.
+
+    If the time in fast memory is not known, or nothing is estimated to be saved, the estimates stay.
+    """
+    estimate_ns = np.maximum(estimate_ns, 0.0)
+    total_ns = np.bincount(uses.position, weights=estimate_ns, minlength=len(op_ns))
+    known = (fast_op_ns >= 0) & (total_ns > 0)
+    measured_ns = np.maximum(op_ns - fast_op_ns, 0.0)
+    factor = np.divide(measured_ns, total_ns, out=np.ones(len(op_ns)), where=known)
+    divided: Floats = estimate_ns * factor[uses.position]
+    return divided
 
 
 def estimate_traffic(profile: Profile, cache_bytes: int) -> tuple[Floats, Floats]:
