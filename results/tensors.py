@@ -44,8 +44,13 @@ def by_node(step: Step) -> tuple[int, ...] | None:
     pools = step.runtime.get("pools")
     if not isinstance(pools, dict) or not pools:
         return None
-    resident = [pool.get("resident") if isinstance(pool, dict) else None for pool in pools.values()]
-    rows = [row for row in resident if isinstance(row, list) and row and all(type(n) is int for n in row)]
-    if len(rows) != len(resident) or len({len(row) for row in rows}) != 1:
-        return None
-    return tuple(sum(column) for column in zip(*rows, strict=True))
+    totals: list[int] = []
+    for pool in pools.values():
+        resident = pool.get("resident") if isinstance(pool, dict) else None
+        if not isinstance(resident, list) or not resident or len(resident) != len(totals or resident):
+            return None
+        for number in resident:
+            if type(number) is not int:
+                return None
+        totals = [a + b for a, b in zip(totals, resident, strict=True)] if totals else resident
+    return tuple(totals)

@@ -15,12 +15,14 @@ from results.plots.svg import Panel
 from results.rows import Row
 from results.units import byte_unit, digits, percent, time_unit
 
-_MAX_STEPS = 200  # drawn per cell; more would blur and make the file large
+_MAX_STEPS = 200  # drawn per cell; more would blur
+_MOST_STEPS = 20_000  # drawn in all; more would make the page large
 _BAR = 0.36  # height of a bar, in rows; its label is above it
 
 
 def step_times(rows: Sequence[Row]) -> list[Panel]:
     """Plot measured step times with their intervals and single steps, and the plans' predictions."""
+    most = max(1, min(_MAX_STEPS, _MOST_STEPS // max(1, len(rows))))
 
     def draw(axes: Any, group: list[Row]) -> None:
         size, unit = time_unit(max(row.summary.centre_ns for row in group if row.summary))
@@ -30,7 +32,7 @@ def step_times(rows: Sequence[Row]) -> list[Panel]:
             s, colour = row.summary, svg.policy_colour(row.policy_name)
             axes.barh(y, s.centre_ns / size, height=_BAR, color=colour, alpha=0.35)
             steps = list(itertools.chain.from_iterable(row.samples))
-            steps = steps[:: 1 + len(steps) // _MAX_STEPS]
+            steps = steps[:: 1 + len(steps) // most]
             _strokes(axes, [t / size for t in steps], y, colour)
             if s.low_ns is not None and s.high_ns is not None:
                 axes.plot([s.low_ns / size, s.high_ns / size], [y, y], lw=3, color=colour)

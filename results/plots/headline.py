@@ -40,7 +40,8 @@ def headline(rows: Sequence[Row]) -> list[Panel]:
             _draw(axes, group, published(model))
 
         title = f"Share of fast-only's speed by budget: {model}"
-        panels.append(svg.panel(title, paint, name=f"headline{number}", height=3.9))
+        height = 3.2 + 0.1 * (len(_series(group)) + 5)  # for a legend of two columns
+        panels.append(svg.panel(title, paint, name=f"headline{number}", height=height))
     return panels
 
 
