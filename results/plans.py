@@ -34,16 +34,21 @@ class Planned:
 
     @cached_property
     def profile(self) -> Profile | None:
-        """The profile that the plan was made from, or None if the run did not keep it."""
-        if not self.profile_file.is_file():
+        """The profile that the plan was made from, or None if the run did not keep it intact."""
+        try:
+            if files.digest(self.profile_file) != self.plan.made.get("profile"):
+                return None
+            return files.read_profile(self.profile_file)
+        except PlannerError:
             return None
-        profile = files.read_profile(self.profile_file)
-        return profile if profile.graph == self.plan.graph else None
 
     @cached_property
     def simulation(self) -> Simulation | None:
-        """The step that the plan predicts, operation by operation, or None without the profile."""
-        return simulate(self.profile, self.plan) if self.profile is not None else None
+        """The step that the plan predicts, operation by operation, or None without profile or figures."""
+        try:
+            return simulate(self.profile, self.plan) if self.profile is not None else None
+        except PlannerError:
+            return None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from results.runs import Run
 from results.units import duration
 from sentinel.planner.formats import files
 from testbed.common.errors import UsageError
+from tests.fakes import networks
 from tests.fakes.run_records import SLOW, begin, cell_of, make_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,8 +124,15 @@ def test_page_compares_plans_with_what_the_runtime_did(planned: Run, tmp_path: P
     assert "Planned step: lstm b8" in path.read_text()
 
 
-def test_page_without_the_profile_of_a_plan_says_so(planned: Run, tmp_path: Path) -> None:
-    shutil.rmtree(planned.path / "profiles")
+@pytest.mark.parametrize("damage", ["missing", "not a profile", "another profile"])
+def test_page_without_the_profile_of_a_plan_says_so(planned: Run, tmp_path: Path, damage: str) -> None:
+    (kept,) = (planned.path / "profiles").iterdir()
+    if damage == "missing":
+        shutil.rmtree(planned.path / "profiles")
+    elif damage == "not a profile":
+        kept.write_bytes(b"{}")
+    else:
+        files.write_profile(kept, networks.resnet(seed=1, blocks=1))
     text = text_of(page.write(Run.load(planned.path), tmp_path / "report.html"))
     assert "No plot: the run did not keep the profile of this plan." in text
 
