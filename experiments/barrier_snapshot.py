@@ -43,6 +43,11 @@ def key(boot: Boot, work: Work, library: Path | None) -> str:
     )
 
 
+def runtime_digest(library: Path | None) -> str:
+    """Return a digest of what runs in the guest: the code, and the runtime if it is loaded."""
+    return files.sha256_json([guest_code.digest(), None if library is None else files.sha256_file(library)])
+
+
 def ensure_barrier_snapshot(
     boot: Boot, work: Work, *, name: str, cache: Cache, uri: str | None = None
 ) -> Entry:
@@ -64,6 +69,7 @@ def ensure_barrier_snapshot(
             return machine.save(folder), {
                 "description": f"{work.name} at its barrier",
                 "guest_s": seconds,
+                "runtime": runtime_digest(library),
             }
 
     with step(f"Guest with {work.name} ready to train") as s:

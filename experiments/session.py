@@ -41,6 +41,7 @@ class _Attempt:
     output: bytearray = field(default_factory=bytearray)
     summary: dict[str, Any] = field(default_factory=dict)
     snapshot: str = ""
+    runtime: str | None = None
     console: Path | None = None
 
     def set_summary(self, summary: dict[str, Any]) -> None:
@@ -109,6 +110,7 @@ class Session:
         attempt.budget = self._planning.budget(cell, waiting)
         attempt.started = time.monotonic()
         attempt.snapshot = waiting.key
+        attempt.runtime = waiting.manifest.get("runtime")
         on_restore()
 
         counts = Counter[bool]()
@@ -165,7 +167,7 @@ class Session:
         return self._snapshots[key]
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
-        provenance = {"snapshot": attempt.snapshot, "fast_memory": attempt.budget}
+        provenance = {"snapshot": attempt.snapshot, "runtime": attempt.runtime, "fast_memory": attempt.budget}
         texts = {"output.log": bytes(attempt.output), "summary.json": _json(attempt.summary)}
         plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
         for profile in attempt.profiles:

@@ -185,7 +185,7 @@ class Suite(Strict):
         Field(description="measured steps of a repeat; null: until the script ends"),
     ] = 5
     warmup: Annotated[int, Field(ge=0, le=1000, description="unmeasured steps before them")] = 1
-    repeats: Annotated[int, Field(ge=1, le=999, description="repeats of each cell")] = 3
+    repeats: Annotated[int, Field(ge=1, le=999, description="repeats of each cell")] = 5
     threads: Annotated[int, Field(ge=1, le=64, description="compute threads of the framework")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31, description="seed of weights and data")] = 7
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from results import labels
 from results.labels import Axes
@@ -43,7 +43,11 @@ def sequence(axes: Axes, cell: Cell, repeat: Repeat, *, side: str = "") -> Seque
 
 def key(cell: Cell) -> str:
     """Return the key that cells with equal losses share."""
-    resolved = cell.resolved
+    return key_of(cell.resolved)
+
+
+def key_of(resolved: Mapping[str, Any]) -> str:
+    """Return the key of a resolved cell."""
     return labels.canonical(resolved.get("model"), labels.batch(resolved), resolved.get("seed"))
 
 

@@ -11,7 +11,8 @@ _TIME_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
 def time_unit(ns: float) -> tuple[float, str]:
     """Return the unit that suits a time: its length in nanoseconds and its name."""
-    return next((unit for unit in _TIME_UNITS if abs(ns) >= unit[0]), _TIME_UNITS[-1])
+    rounded = abs(ns) * 1.0005  # to three digits: 1 s, not 1000 ms
+    return next((unit for unit in _TIME_UNITS if rounded >= unit[0]), _TIME_UNITS[-1])
 
 
 def duration(ns: float, *, low: float | None = None, high: float | None = None, gap: str = " ") -> str:
@@ -54,7 +55,7 @@ def digits(value: float) -> str:
         return f"{value:.2e}"
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:#.3g}".rstrip(".")
+    return f"{value:.3g}" if abs(value) < 0.9995 else f"{value:#.3g}".rstrip(".")
 
 
 def byte_unit(number: int) -> tuple[int, str]:
@@ -79,6 +80,11 @@ def percent(share: float) -> str:
     '12.3%'
     """
     return f"{share:.1%}"
+
+
+def without_control(text: str) -> str:
+    """Return text without the control characters that XML does not allow; line breaks and tabs stay."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cn"))
 
 
 def printable(text: str) -> str:

@@ -22,6 +22,7 @@ from testbed.common.progress import console
 
 # command -> module, attribute, help; imported on use, so that `sentinel --help` is fast
 _COMMANDS = {
+    "baseline": ("sentinel.cli.baselines", "baseline", "Keep results to compare with."),
     "bound": ("sentinel.cli.bounds", "bound", "Prove how short the step of a profile can be at best."),
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (
@@ -29,7 +30,7 @@ _COMMANDS = {
         "calibrate",
         "Measure a machine's memory and compare it with its preset.",
     ),
-    "compare": ("sentinel.cli.results", "compare", "Compare two runs, cell by cell."),
+    "compare": ("sentinel.cli.comparisons", "compare", "Compare runs or baselines, cell by cell."),
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
     "doctor": ("sentinel.cli.host", "doctor", "Check this host, with a command that fixes each problem."),
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel report`, `sentinel compare` and `sentinel results`."""
+"""`sentinel report` and `sentinel results`."""
 
 from __future__ import annotations
 
@@ -76,29 +76,6 @@ def trace(folder: Path, cell: str, repeat: int | None, out: Path | None) -> None
         warn(warning)
     traces.write(result, out)
     note(f"trace in {out}: open it in ui.perfetto.dev")
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  sentinel compare runs/before runs/after
-  sentinel compare runs/before runs/after --json
-"""
-)
-@click.argument("a", type=_FOLDER)
-@click.argument("b", type=_FOLDER)
-@output.json_option
-def compare(a: Path, b: Path, as_json: bool) -> None:
-    """Compare run B with run A: the ratio of step times of each cell, with its interval."""
-    from results import compare_report
-    from results.compare import compare as compare_runs
-    from results.runs import Run
-
-    comparison = compare_runs(Run.load(a), Run.load(b))
-    if as_json:
-        output.show_json(compare_report.to_dict(comparison))
-    else:
-        output.show(compare_report.table(comparison))
 
 
 @click.group()

@@ -49,9 +49,10 @@ MIRROR = Setting("MIRROR", "", "Debian mirror for the guest image (default: mmde
 QEMU = Setting("SENTINEL_QEMU", "qemu-system-x86_64", "the QEMU binary")
 LIBVIRT_URI = Setting("SENTINEL_LIBVIRT_URI", "embed", "libvirt connection: embed, or any libvirt URI")
 ANTAGONIST = Setting("SENTINEL_ANTAGONIST", "0", "under KVM: number of host CPUs that load the slow node")
+STORE = Setting("SENTINEL_STORE", "baselines", "results to compare with, their history, and repeatability")
 TIMEOUT_SCALE = Setting("SENTINEL_TIMEOUT_SCALE", "1", "factor for all time limits, for slow hosts")
 
-ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, ANTAGONIST, TIMEOUT_SCALE)
+ALL = (CACHE, STATE, LINUX_4_9, LINUX_6_1, MIRROR, QEMU, LIBVIRT_URI, ANTAGONIST, STORE, TIMEOUT_SCALE)
 
 
 def cache_root() -> Path:

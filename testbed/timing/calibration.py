@@ -97,6 +97,7 @@ class Calibration:
             "mode": self.mode,
             "made": self.created,
             "good": self.good,
+            "reliable": all(figure.reliable for figure in self.figures) if self.dilation else True,
             "measured": [self.measured(node) for node in (0, 1)],
             "figures": {
                 f.name: {"unit": f.unit, "expected": f.expected, "measured": f.measured} for f in self.figures

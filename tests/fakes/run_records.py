@@ -32,7 +32,13 @@ from testbed.timing import preset as presets
 from tests.fakes.profiles import OPTANE
 
 SLOW = Throttle.model_validate(
-    {"method": "timing-plugin", "nodes_alike": False, "latency_ns": {"0": 82.0, "1": 300.0}}
+    {
+        "method": "timing-plugin",
+        "nodes_alike": False,
+        "latency_ns": {"0": 82.0, "1": 300.0},
+        "calibrated": True,
+        "calibration": {"key": "ca1", "mode": "synchronised", "good": True},
+    }
 )
 EQUALLY_FAST = Throttle(method="none", nodes_alike=True)
 STEP_FACTOR = {  # step time relative to fast-only

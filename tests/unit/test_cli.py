@@ -90,6 +90,9 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 
 def test_every_verb_exists() -> None:
     assert {" ".join(path) for path in LEAVES} == {
+        "baseline list",
+        "baseline save",
+        "baseline use",
         "bound",
         "cache list",
         "cache prune",
@@ -531,6 +534,12 @@ def test_report_and_compare(sentinel: Run, tmp_path: Path) -> None:
     assert (tmp_path / "p.html").exists()
     assert isinstance(parsed(sentinel("compare", str(a), str(b), "--json")), dict)
     assert "lstm" in sentinel("compare", str(a), str(b)).out
+    assert (
+        sentinel("baseline", "save", "main", str(a), "--store", str(tmp_path / "store")).code == ExitCode.OK
+    )
+    compared = sentinel("compare", "main", str(b), "--store", str(tmp_path / "store"), "--format", "markdown")
+    assert compared.out.startswith("**B is slower than A in all 3 cells")
+    assert "in use" in sentinel("baseline", "list", "--store", str(tmp_path / "store")).out
     said = sentinel("report", str(tmp_path / "none"))
     assert said.code == ExitCode.USAGE
     assert "no such folder" in said.err

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from results.compare import Comparison, compare
+from results import compare as comparisons
+from results.compare import Comparison
 from results.compare_report import rows, table, to_dict
 from results.runs import Run
+from results.sides import Side
 from tests.fakes.run_records import EQUALLY_FAST, Cell, add, begin, cell_of, cells_of, make_run, steps_of
 from tests.fakes.terminal import render, render_words
 
@@ -29,8 +31,12 @@ def run_of(path: Path, cells: list[Cell], *, model_clock: bool = True) -> Run:
     return Run.load(path)
 
 
+def compare(a: Run, b: Run, **options: Any) -> Comparison:
+    return comparisons.compare(Side.of_runs(a), Side.of_runs(b), **options)
+
+
 def verdicts(comparison: Comparison) -> set[str]:
-    return {pair.verdict for pair in comparison.pairs}
+    return {str(pair.verdict) for pair in comparison.pairs}
 
 
 def labels(comparison: Comparison) -> tuple[list[tuple[str, str]], list[str], list[str]]:
@@ -45,7 +51,8 @@ def labels(comparison: Comparison) -> tuple[list[tuple[str, str]], list[str], li
 
 def test_run_does_not_differ_from_itself(whole: Run) -> None:
     comparison = compare(whole, whole)
-    assert verdicts(comparison) == {"no difference seen"}
+    assert {pair.verdict.word for pair in comparison.pairs} <= {"same", "inconclusive"}
+    assert verdicts(compare(whole, whole, min_effect=0.1)) == {"same"}
     assert all(row["ratio"] == 1 and row["matched"] == "id" for row in rows(comparison))
     assert {row["losses"] for row in rows(comparison)} == {"equal"}
     assert (comparison.only_a, comparison.only_b) == ([], [])
@@ -71,13 +78,13 @@ def test_verdict_needs_slow_memory_and_one_accelerator(
     whole: Run, tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     comparison = compare(whole, make_run(tmp_path / "run", factor=2, **change))
-    assert verdicts(comparison) == {f"no verdict: {reason}"}
+    assert verdicts(comparison) == {f"not comparable: {reason}"}
     assert all(row["ratio"] == pytest.approx(2, rel=1e-3) for row in rows(comparison))
 
 
 def test_times_by_different_clocks_are_not_compared(whole: Run, tmp_path: Path) -> None:
     comparison = compare(whole, make_run(tmp_path / "run", model_clock=False))
-    assert verdicts(comparison) == {"no verdict: the clocks differ (A model, B guest)"}
+    assert verdicts(comparison) == {"not comparable: the clocks differ (A model, B guest)"}
     assert {(row["clock"], row["ratio"], row["a_ns"], row["b_ns"]) for row in rows(comparison)} == {
         (None,) * 4
     }
@@ -92,7 +99,7 @@ def test_repeat_without_the_clock_is_excluded_with_a_warning(whole: Run, tmp_pat
             guest_only = cell is cells[0] and number == 1
             add(root, cell, number, steps_of(cell, seed=number, model_clock=not guest_only))
     comparison = compare(whole, Run.load(root))
-    assert [(row["clock"], row["repeats"]) for row in rows(comparison)] == [("model", 2), ("model", 3)]
+    assert [(row["clock"], row["b_repeats"]) for row in rows(comparison)] == [("model", 2), ("model", 3)]
     assert all(row["ratio"] == pytest.approx(1, abs=0.05) for row in rows(comparison))
     line = "B: resnet20 b8, fast-only, repeat 1: no model clock; excluded from all figures"
     assert to_dict(comparison)["warnings"] == [line]
@@ -158,7 +165,7 @@ def test_differing_settings_are_listed(tmp_path: Path) -> None:
 def test_cell_without_repeats_matches_by_id(whole: Run, tmp_path: Path) -> None:
     begin(tmp_path / "run", [whole.cells[0].resolved, {"id": "other"}])
     comparison = compare(whole, Run.load(tmp_path / "run"))
-    assert verdicts(comparison) == {"no verdict: no measured steps in B"}
+    assert verdicts(comparison) == {"not comparable: no measured steps in B"}
     assert labels(comparison)[2] == ["other"]
 
 

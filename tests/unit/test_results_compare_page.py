@@ -10,6 +10,7 @@ import lxml.etree
 from results import compare_page
 from results.compare import compare
 from results.runs import Run
+from results.sides import Side
 from tests.fakes.run_records import add, begin, cell_of, make_run, steps_of
 
 
@@ -20,7 +21,7 @@ def text_of(page: str) -> str:
 
 def test_comparison_page_shows_every_pair_with_its_verdict(tmp_path: Path) -> None:
     a, b = (make_run(tmp_path / name, factor=factor) for name, factor in (("a", 1.0), ("b", 1.3)))
-    comparison = compare(a, b)
+    comparison = compare(Side.of_runs(a), Side.of_runs(b))
     page = compare_page.render(
         comparison, a="before", b="after", headline="B is slower.", notes=["a note"], differences=["commit"]
     )
@@ -39,7 +40,7 @@ def test_comparison_page_escapes_names(tmp_path: Path) -> None:
     for name in ("a", "b"):
         begin(tmp_path / name, [cell])
         add(tmp_path / name, cell, 0, steps_of(cell))
-    odd = compare(Run.load(tmp_path / "a"), Run.load(tmp_path / "b"))
+    odd = compare(*(Side.of_runs(Run.load(tmp_path / name)) for name in ("a", "b")))
     page = compare_page.render(odd, a="<b>", b="\x1b[31m")
     assert page.count("<script>") == 1  # the page's own
     assert "<script>alert(1)</script>& b8" in text_of(page)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A comparison as Markdown, as JUnit XML, and as a page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from xml.etree import ElementTree as ET
+
+import jinja2
+
+from results import compare_report
+from results.compare import Comparison, Pair, headline
+from results.tables import BREAK
+from results.units import without_control
+
+_FAILED = ("slower",)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return a section of GitHub-flavoured Markdown, such as for a job's summary."""
+    frame = compare_report.frame(comparison.pairs)
+    columns = [str(name) for name in frame]
+    lines = [f"**{_markdown(headline(comparison))}**", ""]
+    if comparison.pairs:
+        lines += [_row(columns), _row("---" for _ in columns)]
+        lines += [_row(_markdown(text.replace(BREAK, " ")) for text in line) for line in frame.to_numpy()]
+        lines.append("")
+    details = [
+        f"A: {comparison.a.title}",
+        f"B: {comparison.b.title}",
+        *compare_report.differences(comparison),
+        *compare_report.differing_losses(comparison),
+        *compare_report.unmatched(comparison),
+        *(f"warning: {warning}" for warning in comparison.warnings),
+        *compare_report.notes(comparison),
+    ]
+    lines += [f"- {_markdown(line)}" for line in details]
+    return "\n".join(lines) + "\n"
+
+
+def junit(comparison: Comparison, *, suite: str = "sentinel compare") -> str:
+    """Return JUnit XML with a test case per cell.
+
+    A slower cell is a failure. One without a verdict is skipped, and one that only A has is an error.
+    """
+    root = ET.Element("testsuites")
+    element = ET.SubElement(root, "testsuite", name=suite, tests=str(len(comparison.pairs)))
+    for pair in comparison.pairs:
+        _case(element, pair)
+    for cell in comparison.only_a:
+        case = _named(element, "missing", comparison.axes.label(cell.resolved))
+        ET.SubElement(case, "error", message="the cell is only in A")
+    for name in ("failure", "error", "skipped"):
+        plural = {"failure": "failures", "error": "errors", "skipped": "skipped"}[name]
+        element.set(plural, str(len(element.findall(f"testcase/{name}"))))
+    element.set("tests", str(len(element.findall("testcase"))))
+    ET.SubElement(element, "system-out").text = without_control(headline(comparison))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def html(comparison: Comparison) -> str:
+    """Return a page without scripts or external resources."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("results", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: without_control(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    frame = compare_report.frame(comparison.pairs)
+    return environment.get_template("comparison.html.j2").render(
+        headline=headline(comparison),
+        comparison=comparison,
+        columns=list(frame.columns),
+        lines=[[text.split(BREAK) for text in line] for line in frame.to_numpy()],
+        words=[pair.verdict.word for pair in comparison.pairs],
+        differences=[*compare_report.differences(comparison), *compare_report.unmatched(comparison)],
+        losses=[(pair.label, pair.losses) for pair in comparison.pairs],
+        notes=compare_report.notes(comparison),
+    )
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {"markdown": markdown, "junit": junit, "html": html}
+
+
+def _case(parent: ET.Element, pair: Pair) -> None:
+    case = _named(parent, pair.model, pair.label)
+    verdict = pair.verdict
+    r = pair.ratio
+    figures = f"B/A {r.value:.4f}" if r else "no ratio"
+    if r and r.low is not None and r.high is not None:
+        figures += f" ({r.low:.4f} to {r.high:.4f})"
+    if verdict.word in _FAILED:
+        ET.SubElement(case, "failure", message=without_control(f"{verdict}: {figures}"))
+    elif verdict.word in ("inconclusive", "not comparable"):
+        ET.SubElement(case, "skipped", message=without_control(str(verdict)))
+    ET.SubElement(case, "system-out").text = without_control(f"{verdict}\n{figures}")
+
+
+def _named(parent: ET.Element, group: str, name: str) -> ET.Element:
+    return ET.SubElement(parent, "testcase", classname=without_control(group), name=without_control(name))
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Escape text that could be markup, or end a table's cell."""
+    text = " ".join(without_control(text).split())
+    for character in "\\`*_{}[]<>|~#":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of a repeat that hardly vary between repeats: LLC misses and bytes by node, migrations, page faults.
+
+Misses and bytes come from the timing model, which writes a line to counters.jsonl at the begin and at the end
+of each step. Records without them, such as those under KVM, have the kernel's counters only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from results.records import Step
+from results.runs import Repeat
+
+_BEGIN, _END = 3, 4  # markers; see docs/timing.md
+_VMSTAT = {"page_faults": "pgfault", "migrated_pages": "pgmigrate_success"}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A count per measured step, of which more is worse.
+
+    A change counts if it exceeds both `relative` (a share) and `absolute`, measured from the range of the
+    repeats that it is compared with.
+    """
+
+    name: str
+    meaning: str
+    relative: float
+    absolute: float
+
+
+COUNTERS = (
+    Counter("misses", "LLC misses of all vCPUs", 0.02, 200),
+    Counter("node1_misses", "those that node 1 served", 0.02, 200),
+    Counter("bytes", "bytes read from and written to both nodes", 0.02, 64 * 200),
+    Counter("node1_bytes", "those of node 1", 0.02, 64 * 200),
+    Counter("migrated_pages", "pages that the kernel migrated", 0.01, 4),
+    Counter("page_faults", "page faults of the whole guest", 0.05, 64),
+)
+
+
+def per_step(repeat: Repeat) -> dict[str, float]:
+    """Return the mean of each recorded counter per measured step; empty without measured steps."""
+    measured = [n for n, step in enumerate(repeat.steps) if not step.warmup]
+    if not measured:
+        return {}
+    steps = [repeat.steps[n] for n in measured]
+    means = _kernel(steps)
+    growth = list(_growths(repeat))
+    if len(growth) == len(repeat.steps):
+        chosen = [growth[n] for n in measured]
+        means |= {name: sum(step[name] for step in chosen) / len(chosen) for name in chosen[0]}
+    return means
+
+
+def _kernel(steps: list[Step]) -> dict[str, float]:
+    """Return the kernel's counters; those of a kernel that has none are omitted."""
+    if not any(step.vmstat for step in steps):
+        return {}
+    return {
+        name: sum(step.vmstat.get(field, 0) for step in steps) / len(steps) for name, field in _VMSTAT.items()
+    }
+
+
+def _growths(repeat: Repeat) -> Iterator[dict[str, int]]:
+    """Yield the growth of the timing model's counters in each step; nothing more after a damaged line."""
+    before = None
+    try:
+        with (repeat.path / "counters.jsonl").open(errors="replace") as lines:
+            for line in lines:
+                record = json.loads(line)
+                if record["marker"] == _BEGIN:
+                    before = _totals(record)
+                elif record["marker"] == _END and before is not None:
+                    after = _totals(record)
+                    yield {name: after[name] - before[name] for name in after}
+                    before = None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return
+
+
+def _totals(record: dict[str, Any]) -> dict[str, int]:
+    """Return the counters of all vCPUs together."""
+    cpus = record["vcpus"]
+    misses = [sum(int(cpu["misses"][node]) for cpu in cpus) for node in (0, 1)]
+    moved = [sum(int(cpu["read"][node]) + int(cpu["written"][node]) for cpu in cpus) for node in (0, 1)]
+    return {
+        "misses": sum(misses),
+        "node0_misses": misses[0],
+        "node1_misses": misses[1],
+        "bytes": sum(moved),
+        "node0_bytes": moved[0],
+        "node1_bytes": moved[1],
+    }
