@@ -20,10 +20,10 @@ def markdown(comparison: Comparison) -> str:
     """Return a section of GitHub-flavoured Markdown, such as for a job's summary."""
     frame = compare_report.frame(comparison.pairs)
     columns = [str(name) for name in frame]
-    lines = [f"**{_markdown(headline(comparison))}**", ""]
+    lines = [f"**{escaped(headline(comparison))}**", ""]
     if comparison.pairs:
         lines += [_row(columns), _row("---" for _ in columns)]
-        lines += [_row(_markdown(text.replace(BREAK, " ")) for text in line) for line in frame.to_numpy()]
+        lines += [_row(escaped(text.replace(BREAK, " ")) for text in line) for line in frame.to_numpy()]
         lines.append("")
     details = [
         f"A: {comparison.a.title}",
@@ -34,7 +34,7 @@ def markdown(comparison: Comparison) -> str:
         *(f"warning: {warning}" for warning in comparison.warnings),
         *compare_report.notes(comparison),
     ]
-    lines += [f"- {_markdown(line)}" for line in details]
+    lines += [f"- {escaped(line)}" for line in details]
     return "\n".join(lines) + "\n"
 
 
@@ -107,7 +107,7 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape text that could be markup, or end a table's cell."""
     text = " ".join(without_control(text).split())
     for character in "\\`*_{}[]<>|~#":

@@ -52,11 +52,30 @@ class Case:
 
 def decide(cases: Sequence[Case], *, min_effect: float = MIN_EFFECT) -> list[Verdict]:
     """Return the verdict of each cell of a comparison. `min_effect` is a share, such as 0.02."""
-    tests = [n for n, case in enumerate(cases) if _p(case) is not None]
-    p_values = [p for case in cases if (p := _p(case)) is not None]
-    adjusted = dict(zip(tests, holm(p_values), strict=True))
+    adjusted = _adjusted(cases)
+    tests = max(1, sum(p is not None for p in adjusted))
     bound = math.log1p(min_effect)
-    return [_verdict(case, adjusted.get(n), bound, len(tests)) for n, case in enumerate(cases)]
+    decided = []
+    for case, p in zip(cases, adjusted, strict=True):
+        word = _word(case, p, bound)
+        reasons = "; ".join(case.reasons) if word == "not comparable" else ""
+        decided.append(
+            _inconclusive(case, bound, tests) if word == "inconclusive" else Verdict(word, reasons)
+        )
+    return decided
+
+
+def words(cases: Sequence[Case], *, min_effect: float = MIN_EFFECT) -> list[Word]:
+    """Return the verdicts of `decide` without reasons and advice, in less time."""
+    bound = math.log1p(min_effect)
+    return [_word(case, p, bound) for case, p in zip(cases, _adjusted(cases), strict=True)]
+
+
+def _adjusted(cases: Sequence[Case]) -> list[float | None]:
+    """Return the p-value of each case after Holm's correction; None for a case that is no test."""
+    p_values = [_p(case) for case in cases]
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
 
 
 def _p(case: Case) -> float | None:
@@ -66,17 +85,15 @@ def _p(case: Case) -> float | None:
     return case.estimate.p
 
 
-def _verdict(case: Case, p: float | None, bound: float, tests: int) -> Verdict:
+def _word(case: Case, p: float | None, bound: float) -> Word:
     if case.reasons or case.estimate is None:
-        return Verdict("not comparable", "; ".join(case.reasons))
+        return "not comparable"
     value, half = case.estimate.value, case.estimate.half_width()
     if p is None or half is None:
-        return _inconclusive(case, bound, max(tests, 1))
+        return "inconclusive"
     if p < 1 - CONFIDENCE and abs(value) >= bound:
-        return Verdict("slower" if value > 0 else "faster")
-    if abs(value) + half <= bound:
-        return Verdict("same")
-    return _inconclusive(case, bound, tests)
+        return "slower" if value > 0 else "faster"
+    return "same" if abs(value) + half <= bound else "inconclusive"
 
 
 def _inconclusive(case: Case, bound: float, tests: int) -> Verdict:

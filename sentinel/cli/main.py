@@ -22,6 +22,7 @@ from testbed.common.progress import console
 
 # command -> module, attribute, help; imported on use, so that `sentinel --help` is fast
 _COMMANDS = {
+    "aa": ("sentinel.cli.truth", "aa", "Compare equal sides, and count false alarms."),
     "baseline": ("sentinel.cli.baselines", "baseline", "Keep results to compare with."),
     "bound": ("sentinel.cli.bounds", "bound", "Prove how short the step of a profile can be at best."),
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
@@ -34,6 +35,7 @@ _COMMANDS = {
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
     "doctor": ("sentinel.cli.host", "doctor", "Check this host, with a command that fixes each problem."),
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
+    "gate": ("sentinel.cli.comparisons", "gate", "Compare a suite with a baseline, for CI."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
     "model": ("sentinel.cli.models", "model", "List the models that can be trained."),

@@ -6,12 +6,16 @@ from __future__ import annotations
 import datetime
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sentinel.cli import options, output, streams
 from testbed.common.errors import ExitCode
+
+if TYPE_CHECKING:
+    from experiments.matrix import Matrix
+    from experiments.runner import Outcome
 
 _PATH = click.Path(path_type=Path)
 
@@ -60,20 +64,11 @@ def run(
     if dry_run:
         _show_cells(matrix, location, as_json=as_json)
         return ExitCode.OK
-    from experiments import runner
-    from experiments.backend import VirtualMachines
     from results import page as pages
     from results import report as reports
     from results.runs import Run
 
-    now = datetime.datetime.now().astimezone()
-    out = out or Path("runs") / f"{matrix.suite.name}-{now:%Y%m%d-%H%M%S}"
-    places.check_roots(state=True)
-    places.check_folder(out, "--out")
-    streams.check()
-    backend = VirtualMachines(location=location, uri=uri)
-    words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
-    outcome = runner.run(matrix, out, command=shlex.join(words), backend=backend)
+    out, outcome = execute(matrix, suite, out, location=location, uri=uri)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
     with streams.unread():  # the exit code reports failures even without a reader of the table
@@ -83,6 +78,24 @@ def run(
             output.show(reports.report(loaded))
     note(f"records in {out}, report in {page}")
     return outcome.failures[0].code if outcome.failures else ExitCode.OK
+
+
+def execute(
+    matrix: Matrix, suite: Path, out: Path | None, *, location: str | None, uri: str | None
+) -> tuple[Path, Outcome]:
+    """Run a suite and return the folder of its records, by default a new one, and what was done."""
+    from experiments import runner
+    from experiments.backend import VirtualMachines
+    from testbed.common import places
+
+    now = datetime.datetime.now().astimezone()
+    out = out or Path("runs") / f"{matrix.suite.name}-{now:%Y%m%d-%H%M%S}"
+    places.check_roots(state=True)
+    places.check_folder(out, "--out")
+    streams.check()
+    backend = VirtualMachines(location=location, uri=uri)
+    words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
+    return out, runner.run(matrix, out, command=shlex.join(words), backend=backend)
 
 
 def _show_cells(matrix: Any, location: str | None, *, as_json: bool) -> None:

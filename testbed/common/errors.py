@@ -31,6 +31,10 @@ class ExitCode(IntEnum):
     WORKLOAD = 7, "the program in the guest failed; the guest is fine"
     LOST = 8, "the connection to a running guest was lost"
     INFRASTRUCTURE = 9, "a failure of this host: QEMU, libvirt, disk, memory, network, a missing program"
+    REGRESSION = 10, "`gate`: something became slower, or a counter grew"
+    IMPROVEMENT = 11, "`gate`: something became faster, or a counter shrank, and nothing got worse"
+    INCONCLUSIVE = 12, "`gate`: more repeats are needed to tell"
+    NOT_COMPARABLE = 13, "`gate`: something else differs, or a cell is missing"
     INTERRUPTED = 130, "interrupted by Ctrl-C; nothing is left running"
     UNREAD = 141, "the reader of the output exited before the command in the guest did"
 

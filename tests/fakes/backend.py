@@ -73,7 +73,7 @@ class FakeBackend:
         self.works.append(work)
         if self.snapshot_failure is not None:
             raise self.snapshot_failure
-        return SimpleNamespace(key=f"snapshot of {work.name}")
+        return SimpleNamespace(key=f"snapshot of {work.name}", manifest={"runtime": "a digest"})
 
     def profiles(self, waiting: Any, preset: Any, *, script: bool) -> Profiles:
         self.profiled_snapshots.append(waiting.key)

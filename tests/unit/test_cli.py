@@ -90,6 +90,7 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 
 def test_every_verb_exists() -> None:
     assert {" ".join(path) for path in LEAVES} == {
+        "aa",
         "baseline list",
         "baseline save",
         "baseline use",
@@ -101,6 +102,7 @@ def test_every_verb_exists() -> None:
         "completion",
         "doctor",
         "explain",
+        "gate",
         "image build",
         "kernel build",
         "kernel config",
