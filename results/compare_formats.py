@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from xml.etree import ElementTree as ET
 
-import jinja2
-
 from results import compare_report
 from results.compare import Comparison, Pair, headline
 from results.tables import BREAK
@@ -60,25 +58,16 @@ def junit(comparison: Comparison, *, suite: str = "sentinel compare") -> str:
 
 
 def html(comparison: Comparison) -> str:
-    """Return a page without scripts or external resources."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("results", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: without_control(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    frame = compare_report.frame(comparison.pairs)
-    return environment.get_template("comparison.html.j2").render(
+    """Return a self-contained page."""
+    from results import compare_page  # imports matplotlib, which takes a second
+
+    return compare_page.render(
+        comparison,
+        a=comparison.a.title,
+        b=comparison.b.title,
         headline=headline(comparison),
-        comparison=comparison,
-        columns=list(frame.columns),
-        lines=[[text.split(BREAK) for text in line] for line in frame.to_numpy()],
-        words=[pair.verdict.word for pair in comparison.pairs],
-        differences=[*compare_report.differences(comparison), *compare_report.unmatched(comparison)],
-        losses=[(pair.label, pair.losses) for pair in comparison.pairs],
         notes=compare_report.notes(comparison),
+        differences=[*compare_report.differences(comparison), *compare_report.unmatched(comparison)],
     )
 
 

@@ -52,7 +52,14 @@ def save(name: str, folder: Path, store: Path | None, as_json: bool) -> None:
         click.echo(entry.path)
 
 
-@baseline.command("list")
+@baseline.command(
+    "list",
+    epilog="""\b
+Examples:
+  sentinel baseline list
+  sentinel baseline list main
+""",
+)
 @click.argument("name", required=False)
 @store_option
 @output.json_option
@@ -99,7 +106,13 @@ def list_baselines(name: str | None, store: Path | None, as_json: bool) -> None:
     output.show(output.rows(("baseline", "result", "", "suite", "cells", "repeats"), lines))
 
 
-@baseline.command()
+@baseline.command(
+    epilog="""\b
+Examples:
+  sentinel baseline use main 20260301T123000Z-0123456789
+  sentinel baseline use main newest
+"""
+)
 @click.argument("name")
 @click.argument("result")
 @store_option

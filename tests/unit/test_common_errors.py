@@ -34,6 +34,10 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "WORKLOAD": 7,
         "LOST": 8,
         "INFRASTRUCTURE": 9,
+        "REGRESSION": 10,
+        "IMPROVEMENT": 11,
+        "INCONCLUSIVE": 12,
+        "NOT_COMPARABLE": 13,
         "INTERRUPTED": 130,
         "UNREAD": 141,
     }

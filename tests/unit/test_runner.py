@@ -336,7 +336,7 @@ def test_a_repeat_holds_its_steps_console_and_provenance(lab: Lab) -> None:
     assert origin.qemu == "QEMU emulator version 7.2.11"
     assert origin.kernel == {"release": "4.9.0"}
     assert origin.host["cpus"] >= 1
-    assert origin.model_extra == {"snapshot": "snapshot of cnn"}
+    assert origin.model_extra == {"snapshot": "snapshot of cnn", "runtime": "a digest"}
 
 
 @pytest.mark.parametrize(
