@@ -83,6 +83,16 @@ def panel(title: str, draw: Callable[[Figure], None], *, name: str, height: floa
         return Panel(title, _svg(figure, name))
 
 
+def file(figure: Panel) -> str:
+    """Return the panel as an SVG file, with the colours of a light page."""
+    colour = {"ink": "#1c2127", "faint": "#d5dae0", "paper": "#ffffff", "soft": "#56606b"}
+    colour["alert"] = colours.ALERT.light
+    colour |= {name: value.light for name, value in colours.css_colours().items()}
+    style = "".join(f"--{name}:{value};" for name, value in colour.items())
+    head = f"<style>svg{{{style}background:var(--paper);font-family:sans-serif}}</style>"
+    return figure.svg.replace(">", f">{head}", 1) + "\n"
+
+
 def _svg(figure: Figure, name: str) -> str:
     """Return the figure as one <svg> element whose ids are unique in the page."""
     out = io.StringIO()

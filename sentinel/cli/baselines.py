@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel baseline` and `sentinel history`."""
+"""`sentinel baseline`."""
 
 from __future__ import annotations
 

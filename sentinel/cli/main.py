@@ -36,6 +36,7 @@ _COMMANDS = {
     "doctor": ("sentinel.cli.host", "doctor", "Check this host, with a command that fixes each problem."),
     "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
     "gate": ("sentinel.cli.comparisons", "gate", "Compare a suite with a baseline, for CI."),
+    "history": ("sentinel.cli.histories", "history", "Show a cell over the results of a baseline."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),
     "kernel": ("sentinel.cli.builds", "kernel", "Build patched kernels."),
     "model": ("sentinel.cli.models", "model", "List the models that can be trained."),

@@ -103,6 +103,7 @@ def test_every_verb_exists() -> None:
         "doctor",
         "explain",
         "gate",
+        "history",
         "image build",
         "kernel build",
         "kernel config",
