@@ -15,8 +15,8 @@ from experiments.matrix import Cell, Matrix
 from experiments.policies import PlanContext
 from experiments.profiles import SUFFIX, Profiled, Profiles
 from results.records import FastMemory
+from sentinel.bound import Bound
 from sentinel.planner import check, joint
-from sentinel.planner.bound import Bound
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import job, policies
-from sentinel.planner.bound import BOUND_SECONDS, Bound, lower_bound
+from sentinel.bound import BOUND_SECONDS, Bound, lower_bound
 from sentinel.planner.fast_times import with_fast_times
 from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files

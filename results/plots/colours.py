@@ -39,6 +39,13 @@ LIFETIMES: dict[str, Colour] = {
 ALERT = Colour("#b3261e", "#ff9d94")  # limits, exposed time
 NEUTRAL = Colour("#444444", "#bbbbbb")  # marks without a meaning of their own
 PALE = Colour("#aaaaaa", "#666666")
+PAGE: dict[str, Colour] = {  # text, lines and ground of pages
+    "ink": Colour("#1c2127", "#e6e9ec"),
+    "soft": Colour("#56606b", "#a3adb7"),
+    "faint": Colour("#d5dae0", "#3a424a"),
+    "paper": Colour("#ffffff", "#15181c"),
+    "alert": ALERT,
+}
 
 
 def css_name(policy: str) -> str:

@@ -85,10 +85,8 @@ def panel(title: str, draw: Callable[[Figure], None], *, name: str, height: floa
 
 def file(figure: Panel) -> str:
     """Return the panel as an SVG file, with the colours of a light page."""
-    colour = {"ink": "#1c2127", "faint": "#d5dae0", "paper": "#ffffff", "soft": "#56606b"}
-    colour["alert"] = colours.ALERT.light
-    colour |= {name: value.light for name, value in colours.css_colours().items()}
-    style = "".join(f"--{name}:{value};" for name, value in colour.items())
+    named = {**colours.PAGE, **colours.css_colours()}
+    style = "".join(f"--{name}:{colour.light};" for name, colour in named.items())
     head = f"<style>svg{{{style}background:var(--paper);font-family:sans-serif}}</style>"
     return figure.svg.replace(">", f">{head}", 1) + "\n"
 

@@ -13,7 +13,7 @@ from sentinel.cli.plans import usage_errors
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from sentinel.planner.bound import Bound
+    from sentinel.bound import Bound
     from sentinel.planner.formats.figures import Figures
     from sentinel.planner.formats.plan import Plan
     from sentinel.planner.formats.profile import Profile
@@ -54,7 +54,7 @@ def bound(
     No placement and no migration schedule has a shorter step in the planner's cost model.
     """
     from experiments import profiles
-    from sentinel.planner.bound import lower_bound
+    from sentinel.bound import lower_bound
     from sentinel.planner.formats import files
     from testbed.common.files import check_input
     from testbed.timing import preset as presets

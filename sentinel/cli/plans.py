@@ -57,8 +57,8 @@ def plan(
 ) -> None:
     """Plan placements and migrations for the step recorded in the file PROFILE."""
     from experiments import profiles
+    from sentinel.bound import BOUND_SECONDS, lower_bound
     from sentinel.planner import budget as budgets
-    from sentinel.planner.bound import BOUND_SECONDS, lower_bound
     from sentinel.planner.check import ensure_sound
     from sentinel.planner.formats import files
     from sentinel.planner.memory import classify

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.planner.bound import lower_bound
+from sentinel.bound import lower_bound
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import profile_json
 from sentinel.planner.formats.figures import Figures

@@ -21,21 +21,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .errors import PlannerError
-from .formats.figures import Figures
-from .formats.plan import Plan
-from .formats.profile import Profile
-from .memory.classify import OUTSIDE, classify
-from .timing.cost import Costs, estimate_costs
+from sentinel.planner.errors import PlannerError
+from sentinel.planner.formats.figures import Figures
+from sentinel.planner.formats.plan import Plan
+from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory.classify import OUTSIDE, classify
+from sentinel.planner.timing.cost import Costs, estimate_costs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from .formats.fields import Bools, Floats, Ints
+    from sentinel.planner.formats.fields import Bools, Floats, Ints
 
 STRETCHES = 64  # of the step, equally long; a power of two
 BOUND_SECONDS = 60.0  # for the bound of a plan
@@ -136,7 +137,7 @@ class _Relaxation:
     def first_positions(self) -> Ints:
         """Return the position of most bytes in use in each stretch."""
         in_use = np.bincount(self._uses.position, weights=self._bytes, minlength=self._n)
-        spans = zip(self._edges, self._edges[1:])
+        spans = pairwise(self._edges.tolist())
         return np.unique([a + int(np.argmax(in_use[a:b])) for a, b in spans])
 
     def all_fast(self) -> Floats:
@@ -215,7 +216,7 @@ class _Relaxation:
         np.add.at(change, np.zeros(int(wraps.sum()), dtype=np.int64), held[wraps])
         np.add.at(change, end[wraps], -held[wraps])
         excess = in_use + np.cumsum(change)[:-1] - self._budget * (1 + _TOLERANCE)
-        worst = [a + int(np.argmax(excess[a:b])) for a, b in zip(self._edges, self._edges[1:])]
+        worst = [a + int(np.argmax(excess[a:b])) for a, b in pairwise(self._edges.tolist())]
         return np.array([p for p in worst if excess[p] > 0], dtype=np.int64)
 
     def moved_bytes(self, solution: Floats) -> tuple[float, float]:
