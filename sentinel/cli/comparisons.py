@@ -38,14 +38,7 @@ def _judging(function: _F) -> _F:
             multiple=True,
             help="Compare although this differs; may be repeated.",
         ),
-        click.option(
-            "--min-effect",
-            type=output.Number(min=0.0001, max=1),
-            default=0.02,
-            show_default=True,
-            metavar="SHARE",
-            help="Smallest difference that counts, as a share of the step time.",
-        ),
+        options.min_effect,
     ):
         function = option(function)
     return function

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import options, output
 from sentinel.cli.baselines import store_option, store_path
 
 
@@ -22,14 +22,7 @@ Examples:
 @click.argument("cell")
 @click.option("--baseline", default="main", show_default=True, help="The baseline whose results to show.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write an SVG file.")
-@click.option(
-    "--min-effect",
-    type=output.Number(min=0.0001, max=1),
-    default=0.02,
-    show_default=True,
-    metavar="SHARE",
-    help="Smallest change that counts, as a share of the step time.",
-)
+@options.min_effect
 @store_option
 @output.json_option
 def history(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from sentinel.cli import output
 from sentinel.planner import policy as policies
 
 policy = click.option(
@@ -24,3 +25,11 @@ source_location = click.option(
     "--source-location", "location", help="Source of the kernel; see `sentinel kernel build`."
 )
 uri = click.option("--uri", help="Connection to libvirt (default: embed).")
+min_effect = click.option(
+    "--min-effect",
+    type=output.Number(min=0.0001, max=1),
+    default=0.02,
+    show_default=True,
+    metavar="SHARE",
+    help="Smallest difference that counts, as a share of the step time.",
+)
