@@ -18,10 +18,7 @@ def with_fast_times(profile: Profile, fast: Profile) -> Profile:
     """
     if fast.graph != profile.graph:
         raise PlannerError("the profile in fast memory is one of another graph")
-    begin_ns = fast.ops.begin_ns
-    end_ns = max(int(fast.ops.end_ns.max()), int(begin_ns[-1]))
-    times = np.diff(begin_ns, append=end_ns).tolist()
-    by_key = dict(zip(zip(fast.ops.name, fast.ops.occurrence.tolist()), times))
+    by_key = dict(zip(zip(fast.ops.name, fast.ops.occurrence.tolist()), fast.ops.slot_ns.tolist()))
     keys = zip(profile.ops.name, profile.ops.occurrence.tolist())
     fast_ns = np.array([by_key.get(key, -1) for key in keys], dtype=np.int64)
     return replace(profile, ops=replace(profile.ops, fast_ns=fast_ns))

@@ -38,6 +38,11 @@ class Ops:
     def __len__(self) -> int:
         return len(self.name)
 
+    @property
+    def slot_ns(self) -> Ints:
+        """The time from each operation's begin to the next one's; the last one's to the end of the step."""
+        return np.diff(self.begin_ns, append=max(int(self.end_ns.max()), int(self.begin_ns[-1])))
+
 
 @dataclass(frozen=True)
 class Tensors:

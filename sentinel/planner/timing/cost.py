@@ -91,8 +91,7 @@ def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | Non
         raise PlannerError(f"fast_step_ns: must be a number from 0 to 2^62, not {fast_step_ns}")
     ops, u = profile.ops, profile.uses
     n = len(ops)
-    end_ns = max(int(ops.end_ns.max()), int(ops.begin_ns[-1]))
-    op_ns = np.diff(ops.begin_ns, append=end_ns).astype(np.float64)
+    op_ns = ops.slot_ns.astype(np.float64)
     prologue_ns = max(0.0, profile.step_ns - float(op_ns.sum()))
     read_limit_ns = np.minimum(op_ns, (ops.end_ns - ops.begin_ns).astype(np.float64))
     read_bytes, written_bytes = estimate_traffic(profile, figures.cache_bytes)
