@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from results import intervals
+from results import intervals, labels
 from results.labels import Axes
 from results.measured import Measured, MeasuredCell
 from results.stats import Clock
@@ -87,9 +87,7 @@ def of_cell(results: Sequence[tuple[str, Measured]], wanted: str, *, min_effect:
                 change=changes.get(number),
             )
         )
-    placement = found[0][2].resolved.get("placement", "")
-    policy = placement["policy"] if isinstance(placement, dict) else str(placement)
-    return History(label, policy, clock, points)
+    return History(label, labels.policy_name(found[0][2].resolved), clock, points)
 
 
 def _times(cell: MeasuredCell, clock: Clock) -> list[float]:
