@@ -17,7 +17,7 @@ from results.intervals import Estimate, Spread
 from results.labels import Axes
 from results.repeatability import Spreads
 from results.sides import Side, SideCell
-from results.stats import Clock, Ratio, Summary, ratio, summarise
+from results.stats import Clock, Ratio, Summary, summarise
 from results.units import printable
 from results.verdicts import Case, Verdict
 
@@ -149,7 +149,7 @@ def _draft(
         estimate = intervals.difference(logs_a, logs_b, known)
         spread = known or intervals.pooled([logs_a, logs_b])
     check = _losses(axes, a, b)
-    data_a, data_b = [[time] for time in times_a], [[time] for time in times_b]
+    repeats = min(len(times_a), len(times_b))
     pair = Pair(
         label=axes.label(resolved),
         model=axes.model(resolved),
@@ -161,9 +161,9 @@ def _draft(
         matched=matched,
         differs={key: (flat_a.get(key), flat_b.get(key)) for key in keys},
         clock=clock,
-        summary_a=summarise(data_a),
-        summary_b=summarise(data_b),
-        ratio=ratio(data_a, data_b, known),
+        summary_a=summarise([[time] for time in times_a]),
+        summary_b=summarise([[time] for time in times_b]),
+        ratio=None if estimate is None else Ratio.of(estimate, repeats),
         losses=check,
         spread=spread,
         known=known is not None,
@@ -171,7 +171,7 @@ def _draft(
     )
     case = Case(
         estimate=estimate,
-        repeats=min(len(times_a), len(times_b)),
+        repeats=repeats,
         spread=spread,
         known=known is not None,
         reasons=comparability.reasons(a, b, check, across),

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from results import intervals
-from results.intervals import Spread
+from results.intervals import Estimate
 from results.records import Step
 from results.runs import Repeat
 
@@ -49,6 +49,12 @@ class Ratio:
     high: float | None
     repeats: int
     p: float | None = None
+
+    @classmethod
+    def of(cls, difference: Estimate, repeats: int) -> Ratio:
+        """Return the ratio whose logarithm is a difference of logarithms."""
+        low, high = difference.interval() or (None, None)
+        return cls(math.exp(difference.value), low, high, repeats, difference.p)
 
 
 def measured(repeat: Repeat) -> list[Step]:
@@ -112,16 +118,12 @@ def summarise(data: Samples) -> Summary | None:
     )
 
 
-def ratio(a: Samples, b: Samples, known: Spread | None = None) -> Ratio | None:
-    """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps.
-
-    `known` is the spread of repeats, if it was measured; see `results.intervals.difference`.
-    """
+def ratio(a: Samples, b: Samples) -> Ratio | None:
+    """Return the ratio of the step times of `b` and `a`, or None if either has no measured steps."""
     if not a or not b:
         return None
-    estimate = intervals.difference(intervals.logs(figures(a)), intervals.logs(figures(b)), known)
-    low, high = estimate.interval() or (None, None)
-    return Ratio(math.exp(estimate.value), low, high, min(len(a), len(b)), estimate.p)
+    difference = intervals.difference(intervals.logs(figures(a)), intervals.logs(figures(b)))
+    return Ratio.of(difference, min(len(a), len(b)))
 
 
 def figures(data: Samples) -> list[float]:
