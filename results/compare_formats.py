@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from xml.etree import ElementTree as ET
 
 from results import compare_report
+from results import junit as xml
 from results.compare import Comparison, Pair, headline
 from results.tables import BREAK
 from results.units import without_control
@@ -46,15 +47,14 @@ def junit(comparison: Comparison, *, suite: str = "sentinel compare") -> str:
     for pair in comparison.pairs:
         _case(element, pair)
     for cell in comparison.only_a:
-        case = _named(element, "missing", comparison.axes.label(cell.resolved))
+        case = xml.case(element, "missing", comparison.axes.label(cell.resolved))
         ET.SubElement(case, "error", message="the cell is only in A")
     for name in ("failure", "error", "skipped"):
         plural = {"failure": "failures", "error": "errors", "skipped": "skipped"}[name]
         element.set(plural, str(len(element.findall(f"testcase/{name}"))))
     element.set("tests", str(len(element.findall("testcase"))))
     ET.SubElement(element, "system-out").text = without_control(headline(comparison))
-    ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    return xml.document(root)
 
 
 def html(comparison: Comparison) -> str:
@@ -75,7 +75,7 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {"markdown": markdown, "junit"
 
 
 def _case(parent: ET.Element, pair: Pair) -> None:
-    case = _named(parent, pair.model, pair.label)
+    case = xml.case(parent, pair.model, pair.label)
     verdict = pair.verdict
     r = pair.ratio
     figures = f"B/A {r.value:.4f}" if r else "no ratio"
@@ -86,10 +86,6 @@ def _case(parent: ET.Element, pair: Pair) -> None:
     elif verdict.word in ("inconclusive", "not comparable"):
         ET.SubElement(case, "skipped", message=without_control(str(verdict)))
     ET.SubElement(case, "system-out").text = without_control(f"{verdict}\n{figures}")
-
-
-def _named(parent: ET.Element, group: str, name: str) -> ET.Element:
-    return ET.SubElement(parent, "testcase", classname=without_control(group), name=without_control(name))
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 from rich.text import Text
 
+from results import junit as xml
 from results.compare_formats import escaped
 from results.gate import CounterChange
 from results.tables import Column, Grid, Section
@@ -63,20 +64,14 @@ def junit(changes: Sequence[CounterChange], reasons: Sequence[str], *, suite: st
         skipped=str(len(reasons)),
     )
     for change in changes:
-        case = ET.SubElement(
-            element,
-            "testcase",
-            classname=without_control(change.label),
-            name=change.counter.name,
-        )
+        case = xml.case(element, change.label, change.counter.name)
         if change.change == "more":
             message = f"{digits(change.value)} after {_range(change)}"
             ET.SubElement(case, "failure", message=message)
     for reason in reasons:
-        case = ET.SubElement(element, "testcase", classname="cells", name=without_control(reason))
+        case = xml.case(element, "cells", reason)
         ET.SubElement(case, "skipped", message=without_control(reason))
-    ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    return xml.document(root)
 
 
 def to_list(changes: Sequence[CounterChange]) -> list[dict[str, Any]]:
