@@ -19,8 +19,9 @@ which holds even if the solver stops early; it is exact up to rounding.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -133,6 +134,7 @@ class _Relaxation:
         self._bytes = profile.tensors.resident_bytes.astype(np.float64)[self._uses.tensor]
         self._move_ns = [figures.migration_ns(to, profile.page_bytes) / profile.page_bytes for to in (0, 1)]
         self._edges = _stretch_edges(costs)
+        self._begin, self._end = (self._uses.position[use] for use in (self._gaps.before, self._gaps.after))
 
     def first_positions(self) -> Ints:
         """Return the position of most bytes in use in each stretch."""
@@ -154,14 +156,11 @@ class _Relaxation:
 
         uses, gaps, stretches = len(self._uses.tensor), len(self._gaps.before), len(self._edges) - 1
         width = uses + gaps + 2 * stretches
-        rows = _Rows(width)
-        for gap, k in enumerate(range(uses, uses + gaps)):  # k is at most both shares
-            for use in (self._gaps.before[gap], self._gaps.after[gap]):
-                rows.add([k, int(use)], [1.0, -1.0], 0.0)
-        for columns, weights in map(self._occupancy, positions.tolist()):
-            rows.add(columns, weights / _MIB, self._budget / _MIB)
-        for columns, weights in self._migration_limits(uses + gaps):
-            rows.add(columns, weights, 0.0)
+        occupied = [
+            (columns, weights / _MIB) for columns, weights in map(self._occupancy, positions.tolist())
+        ]
+        matrix = vstack((self._unbudgeted, _matrix(occupied, width)))
+        limits = np.repeat([0.0, self._budget / _MIB], [self._unbudgeted.shape[0], len(occupied)])
         stretch = np.searchsorted(self._edges, self._uses.position, side="right") - 1
         times = csr_matrix(
             (
@@ -179,7 +178,6 @@ class _Relaxation:
         objective[uses + gaps :] = 1.0
         longest = self._costs.slow_ns / _US
         upper = np.concatenate((np.ones(uses + gaps), np.full(2 * stretches, longest)))
-        matrix, limits = rows.matrix(), np.array(rows.limits)
         if time_limit_s is not None and time_limit_s <= 0:
             return None
         options = {} if time_limit_s is None else {"time_limit": time_limit_s}
@@ -208,9 +206,9 @@ class _Relaxation:
         uses = len(self._uses.tensor)
         change = np.zeros(self._n + 1)
         in_use = np.bincount(self._uses.position, weights=self._bytes * solution[:uses], minlength=self._n)
-        before, after, wraps = self._gaps
+        before, _, wraps = self._gaps
         held = self._bytes[before] * solution[uses : uses + len(before)]
-        begin, end = self._uses.position[before] + 1, self._uses.position[after]
+        begin, end = self._begin + 1, self._end
         np.add.at(change, begin, held)
         np.add.at(change, np.where(wraps, self._n, end), -held)
         np.add.at(change, np.zeros(int(wraps.sum()), dtype=np.int64), held[wraps])
@@ -226,13 +224,24 @@ class _Relaxation:
         size = self._bytes[before]
         return float(size @ (solution[after] - kept)), float(size @ (solution[before] - kept))
 
+    @cached_property
+    def _unbudgeted(self) -> csr_matrix:
+        """The rows that do not depend on positions; their products are at most 0."""
+        uses, gaps = len(self._uses.tensor), len(self._gaps.before)
+        k = np.arange(uses, uses + gaps)
+        rows = [  # k is at most both shares
+            (np.array(columns), np.array([1.0, -1.0]))
+            for use in (self._gaps.before, self._gaps.after)
+            for columns in zip(k.tolist(), use.tolist(), strict=True)
+        ]
+        rows += self._migration_limits(uses + gaps)
+        return _matrix(rows, len(self.all_fast()))
+
     def _occupancy(self, position: int) -> tuple[Ints, Floats]:
         """Return the columns of all that occupies fast memory at `position`, and their bytes."""
         use = np.flatnonzero(self._uses.position == position)
-        begin = self._uses.position[self._gaps.before]
-        end = self._uses.position[self._gaps.after]
-        within = (begin < position) & (position < end)
-        around = self._gaps.wraps & ((begin < position) | (position < end))
+        begun, open_ = self._begin < position, position < self._end
+        within, around = begun & open_, begun | open_
         gap = np.flatnonzero(np.where(self._gaps.wraps, around, within))
         columns = np.concatenate((use, len(self._uses.tensor) + gap))
         return columns, np.concatenate((self._bytes[use], self._bytes[self._gaps.before[gap]]))
@@ -241,8 +250,8 @@ class _Relaxation:
         """Yield columns and weights: migrations that must be within a run of stretches, less its time."""
         uses, stretches = len(self._uses.tensor), len(self._edges) - 1
         before, after, wraps = self._gaps
-        begin = np.searchsorted(self._edges, self._uses.position[before], side="right") - 1
-        end = np.searchsorted(self._edges, self._uses.position[after], side="left")
+        begin = np.searchsorted(self._edges, self._begin, side="right") - 1
+        end = np.searchsorted(self._edges, self._end, side="left")
         threads = self._figures.migration_threads
         directions = ((0, 1),) if threads == 1 else ((0,), (1,))
         for first, last in _runs(stretches):
@@ -260,28 +269,13 @@ class _Relaxation:
                 yield np.concatenate(columns), np.concatenate(weights)
 
 
-class _Rows:
-    """Rows of a sparse matrix with the upper limits of their products."""
+def _matrix(rows: Sequence[tuple[Ints, Floats]], width: int) -> csr_matrix:
+    """Return a sparse matrix of rows, each columns and values; values in the same column add up."""
+    from scipy.sparse import csr_matrix
 
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._columns: list[Ints] = []
-        self._values: list[Floats] = []
-        self.limits: list[float] = []
-
-    def add(self, columns: Ints | list[int], values: Floats | list[float], limit: float) -> None:
-        self._columns.append(np.asarray(columns, dtype=np.int64))
-        self._values.append(np.asarray(values, dtype=np.float64))
-        self.limits.append(limit)
-
-    def matrix(self) -> csr_matrix:
-        """Return the rows; values in the same column of a row add up."""
-        from scipy.sparse import csr_matrix
-
-        lengths = [len(columns) for columns in self._columns]
-        row = np.repeat(np.arange(len(lengths)), lengths)
-        entries = (np.concatenate(self._values), (row, np.concatenate(self._columns)))
-        return csr_matrix(entries, shape=(len(lengths), self._width))
+    row = np.repeat(np.arange(len(rows)), [len(columns) for columns, _ in rows])
+    columns, values = (np.concatenate([[], *(part[i] for part in rows)]) for i in (0, 1))
+    return csr_matrix((values, (row, columns)), shape=(len(rows), width))
 
 
 def _saving_uses(profile: Profile, costs: Costs) -> _Uses:
