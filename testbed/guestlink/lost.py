@@ -19,4 +19,5 @@ def lost_if_broken() -> Iterator[None]:
     try:
         yield
     except BROKEN as e:
-        raise LostConnectionError(f"the connection to the guest broke: {e}") from None
+        reason = f": {e}" if str(e) else ""
+        raise LostConnectionError(f"the connection to the guest broke{reason}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import paramiko
 
@@ -26,6 +27,9 @@ from testbed.common.errors import (
 )
 from testbed.common.run import spawn
 from testbed.guestlink.lost import lost_if_broken
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _CHUNK = 1 << 18  # bytes
 
@@ -110,7 +114,7 @@ def get(transport: paramiko.Transport, source: str, target: Path) -> None:
         raise UsageError("the path in the guest is empty")
     with lost_if_broken(), contextlib.closing(transport.open_session()) as channel:
         channel.exec_command(_command(_GET, source))
-        output = channel.makefile("rb")
+        output = io.BufferedReader(_Output(channel), _CHUNK)
         kind = output.readline().decode(errors="replace").strip()
         if kind in _REFUSALS:
             raise UsageError(_REFUSALS[kind].format(source))
@@ -129,6 +133,23 @@ def get(transport: paramiko.Transport, source: str, target: Path) -> None:
             return
         _check_exit(channel, f"reading {source}")
         raise LostConnectionError("the connection to the guest broke")
+
+
+class _Output(io.RawIOBase):
+    """A command's output. paramiko's own file takes a broken connection for the output's end."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill `buffer` as far as the output is there; 0 is its end. Raises `EOFError`."""
+        view = memoryview(buffer)
+        received = self._channel.recv(len(view))
+        view[: len(received)] = received
+        return len(received)
 
 
 def _command(script: str, *arguments: str) -> bytes:

@@ -73,14 +73,14 @@ class SshServer:
 
         def feed() -> None:
             assert process.stdin is not None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, EOFError):
                 while data := channel.recv(65536):
                     process.stdin.write(data)
                     process.stdin.flush()
                 process.stdin.close()
 
         def drain(stream: Any, send: Any) -> None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, EOFError):
                 while data := stream.read1(65536):
                     send(data)
 

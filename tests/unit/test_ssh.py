@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fabric.runners
+import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
 from testbed.common import settings
 from testbed.common.errors import (
@@ -324,6 +326,24 @@ def test_broken_connection_during_copy_is_lost(shell: Shell, server: SshServer, 
     timer.join()
     assert not (tmp_path / "here").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_connection_that_breaks_while_output_is_confirmed_is_lost(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(transport: paramiko.Transport, message: paramiko.Message) -> None:
+        if message.asbytes()[:1] == cMSG_CHANNEL_WINDOW_ADJUST:
+            raise EOFError  # as the socket does before the thread that receives finds out
+        real_send(transport, message)
+
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / "file").open("wb") as f:
+        f.truncate(1 << 24)
+    real_send = paramiko.Transport._send_user_message
+    monkeypatch.setattr(paramiko.Transport, "_send_user_message", send)
+    with pytest.raises(LostConnectionError, match="the connection to the guest broke"):
+        shell.get(str(tmp_path / "large"), tmp_path / "here")
+    assert not (tmp_path / "here").exists()
 
 
 def test_error_in_line_callback_is_raised(shell: Shell) -> None:
