@@ -15,12 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from results import intervals, labels
+from results import intervals, labels, selection
 from results.labels import Axes
 from results.measured import Measured, MeasuredCell
 from results.stats import Clock
 from testbed.common.errors import UsageError
 
+_LIST = "sentinel baseline list"
 _PENALTY = 6.0
 _LEAST_SD = 0.002  # of a result: repeats by the model clock can be equal, results then still differ
 
@@ -43,34 +44,38 @@ class Point:
 
 @dataclass(frozen=True)
 class History:
-    """A cell over time, oldest result first. `clock` is that of all points."""
+    """A cell over time, oldest result first. `clock` is that of all points.
+
+    `skipped` names the results with the cell, but without a time of it by the clock.
+    """
 
     label: str
     policy: str
     clock: Clock
     points: list[Point]
+    skipped: list[str]
 
 
 def of_cell(results: Sequence[tuple[str, Measured]], wanted: str, *, min_effect: float) -> History:
     """Return the history of the cell with this id, the beginning of one, or this label.
 
-    `results` are names and figures, oldest first. Raises `UsageError` if no cell or several cells match.
+    `results` are names and figures, oldest first. The clock is the model clock if any repeat has it. Raises
+    `UsageError` if no cell or several cells match, or if no result has a time of the cell.
     """
     axes = Axes.of(*((cell.resolved for cell in result.cells) for _, result in results))
-    cells: dict[str, list[tuple[str, Measured, MeasuredCell]]] = {}
-    for name, result in results:
-        for cell in result.cells:
-            label = axes.label(cell.resolved)
-            if wanted == label or cell.id.startswith(wanted):
-                cells.setdefault(label, []).append((name, result, cell))
-    if len(cells) != 1:
-        known = sorted({axes.label(cell.resolved) for _, result in results for cell in result.cells})
-        problem = f"{len(cells)} cells match" if cells else "there is no such cell"
-        raise UsageError(f"{wanted}: {problem}", hint="; ".join(known[:20]))
-    ((label, found),) = cells.items()
-    found = [entry for entry in found if entry[2].repeats]
-    modelled = all(repeat.model_ns is not None for _, _, cell in found for repeat in cell.repeats)
+    names: dict[str, str] = {}
+    for _, result in results:
+        for cell in result.cells:  # of a cell without repeats only the id is known
+            if cell.id not in names or labels.is_resolved(cell.resolved):
+                names[cell.id] = axes.label(cell.resolved)
+    chosen = selection.choose(wanted, names)
+    label = names[chosen[0]]
+    entries = [(name, r, cell) for name, r in results for cell in r.cells if cell.id in chosen]
+    modelled = any(repeat.model_ns is not None for _, _, cell in entries for repeat in cell.repeats)
     clock: Clock = "model" if modelled else "guest"
+    found = [entry for entry in entries if _times(entry[2], clock)]
+    if not found:
+        raise UsageError(f"{label}: no result has a finished repeat with measured steps", hint=_LIST)
     estimates = [intervals.mean(intervals.logs(_times(cell, clock))) for _, _, cell in found]
     changes = _changes(estimates, min_effect)
     points = []
@@ -80,14 +85,15 @@ def of_cell(results: Sequence[tuple[str, Measured]], wanted: str, *, min_effect:
             Point(
                 result=name,
                 commit=result.commit,
-                repeats=len(cell.repeats),
+                repeats=len(_times(cell, clock)),
                 step_ns=math.exp(estimate.value),
                 low_ns=low,
                 high_ns=high,
                 change=changes.get(number),
             )
         )
-    return History(label, labels.policy_name(found[0][2].resolved), clock, points)
+    skipped = [entry[0] for entry in entries if entry not in found]
+    return History(label, labels.policy_name(found[0][2].resolved), clock, points, skipped)
 
 
 def _times(cell: MeasuredCell, clock: Clock) -> list[float]:

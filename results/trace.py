@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from results import selection
 from results.labels import Axes
 from results.plans import Planned, read_plans
 from results.runs import Cell, Repeat, Run
 from results.stats import Clock, has_clock
 from results.tensors import by_node
-from results.units import printable
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import KINDS, Profile
 from sentinel.planner.simulate import Simulation, unit_contents, unit_moves
@@ -80,14 +80,8 @@ def write(trace: Trace, path: Path) -> None:
 def find_cell(run: Run, name: str) -> Cell:
     """Return the cell with an id, with an id that begins so, or with a label. Raises `UsageError`."""
     axes = Axes.of(cell.resolved for cell in run.cells)
-    by_label = [cell for cell in run.cells if axes.label(cell.resolved) == name]
-    by_id = [cell for cell in run.cells if name and cell.id.startswith(name)]
-    found = [cell for cell in run.cells if cell.id == name] or by_label or by_id
-    if len(found) == 1:
-        return found[0]
-    known = "; ".join(f"{cell.id} ({axes.label(cell.resolved)})" for cell in (found or run.cells)[:8])
-    problem = "several cells match" if found else "no such cell"
-    raise UsageError(f"{printable(name)}: {problem}", hint=f"cells: {known}")
+    (found,) = selection.choose(name, {cell.id: axes.label(cell.resolved) for cell in run.cells})
+    return next(cell for cell in run.cells if cell.id == found)
 
 
 def _find_repeat(cell: Cell, number: int | None) -> Repeat:

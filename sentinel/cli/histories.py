@@ -32,6 +32,8 @@ def history(
 
     CELL is its label, or the beginning of its id.
     """
+    from rich.markup import escape
+
     from results import history as histories
     from results import store as stores
     from results.units import duration
@@ -52,8 +54,8 @@ def history(
         return
     lines = [
         (
-            point.result,
-            (point.commit or "-")[:10],
+            escape(point.result),
+            escape((point.commit or "-")[:10]),
             duration(point.step_ns),
             f"{duration(point.low_ns)} to {duration(point.high_ns)}"
             if point.low_ns is not None and point.high_ns is not None
@@ -63,4 +65,5 @@ def history(
         for point in found.points
     ]
     output.show(output.rows(("result", "commit", "step time", "interval", "change"), lines))
-    click.echo(f"{found.label}: {len(found.points)} results, {found.clock} clock")
+    skipped = f"; no time by that clock: {', '.join(found.skipped)}" if found.skipped else ""
+    click.echo(f"{found.label}: {len(found.points)} results, {found.clock} clock{skipped}")

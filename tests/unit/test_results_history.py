@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 
 from results import history, measured
-from results.measured import Measured
+from results.measured import Measured, MeasuredCell, Measurement
 from results.plots import history as plots
 from sentinel.cli import main
 from testbed.common.errors import ExitCode, UsageError
@@ -70,11 +70,42 @@ def test_points_have_intervals_and_commits() -> None:
 
 def test_unknown_and_ambiguous_cells_are_refused_with_the_known_ones() -> None:
     cells = measured_of(measured_cell([1.0], "cnn"), measured_cell([1.0], "cnn2", seed=8))
-    with pytest.raises(UsageError, match="lstm: there is no such cell") as caught:
+    with pytest.raises(UsageError, match="lstm: no such cell") as caught:
         history.of_cell([("r", cells)], "lstm", min_effect=0.02)
     assert LABEL in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="cn: 2 cells match"):
+    with pytest.raises(UsageError, match="cn: several cells match"):
         history.of_cell([("r", cells)], "cn", min_effect=0.02)
+
+
+def test_results_without_a_finished_repeat_of_the_cell_have_no_point() -> None:
+    pending = MeasuredCell(id="cnn", resolved={"id": "cnn"}, failures=1)  # only its id is known
+    unmeasured = measured_of(measured_cell([1.0]))
+    warmup_only = unmeasured.cells[0].model_copy(
+        update={"repeats": [Measurement(repeat=0, steps=0, origin=0)]}
+    )
+    series = [
+        ("r0", measured_of(pending)),
+        ("r1", measured_of(measured_cell([1.0, 1.0]))),
+        ("r2", measured_of(warmup_only)),
+    ]
+    for name in (LABEL, "cnn", "cn"):
+        found = history.of_cell(series, name, min_effect=0.02)
+        assert [point.result for point in found.points] == ["r1"]
+        assert (found.label, found.clock, found.skipped) == (LABEL, "model", ["r0", "r2"])
+    with pytest.raises(UsageError, match=f"{LABEL}: no result has a finished repeat"):
+        history.of_cell(series[2:], "cnn", min_effect=0.02)
+    with pytest.raises(UsageError, match="cnn: no result has a finished repeat"):
+        history.of_cell(series[:1], "cnn", min_effect=0.02)
+
+
+def test_clocks_of_results_are_never_mixed() -> None:
+    series = [
+        ("r0", measured_of(measured_cell([1.0, 1.0]))),
+        ("r1", measured_of(measured_cell([1.0, 1.0], clock="guest"))),
+    ]
+    found = history.of_cell(series, LABEL, min_effect=0.02)
+    assert ([point.result for point in found.points], found.skipped) == (["r0"], ["r1"])
+    assert history.of_cell(series[1:], LABEL, min_effect=0.02).clock == "guest"
 
 
 def test_plot_is_one_svg_file() -> None:
@@ -98,3 +129,11 @@ def test_command_shows_all_results(
     assert run("history", LABEL, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["points"]) == 5
     assert run("history", LABEL, "--baseline", "none") == ExitCode.USAGE
+    pending = MeasuredCell(id="cnn", resolved={"id": "cnn"})
+    measured.write(tmp_path / "pending" / "[b]r0.json", measured_of(pending))
+    capsys.readouterr()
+    assert run("history", "cnn", "--baseline", "pending") == ExitCode.USAGE
+    assert "cnn: no result has a finished repeat with measured steps" in capsys.readouterr().err
+    measured.write(tmp_path / "pending" / "[b]r1.json", results([1.0])[0][1])
+    assert run("history", "cnn", "--baseline", "pending") == 0
+    assert "no time by that clock: [b]r0" in capsys.readouterr().out
