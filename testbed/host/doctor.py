@@ -35,7 +35,8 @@ IMAGE_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
 USER_IMAGE_TOOLS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}  # needed by users other than root
 OVERLAY_TOOLS = {"qemu-img": "qemu-utils"}
 SSH_TOOLS = {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}
-_HEADERS = {"libelf.h": "libelf-dev", "openssl/ssl.h": "libssl-dev"}  # of the kernel's host tools
+# Of the kernel's host tools and the timing plugin
+_HEADERS = {"libelf.h": "libelf-dev", "openssl/ssl.h": "libssl-dev", "Zydis/Zydis.h": "libzydis-dev"}
 
 State = Literal["ok", "warn", "fail"]
 

@@ -23,6 +23,7 @@ _FLAGS = (
     *("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-fno-plt"),
     *("-Wall", "-Wextra"),
 )
+LIBRARIES = ("-lZydis", "-lpthread", "-lm")
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
 _APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 CLOCK_SIZE = 1 << 20  # bytes of the clock page's file: the smallest that ivshmem takes
@@ -57,11 +58,13 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
             hint="apt-get install qemu-system-x86 (Debian 12)",
         )
     gcc = which("gcc", package="gcc")
+    decoder = _decoder(gcc)
     key = files.sha256_json(
         {
             "api": api,
             "flags": _FLAGS,
             "compiler": version_of(gcc),
+            "decoder": decoder,
             "sources": {name: files.sha256_file(SOURCES / name) for name in _FILES},
         }
     )
@@ -70,7 +73,7 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
         argv = [gcc, f"-DAPI={api}", *_FLAGS, "-o", str(folder / "timing.so")]
         argv += [str(SOURCES / name) for name in _FILES if name.endswith(".c")]
         stream(
-            [*argv, "-lpthread", "-lm"],
+            [*argv, *LIBRARIES],
             log=folder / "build.log",
             error=BuildError,
             what="compiling the timing plugin",
@@ -82,6 +85,17 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
         with step(f"Building the timing plugin (interface {api})"):
             entry = cache.build(KIND, key, compile_plugin)
     return entry.path / "timing.so"
+
+
+def _decoder(gcc: str) -> str:
+    """Return the version of the instruction decoder: the name of its shared object."""
+    library = Path(run([gcc, "-print-file-name=libZydis.so"]).stdout.strip())
+    if not library.is_absolute():
+        raise InfrastructureError(
+            "the timing model needs Zydis, to decode the guest's instructions",
+            hint="apt-get install libzydis-dev",
+        )
+    return library.resolve().name
 
 
 def configuration(preset: Preset, machine: Machine, *, qemu: tuple[int, int], log: Path, clock: Path) -> str:

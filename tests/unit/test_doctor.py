@@ -44,7 +44,7 @@ def healthy(programs: Programs, tmp_path: Path) -> Host:
         available_memory=lambda: 16 << 30,
         free_disk=lambda path: 100 << 30,
         node_numbers=lambda: [0],
-        include=headers(tmp_path / "usr", "libelf.h", "openssl/ssl.h"),
+        include=headers(tmp_path / "usr", "libelf.h", "openssl/ssl.h", "Zydis/Zydis.h"),
     )
 
 
@@ -127,9 +127,9 @@ def test_several_missing_tools_share_a_line(healthy: Host, programs: Programs) -
 
 def test_missing_headers_name_their_packages(healthy: Host, tmp_path: Path) -> None:
     without = replace(healthy, include=tmp_path / "empty")
-    assert examine(without)["build headers"].fix == "apt-get install libelf-dev libssl-dev"
+    assert examine(without)["build headers"].fix == "apt-get install libelf-dev libssl-dev libzydis-dev"
     half = replace(healthy, include=headers(tmp_path / "half", "libelf.h"))
-    assert examine(half)["build headers"].fix == "apt-get install libssl-dev"
+    assert examine(half)["build headers"].fix == "apt-get install libssl-dev libzydis-dev"
 
 
 def test_missing_qemu_names_its_package(healthy: Host, programs: Programs) -> None:

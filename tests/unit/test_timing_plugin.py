@@ -93,7 +93,7 @@ def test_plugin_compiles_for_every_interface(api: int, tmp_path: Path) -> None:
         pytest.skip("no gcc")
     sources = [str(plugin.SOURCES / name) for name in plugin._FILES if name.endswith(".c")]
     command = ["gcc", f"-DAPI={api}", "-Werror", *plugin._FLAGS, "-o", str(tmp_path / "p.so"), *sources]
-    subprocess.run([*command, "-lpthread", "-lm"], check=True)
+    subprocess.run([*command, *plugin.LIBRARIES], check=True)
 
 
 def test_unsuitable_qemu_is_an_error(tmp_path: Path) -> None:

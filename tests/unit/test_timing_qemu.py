@@ -123,7 +123,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no gcc")
     target = tmp_path_factory.mktemp("qemu") / "qemu.so"
     flags = ["-DAPI=1", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", INCLUDE]
-    subprocess.run(["gcc", *flags, "-o", str(target), *sources(), "-lpthread", "-lm"], check=True)
+    subprocess.run(["gcc", *flags, "-o", str(target), *sources(), *plugin.LIBRARIES], check=True)
     return target
 
 
@@ -460,7 +460,7 @@ def races(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.skip("no gcc")
     program = tmp_path_factory.mktemp("races") / "races"
     flags = ["-DAPI=1", "-std=gnu11", "-g", "-O1", "-fsanitize=thread", INCLUDE]
-    arguments = [*flags, "-o", str(program), str(HERE / "races.c"), *sources(), "-lpthread", "-lm"]
+    arguments = [*flags, "-o", str(program), str(HERE / "races.c"), *sources(), *plugin.LIBRARIES]
     subprocess.run(["gcc", *arguments], check=True)
     # The sanitizer does not support the address randomisation of some kernels
     no_aslr = ["setarch", "-R"]
