@@ -12,7 +12,7 @@ from typing import Any
 from experiments import guest_code, profiles
 from experiments.backend import Backend
 from experiments.matrix import Cell, Matrix
-from experiments.policies import PlanContext
+from experiments.policies import PlanContext, Policy
 from experiments.profiles import SUFFIX, Profiled, Profiles
 from results.records import FastMemory
 from sentinel.bound import Bound
@@ -109,31 +109,9 @@ class Planning:
 
     def _make_plans(self, cell: Cell, profiles: Profiles, budget: int) -> dict[str, Plan]:
         """Make a plan for each kind; kinds for which the policy makes none are left out."""
-        policy, label = cell.policy, self._matrix.axes.label(cell.resolved)
-        kinds, figures = profiles.kinds, self._figures()
-
-        def make(names: Iterable[str], resident: frozenset[str] | None) -> dict[str, Plan]:
-            assert policy.plan is not None  # noqa: S101 -- _plans() checks it
-            plans, floors = {}, []
-            for name in names:
-                try:
-                    plan = policy.plan(PlanContext(kinds[name], budget, figures, resident))
-                    if plan is not None:
-                        plans[name] = check.ensure_sound(kinds[name].profile, plan)
-                except BudgetError as e:
-                    floors.append(e.floor)
-            if floors:
-                raise BudgetError("the budget is below the floor", floor=max(floors))
-            return plans
-
+        policy, label, kinds = cell.policy, self._matrix.axes.label(cell.resolved), profiles.kinds
         try:
-            plans = make(kinds, None)
-            if policy.joint:
-                planned = {
-                    name: joint.Kind(kinds[name].profile, kinds[name].fast_step_ns, plan)
-                    for name, plan in plans.items()
-                }
-                plans = joint.replan(planned, figures, lambda resident: make(planned, resident))
+            plans = make_plans(policy, kinds, budget, self._figures())
         except BudgetError as e:
             raise _below_floor(label, budget, e.floor, profiles.peak) from None
         except PlannerError as e:
@@ -163,6 +141,39 @@ class Planning:
         assert self._matrix.preset is not None  # noqa: S101 -- profiles() checks it
         helpers = profiles.helpers_of(self._matrix.machine)
         return profiles.figures_of(self._matrix.preset, helpers=helpers)
+
+
+def make_plans(
+    policy: Policy, kinds: Mapping[str, Profiled], budget: int, figures: Figures
+) -> dict[str, Plan]:
+    """Make the policy's plan for each kind of step; kinds for which it makes none are left out.
+
+    Raises the planner's errors; a `BudgetError` has the floor of all kinds.
+    """
+    plan_of = policy.plan
+    if plan_of is None:
+        return {}
+
+    def make(names: Iterable[str], resident: frozenset[str] | None) -> dict[str, Plan]:
+        plans, floors = {}, []
+        for name in names:
+            try:
+                plan = plan_of(PlanContext(kinds[name], budget, figures, resident))
+                if plan is not None:
+                    plans[name] = check.ensure_sound(kinds[name].profile, plan)
+            except BudgetError as e:
+                floors.append(e.floor)
+        if floors:
+            raise BudgetError("the budget is below the floor", floor=max(floors))
+        return plans
+
+    plans = make(kinds, None)
+    if not policy.joint:
+        return plans
+    planned = {
+        name: joint.Kind(kinds[name].profile, kinds[name].fast_step_ns, plan) for name, plan in plans.items()
+    }
+    return joint.replan(planned, figures, lambda resident: make(planned, resident))
 
 
 def _below_floor(label: str, budget: int, floor: int, peak: int) -> NoPlanError:

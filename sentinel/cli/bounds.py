@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import options, output
 from sentinel.cli.plans import usage_errors
 from testbed.common.errors import UsageError
 
@@ -94,15 +94,11 @@ def _figures_of(step: Profile, plan: Plan) -> Figures:
 
 
 def _budgets(text: str, step: Profile) -> list[int]:
-    """The budgets in bytes. In a list that ends in a share, plain numbers are shares: `10,20,40%`."""
+    """The budgets in bytes."""
     from sentinel.planner import budget
     from sentinel.planner.memory import classify
 
-    items = [item.strip() for item in text.split(",")]
-    share = items[-1].endswith("%")
-    return [
-        budget.parse(f"{item}%" if share and item.isdigit() else item, classify.peak(step)) for item in items
-    ]
+    return [budget.parse(item, classify.peak(step)) for item in options.budgets(text)]
 
 
 def _row(size: int, bound: Bound, step_ns: int | None) -> dict[str, Any]:

@@ -46,6 +46,7 @@ _COMMANDS = {
     "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
     "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
+    "simulate": ("sentinel.cli.simulations", "simulate", "Predict every policy on profiled steps."),
     "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
     "trace": ("sentinel.cli.results", "trace", "Write a step of a run as a trace for Perfetto."),
     "train": ("sentinel.cli.training", "train", "Train a script of your own with little fast memory."),

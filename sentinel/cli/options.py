@@ -33,3 +33,9 @@ min_effect = click.option(
     metavar="SHARE",
     help="Smallest difference that counts, as a share of the step time.",
 )
+
+
+def budgets(text: str) -> list[str]:
+    """The budgets of a list with commas. If it ends in a share, plain numbers are shares: `10,20,40%`."""
+    items = [item.strip() for item in text.split(",")]
+    return [f"{item}%" if items[-1].endswith("%") and item.isdigit() else item for item in items]

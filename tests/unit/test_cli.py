@@ -117,6 +117,7 @@ def test_every_verb_exists() -> None:
         "report",
         "results export",
         "run",
+        "simulate",
         "suite schema",
         "trace",
         "train",
