@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 def load(*runs: Path | str) -> Frames:
     """Return the cells, repeats and steps of run folders as pandas frames; see `results.frames`.
 
-    Raises `UsageError` if a folder is not a run.
+    Each skipped record is a `UserWarning`. Raises `UsageError` if a folder is not a run.
     """
     from results import frames  # slow to import
     from results.runs import Run
 
-    return frames.of_runs([Run.load(run) for run in runs])
+    loaded = [Run.load(run) for run in runs]
+    for line in (line for run in loaded for line in run.warnings):
+        warnings.warn(line, stacklevel=2)
+    return frames.of_runs(loaded)

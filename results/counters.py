@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from results.records import Step
+from results.records import Step, is_count
 from results.runs import Repeat
 
 _BEGIN, _END = 3, 4  # markers; see docs/timing.md
@@ -79,15 +79,18 @@ def _growths(repeat: Repeat) -> Iterator[dict[str, int]]:
                     after = _totals(record)
                     yield {name: after[name] - before[name] for name in after}
                     before = None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return
 
 
 def _totals(record: dict[str, Any]) -> dict[str, int]:
     """Return the counters of all vCPUs together."""
     cpus = record["vcpus"]
-    misses = [sum(int(cpu["misses"][node]) for cpu in cpus) for node in (0, 1)]
-    moved = [sum(int(cpu["read"][node]) + int(cpu["written"][node]) for cpu in cpus) for node in (0, 1)]
+    misses, read, written = (
+        [sum(_count(cpu[name][node]) for cpu in cpus) for node in (0, 1)]
+        for name in ("misses", "read", "written")
+    )
+    moved = [a + b for a, b in zip(read, written, strict=True)]
     return {
         "misses": sum(misses),
         "node0_misses": misses[0],
@@ -96,3 +99,9 @@ def _totals(record: dict[str, Any]) -> dict[str, int]:
         "node0_bytes": moved[0],
         "node1_bytes": moved[1],
     }
+
+
+def _count(value: Any) -> int:
+    if not is_count(value):
+        raise ValueError(f"{value!r} is not a count")
+    return value

@@ -18,8 +18,8 @@ from results.units import digits, without_control
 _STYLES = {"more": "red", "fewer": "green", "same": ""}
 
 
-def table(changes: Sequence[CounterChange], reasons: Sequence[str]) -> Grid:
-    """Return the table of counters, with the reasons for missing cells below it."""
+def table(changes: Sequence[CounterChange], reasons: Sequence[str], warnings: Sequence[str] = ()) -> Grid:
+    """Return the table of counters, with the reasons for missing cells and warnings below it."""
     columns = [Column("Cell"), Column("Counter"), *(Column(name, figures=True) for name in ("A", "B"))]
     lines = [
         [
@@ -31,12 +31,13 @@ def table(changes: Sequence[CounterChange], reasons: Sequence[str]) -> Grid:
         ]
         for change in changes
     ]
-    caption = Text("\n".join(f"not comparable: {reason}" for reason in reasons), "yellow")
+    below = [*(f"not comparable: {reason}" for reason in reasons), *(f"warning: {line}" for line in warnings)]
+    caption = Text("\n".join(below), "yellow")
     return Grid([*columns, Column("B has")], [Section("", lines)], caption=caption)
 
 
-def markdown(changes: Sequence[CounterChange], reasons: Sequence[str]) -> str:
-    """Return the counters that changed, or that none has."""
+def markdown(changes: Sequence[CounterChange], reasons: Sequence[str], warnings: Sequence[str] = ()) -> str:
+    """Return the counters that changed, or that none has, with reasons and warnings."""
     changed = [change for change in changes if change.change != "same"]
     lines = [f"{len(changed)} of {len(changes)} counters differ.", ""]
     if changed:
@@ -47,7 +48,8 @@ def markdown(changes: Sequence[CounterChange], reasons: Sequence[str]) -> str:
             for one in changed
         ]
         lines.append("")
-    return "\n".join([*lines, *(f"- not comparable: {escaped(reason)}" for reason in reasons)]) + "\n"
+    lines += [f"- not comparable: {escaped(reason)}" for reason in reasons]
+    return "\n".join([*lines, *(f"- warning: {escaped(line)}" for line in warnings)]) + "\n"
 
 
 def junit(changes: Sequence[CounterChange], reasons: Sequence[str], *, suite: str) -> str:

@@ -11,11 +11,12 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic import model_validator as validates_all
 
-from results import counters, stats
-from results.records import CellId, Provenance
+from results import counters, decoding, stats
+from results.decoding import DamagedError
+from results.records import CellId, Loss, Provenance
 from results.runs import Repeat, Run
 from testbed.common import files
 from testbed.common.errors import UsageError
@@ -62,7 +63,7 @@ class Measurement(_Record):
     steps: int = Field(ge=0)
     model_ns: _Time | None = None
     guest_ns: _Time | None = None
-    losses: dict[int, str] = {}
+    losses: dict[int, Loss] = {}
     counters: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
     origin: int = Field(ge=0)
 
@@ -87,10 +88,12 @@ class Measured(_Record):
     cells: list[MeasuredCell]
 
     @validates_all(mode="after")
-    def _check_origins(self) -> Self:
+    def _check_cells(self) -> Self:
         for cell in self.cells:
             if any(repeat.origin >= len(self.origins) for repeat in cell.repeats):
                 raise ValueError(f"cell {cell.id}: a repeat has no origin")
+            if len({repeat.repeat for repeat in cell.repeats}) < len(cell.repeats):
+                raise ValueError(f"cell {cell.id}: has a repeat twice")
         if len({cell.id for cell in self.cells}) < len(self.cells):
             raise ValueError("two cells have the same id")
         return self
@@ -126,20 +129,10 @@ def of_run(run: Run) -> Measured:
 def read(path: Path) -> Measured:
     """Read a file of figures. Raises `UsageError` if it is missing, damaged or of a newer format."""
     try:
-        text = files.read_input(path)
-        result = Measured.model_validate_json(text)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except ValidationError as e:
-        error = e.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise UsageError(f"{path}: damaged: {where}{': ' if where else ''}{error['msg']}") from None
-    if result.format > FORMAT:
-        raise UsageError(
-            f"{path}: format {result.format} is newer than this program supports ({FORMAT})",
-            hint="update this program",
-        )
-    return result
+        return decoding.parse(path, Measured, newest=FORMAT)
+    except DamagedError as e:
+        hint = "update this program" if e.newer else "restore it from a copy, or remove it"
+        raise UsageError(str(e), hint=hint) from None
 
 
 def write(path: Path, result: Measured) -> None:

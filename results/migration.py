@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from results.records import Step
+from results.records import Step, is_count
 from results.runs import Repeat
 
 
@@ -62,5 +62,5 @@ def _counters(step: Step) -> tuple[int, ...] | None:
     """Return the runtime's counters at the end of a step, or None if they are absent or invalid."""
     total = step.runtime.get("total")
     values = [total.get(name) if isinstance(total, dict) else None for name in _COUNTERS]
-    numbers = tuple(value for value in values if type(value) is int and value >= 0)
+    numbers = tuple(value for value in values if is_count(value))
     return numbers if len(numbers) == len(_COUNTERS) else None

@@ -22,10 +22,9 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic import field_validator as validates
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as validates_all
 
 from testbed.common.errors import ExitCode, SentinelError
@@ -60,8 +59,20 @@ _VERDICT_OF_CODE: dict[ExitCode, Verdict] = {
 
 CellId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Node = Annotated[str, StringConstraints(pattern=r"^[0-9]+$")]  # JSON has no integer keys
-Bytes = Annotated[int, Field(ge=0)]
-Nanoseconds = Annotated[int, Field(gt=0)]
+LARGEST = 2**63 - 1  # whole number in frames and their files
+Bytes = Annotated[int, Field(ge=0, le=LARGEST)]
+Nanoseconds = Annotated[int, Field(gt=0, le=LARGEST)]
+Growth = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+
+
+def _normalized(text: str) -> str:
+    try:
+        return float.fromhex(text).hex()
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a number from float.hex()") from None
+
+
+Loss = Annotated[str, AfterValidator(_normalized)]
 
 
 def verdict_of(error: SentinelError) -> Verdict:
@@ -91,7 +102,7 @@ class Result(_Record):
     verdict: Verdict | None = None
     message: str = ""
     steps: int = Field(ge=0)
-    real_seconds: float = Field(ge=0)
+    real_seconds: float = Field(ge=0, allow_inf_nan=False)
 
     @validates_all(mode="after")
     def _check_verdict(self) -> Self:
@@ -116,25 +127,15 @@ class Step(_Record):
     /proc/vmstat. `runtime` holds the statistics of the Sentinel runtime, if it is loaded.
     """
 
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=LARGEST)
     warmup: bool
     guest_ns: Nanoseconds
     model_ns: Nanoseconds | None = None
     kind: str | None = None
-    loss: str | None = None
+    loss: Loss | None = None
     residency: Residency = Residency()
-    vmstat: dict[str, int] = {}
+    vmstat: dict[str, Growth] = {}
     runtime: dict[str, Any] = {}
-
-    @validates("loss")
-    @classmethod
-    def _normalize_loss(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        try:
-            return float.fromhex(text).hex()
-        except (ValueError, OverflowError):
-            raise ValueError(f"{text!r} is not a number from float.hex()") from None
 
 
 class Throttle(BaseModel):
@@ -179,6 +180,11 @@ class Provenance(BaseModel):
     qemu: str | None = None
     host: dict[str, Any] = {}
     fast_memory: FastMemory | None = None
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a value of free-form statistics is a count: a whole number from 0 to `LARGEST`."""
+    return type(value) is int and 0 <= value <= LARGEST
 
 
 def profile_path(run_dir: Path, digest: str) -> Path:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from results import decoding
+from results.decoding import DamagedError
 from results.intervals import Spread
 from results.sides import SideCell
 from results.stats import Clock
@@ -55,12 +57,9 @@ def load(folder: Path) -> dict[str, Spread]:
     spreads = {}
     for path in sorted((folder / "repeatability").glob("*.json")):
         try:
-            stored = Repeatability.model_validate_json(files.read_input(path))
-        except ValidationError as e:
-            problem = e.errors(include_url=False)[0]["msg"]
-            raise UsageError(
-                f"{path}: damaged: {problem}", hint="remove it, and run `sentinel aa` again"
-            ) from None
+            stored = decoding.parse(path, Repeatability, newest=FORMAT)
+        except DamagedError as e:
+            raise UsageError(str(e), hint="remove it, and run `sentinel aa` again") from None
         spreads[stored.kind] = Spread(stored.sd, stored.freedom)
     return spreads
 

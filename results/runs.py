@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from results import decoding
+from results.decoding import DamagedError
 from results.records import (
     RENAMED_POLICIES,
     REPEAT_FORMAT,
@@ -25,7 +24,6 @@ from results.records import (
     ascending,
     failed_attempt,
 )
-from testbed.common import files
 from testbed.common.errors import UsageError
 
 _REPEAT_NAME = re.compile("[0-9]{3}")
@@ -93,10 +91,10 @@ def read_info(run_dir: Path) -> RunInfo:
     try:
         if not path.exists():
             raise UsageError(f"{run_dir}: not a run: no run.json", hint=hint)
-        return _parse(path, RunInfo, newest=RUN_FORMAT)
+        return decoding.parse(path, RunInfo, newest=RUN_FORMAT)
     except PermissionError:
         raise UsageError(f"{run_dir}: cannot be read: permission denied") from None
-    except _DamagedError as e:
+    except DamagedError as e:
         hint = "update this program" if e.newer else "restore run.json from a copy; cells/ may be intact"
         raise UsageError(str(e), hint=hint) from None
 
@@ -105,17 +103,6 @@ def finished(run_dir: Path, cell_id: str) -> set[int]:
     """Return the numbers of a cell's finished repeats, which a resumed run skips."""
     results = (run_dir / "cells" / cell_id).glob("*/result.json")
     return {int(path.parent.name) for path in results if _REPEAT_NAME.fullmatch(path.parent.name)}
-
-
-class _DamagedError(Exception):
-    """An unusable record; the text is one line that begins with its path."""
-
-    def __init__(self, text: str, *, newer: bool = False) -> None:
-        super().__init__(" ".join(text.split()))
-        self.newer = newer
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 @contextlib.contextmanager
@@ -142,7 +129,7 @@ def _read_cell(folder: Path, warnings: list[str]) -> Cell:
         number, attempt = failed or (int(name), None)
         try:
             repeat = _read_repeat(folder / name, number, attempt)
-        except _DamagedError as e:
+        except DamagedError as e:
             warnings.append(f"{e}; repeat skipped")
             continue
         if len(cell.resolved) == 1:
@@ -154,66 +141,24 @@ def _read_cell(folder: Path, warnings: list[str]) -> Cell:
 
 
 def _read_repeat(folder: Path, number: int, attempt: int | None) -> Repeat:
-    result = _parse(folder / "result.json", Result, newest=REPEAT_FORMAT)
+    result = decoding.parse(folder / "result.json", Result, newest=REPEAT_FORMAT)
     if (result.status == "ok") != (attempt is None):
-        raise _DamagedError(f"{folder}/result.json: status {result.status!r} contradicts the folder's name")
-    cell = _decode(folder / "cell.json", _read_text(folder / "cell.json"))
+        raise DamagedError(f"{folder}/result.json: status {result.status!r} contradicts the folder's name")
+    cell = decoding.decode(folder / "cell.json", decoding.read_text(folder / "cell.json"))
     if cell.get("id") != folder.parent.name:
-        raise _DamagedError(f"{folder}/cell.json: belongs to cell {cell.get('id')!r}")
+        raise DamagedError(f"{folder}/cell.json: belongs to cell {cell.get('id')!r}")
     if result.format < 3 and isinstance(cell.get("placement"), str):
         cell["placement"] = RENAMED_POLICIES.get(cell["placement"], cell["placement"])
     steps_path = folder / "steps.jsonl"
-    text = _read_text(steps_path).removesuffix("\n")
+    text = decoding.read_text(steps_path).removesuffix("\n")
     lines = text.split("\n") if text else []
-    steps = [_validate(f"{steps_path}:{n}", line, Step) for n, line in enumerate(lines, 1)]
+    steps = [decoding.validate(f"{steps_path}:{n}", line, Step) for n, line in enumerate(lines, 1)]
     if len(steps) != result.steps:
-        raise _DamagedError(f"{steps_path}: {len(steps)} steps, but result.json says {result.steps}")
+        raise DamagedError(f"{steps_path}: {len(steps)} steps, but result.json says {result.steps}")
     if not ascending(steps):
-        raise _DamagedError(f"{steps_path}: step numbers do not ascend")
-    provenance = _parse(folder / "provenance.json", Provenance)
+        raise DamagedError(f"{steps_path}: step numbers do not ascend")
+    provenance = decoding.parse(folder / "provenance.json", Provenance)
     return Repeat(number, attempt, folder, cell, result, steps, provenance)
-
-
-def _parse(path: Path, model: type[_Model], *, newest: int | None = None) -> _Model:
-    text = _read_text(path)
-    if newest is not None:
-        version = _decode(path, text).get("format")
-        if not isinstance(version, int):
-            raise _DamagedError(f"{path}: damaged: no format version")
-        if version > newest:
-            reason = f"format {version} is newer than this program supports ({newest})"
-            raise _DamagedError(f"{path}: {reason}", newer=True)
-    return _validate(path, text, model)
-
-
-def _validate(place: Path | str, text: str, model: type[_Model]) -> _Model:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as e:
-        error = e.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise _DamagedError(f"{place}: damaged: {where}{': ' if where else ''}{error['msg']}") from None
-
-
-def _decode(path: Path, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise _DamagedError(f"{path}: damaged: not JSON: {e}") from None
-    if not isinstance(value, dict):
-        raise _DamagedError(f"{path}: damaged: not a mapping")
-    return value
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return files.read_input(path).decode()
-    except FileNotFoundError:
-        raise _DamagedError(f"{path}: missing") from None
-    except UnicodeDecodeError:
-        raise _DamagedError(f"{path}: damaged: not text") from None
-    except UsageError as e:
-        raise _DamagedError(e.message) from None
 
 
 def _folder_names(folder: Path) -> list[str]:

@@ -12,6 +12,8 @@ from results.runs import Cell, Repeat
 from results.stats import Clock
 from results.units import printable
 
+_LARGEST = 1e18  # figure of a memory, in any unit
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -106,7 +108,7 @@ def _calibration(record: dict[str, Any]) -> Calibration:
 
 def _figure(name: str, value: Any) -> Figure | None:
     pair = [value.get(key) if isinstance(value, dict) else None for key in ("expected", "measured")]
-    numbers = [float(number) for number in pair if isinstance(number, int | float)]
+    numbers = [float(n) for n in pair if isinstance(n, int | float) and abs(n) < _LARGEST]
     if len(numbers) < 2 or not numbers[0]:
         return None
     return Figure(printable(name), numbers[0], numbers[1], printable(str(value.get("unit", ""))))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.records import Step
+from results.records import Step, is_count
 from results.runs import Repeat
 from results.stats import measured
 
@@ -49,8 +49,7 @@ def by_node(step: Step) -> tuple[int, ...] | None:
         resident = pool.get("resident") if isinstance(pool, dict) else None
         if not isinstance(resident, list) or not resident or len(resident) != len(totals or resident):
             return None
-        for number in resident:
-            if type(number) is not int:
-                return None
+        if not all(map(is_count, resident)):
+            return None
         totals = [a + b for a, b in zip(totals, resident, strict=True)] if totals else resident
     return tuple(totals)

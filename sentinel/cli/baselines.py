@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import inputs, output
 from testbed.common import settings
 
 _FOLDER = click.Path(path_type=Path)
@@ -40,12 +40,11 @@ Examples:
 def save(name: str, folder: Path, store: Path | None, as_json: bool) -> None:
     """Add the figures of RUN to the baseline NAME, and compare with them from now on."""
     from results import store as stores
-    from results.runs import Run
     from testbed.common import places
 
     root = store_path(store)
     places.check_folder(root, "--store")
-    entry = stores.save(root, name, Run.load(folder))
+    entry = stores.save(root, name, inputs.read_run(folder))
     if as_json:
         output.show_json({"baseline": name, "result": entry.name, "path": str(entry.path)})
     else:
@@ -92,12 +91,14 @@ def list_baselines(name: str | None, store: Path | None, as_json: bool) -> None:
         return
     from rich.markup import escape
 
+    from results.units import printable
+
     lines = [
         (
             escape(entry.baseline),
-            escape(entry.name),
+            escape(printable(entry.name)),
             "in use" if entry.current else "",
-            escape(result.suite),
+            escape(printable(result.suite)),
             str(len(result.cells)),
             str(sum(len(cell.repeats) for cell in result.cells)),
         )

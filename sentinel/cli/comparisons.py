@@ -205,8 +205,8 @@ def _judge(
     outcome, changes, reasons = gates.of_counters(comparison)
     return _Judged(
         outcome,
-        [gate_report.table(changes, reasons)],
-        f"## Gate: {outcome}\n\n{gate_report.markdown(changes, reasons)}\n",
+        [gate_report.table(changes, reasons, comparison.warnings)],
+        f"## Gate: {outcome}\n\n{gate_report.markdown(changes, reasons, comparison.warnings)}\n",
         gate_report.junit(changes, reasons, suite="sentinel gate"),
         {"outcome": outcome, "counters": gate_report.to_list(changes), "reasons": reasons, **record},
     )

@@ -36,7 +36,7 @@ def history(
 
     from results import history as histories
     from results import store as stores
-    from results.units import duration
+    from results.units import duration, printable
     from testbed.common import files, places
 
     if plot is not None:
@@ -54,8 +54,8 @@ def history(
         return
     lines = [
         (
-            escape(point.result),
-            escape((point.commit or "-")[:10]),
+            escape(printable(point.result)),
+            escape(printable(point.commit or "-")[:10]),
             duration(point.step_ns),
             f"{duration(point.low_ns)} to {duration(point.high_ns)}"
             if point.low_ns is not None and point.high_ns is not None
@@ -65,5 +65,5 @@ def history(
         for point in found.points
     ]
     output.show(output.rows(("result", "commit", "step time", "interval", "change"), lines))
-    skipped = f"; no time by that clock: {', '.join(found.skipped)}" if found.skipped else ""
+    skipped = f"; no time by that clock: {printable(', '.join(found.skipped))}" if found.skipped else ""
     click.echo(f"{found.label}: {len(found.points)} results, {found.clock} clock{skipped}")

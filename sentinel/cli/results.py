@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli import output
+from sentinel.cli import inputs, output
 
 if TYPE_CHECKING:
     from results.export import FileFormat
@@ -64,16 +64,14 @@ def trace(folder: Path, cell: str, repeat: int | None, out: Path | None) -> None
     by the model clock, if the records have it.
     """
     from results import trace as traces
-    from results.runs import Run
     from testbed.common import places
-    from testbed.common.progress import note, warn
+    from testbed.common.progress import note
 
-    run = Run.load(folder)
+    run = inputs.read_run(folder)
     result = traces.build(run, cell, repeat)
     out = out or folder / f"trace-{result.cell}.json.gz"
     places.check_file(out, "--out")
-    for warning in result.warnings:
-        warn(warning)
+    inputs.warn(result.warnings)
     traces.write(result, out)
     note(f"trace in {out}: open it in ui.perfetto.dev")
 
@@ -98,7 +96,6 @@ Examples:
 def export(folders: tuple[Path, ...], file_format: FileFormat, out: Path | None, as_json: bool) -> None:
     """Write the repeats and steps of runs as two files, one row each."""
     from results import export as exports
-    from results.runs import Run
     from testbed.common import places
     from testbed.common.errors import UsageError
 
@@ -106,7 +103,7 @@ def export(folders: tuple[Path, ...], file_format: FileFormat, out: Path | None,
         if len(folders) > 1:
             raise UsageError("several runs need --out", hint="name a folder for the files of all runs")
         out = folders[0]
-    runs = [Run.load(folder) for folder in folders]
+    runs = [inputs.read_run(folder) for folder in folders]
     places.check_folder(out, "--out")
     paths = exports.write(runs, out, file_format)
     if as_json:

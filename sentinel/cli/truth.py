@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli import options, output
+from sentinel.cli import inputs, options, output
 from sentinel.cli.baselines import store_option, store_path
 
 
@@ -62,7 +62,9 @@ def aa(
         matrix = matrices.load(Path(source))
         folder, done = runs.execute(matrix, Path(source), out, location=location, uri=uri)
         source, code = str(folder), done.failures[0].code if done.failures else code
-    result = checks.check(stores.side(root, source), pairs=pairs, seed=seed)
+    side = stores.side(root, source)
+    inputs.warn(side.warnings)
+    result = checks.check(side, pairs=pairs, seed=seed)
     stored = checks.to_store(result)
     if save:
         for one in stored:

@@ -102,7 +102,7 @@ def test_counters_of_a_repeat_are_means_over_measured_steps(tmp_path: Path) -> N
     for misses in (1000, 100, 300):
         for marker, growth in ((3, 50), (4, misses)):  # what happens between steps does not count
             total += growth
-            cpu = {"misses": [total * 0.9, total // 10], "read": [total * 64, 0], "written": [0, total]}
+            cpu = {"misses": [total * 9 // 10, total // 10], "read": [total * 64, 0], "written": [0, total]}
             lines.append(json.dumps({"marker": marker, "vcpus": [cpu]}))
     (folder / "counters.jsonl").write_text("\n".join(lines) + "\n")
     repeat = Run.load(tmp_path / "run").cells[0].repeats[0]
