@@ -3,6 +3,7 @@
 
 #include "oracle.h"
 #include "pacing.h"
+#include "tracer.h"
 
 #define SHORTCUT_LIMIT 4096 /* accesses by shortcut before all are dropped */
 #define USER_END       (1ULL << 47)
@@ -120,6 +121,8 @@ void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, v
 
 	if (!active)
 		return;
+	if (tracing && !cpu)
+		trace_access(info, address, decode_kind(v, info));
 	if (kind.info != info || line != line_of(address + kind.last) ||
 	    atomic_load_explicit(&v->stale, memory_order_relaxed) ||
 	    !model_again(model, cpu, line, !kind.read)) {

@@ -10,6 +10,7 @@
 #include "oracle.h"
 #include "pacing.h"
 #include "regions.h"
+#include "tracer.h"
 
 static atomic_int counted = NO_PROCESS; /* the process of the oracle's counts */
 static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -82,7 +83,7 @@ void on_marker(unsigned int cpu, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data;
 	char text[sizeof(options.log_path) + 64];
-	const char *fields = "";
+	const char *fields = "", *trace;
 	struct vcpu *v = &vcpus[cpu];
 
 	if (!is_modelled(cpu))
@@ -119,6 +120,27 @@ void on_marker(unsigned int cpu, void *data)
 		return;
 	case MARKER_PAGES:
 		fields = write_pages(text, sizeof(text));
+		break;
+	case MARKER_TRACE_BEGIN:
+		if (!cpu)
+			trace_begin();
+		return;
+	case MARKER_TRACE_EVENT:
+		if (!cpu)
+			trace_event();
+		return;
+	case MARKER_TRACE_PAUSE:
+	case MARKER_TRACE_RESUME:
+		if (!cpu)
+			trace_pause(marker == MARKER_TRACE_PAUSE);
+		return;
+	case MARKER_TRACE_END:
+		if (cpu)
+			return;
+		trace = trace_end();
+		snprintf(text, sizeof(text), ", \"trace\": %s%s%s", trace ? "\"" : "",
+			 trace ? trace : "null", trace ? "\"" : "");
+		fields = text;
 		break;
 	case MARKER_PAGE_MIGRATED: /* handled by on_argument() */
 	case MARKER_PROCESS:

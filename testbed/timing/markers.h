@@ -29,8 +29,13 @@ enum {
 	MARKER_PAGES = 10,	  /* write these counts to a file */
 	MARKER_PROCESS = 11,	 /* by the kernel; argument: the process that the CPU switches to */
 	MARKER_PROCESS_END = 12, /* by the kernel; argument: the process that exits or execs */
-	MARKER_LAYER = 0x1000,	 /* + layer, less than MARKER_LAYERS */
-	MARKER_USER = 0x8000,	 /* + any number, up to 0xffff */
+	MARKER_TRACE_BEGIN = 13, /* start a trace of vCPU 0 */
+	MARKER_TRACE_END = 14,	 /* end it */
+	MARKER_TRACE_EVENT = 15, /* add an event to it */
+	MARKER_TRACE_PAUSE = 16, /* leave out what follows, except for events */
+	MARKER_TRACE_RESUME = 17,
+	MARKER_LAYER = 0x1000, /* + layer, less than MARKER_LAYERS */
+	MARKER_USER = 0x8000,  /* + any number, up to 0xffff */
 };
 
 #define CLOCK_MAGIC 0x5344524b434f4c43ULL

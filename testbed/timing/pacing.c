@@ -207,6 +207,7 @@ void on_block(unsigned int cpu, void *data)
 	check_start(cpu);
 	v->halted = false;
 	v->pending += n;
+	v->executed += n;
 	v->since_batch += n;
 	if (v->since_batch < BATCH)
 		return;

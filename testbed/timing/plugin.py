@@ -23,7 +23,7 @@ _FLAGS = (
     *("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-fno-plt"),
     *("-Wall", "-Wextra"),
 )
-LIBRARIES = ("-lZydis", "-lpthread", "-lm")
+LIBRARIES = ("-lZydis", "-lz", "-lpthread", "-lm")
 # QEMU's release -> the version of its plugin interface to build for (include/qemu/qemu-plugin.h there)
 _APIS = (((9, 2), 4), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 CLOCK_SIZE = 1 << 20  # bytes of the clock page's file: the smallest that ivshmem takes

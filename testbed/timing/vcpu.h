@@ -34,6 +34,7 @@ struct vcpu {
 	unsigned int start, machine; /* the last values of `starts` and `machines` it has seen */
 	uint32_t since_sync;	     /* instructions since the last synchronisation */
 	uint32_t pending;	     /* instructions not reported to the model yet */
+	uint64_t executed;	     /* instructions of all regions */
 	uint32_t since_batch;	     /* instructions since the last full batch */
 	uint32_t shortcuts;	     /* accesses by shortcut since the last forget() */
 	uint32_t argument;	     /* lower half of a marker's argument */

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ctypes
+import gzip
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +208,108 @@ def test_an_access_at_the_end_of_the_address_space(start: Start) -> None:
     guest.begin()
     guest.access(0, 2**64 - 8, R, 3)
     assert guest.counters()["misses"] == [1, 0]
+
+
+# ---------------------------------------------------------------- traces
+
+
+def words(guest: Guest) -> list[tuple[str, int, int, int]]:
+    """Return the words of the last trace: kind, line, node, instructions since the word before."""
+    name = guest.lines()[-1]["trace"]
+    data = gzip.decompress((guest.folder / name).read_bytes())
+    return [
+        (("read", "write", "event")[word >> 62], word & 2**42 - 1, word >> 42 & 1, word >> 43 & 2**19 - 1)
+        for (word,) in struct.iter_unpack("<Q", data)
+    ]
+
+
+def test_trace_has_accesses_events_nodes_and_instructions(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    guest.access(0, 0, R)  # before the trace
+    guest.mark(0, "TRACE_BEGIN")
+    guest.execute(0, 5)
+    guest.access(0, 64, R)
+    guest.mark(0, "TRACE_EVENT")
+    guest.mark(1, "TRACE_EVENT")  # another vCPU
+    guest.access(1, 640, W)
+    guest.execute(0, 3)
+    guest.execute(0, 4)
+    guest.access(0, NODE_1 + 120, RW, 4)  # two lines
+    guest.map(2**64 - PAGE, NODE_1)
+    guest.access(0, 2**64 - 8, W, 3)
+    guest.mark(0, "TRACE_END")
+    guest.access(0, 6400, R)
+    line = NODE_1 // 64 + 1
+    assert words(guest) == [
+        ("read", 1, 0, 6),  # the access is an instruction, too
+        ("event", 0, 0, 1),  # so is a marker
+        ("read", line, 1, 8),
+        ("write", line, 1, 0),
+        ("read", line + 1, 1, 0),
+        ("write", line + 1, 1, 0),
+        ("write", 2**42 - 1, 1, 1),
+    ]
+
+
+def test_paused_trace_has_events_only(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    guest.mark(0, "TRACE_BEGIN")
+    guest.execute(0, 10)
+    guest.mark(0, "TRACE_PAUSE")
+    guest.execute(0, 100)
+    guest.access(0, 0, R)
+    guest.mark(0, "TRACE_EVENT")
+    guest.execute(0, 100)
+    guest.mark(0, "TRACE_RESUME")
+    guest.execute(0, 1)
+    guest.access(0, 64, R)
+    guest.mark(0, "TRACE_END")
+    assert words(guest) == [("event", 0, 0, 11), ("read", 1, 0, 2)]
+
+
+def test_trace_leaves_out_what_any_cache_has(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    guest.mark(0, "TRACE_BEGIN")
+    for rw in (R, R, W, R, W):
+        guest.access(0, 0, rw)
+    guest.access(0, 1024 * 64, R)  # the same entry of the filter
+    guest.access(0, 0, R)
+    guest.mark(0, "TRACE_END")
+    assert [(kind, line) for kind, line, *_ in words(guest)] == [
+        ("read", 0),
+        ("write", 0),
+        ("read", 1024),
+        ("read", 0),
+    ]
+
+
+def test_trace_repeats_a_hot_line_from_time_to_time(start: Start) -> None:
+    """So that it stays the most recently used one in a replayed cache."""
+    guest = start()
+    guest.begin()
+    guest.mark(0, "TRACE_BEGIN")
+    for line in range(10000):
+        guest.access(0, 0, R)
+        guest.access(0, 64 * (1 + line % 1000 + 1024 * line), R)
+    guest.mark(0, "TRACE_END")
+    assert len(words(guest)) == 10000 + 3
+    assert sum(line == 0 for _, line, *_ in words(guest)) == 3
+
+
+def test_every_trace_has_a_file_of_its_own(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    for line in range(2):
+        guest.mark(0, "TRACE_BEGIN")
+        guest.access(0, 64 * line, R)
+        guest.mark(0, "TRACE_END")
+        assert guest.lines()[-1]["trace"] == f"trace-{line}.gz"
+        assert words(guest) == [("read", line, 0, 1)]
+    guest.mark(0, "TRACE_END")
+    assert guest.lines()[-1]["trace"] is None
 
 
 # ---------------------------------------------------------------- regions

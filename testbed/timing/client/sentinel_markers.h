@@ -41,6 +41,11 @@
 #define SENTINEL_PAGES	       10
 #define SENTINEL_PROCESS       11
 #define SENTINEL_PROCESS_END   12
+#define SENTINEL_TRACE_BEGIN   13
+#define SENTINEL_TRACE_END     14
+#define SENTINEL_TRACE_EVENT   15
+#define SENTINEL_TRACE_PAUSE   16
+#define SENTINEL_TRACE_RESUME  17
 #define SENTINEL_LAYER(n)      (0x1000 + (n)) /* 0 to 0xfff */
 #define SENTINEL_USER(n)       (0x8000 + (n)) /* 0 to 0x7fff */
 

@@ -28,6 +28,7 @@ import threading
 # Values of testbed/timing/markers.h
 REGION_BEGIN, REGION_END, STEP_BEGIN, STEP_END, SERIAL_BEGIN, SERIAL_END = range(1, 7)
 PAGE_MIGRATED, CLOCK, OBSERVE, PAGES, PROCESS, PROCESS_END = range(7, 13)
+TRACE_BEGIN, TRACE_END, TRACE_EVENT, TRACE_PAUSE, TRACE_RESUME = range(13, 18)
 LAYER, USER = 0x1000, 0x8000
 _MAGIC = 0x5344524B434F4C43
 _CPUS = 64
@@ -132,6 +133,16 @@ def observe():
 def pages():
     """Write the counts by page to a file `pages-N.csv` next to the model's counters."""
     mark(PAGES)
+
+
+def trace_begin():
+    """Start a trace of the compute vCPU's memory accesses, for sentinel/replay."""
+    mark(TRACE_BEGIN)
+
+
+def trace_end():
+    """End the trace: it is in a file `trace-N.gz` next to the model's counters."""
+    mark(TRACE_END)
 
 
 def _open_page():
