@@ -19,6 +19,7 @@ The order is {"steps": n, "warmup": n} and any of
       plan        a folder of plans, `<kind>.json.gz`, or
       limit       how the runtime keeps to the budget without a plan
     profile       a folder for the profiles of the steps after the warm-up, `<kind>.json.gz`
+    trace         with a profile: trace a step before the profiled ones; its events are in the profiles
     observe       with a profile: the timing model counts accesses by page in the second of these steps, in
                   which the kernel's profiler counts them too
     online        {"policy": ..., "fast_memory": text, "figures": path, "skip": n, "wait": bool}: profile,
@@ -98,17 +99,22 @@ class Job(object):
         if step == self.unmeasured and "profile" in order:
             if not os.path.isdir(order["profile"]):
                 os.mkdir(order["profile"])
-            manager.start_profiles(order["profile"])
-        self._observed = order.get("observe") and step == self.unmeasured + 1
+            manager.start_profiles(order["profile"], trace=bool(order.get("trace")))
+        self._observed = order.get("observe") and step == self.unmeasured + 1 + bool(order.get("trace"))
         if self._observed:
             timing_client.observe()
+        self._traced = order.get("trace") and step == self.unmeasured
         self._vmstat = memory.vmstat()
         timing_client.step_begin()
+        if self._traced:
+            timing_client.trace_begin()
         self._start, self._model_start = monotonic_ns(), timing_client.now_ns()
 
     def after_step(self, kind, loss, managed, settled=True):
         """Write the record of the step, measured if `settled`. `loss` is a float or None."""
         end, model_end = monotonic_ns(), timing_client.now_ns()
+        if self._traced:
+            timing_client.trace_end()
         timing_client.step_end()
         if self._observed:
             timing_client.pages()

@@ -44,7 +44,7 @@ class Library:
         self.calls.append("step_end" if completed else "step_failed")
         self.left -= bool(self.left and completed)
 
-    def sentinel_profile_begin(self, kind: int) -> int:
+    def sentinel_profile_begin(self, kind: int, traced: int) -> int:
         self.calls.append("profile_begin")
         self.left = 2
         return 0

@@ -24,7 +24,7 @@ def new_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module.memory, "set_sysctls", lambda values: said.append(f"sysctls {values}"))
     monkeypatch.setattr(module.memory, "place", lambda *policy: said.append(f"place {policy}"))
     monkeypatch.setattr(module.runtime, "limit", lambda *limit: said.append(f"limit {limit}"))
-    for name in ("step_begin", "step_end", "observe", "pages", "compute"):
+    for name in ("step_begin", "step_end", "observe", "pages", "compute", "trace_begin", "trace_end"):
         monkeypatch.setattr(module.timing_client, name, lambda name=name: said.append(name))
 
     def make(order: dict[str, Any] | None = None) -> Any:
@@ -48,7 +48,7 @@ def manager() -> Any:
     return SimpleNamespace(
         said=said,
         use_plans=lambda folder: said.append(f"plans {folder}"),
-        start_profiles=lambda folder: said.append(f"profiles {folder}"),
+        start_profiles=lambda folder, trace: said.append(f"profiles {folder}" + " after a trace" * trace),
     )
 
 
@@ -123,6 +123,20 @@ def test_the_second_profiled_step_is_observed(new_job: Any, tmp_path: Path) -> N
     assert folder.is_dir()
     steps = [word for word in job.said if word in ("step_begin", "observe", "pages")]
     assert steps == ["step_begin", "step_begin", "observe", "step_begin", "pages"]
+
+
+def test_the_step_before_the_profiled_ones_is_traced(new_job: Any, tmp_path: Path) -> None:
+    order = {"steps": 3, "warmup": 1, "profile": str(tmp_path / "p"), "trace": True, "observe": True}
+    job, managed = new_job(order), manager()
+    run(job, managed)
+    assert managed.said == [f"profiles {tmp_path / 'p'} after a trace"]
+    words = ("step_begin", "step_end", "trace_begin", "trace_end", "observe")
+    assert [word for word in job.said if word in words] == [
+        *("step_begin", "step_end"),
+        *("step_begin", "trace_begin", "trace_end", "step_end"),
+        *("step_begin", "step_end"),
+        *("observe", "step_begin", "step_end"),
+    ]
 
 
 def test_without_a_number_of_steps_a_job_is_never_over(new_job: Any) -> None:

@@ -51,6 +51,7 @@ class Manager(object):
         self._planner, self._planning = planner, planning
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._trace = False
         self._common = None  # the kind whose plan serves all steps
         self._attempt(runtime.load)
         if not runtime.loaded():
@@ -117,10 +118,10 @@ class Manager(object):
             for kind in self.kinds.all:
                 self._find_plan(kind)
 
-    def start_profiles(self, folder):
-        """Profile the next two steps of each kind into this folder."""
+    def start_profiles(self, folder, trace=False):
+        """Profile the next two steps of each kind into this folder, after one to `trace`."""
         with self._lock:
-            self.profile, self.plan, self.skip = folder, None, 0
+            self.profile, self.plan, self.skip, self._trace = folder, None, 0, trace
             for kind in self.kinds.all:
                 self._start_profile(kind, kind.most_elements)
 
@@ -162,7 +163,7 @@ class Manager(object):
             return  # one file is for one kind
         else:
             path = self.profile
-        if self._attempt(runtime.start_profile, path, kind.number) is None:
+        if self._attempt(runtime.start_profile, path, kind.number, self._trace) is None:
             kind.state, kind.profiled_elements, kind.last_profile = kinds.PROFILING, elements, kind.runs
             kind.profiling_runs = 0
         else:

@@ -173,11 +173,14 @@ def _check_writable(path):
         raise IOError("cannot write a profile to %s: the folder is missing or not writable" % path)
 
 
-def start_profile(path, kind=0):
-    """Record the kind's next two steps. end_profile() writes to `path`, compressed if it ends in .gz."""
+def start_profile(path, kind=0, trace=False):
+    """Record the kind's next two steps. end_profile() writes to `path`, compressed if it ends in .gz.
+
+    With `trace` the step before them marks its events in the timing model's trace.
+    """
     _check_writable(path)
     state = _require()
-    if state.library.sentinel_profile_begin(kind):
+    if state.library.sentinel_profile_begin(kind, trace):
         raise RuntimeUnavailable("this process cannot record a profile (see above)")
     state.profiles[kind] = path
 

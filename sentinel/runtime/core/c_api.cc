@@ -60,9 +60,10 @@ void sentinel_step_awaits(uint64_t step, const char *operation)
 	});
 }
 
-int sentinel_profile_begin(int kind)
+int sentinel_profile_begin(int kind, int traced)
 {
-	return guarded(-1, [=] { return Runtime::instance().profile_begin(kind) ? 0 : -1; });
+	return guarded(-1,
+		       [=] { return Runtime::instance().profile_begin(kind, traced) ? 0 : -1; });
 }
 
 int sentinel_profile_left(int kind)

@@ -36,8 +36,11 @@ void sentinel_step_end(uint64_t step, int completed);
  */
 void sentinel_step_awaits(uint64_t step, const char *operation);
 
-/* Profile the kind's next two steps. 0, or -1 with the reason on stderr. */
-int sentinel_profile_begin(int kind);
+/*
+ * Profile the kind's next two steps, after one that is `traced`. 0, or -1 with the reason on
+ * stderr.
+ */
+int sentinel_profile_begin(int kind, int traced);
 /* Steps that are still to be profiled. */
 int sentinel_profile_left(int kind);
 /* The profile as JSON, or NULL if no step was recorded. Free it with sentinel_free(). */

@@ -16,4 +16,24 @@ bool has_model_clock()
 	return sentinel_clock_page() != nullptr;
 }
 
+void Untraced::begin()
+{
+	if (active_)
+		sentinel_mark(SENTINEL_TRACE_PAUSE);
+}
+
+void Untraced::end()
+{
+	if (active_)
+		sentinel_mark(SENTINEL_TRACE_RESUME);
+}
+
+uint64_t mark_event()
+{
+	static uint64_t last;
+
+	sentinel_mark(SENTINEL_TRACE_EVENT);
+	return ++last;
+}
+
 } // namespace sentinel

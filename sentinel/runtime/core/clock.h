@@ -14,6 +14,37 @@ uint64_t now_ns();
 /* Whether now_ns() reads the model clock. */
 bool has_model_clock();
 
+/*
+ * Mark an event in the timing model's trace, if it makes one. Returns the number of the event in
+ * this process, from 1. Not thread-safe.
+ */
+uint64_t mark_event();
+
+/*
+ * Leaves the recorder's own work out of the trace, from begin() or the constructor to end() or the
+ * destructor. Events are traced nevertheless. Not nested.
+ */
+class Untraced
+{
+public:
+	explicit Untraced(bool active = true) : active_(active)
+	{
+		begin();
+	}
+	~Untraced()
+	{
+		end();
+	}
+	Untraced(const Untraced &) = delete;
+	Untraced &operator=(const Untraced &) = delete;
+
+	void begin();
+	void end();
+
+private:
+	const bool active_;
+};
+
 } // namespace sentinel
 
 #endif

@@ -126,6 +126,22 @@ std::vector<size_t> residency(const char *start, size_t size, int nodes)
 	return bytes;
 }
 
+std::vector<PageRange> resident_runs(char *start, size_t size)
+{
+	std::vector<PageRange> runs;
+
+	for_each_page(start, size, [&](size_t offset, int node) {
+		char *page = start + offset;
+		if (node < 0)
+			return true;
+		if (runs.empty() || runs.back().start + runs.back().size != page)
+			runs.push_back({page, 0});
+		runs.back().size += kPage;
+		return true;
+	});
+	return runs;
+}
+
 size_t resident_prefix(const char *start, size_t size, size_t resident)
 {
 	size_t sum = 0, end = size;

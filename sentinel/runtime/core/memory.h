@@ -65,6 +65,9 @@ MoveResult move_pages(char *start, size_t size, int node, size_t batch = 64);
 /* Resident bytes of [start, start + size) on each of the first `nodes` nodes. */
 std::vector<size_t> residency(const char *start, size_t size, int nodes = 2);
 
+/* The runs of resident pages in [start, start + size), by address. */
+std::vector<PageRange> resident_runs(char *start, size_t size);
+
 /*
  * Length of the shortest prefix of [start, start + size) with `resident` bytes of resident pages;
  * `size` if there are fewer.

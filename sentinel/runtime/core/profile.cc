@@ -33,6 +33,35 @@ Json tensor_json(const ProfiledTensor &t)
 	return tensor;
 }
 
+/* The traced step: what its events are. */
+Json trace_json(const Profile &p)
+{
+	Json ops = {{"name", Json::array()},
+		    {"occurrence", Json::array()},
+		    {"event", Json::array()}},
+	     tensors = Json::array();
+
+	for (const ProfiledOp &op : p.ops) {
+		ops["name"].push_back(op.name);
+		ops["occurrence"].push_back(op.occurrence);
+		ops["event"].push_back(op.event);
+	}
+	for (const ProfiledTensor &t : p.tensors) {
+		Json tensor = {{"op", t.op},	 {"k", t.k},
+			       {"size", t.size}, {"born", t.born},
+			       {"died", t.died}, {"address", uintptr_t(t.address)}};
+		if (t.op < 0)
+			tensor["name"] = t.name;
+		tensors.push_back(std::move(tensor));
+	}
+	Json resident = Json::array();
+	for (const PageRange &run : p.resident)
+		resident.push_back(Json::array({uintptr_t(run.start), run.size}));
+	return {{"ops", std::move(ops)},
+		{"tensors", std::move(tensors)},
+		{"resident", std::move(resident)}};
+}
+
 /* One list for each field of the operations. */
 Json ops_json(const std::vector<ProfiledOp> &ops)
 {
@@ -82,6 +111,8 @@ std::string to_json(const Profile &p)
 			{"tensors", std::move(tensors)},
 			{"warnings", p.warnings}};
 
+	if (p.trace)
+		profile["trace"] = trace_json(*p.trace);
 	return profile.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

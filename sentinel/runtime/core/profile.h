@@ -5,8 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "memory.h"
 
 namespace sentinel
 {
@@ -15,6 +18,7 @@ struct ProfiledOp {
 	std::string name, type;
 	int layer, occurrence;
 	uint64_t begin_ns, end_ns; /* since the step began */
+	uint64_t event;		   /* of its begin, in a traced step */
 };
 
 struct Use {
@@ -35,6 +39,7 @@ struct ProfiledTensor {
 				*/
 	std::vector<Use> uses; /* in order of position */
 	const void *address;   /* in the counted step; for other tools */
+	uint64_t born, died;   /* events of a traced step; 0: before or after it */
 };
 
 struct Profile {
@@ -45,6 +50,8 @@ struct Profile {
 	std::vector<ProfiledOp> ops;
 	std::vector<ProfiledTensor> tensors;
 	std::vector<std::string> warnings;
+	std::vector<PageRange> resident; /* of the ordinary pool, after a traced step */
+	std::shared_ptr<Profile> trace;	 /* of the traced step, if there was one */
 };
 
 /*

@@ -6,18 +6,19 @@
 namespace sentinel
 {
 
-void ProfileSession::begin()
+void ProfileSession::begin(bool traced)
 {
 	step_abandon();
 	move_back();
-	stage_ = Stage::times;
+	stage_ = traced ? Stage::traces : Stage::times;
+	traced_.reset();
 	timed_.reset();
 	profile_.reset();
 }
 
 int ProfileSession::steps_left() const
 {
-	return stage_ == Stage::times ? 2 : stage_ == Stage::counts ? 1 : 0;
+	return stage_ == Stage::idle ? 0 : int(Stage::counts) - int(stage_) + 1;
 }
 
 void ProfileSession::move_to_slow()
@@ -46,12 +47,13 @@ void ProfileSession::step_begin()
 
 	if (stage_ == Stage::idle)
 		return;
+	Untraced untraced;
 	if (stage_ == Stage::times)
 		move_to_slow();
 	memory_.clear_records();
 	pool_full_ = false;
 	counts_.reset(stage_ == Stage::counts ? new PageCounts : nullptr);
-	recorder_.reset(new Recorder(counts_ ? *counts_ : not_counting));
+	recorder_.reset(new Recorder(counts_ ? *counts_ : not_counting, stage_ == Stage::traces));
 	if (!counts_)
 		return;
 	Mapping *mapping = memory_.mapping(Pool::profile);
@@ -74,6 +76,7 @@ void ProfileSession::step_end(int inter_op, int intra_op)
 {
 	if (!recorder_)
 		return;
+	Untraced untraced;
 	if (pool_full_)
 		recorder_->warn("the profile pool was full: some tensors shared pages");
 	std::unique_ptr<Profile> recorded(new Profile(recorder_->finish(has_model_clock())));
@@ -82,6 +85,14 @@ void ProfileSession::step_end(int inter_op, int intra_op)
 	recorder_.reset();
 	if (recorded->ops.empty())
 		return; /* no operation ran: record the next step instead */
+	if (stage_ == Stage::traces) {
+		Mapping *ordinary = memory_.mapping(Pool::ordinary);
+		recorded->resident =
+			resident_runs(ordinary->base(), memory_.extent(Pool::ordinary));
+		traced_ = std::move(recorded);
+		stage_ = Stage::times;
+		return;
+	}
 	if (stage_ == Stage::times) {
 		timed_ = std::move(recorded);
 		stage_ = Stage::counts;
@@ -92,6 +103,7 @@ void ProfileSession::step_end(int inter_op, int intra_op)
 	memory_.trim();
 	stage_ = Stage::idle;
 	profile_.reset(new Profile(merge_profiles(*timed_, std::move(*recorded))));
+	profile_->trace = std::move(traced_);
 	timed_.reset();
 }
 

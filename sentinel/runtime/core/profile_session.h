@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Profiling over two steps: the first records times without counters, the second counts accesses.
+ * A step before them may be traced: it is as any other, but the timing model learns of its events.
  * All tensors are on node 1 meanwhile (section 3 of the paper profiles slow memory). Not
  * thread-safe: the runtime's mutex guards it, and the memory that it moves.
  */
@@ -25,8 +26,8 @@ public:
 	{
 	}
 
-	/* Profile the next two steps. Drops an earlier profile. */
-	void begin();
+	/* Profile the next two steps, after one that is `traced`. Drops an earlier profile. */
+	void begin(bool traced = false);
 	/* Steps left to record. */
 	int steps_left() const;
 	/* The profile, or nullptr if no step was recorded. Drops the step that is open. */
@@ -46,7 +47,9 @@ public:
 	/* The pool for the recorded step's tensors. */
 	Pool pool() const
 	{
-		return counts_ ? Pool::profile : Pool::unplanned;
+		return counts_			 ? Pool::profile
+		       : stage_ == Stage::traces ? Pool::ordinary
+						 : Pool::unplanned;
 	}
 	/* A tensor did not fit into the profile pool. */
 	void set_pool_full()
@@ -58,7 +61,7 @@ public:
 	void abandon_in_child();
 
 private:
-	enum class Stage { idle, times, counts };
+	enum class Stage { idle, traces, times, counts };
 
 	void move_to_slow();
 	void move_back();
@@ -67,7 +70,7 @@ private:
 	Stage stage_ = Stage::idle; /* purpose of the next step */
 	std::unique_ptr<PageCounts> counts_;
 	std::unique_ptr<Recorder> recorder_;
-	std::unique_ptr<Profile> timed_, profile_;
+	std::unique_ptr<Profile> traced_, timed_, profile_;
 	bool pool_full_ = false;
 	std::vector<PageRange> moved_; /* to node 1 */
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "clock.h"
 #include "framework.h"
 #include "memory.h"
 
@@ -26,6 +27,11 @@ int Recorder::last_position() const
 	return int(profile_.ops.size()) - 1;
 }
 
+uint64_t Recorder::event() const
+{
+	return traced_ ? mark_event() : 0;
+}
+
 bool Recorder::valid(int tensor, int position) const
 {
 	return tensor >= 0 && tensor < int(tracked_.size()) && position >= -1 &&
@@ -37,7 +43,8 @@ int Recorder::op_begin(const std::string &name, const std::string &type, int occ
 {
 	if (profile_.ops.empty())
 		begin_ns_ = now;
-	profile_.ops.push_back({name, type, 0, occurrence, now - begin_ns_, now - begin_ns_});
+	profile_.ops.push_back(
+		{name, type, 0, occurrence, now - begin_ns_, now - begin_ns_, event()});
 	return last_position();
 }
 
@@ -100,6 +107,7 @@ int Recorder::add_birth(const char *start, size_t size, int op, int k, bool own_
 	/* With several threads another operation may be the newest. */
 	t.op = t.birth = op >= 0 && op <= last_position() ? op : last_position();
 	t.k = op >= 0 ? k : 0;
+	t.born = event();
 	if (op < 0 && last_position() >= 0)
 		t.thread = threads_.emplace(std::this_thread::get_id(), int(threads_.size()) + 1)
 				   .first->second;
@@ -140,6 +148,7 @@ void Recorder::add_death(int tensor, int op)
 	ProfiledTensor &t = profile_.tensors[tensor];
 
 	read_counts(tensor);
+	t.died = event();
 	t.variable = false;
 	/* An operation's other threads do not know which operation they serve. */
 	t.scratch =

@@ -18,8 +18,12 @@ namespace sentinel
 class Recorder
 {
 public:
-	/* Access counts come from `counts` if it is running, else from the recorded uses. */
-	explicit Recorder(const PageCounts &counts) : counts_(counts)
+	/*
+	 * Access counts come from `counts` if it is running, else from the recorded uses. In a
+	 * `traced` step, begins of operations, births and deaths are events of the trace.
+	 */
+	explicit Recorder(const PageCounts &counts, bool traced = false)
+	    : counts_(counts), traced_(traced)
 	{
 	}
 
@@ -60,6 +64,7 @@ public:
 	Profile finish(bool model_clock);
 
 private:
+	uint64_t event() const;
 	int add(const char *start, size_t size, bool own_pages);
 	void read_counts(int tensor);
 	void count_use(int tensor, int position);
@@ -76,6 +81,7 @@ private:
 		Accesses last;	   /* counts at the end of the last operation that used it */
 	};
 	const PageCounts &counts_;
+	const bool traced_;
 	Profile profile_{};
 	std::vector<Tracked> tracked_;		 /* parallel to profile_.tensors */
 	std::map<int, std::vector<int>> in_use_; /* running operation to tensors that it uses */

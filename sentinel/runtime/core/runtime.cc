@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <new>
 
+#include "clock.h"
+
 namespace sentinel
 {
 namespace
@@ -157,10 +159,12 @@ void *Runtime::allocate_locked(size_t alignment, size_t size)
 	}
 	if (block == memory_.end())
 		return nullptr;
-	if (recorder && !context.outside_step)
+	if (recorder && !context.outside_step) {
+		Untraced untraced;
 		block->second.record = recorder->add_birth(
 			block->first, block->second.size, in_step ? context.run.position : -1,
 			context.allocations, block->second.capacity != 0);
+	}
 	if (in_step) {
 		block->second.step = step_;
 		context.allocations++;
@@ -192,6 +196,7 @@ void Runtime::release(void *p)
 	}
 	if (recorder() && block->second.record >= 0) {
 		const OpRun &run = this_thread().op.run;
+		Untraced untraced;
 		recorder()->add_death(block->second.record, is_open(run.step) ? run.position : -1);
 	}
 	if (!block->second.name.empty()) {

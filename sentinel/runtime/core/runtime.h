@@ -97,7 +97,7 @@ public:
 
 	/* Profile the kind's next two steps. Ends its plan. False, with a log line, if it cannot.
 	 */
-	bool profile_begin(int kind = 0);
+	bool profile_begin(int kind = 0, bool traced = false);
 	/* Steps that are still to be profiled. */
 	int profile_steps_left(int kind = 0);
 	/* The profile, or nullptr if no step was recorded. An open step is dropped. */

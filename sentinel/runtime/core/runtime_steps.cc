@@ -160,7 +160,7 @@ void Runtime::step_end(uint64_t step, bool completed)
 	step_state_ = StepState::closed;
 }
 
-bool Runtime::profile_begin(int number)
+bool Runtime::profile_begin(int number, bool traced)
 {
 	plan_end(number);
 	MutexLock lock(mutex_);
@@ -173,7 +173,7 @@ bool Runtime::profile_begin(int number)
 	StepKind &profiled = kind(number);
 	if (step_kind_ == &profiled)
 		recording_ = false;
-	profiled.profiling.begin();
+	profiled.profiling.begin(traced);
 	profiled.needs_profile = false;
 	return true;
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "core/clock.h"
 #include "core/framework.h"
 #include "core/runtime.h"
 #include "tensorflow/core/common_runtime/dma_helper.h"
@@ -163,17 +164,21 @@ public:
 			return;
 		}
 		OpRun run;
+		Untraced untraced(runtime.recording());
 		{
 			OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(),
 				      execution(c));
 			run = scope.run();
 			if (!run.step) {
+				untraced.end();
 				kernel->Compute(c);
 				return;
 			}
 			TensorReporter tensors(runtime, run);
 			tensors.report_inputs(c);
+			untraced.end();
 			kernel->Compute(c);
+			untraced.begin();
 			if (runtime.recording() || run.op->effect.source)
 				tensors.report_outputs(c);
 		}
@@ -189,14 +194,17 @@ public:
 			kernel->ComputeAsync(c, std::move(done));
 			return;
 		}
+		Untraced untraced(runtime.recording());
 		OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(), execution(c));
 		OpRun run = scope.run();
 		if (!run.step) {
+			untraced.end();
 			kernel->ComputeAsync(c, std::move(done));
 			return;
 		}
 		TensorReporter tensors(runtime, run);
 		tensors.report_inputs(c);
+		untraced.end();
 		/* `c` may be freed when this returns. */
 		kernel->ComputeAsync(c, [&runtime, tensors, run, c, done] {
 			tensors.report_outputs(c);

@@ -98,7 +98,7 @@ void print_layers(const std::vector<std::string> &arguments)
 	for (const std::string &argument : arguments) {
 		size_t equals = argument.find('=');
 		ops.push_back(
-			{argument.substr(0, equals), argument.substr(equals + 1), 0, 0, 0, 0});
+			{argument.substr(0, equals), argument.substr(equals + 1), 0, 0, 0, 0, 0});
 	}
 	assign_layers(ops);
 	for (const ProfiledOp &op : ops)

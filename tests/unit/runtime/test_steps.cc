@@ -28,6 +28,16 @@ void check_profile()
 	}
 }
 
+void check_not_traced()
+{
+	CHECK(runtime().profile_begin());
+	for (int i = 0; i < 2; i++)
+		CHECK(run_step() == kOps);
+	auto profile = runtime().profile_end();
+	REQUIRE(profile);
+	CHECK_FALSE(bool(profile->trace));
+}
+
 TEST_CASE("executions of other threads do not belong to the step")
 {
 	CHECK(runtime().profile_begin());
@@ -46,6 +56,32 @@ TEST_CASE("executions of other threads do not belong to the step")
 		runtime().step_end(number);
 	}
 	check_profile();
+}
+
+TEST_CASE("a traced step precedes the profiled ones and numbers its events")
+{
+	CHECK(runtime().profile_begin(0, true));
+	CHECK(runtime().profile_steps_left() == 3);
+	for (int i = 0; i < 3; i++)
+		CHECK(run_step() == kOps);
+	auto profile = runtime().profile_end();
+	REQUIRE(profile);
+	REQUIRE(bool(profile->trace));
+	const Profile &trace = *profile->trace;
+	REQUIRE(trace.ops.size() == kOps);
+	REQUIRE(trace.tensors.size() == kOps);
+	/* Each operation allocates a tensor and frees it. */
+	uint64_t event = trace.ops[0].event;
+	CHECK(event > 0);
+	for (int i = 0; i < kOps; i++) {
+		CHECK(trace.ops[i].event == event++);
+		CHECK(trace.tensors[i].born == event++);
+		CHECK(trace.tensors[i].died == event++);
+	}
+	CHECK(profile->ops[0].event == 0); /* of the counted step */
+	CHECK_FALSE(trace.resident.empty());
+	CHECK(to_json(*profile).find("\"trace\":{\"ops\":") != std::string::npos);
+	check_not_traced();
 }
 
 TEST_CASE("a failed run is dropped from the profile")
