@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments import barrier_snapshot, boot, job, profiles
+from experiments import access_traces, barrier_snapshot, boot, job, profiles
 from experiments.boot import Artifacts
 from experiments.job import ProcessError, Work
 from experiments.matrix import Matrix
@@ -105,6 +105,12 @@ class VirtualMachines:
         """Profile a step of each kind, unless the profiles are cached."""
         return profiles.ensure_profiles(
             waiting, preset, script=script, name=self._name, cache=self._cache, uri=self._uri
+        )
+
+    def access_trace(self, waiting: Entry, preset: Preset, *, work: str) -> Path:
+        """Trace a step of the process that waits in the snapshot, unless the trace is cached."""
+        return access_traces.ensure_trace(
+            waiting, preset, work=work, name=self._name, cache=self._cache, uri=self._uri
         )
 
     def train(

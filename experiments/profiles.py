@@ -33,6 +33,7 @@ from testbed.common.cache import Cache
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
+from testbed.guestlink.ssh import Shell
 from testbed.machine import Machine
 from testbed.timing.preset import Preset
 from testbed.vm import SavedVm, Vm, snapshot
@@ -143,7 +144,7 @@ def ensure_profiles(
     def record(preset: Preset, folder: Path, steps: int) -> list[dict[str, Any]]:
         order = policies.get("slow-only").order() | {"warmup": 1, "steps": steps, "profile": _IN_GUEST}
         machine = saved.with_preset(preset)
-        return _train(machine, order, name=name, uri=uri, then=lambda shell: shell.get(_IN_GUEST, folder))
+        return train(machine, order, name=name, uri=uri, then=lambda _, shell: shell.get(_IN_GUEST, folder))
 
     def fill(folder: Path) -> dict[str, Any]:
         profiles = folder / "profiles"
@@ -213,20 +214,23 @@ def _durations(records: list[dict[str, Any]], profiled: Mapping[str, Profile]) -
     return {kind: iteration_ns * profile.step_ns / total_ns for kind, profile in profiled.items()}
 
 
-def _train(
+def train(
     saved: SavedVm,
     order: dict[str, Any],
     *,
     name: str,
     uri: str | None,
-    then: Callable[[Any], None] = lambda _: None,
+    then: Callable[[Vm, Shell], None],
 ) -> list[dict[str, Any]]:
-    """Train from a snapshot and return the records; call `then` with the shell before the machine ends."""
+    """Train from a snapshot and return the records; call `then` before the machine ends.
+
+    `saved` waits at the barrier. Raises `WorkloadError` if there is no step or no model clock.
+    """
     records: list[dict[str, Any]] = []
     machine: Vm
     with vm.running(name, saved, uri=uri) as machine, machine.shell() as shell:
         job.release(shell, machine.watchdog(), order, records.append, per_step=machine.limits.step)
-        then(shell)
+        then(machine, shell)
     if not records:
         raise WorkloadError("the training had no step: a plan needs one")
     if any(record["model_ns"] is None for record in records):

@@ -51,6 +51,19 @@ class _Attempt:
             self.budget = FastMemory(budget_bytes=summary["budget"], peak_bytes=summary["peak"])
 
 
+def work_of(matrix: Matrix, cell: Cell) -> Work:
+    """What the training process of a cell does."""
+    suite = matrix.suite
+    return Work(
+        seed=suite.seed,
+        threads=suite.threads,
+        runtime=suite.runtime,
+        model=cell.model if cell.script is None else None,
+        data=cell.data,
+        script=cell.script,
+    )
+
+
 class Session:
     """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans.
 
@@ -152,15 +165,7 @@ class Session:
 
     def _snapshot(self, cell: Cell) -> Entry:
         """The barrier snapshot of the cell's model; every policy and repeat starts from it."""
-        suite = self._matrix.suite
-        work = Work(
-            seed=suite.seed,
-            threads=suite.threads,
-            runtime=suite.runtime,
-            model=cell.model if cell.script is None else None,
-            data=cell.data,
-            script=cell.script,
-        )
+        work = work_of(self._matrix, cell)
         key = files.sha256_json(work.key())
         if key not in self._snapshots:
             self._snapshots[key] = self._backend.barrier_snapshot(self._boot, work)

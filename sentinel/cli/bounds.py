@@ -56,6 +56,7 @@ def bound(
     from experiments import profiles
     from sentinel.bound import lower_bound
     from sentinel.planner.formats import files
+    from sentinel.planner.memory import classify
     from testbed.common.files import check_input
     from testbed.timing import preset as presets
 
@@ -74,7 +75,10 @@ def bound(
             fast_step_ns = plan.made.get("fast_step_ns")
         else:
             assert preset is not None and fast_memory is not None  # noqa: S101 -- checked above
-            figures, budgets = profiles.figures_of(presets.load(preset)), _budgets(fast_memory, step)
+            figures, budgets = (
+                profiles.figures_of(presets.load(preset)),
+                budgets_of(fast_memory, classify.peak(step)),
+            )
         bounds = [lower_bound(step, size, figures, fast_step_ns, time_limit_s=time_limit) for size in budgets]
     step_ns = plan.predicted["step_ns"] if plan_file is not None else None
     rows = [_row(size, each, step_ns) for size, each in zip(budgets, bounds, strict=True)]
@@ -93,12 +97,11 @@ def _figures_of(step: Profile, plan: Plan) -> Figures:
     return figures.parse(plan.made.get("figures"))
 
 
-def _budgets(text: str, step: Profile) -> list[int]:
+def budgets_of(text: str, peak: int) -> list[int]:
     """The budgets in bytes."""
     from sentinel.planner import budget
-    from sentinel.planner.memory import classify
 
-    return [budget.parse(item, classify.peak(step)) for item in options.budgets(text)]
+    return [budget.parse(item, peak) for item in options.budgets(text)]
 
 
 def _row(size: int, bound: Bound, step_ns: int | None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from testbed.common.progress import console
 _COMMANDS = {
     "aa": ("sentinel.cli.truth", "aa", "Compare equal sides, and count false alarms."),
     "baseline": ("sentinel.cli.baselines", "baseline", "Keep results to compare with."),
+    "record": ("sentinel.cli.replays", "record", "Record the memory accesses of a step of each model."),
+    "replay": ("sentinel.cli.replays", "replay", "Replay a recorded step under policies and budgets."),
     "bound": ("sentinel.cli.bounds", "bound", "Prove how short the step of a profile can be at best."),
     "cache": ("sentinel.cli.caches", "cache", "List or prune cached kernels, images and snapshots."),
     "calibrate": (

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies on a traced step: placements without a plan, and plans made from the trace's own costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from experiments import policies
+from experiments.policies import PlanContext, Policy
+from experiments.profiles import Profiled, figures_of
+from sentinel.planner.formats.plan import Plan
+from sentinel.planner.memory import classify
+from sentinel.replay import costs, engine, placement, planned
+from sentinel.replay.engine import Replayed, Scenario
+from sentinel.replay.trace import Kind, Trace
+from testbed.common.errors import UsageError
+from testbed.timing.preset import Preset
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy with a budget in bytes, or without one, replayed."""
+
+    policy: str
+    budget: int | None
+    replayed: Replayed
+    plan: Plan | None = None
+
+
+class Replays:
+    """Replays one trace with one preset. `helpers` vCPUs migrate: 1 or 2.
+
+    Raises `UsageError` for presets that cannot be replayed.
+    """
+
+    def __init__(self, trace: Trace, path: Path, preset: Preset, *, helpers: int = 1) -> None:
+        self.trace, self.preset = trace, preset
+        self._path, self._helpers = path, helpers
+
+    @property
+    def peak(self) -> int:
+        """The largest peak of all kinds, in bytes."""
+        return max(classify.peak(kind.profile) for kind in self.trace.kinds.values())
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The only kind of step. Raises `UsageError` if there are several."""
+        if len(self.trace.kinds) != 1:
+            raise UsageError("the traced step has several kinds, whose plans cannot be replayed")
+        return next(iter(self.trace.kinds.values()))
+
+    @cached_property
+    def costs(self) -> costs.Costs:
+        """The exact costs of the kind's operations."""
+        return costs.measure(self.trace, self.kind, self.preset)
+
+    def run(self, policy: Policy, budget: int | None) -> Row:
+        """Replay a policy. Raises `UsageError` if it cannot be, and the planner's errors."""
+        if policy.plan is None:
+            return Row(policy.name, budget, self._replay(self._placement(policy, budget)))
+        if budget is None:
+            raise UsageError(f"policy {policy.name} needs --fast-memory")
+        profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
+        figures = figures_of(self.preset, helpers=self._helpers)
+        plan = policy.plan(PlanContext(profiled, budget, figures))
+        if plan is None:
+            return Row(policy.name, budget, self._replay(self._placement(policy, budget)))
+        return self.run_plan(policy.name, plan)
+
+    def run_plan(self, policy: str, plan: Plan) -> Row:
+        """Replay a plan. Raises `UsageError` if it is of another graph."""
+        scenario = planned.planned(self.trace, self.kind, plan)
+        replayed = self._replay(scenario)
+        if replayed.pages["late"]:  # the runtime tries both ways and keeps the faster one
+            cancelling = self._replay(scenario, waiting=False)
+            replayed = min(replayed, cancelling, key=lambda r: r.step_ns)
+        return Row(policy, plan.budget, replayed, plan)
+
+    def _placement(self, policy: Policy, budget: int | None) -> Scenario:
+        """The placement of a policy without a plan. Raises `UsageError` if it cannot be replayed."""
+        if budget is not None and policy.guest.limit == "first-touch":
+            return placement.first_touch(self.trace, budget)
+        if budget is not None and policy.guest.limit == "interleave":
+            return placement.interleave(self.trace, budget)
+        if policy.guest.memory_policy in ("bind", "preferred") and policy.guest.nodes == (0,):
+            return placement.fast_only(self.trace)
+        if policy.guest.memory_policy in ("bind", "preferred") and policy.guest.nodes == (1,):
+            return placement.slow_only(self.trace)
+        reason = "needs --fast-memory" if policy.guest.limit else "is carried out by the kernel"
+        raise UsageError(f"policy {policy.name} {reason}: it cannot be replayed without")
+
+    def _replay(self, scenario: Scenario, *, waiting: bool = True) -> Replayed:
+        return engine.run(self.trace, scenario, self.preset, helpers=self._helpers, waiting=waiting)
+
+
+def chosen(names: str) -> list[Policy]:
+    """The policies in a list with commas; `all` means all that can be replayed. Raises `UsageError`."""
+    if names != "all":
+        return [policies.get(name.strip()) for name in names.split(",")]
+    every = [policies.get(name) for name in policies.names()]
+    return [p for p in every if p.plan or p.guest.limit or p.guest.nodes in ((0,), (1,))]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sentinel record` and `sentinel replay`: trace a step once, and ask what any policy makes of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentinel.cli import options, output
+from sentinel.cli.plans import usage_errors
+
+if TYPE_CHECKING:
+    from experiments.replays import Replays, Row
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel record experiments/suites/ci.yaml -o traces      one file for each model of the suite
+"""
+)
+@click.argument("suite", type=_PATH)
+@click.option("-o", "--output", "out", type=_PATH, default="traces", help="Folder for the traces.")
+@options.source_location
+@options.uri
+def record(suite: Path, out: Path, location: str | None, uri: str | None) -> None:
+    """Record all memory accesses of a step of each model in the file SUITE.
+
+    Only the emulator can record, so the suite needs a preset.
+    """
+    from experiments import matrix, session
+    from experiments.backend import VirtualMachines
+    from testbed.common import places
+    from testbed.common.errors import UsageError
+    from testbed.common.progress import note
+
+    planned = matrix.load(suite)
+    preset = planned.preset
+    if preset is None or not planned.suite.runtime:
+        raise UsageError(
+            f"{suite}: only a suite with a preset and a policy that needs the runtime can be recorded"
+        )
+    places.check_roots(cache=True, state=True)
+    places.check_folder(out, "--output")
+    backend = VirtualMachines(location=location, uri=uri)
+    artifacts = backend.prepare(planned)
+    out.mkdir(parents=True, exist_ok=True)
+    for cell in {repr(c.model or c.script): c for c in planned.cells}.values():
+        work = session.work_of(planned, cell)
+        waiting = backend.barrier_snapshot(artifacts.boot, work)
+        trace = backend.access_trace(waiting, preset, work=work.name)
+        target = out / f"{_file_name(planned, cell)}.npz"
+        shutil.copyfile(trace, target)
+        note(f"{target}: {output.size(target.stat().st_size)}")
+
+
+def _file_name(planned: Any, cell: Any) -> str:
+    label = planned.axes.model(cell.resolved)
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in label)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sentinel replay traces/lstm-b8.npz --preset optane-6dimm --fast-memory 10,20,40%
+  sentinel replay traces/lstm-b8.npz --preset cxl-asic --fast-memory 20% --policy sentinel-opt
+  sentinel replay traces/lstm-b8.npz --preset optane-6dimm --plan plan.json
+"""
+)
+@click.argument("trace", type=_PATH)
+@click.option("--preset", required=True, metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
+@click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
+@click.option("--policy", "names", default="all", show_default=True, help="Policies, with commas.")
+@click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
+@click.option("--helpers", type=click.IntRange(1, 2), default=1, show_default=True, help="CPUs that migrate.")
+@output.json_option
+def replay(
+    trace: Path,
+    preset: str,
+    fast_memory: str | None,
+    names: str,
+    plan_file: Path | None,
+    helpers: int,
+    as_json: bool,
+) -> None:
+    """Replay the step recorded in the file TRACE under policies and budgets.
+
+    The timing model runs on the recorded accesses; no machine is needed. Plans are made from the costs that
+    the trace has.
+    """
+    from experiments import replays
+    from sentinel.cli.bounds import budgets_of
+    from sentinel.planner.formats import files
+    from sentinel.replay import trace as traces
+    from testbed.common.files import check_input
+    from testbed.timing import preset as presets
+
+    player = replays.Replays(traces.read(trace), trace, presets.load(preset), helpers=helpers)
+    if plan_file is not None:
+        check_input(plan_file)
+        with usage_errors():
+            rows = [player.run_plan(str(plan_file), files.read_plan(plan_file))]
+    else:
+        budgets: list[int | None] = [*(budgets_of(fast_memory, player.peak) if fast_memory else ())]
+        rows = list(_rows(player, replays.chosen(names), budgets))
+    shown = [_to_dict(row, player) for row in rows]
+    if as_json:
+        output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
+    else:
+        _show(shown, trace, preset)
+
+
+def _rows(player: Replays, policies: list[Any], budgets: list[int | None]) -> Any:
+    """Each policy with each budget; those that a budget does not affect once."""
+    for policy in policies:
+        affected = policy.needs.budget != "none" and (policy.plan or policy.guest.limit)
+        if affected and not budgets and policy.needs.budget != "required":
+            continue
+        with usage_errors():
+            for budget in (budgets or [None]) if affected else [None]:
+                yield player.run(policy, budget)
+
+
+def _to_dict(row: Row, player: Replays) -> dict[str, Any]:
+    replayed, page = row.replayed, 4096
+    predicted = row.plan.predicted if row.plan is not None else {}
+    return {
+        "policy": row.policy,
+        "budget": row.budget,
+        "step_ns": replayed.step_ns,
+        "fraction": player.costs.fast.step_ns / replayed.step_ns,
+        "predicted_ns": predicted.get("step_ns"),
+        "exposed_ns": replayed.exposed_ns,
+        "promoted_bytes": replayed.pages["promoted"] * page,
+        "demoted_bytes": replayed.pages["demoted"] * page,
+        "misses": replayed.misses,
+        "pages": replayed.pages,
+        "counters": replayed.counters,
+    }
+
+
+def _show(rows: list[dict[str, Any]], trace: Path, preset: str) -> None:
+    from results.units import duration, percent
+
+    table = [
+        (
+            row["policy"],
+            "-" if row["budget"] is None else output.size(row["budget"]),
+            duration(row["step_ns"]),
+            percent(row["fraction"]),
+            "-" if row["predicted_ns"] is None else duration(row["predicted_ns"]),
+            duration(row["exposed_ns"]),
+            output.size(row["promoted_bytes"]),
+            output.size(row["demoted_bytes"]),
+        )
+        for row in rows
+    ]
+    header = ("policy", "budget", "step", "of fast-only", "predicted", "exposed", "promoted", "demoted")
+    output.show(output.rows(header, table))
+    click.echo(f"replayed from {trace} with {preset}, not measured")

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "replay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../testbed/timing/trace_words.h"
+#include "state.h"
+
+uint64_t frame_of(const struct replay *r, uint64_t page, unsigned int node)
+{
+	return (node * r->s->pages + page) * MODEL_PAGE;
+}
+
+static uint64_t address_of(const struct replay *r, uint64_t line, unsigned int node)
+{
+	return frame_of(r, line / REPLAY_LINES, node) +
+	       line % REPLAY_LINES * (MODEL_PAGE / REPLAY_LINES);
+}
+
+/* A page without memory is touched: the kernel zeroes a new one. */
+static void add_page(struct replay *r, uint64_t page)
+{
+	uint64_t address;
+
+	r->page[page] &= ~REPLAY_ABSENT;
+	r->result->new_pages++;
+	address = frame_of(r, page, r->page[page]);
+	for (int i = 0; i < REPLAY_LINES; i++)
+		model_access(r->model, 0, address + i * (MODEL_PAGE / REPLAY_LINES), 1, true);
+}
+
+static void access_line(struct replay *r, uint64_t dense, bool store)
+{
+	uint64_t line = r->line[dense], page = line / REPLAY_LINES;
+
+	if (r->page[page] & REPLAY_ABSENT)
+		add_page(r, page);
+	model_access(r->model, 0, address_of(r, line, r->page[page]), 1, store);
+}
+
+static void act(struct replay *r, const struct replay_action *a)
+{
+	switch (a->kind) {
+	case REPLAY_MAP:
+		for (uint64_t i = 0; i < a->count; i++)
+			r->line[a->first + i] = (uint32_t)(a->to + i);
+		break;
+	case REPLAY_BORN:
+		tensor_born(r, a->first, a->count);
+		break;
+	case REPLAY_DIED:
+		tensor_died(r, a->first, a->count);
+		break;
+	case REPLAY_DISCARD:
+		for (uint64_t i = 0; i < a->count; i++)
+			r->page[a->first + i] |= REPLAY_ABSENT;
+		break;
+	case REPLAY_REACH:
+		reach(r, (int64_t)a->first);
+		break;
+	}
+}
+
+static double replay_step(struct replay *r, double *event_ns)
+{
+	const struct replay_scenario *s = r->s;
+	double begin = model_clock(r->model, 0);
+	uint64_t event = 0;
+
+	r->next_move = r->next_wait = 0;
+	reach(r, -1);
+	for (uint64_t i = 0; i < s->words; i++) {
+		uint64_t word = s->word[i], count = TRACE_COUNT_OF(word);
+
+		if (count)
+			model_execute(r->model, 0, count);
+		if (is_migrating(r))
+			run_migrations(r);
+		if (TRACE_KIND_OF(word) != TRACE_EVENT) {
+			access_line(r, TRACE_LINE_OF(word), TRACE_KIND_OF(word) == TRACE_WRITE);
+			continue;
+		}
+		if (event_ns)
+			event_ns[event] = model_clock(r->model, 0) - begin;
+		for (uint64_t a = s->first_action[event]; a < s->first_action[event + 1]; a++)
+			act(r, &s->action[a]);
+		event++;
+	}
+	reach(r, INT64_MAX);
+	return model_clock(r->model, 0) - begin;
+}
+
+static void subtract(struct model_counters *a, const struct model_counters *b)
+{
+	a->instructions -= b->instructions;
+	a->accesses -= b->accesses;
+	for (int n = 0; n < MODEL_NODES; n++) {
+		a->misses[n] -= b->misses[n];
+		a->bytes_read[n] -= b->bytes_read[n];
+		a->bytes_written[n] -= b->bytes_written[n];
+	}
+	a->hits_near -= b->hits_near;
+	a->compute -= b->compute;
+	a->memory -= b->memory;
+	a->queue -= b->queue;
+	a->charged -= b->charged;
+	a->idle -= b->idle;
+}
+
+/* The caches as the end of a step leaves them: its last accesses, with tensors where they were. */
+static void warm_caches(struct replay *r)
+{
+	const struct replay_scenario *s = r->s;
+	uint64_t actions = s->first_action[s->events];
+
+	for (uint64_t i = 0; i < actions; i++)
+		if (s->action[i].kind == REPLAY_MAP)
+			act(r, &s->action[i]);
+	for (uint64_t i = s->words - s->warm; i < s->words; i++) {
+		uint64_t word = s->word[i], line = r->line[TRACE_LINE_OF(word)];
+		unsigned int node = r->page[line / REPLAY_LINES] & ~REPLAY_ABSENT;
+
+		if (TRACE_KIND_OF(word) != TRACE_EVENT)
+			model_access(r->model, 0, address_of(r, line, node), 1,
+				     TRACE_KIND_OF(word) == TRACE_WRITE);
+	}
+	memcpy(r->line, s->line, s->dense * REPLAY_LINES * sizeof(*r->line));
+}
+
+static void replay_steps(struct replay *r, double *event_ns)
+{
+	struct model_counters before[REPLAY_VCPUS];
+
+	for (uint64_t i = 0; i < r->s->steps; i++) {
+		memset(r->result, 0, sizeof(*r->result));
+		for (unsigned int cpu = 0; cpu < REPLAY_VCPUS; cpu++)
+			before[cpu] = model_counters(r->model, cpu);
+		r->result->step_ns = replay_step(r, event_ns);
+	}
+	for (unsigned int cpu = 0; cpu < REPLAY_VCPUS; cpu++) {
+		r->result->vcpu[cpu] = model_counters(r->model, cpu);
+		subtract(&r->result->vcpu[cpu], &before[cpu]);
+	}
+}
+
+static void *copy(const void *from, size_t size)
+{
+	void *to = malloc(size ? size : 1);
+
+	if (to && size)
+		memcpy(to, from, size);
+	return to;
+}
+
+int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_result *result)
+{
+	struct replay r = {.s = s, .result = result};
+	struct model_config config = *s->config;
+	int error = 0;
+
+	config.split = s->pages * MODEL_PAGE;
+	config.end = 2 * config.split;
+	config.hole[0] = config.hole[1] = 0;
+	r.line = copy(s->line, s->dense * REPLAY_LINES * sizeof(*r.line));
+	r.page = copy(s->page, s->pages);
+	r.group = calloc(s->groups + 1, sizeof(*r.group));
+	r.queue = calloc(s->moves * s->steps + 1, sizeof(*r.queue));
+	errno = ENOMEM;
+	if (r.line && r.page && r.group && r.queue)
+		r.model = model_new(&config);
+	if (r.model) {
+		for (uint64_t i = 0; i < s->groups; i++)
+			if (s->group[i].live)
+				tensor_born(&r, i, 1);
+		warm_caches(&r);
+		replay_steps(&r, event_ns);
+		model_free(r.model);
+	} else {
+		error = errno;
+	}
+	free(r.line);
+	free(r.page);
+	free(r.group);
+	free(r.queue);
+	return error;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Replays a traced step through the timing model, under any placement of its pages and with the
+ * migrations of a plan. Lines have 64 bytes, pages 4096. The caller numbers the pages of the trace
+ * ("dense" pages) and the pages that they are placed on ("target" pages); a target page has a frame
+ * on each node. Times are model ns. Python calls it: engine.py has the same structures.
+ */
+#ifndef SENTINEL_REPLAY_H
+#define SENTINEL_REPLAY_H
+
+#include "../../testbed/timing/model.h"
+
+#define REPLAY_LINES  64 /* in a page */
+#define REPLAY_ABSENT 2	 /* bit of a page's state: it has no memory yet */
+#define REPLAY_VCPUS  3	 /* the compute vCPU, and a helper for each direction */
+
+enum replay_kind {
+	REPLAY_MAP,	/* dense lines [first, first + count) are at target lines from `to` on */
+	REPLAY_BORN,	/* a tensor of groups [first, first + count) is born */
+	REPLAY_DIED,	/* it dies */
+	REPLAY_DISCARD, /* target pages [first, first + count) lose their memory */
+	REPLAY_REACH,	/* the step has reached position `first` of the plan */
+};
+
+struct replay_action {
+	uint64_t kind, first, count, to;
+};
+
+/* Pages that are placed and migrated as one; `node`: where they are born. */
+struct replay_group {
+	uint64_t page, pages, node;
+	uint64_t live; /* tensors that live before the step: of a variable 1, else 0 */
+};
+
+struct replay_move {
+	int64_t at, before; /* positions */
+	uint64_t to;	    /* node */
+	uint64_t group;
+};
+
+struct replay_scenario {
+	const struct model_config *config; /* without `split`, `end` and `hole` */
+	double page_ns;			   /* fixed time to migrate a page */
+	uint64_t words, events, dense, pages, groups, moves, waits;
+	const uint64_t *word;		    /* the line's field is a dense line */
+	const uint64_t *first_action;	    /* by event, and the end of the last one's */
+	const struct replay_action *action; /* of all events, in order */
+	const uint32_t *line;		    /* target lines by dense line before the first event */
+	const uint8_t *page; /* by target page: the node, or REPLAY_ABSENT + the node */
+	const struct replay_group *group; /* by page */
+	const struct replay_move *move;	  /* by `at` */
+	const int64_t *wait;		  /* positions, in order */
+	uint64_t room;			  /* pages of fast memory for groups */
+	uint64_t helpers;		  /* vCPUs for migrations: 1 for both directions, or 2 */
+	uint64_t waiting;		  /* at a wait: wait for late promotions, or cancel them */
+	uint64_t steps;			  /* the result is of the last one */
+	uint64_t warm; /* words at the step's end that warm the caches before the first step */
+};
+
+struct replay_result {
+	double step_ns, exposed_ns;
+	struct model_counters vcpu[REPLAY_VCPUS];
+	/* Pages */
+	uint64_t promoted, demoted, cancelled, failed, late, crowded, new_pages, absent;
+};
+
+/*
+ * Replay. `event_ns` gets the time of each event since the step's begin, and may be NULL. Returns
+ * 0, or an errno.
+ */
+__attribute__((visibility("default"))) int
+replay_run(const struct replay_scenario *s, double *event_ns, struct replay_result *result);
+
+#endif

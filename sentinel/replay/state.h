@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* State of a replay that its parts share. */
+#ifndef SENTINEL_REPLAY_STATE_H
+#define SENTINEL_REPLAY_STATE_H
+
+#include "replay.h"
+
+struct group {
+	uint64_t live, fast; /* tensors; pages that count against the room */
+	bool displaced;	     /* did not fit: new pages come from slow memory */
+};
+
+struct request {
+	uint64_t page, pages, done, group;
+	int64_t before;
+	unsigned int to;
+	bool running, cancelled, waits_for_space;
+};
+
+/* A migration thread of the runtime. It moves pieces of at most 64 pages. */
+struct thread {
+	struct request *request; /* NULL: idle */
+	uint64_t at, end, moved; /* of the piece, in pages of the request; pages on the node */
+};
+
+struct replay {
+	const struct replay_scenario *s;
+	struct replay_result *result;
+	struct model *model;
+	uint32_t *line;
+	uint8_t *page; /* as in the scenario */
+	struct group *group;
+	uint64_t used; /* pages of the room */
+	/* Requests in order of submission: [oldest, newest) are those that may be unfinished */
+	struct request *queue;
+	uint64_t oldest, newest;
+	struct thread thread[2]; /* by node: promotes, demotes */
+	unsigned int turn;	 /* the thread that runs next on a shared vCPU */
+	uint64_t next_move, next_wait;
+};
+
+/* The first address of a target page on a node. */
+uint64_t frame_of(const struct replay *r, uint64_t page, unsigned int node);
+
+/* Account for tensors of groups [first, first + count). */
+void tensor_born(struct replay *r, uint64_t first, uint64_t count);
+void tensor_died(struct replay *r, uint64_t first, uint64_t count);
+
+/* The step has reached `position`: wait, and submit moves. */
+void reach(struct replay *r, int64_t position);
+
+/* Let the migration threads run until the time of the compute vCPU, or until they are idle. */
+void run_migrations(struct replay *r);
+
+/* Whether a migration thread has work. */
+static inline bool is_migrating(const struct replay *r)
+{
+	return r->oldest < r->newest;
+}
+
+#endif

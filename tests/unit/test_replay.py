@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays of traces that the tests make: placements, plans and bad files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from experiments import policies
+from experiments.policies import GuestSetup, Needs, Policy
+from experiments.replays import Replays
+from sentinel.cli.replays import replay as replay_command
+from sentinel.planner.formats import profile_json
+from sentinel.planner.formats.plan import Group, Move, Plan, TensorPlacement
+from sentinel.replay import engine, placement, trace
+from sentinel.replay.planned import planned
+from sentinel.replay.trace import LINES, PAGE, Trace
+from testbed.common.errors import UsageError
+from testbed.timing import preset
+
+READ, WRITE, EVENT = range(3)
+POOL = 0x7F0000000000  # address of the runtime's pool
+HEAP = 0x1000000
+OPTANE = preset.load("optane-6dimm")
+FAST, SLOW = OPTANE.nodes
+PAGES = 512  # of each tensor: 2 MiB, twice the cache
+NS_FAST, NS_SLOW = (PAGES * PAGE / node.read_bandwidth for node in OPTANE.nodes)
+
+
+class Recording:
+    """Makes the files of a recorded step with two operations, `a` and `b`.
+
+    Tensor `t` is born in `a`, written and read there, read in `b`, and dies. `b` reads the variable `w`.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.variable, self.tensor = POOL, POOL + PAGES * PAGE
+
+    def add(self, kind: int, address: int = 0, *, node: int = 0, instructions: int = 0) -> None:
+        line = address // 64 & 2**42 - 1
+        self.words.append(line | node << 42 | instructions << 43 | kind << 62)
+
+    def stream(self, kind: int, start: int, node: int = 1) -> None:
+        for line in range(PAGES * LINES):
+            self.add(kind, start + 64 * line, node=node)
+
+    def step(self) -> None:
+        self.add(READ, HEAP, instructions=1000)
+        self.add(EVENT)  # a
+        self.add(EVENT)  # t is born
+        self.stream(WRITE, self.tensor)
+        self.stream(READ, self.tensor)
+        self.add(EVENT)  # b
+        self.stream(READ, self.variable)
+        self.stream(READ, self.tensor)
+        self.add(EVENT)  # t dies
+
+    def profile(self) -> dict[str, Any]:
+        names = ["a", "b"]
+        size = PAGES * PAGE
+        return {
+            "format": "sentinel-profile",
+            "version": 1,
+            "graph": profile_json.digest(names),
+            "page": PAGE,
+            "counts": "ops",
+            "clock": "model",
+            "threads": {"inter_op": 1, "intra_op": 1},
+            "step_ns": 400_000,
+            "profiled_step_ns": 400_000,
+            "ops": {
+                "name": names,
+                "type": ["A", "B"],
+                "layer": [0, 1],
+                "occurrence": [0, 0],
+                "begin_ns": [0, 200_000],
+                "end_ns": [200_000, 400_000],
+            },
+            "tensors": [
+                {"op": 0, "k": 0, "size": size, "birth": 0, "death": 2, "thread": 0, "kind": "tensor"}
+                | {"reads": 2 * PAGES, "writes": PAGES, "touched": size, "uses": [[0, 1, 1], [1, 1, 0]]},
+                {"op": -1, "k": 0, "size": size, "birth": -1, "death": 2, "thread": 0, "kind": "variable"}
+                | {"reads": PAGES, "writes": 0, "touched": size, "uses": [[1, 1, 0]], "name": "w"},
+            ],
+            "trace": {
+                "ops": {"name": names, "occurrence": [0, 0], "event": [11, 13]},
+                "tensors": [
+                    {"op": 0, "k": 0, "size": size, "born": 12, "died": 14, "address": self.tensor},
+                    {"op": -1, "k": 0, "size": size, "born": 0, "died": 0, "address": self.variable}
+                    | {"name": "w"},
+                ],
+                "resident": [[POOL, 2 * size]],
+            },
+        }
+
+    def write(self, folder: Path) -> Path:
+        raw = folder / "raw.gz"
+        raw.write_bytes(gzip.compress(np.array(self.words, dtype="<u8").tobytes()))
+        path = folder / "step.npz"
+        trace.write(path, trace.from_recording(raw, {"kind": self.profile()}, {"name": "two-ops"}))
+        return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recording = Recording()
+    recording.step()
+    return recording.write(tmp_path_factory.mktemp("trace"))
+
+
+@pytest.fixture(scope="module")
+def recorded(path: Path) -> Trace:
+    return trace.read(path)
+
+
+def plan(**changes: Any) -> Plan:
+    """The plan that has `w` in slow memory and `t` in fast memory, in a group of its own."""
+    size = PAGES * PAGE
+    values: dict[str, Any] = {
+        "graph": profile_json.digest(["a", "b"]),
+        "ops": 2,
+        "budget": size,
+        "migratable_budget": size,
+        "reserved": 0,
+        "arena": size,
+        "interval_layers": 1,
+        "intervals": [0, 1],
+        "tensors": [
+            TensorPlacement("a", 0, 0, size, "long", 0, 0, None, 0),
+            TensorPlacement(None, 0, 0, size, "long", None, 1, "w"),
+        ],
+        "groups": [Group(0, size, 0, False)],
+        "moves": [],
+        "waits": [],
+        "predicted": {},
+        "made": {},
+    }
+    return Plan(**{**values, **changes})
+
+
+# ---------------------------------------------------------------- traces
+
+
+def test_trace_is_read_as_it_was_recorded(recorded: Trace) -> None:
+    assert recorded.name == "two-ops"
+    assert recorded.events == 4
+    assert recorded.pages.tolist()[0] == HEAP // PAGE
+    assert len(recorded.pages) == 1 + 2 * PAGES
+    assert recorded.nodes.tolist() == [0] + 2 * PAGES * [1]
+    kind = recorded.kinds["kind"]
+    assert [(op.name, op.event) for op in kind.ops] == [("a", 0), ("b", 2)]
+    assert [(t.born, t.died, t.name) for t in kind.tensors] == [(1, 3, None), (None, None, "w")]
+
+
+def test_trace_without_its_events_is_refused(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.step()
+    del recording.words[-1]
+    with pytest.raises(UsageError, match="the trace has 3 events, and its profiles have 4"):
+        recording.write(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -100])
+def test_truncated_recording_is_refused(tmp_path: Path, size: int) -> None:
+    recording = Recording()
+    recording.step()
+    recording.write(tmp_path)
+    raw = tmp_path / "raw.gz"
+    raw.write_bytes(raw.read_bytes()[:size])
+    with pytest.raises(UsageError, match=r"not a trace of the timing model, or truncated|0 events"):
+        trace.from_recording(raw, {"kind": recording.profile()}, {})
+
+
+@pytest.mark.parametrize("size", [0, 100, -1000])
+def test_truncated_trace_is_refused(path: Path, tmp_path: Path, size: int) -> None:
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UsageError, match=r"damaged\.npz: (not a trace, or )?damaged"):
+        trace.read(damaged)
+
+
+def test_trace_of_another_version_is_refused(path: Path, tmp_path: Path) -> None:
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes()) | {"version": 2}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    other = tmp_path / "other.npz"
+    trace.write(other, arrays)
+    with pytest.raises(UsageError, match="a trace of version 2, not 1"):
+        trace.read(other)
+
+
+def test_access_outside_the_pages_of_a_trace_is_refused(path: Path, tmp_path: Path) -> None:
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["pages"], arrays["nodes"] = arrays["pages"][:-1], arrays["nodes"][:-1]
+    other = tmp_path / "other.npz"
+    trace.write(other, arrays)
+    with pytest.raises(UsageError, match="an access is outside its pages"):
+        trace.read(other)
+
+
+# ---------------------------------------------------------------- placements
+
+
+def test_stream_takes_its_share_of_each_nodes_bandwidth(recorded: Trace) -> None:
+    fast = engine.run(recorded, placement.fast_only(recorded), OPTANE)
+    slow = engine.run(recorded, placement.slow_only(recorded), OPTANE)
+    # three reads of a tensor, of which the cache keeps a part; the writes are behind the reads
+    for replayed, ns in ((fast, NS_FAST), (slow, NS_SLOW)):
+        reads = sum(replayed.counters[0]["bytes_read"]) / (PAGES * PAGE)
+        assert 2.0 < reads <= 3.01
+        assert replayed.step_ns >= reads * ns
+    assert fast.counters[0]["misses"][1] == 0
+    assert slow.counters[0]["misses"][0] <= 1  # the heap's line, if the cache has lost it
+    assert slow.step_ns / fast.step_ns > 2
+
+
+def test_first_touch_fills_the_lowest_pages(recorded: Trace) -> None:
+    half = placement.first_touch(recorded, PAGES * PAGE)
+    assert half.page.tolist() == [0] + PAGES * [0] + PAGES * [1]
+    assert placement.first_touch(recorded, 2 * PAGES * PAGE).page.tolist() == (1 + 2 * PAGES) * [0]
+    assert placement.first_touch(recorded, 0).page.tolist() == [0] + 2 * PAGES * [1]
+
+
+def test_interleave_alternates_until_the_budget_is_used_up(recorded: Trace) -> None:
+    pages = placement.interleave(recorded, 100 * PAGE).page[1:]
+    assert pages[:4].tolist() == [0, 1, 0, 1]
+    assert int((pages == 0).sum()) == 100
+    assert pages[200:].tolist() == (2 * PAGES - 200) * [1]
+
+
+def test_events_have_the_time_of_their_access(recorded: Trace) -> None:
+    replayed = engine.run(recorded, placement.slow_only(recorded), OPTANE)
+    assert replayed.event_ns.tolist() == sorted(replayed.event_ns.tolist())
+    assert replayed.event_ns[0] == pytest.approx(1000 * OPTANE.compute.instruction, abs=2)
+    assert replayed.event_ns[-1] == replayed.step_ns
+
+
+def test_replays_are_deterministic(recorded: Trace) -> None:
+    first, second = (engine.run(recorded, placement.slow_only(recorded), OPTANE) for _ in range(2))
+    assert first.step_ns == second.step_ns
+    assert first.counters == second.counters
+
+
+def test_cache_line_of_another_size_is_refused(recorded: Trace) -> None:
+    changed = OPTANE.model_copy(update={"cache": OPTANE.cache.model_copy(update={"line": 128})})
+    with pytest.raises(UsageError, match="lines of 64 bytes, and the preset's have 128"):
+        engine.run(recorded, placement.slow_only(recorded), changed)
+
+
+def test_memory_mode_is_refused(recorded: Trace) -> None:
+    with pytest.raises(UsageError, match="memory_mode cannot be replayed"):
+        engine.run(recorded, placement.slow_only(recorded), OPTANE.model_copy(update={"memory_mode": True}))
+
+
+# ---------------------------------------------------------------- plans
+
+
+def replay(recorded: Trace, plan: Plan, **options: Any) -> engine.Replayed:
+    return engine.run(recorded, planned(recorded, recorded.kinds["kind"], plan), OPTANE, **options)
+
+
+def test_planned_tensor_is_where_the_plan_has_it(recorded: Trace) -> None:
+    replayed = replay(recorded, plan())
+    misses = replayed.counters[0]["misses"]
+    assert misses[1] == pytest.approx(PAGES * LINES, rel=0.01)  # the variable
+    assert misses[0] > PAGES * LINES  # the tensor, twice, less what the cache keeps
+    assert replayed.pages["new_pages"] == PAGES
+    assert replayed.pages["promoted"] == replayed.pages["demoted"] == 0
+
+
+def test_group_that_does_not_fit_is_born_in_slow_memory(recorded: Trace) -> None:
+    replayed = replay(recorded, plan(migratable_budget=0))
+    assert replayed.pages["crowded"] == PAGES
+    assert replayed.counters[0]["misses"][0] <= 1
+
+
+def moving_variable(**changes: Any) -> Plan:
+    """The plan that promotes `w` from `a` on, for the step's end, and demotes it then."""
+    size = PAGES * PAGE
+    return plan(
+        tensors=[
+            TensorPlacement("a", 0, 0, size, "long", 0, 1, None, 0),
+            TensorPlacement(None, 0, 0, size, "long", None, 1, "w"),
+        ],
+        groups=[Group(0, size, 1, False)],
+        **{"moves": [Move(0, 0, 2, None, size, 1), Move(2, 1, 2, None, size, 1)], "waits": [2], **changes},
+    )
+
+
+def test_migrations_take_the_time_of_the_helper(recorded: Trace) -> None:
+    """A page costs the fixed time, a read by one core and a write; the next step begins meanwhile."""
+    waiting = replay(recorded, moving_variable())
+    helper = waiting.counters[1]
+    assert waiting.pages["promoted"] == waiting.pages["demoted"] == PAGES
+    assert helper["charged"] == pytest.approx(2 * PAGES * OPTANE.page)
+    assert sum(helper["bytes_read"]) == 2 * PAGES * PAGE
+    copies = PAGES * LINES * (FAST.read_latency + SLOW.read_latency) / OPTANE.helper.parallelism
+    assert helper["memory"] == pytest.approx(copies, rel=0.1)
+
+
+def test_late_promotion_is_waited_for(recorded: Trace) -> None:
+    """A demotion of the step before goes first: both take longer than the step computes."""
+    waiting = replay(recorded, moving_variable())
+    assert waiting.pages["late"] == PAGES
+    assert waiting.exposed_ns > 0
+    assert waiting.pages["cancelled"] == 0
+    helper = waiting.counters[1]
+    assert waiting.step_ns == pytest.approx(helper["charged"] + helper["memory"] + helper["idle"], rel=0.01)
+
+
+def test_late_promotion_is_cancelled(recorded: Trace) -> None:
+    cancelling = replay(recorded, moving_variable(), waiting=False)
+    waiting = replay(recorded, moving_variable())
+    assert cancelling.exposed_ns == 0
+    assert cancelling.pages["late"] == PAGES
+    assert cancelling.pages["cancelled"] > 0
+    assert cancelling.step_ns < waiting.step_ns
+
+
+def test_plan_of_another_graph_is_refused(recorded: Trace) -> None:
+    with pytest.raises(UsageError, match="another graph"):
+        planned(recorded, recorded.kinds["kind"], plan(graph="0" * 64))
+
+
+# ---------------------------------------------------------------- policies
+
+
+@pytest.fixture(scope="module")
+def player(path: Path, recorded: Trace) -> Replays:
+    return Replays(recorded, path, OPTANE)
+
+
+def test_costs_of_operations_are_those_of_the_replay(player: Replays) -> None:
+    """`a` writes and reads its tensor, `b` reads two."""
+    costs = player.costs
+    slots = costs.profile.ops.slot_ns
+    assert int(slots.sum()) == pytest.approx(costs.slow.step_ns, abs=5)
+    assert costs.profile.ops.fast_ns is not None
+    for ns, node in ((slots, SLOW), (costs.profile.ops.fast_ns, FAST)):
+        read, written = (PAGES * PAGE / b for b in (node.read_bandwidth, node.write_bandwidth))
+        assert ns.tolist() == pytest.approx([written + read, 2 * read], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["sentinel", "sentinel-opt"])
+def test_plan_made_from_a_trace_is_between_fast_and_slow(player: Replays, name: str) -> None:
+    row = player.run(policies.get(name), PAGES * PAGE)
+    assert row.plan is not None
+    assert player.costs.fast.step_ns < row.replayed.step_ns <= player.costs.slow.step_ns * 1.01
+
+
+def test_static_plan_takes_as_long_as_predicted(player: Replays) -> None:
+    row = player.run(policies.get("sentinel-opt"), PAGES * PAGE)
+    assert row.plan is not None and not row.plan.moves
+    assert row.replayed.step_ns == pytest.approx(row.plan.predicted["step_ns"], rel=0.1)
+
+
+def test_policy_of_the_kernel_is_refused(player: Replays) -> None:
+    kernel = Policy("balancing", "", "", Needs(budget="none"), GuestSetup("default"))
+    with pytest.raises(UsageError, match="is carried out by the kernel"):
+        player.run(kernel, None)
+
+
+def test_replay_command_prints_every_policy(path: Path) -> None:
+    arguments = [str(path), "--preset", "optane-6dimm", "--fast-memory", "25,50%"]
+    result = CliRunner().invoke(replay_command, [*arguments, "--json"], catch_exceptions=False)
+    shown = json.loads(result.stdout)
+    assert shown["measured"] == "replayed"
+    assert [(row["policy"], row["budget"] is not None) for row in shown["rows"]] == [
+        ("fast-only", False),
+        *2 * [("first-touch", True)],
+        *2 * [("interleave", True)],
+        *2 * [("sentinel", True)],
+        *2 * [("sentinel-opt", True)],
+        ("slow-only", False),
+    ]
+    assert shown["rows"][0]["fraction"] == 1
+    table = CliRunner().invoke(replay_command, arguments, catch_exceptions=False).stdout
+    assert f"replayed from {path} with optane-6dimm, not measured" in table
