@@ -90,8 +90,8 @@ def render(template: str, **values: Any) -> str:
     script = _script()
     return environment.get_template(template).render(
         css_colours=colours.css_colours(),
+        css_policies=colours.css_policies(),
         css_name=colours.css_name,
-        alert=colours.ALERT,
         max_items=_MAX_ITEMS,
         script=Markup(script),  # noqa: S704 -- a file of this package
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

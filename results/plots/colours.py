@@ -39,11 +39,18 @@ LIFETIMES: dict[str, Colour] = {
 ALERT = Colour("#b3261e", "#ff9d94")  # limits, exposed time
 NEUTRAL = Colour("#444444", "#bbbbbb")  # marks without a meaning of their own
 PALE = Colour("#aaaaaa", "#666666")
-PAGE: dict[str, Colour] = {  # text, lines and ground of pages
+PAGE: dict[str, Colour] = {  # by CSS name: ground, text, lines, and marks with their ground
+    "paper": Colour("#ffffff", "#15181c"),
+    "card": Colour("#f6f7f9", "#1e2328"),
     "ink": Colour("#1c2127", "#e6e9ec"),
     "soft": Colour("#56606b", "#a3adb7"),
     "faint": Colour("#d5dae0", "#3a424a"),
-    "paper": Colour("#ffffff", "#15181c"),
+    "good": Colour("#0b6b3a", "#7fdba6"),
+    "good-back": Colour("#dff3e7", "#15382a"),
+    "bad": Colour("#a3201a", "#ff9d94"),
+    "bad-back": Colour("#fbe4e2", "#472220"),
+    "note": Colour("#6b4a00", "#ffd680"),
+    "note-back": Colour("#fff3d6", "#3a2f14"),
     "alert": ALERT,
 }
 
@@ -53,6 +60,11 @@ def css_name(policy: str) -> str:
     return policy if policy in POLICIES else "other"
 
 
-def css_colours() -> dict[str, Colour]:
-    """Return the colours that a page defines, by CSS name."""
+def css_policies() -> dict[str, Colour]:
+    """Return the colours of policies by CSS name."""
     return {**POLICIES, "other": OTHER}
+
+
+def css_colours() -> dict[str, Colour]:
+    """Return all colours that a page defines, by CSS name."""
+    return {**PAGE, **css_policies()}

@@ -24,7 +24,7 @@ from results.plots import colours
 WIDTH = 4.5  # inches: about as many points as a phone has pixels
 # Colours that Matplotlib draws with; CSS variables replace them in the SVG text.
 INK, FAINT, PAPER, SOFT, ALERT = (f"#0a0b{n:02x}" for n in range(1, 6))
-_POLICIES = {name: f"#0a0c{n:02x}" for n, name in enumerate(colours.css_colours())}
+_POLICIES = {name: f"#0a0c{n:02x}" for n, name in enumerate(colours.css_policies())}
 _VARIABLES = {INK: "--ink", FAINT: "--faint", PAPER: "--paper", SOFT: "--soft", ALERT: "--alert"} | {
     placeholder: f"--{name}" for name, placeholder in _POLICIES.items()
 }
@@ -85,7 +85,7 @@ def panel(title: str, draw: Callable[[Figure], None], *, name: str, height: floa
 
 def file(figure: Panel) -> str:
     """Return the panel as an SVG file, with the colours of a light page."""
-    named = {**colours.PAGE, **colours.css_colours()}
+    named = colours.css_colours()
     style = "".join(f"--{name}:{colour.light};" for name, colour in named.items())
     head = f"<style>svg{{{style}background:var(--paper);font-family:sans-serif}}</style>"
     return figure.svg.replace(">", f">{head}", 1) + "\n"

@@ -22,8 +22,9 @@ from tests.fakes.run_records import make_run
 MODULES = sorted(
     path for package in (results, sentinel.cli) for path in Path(package.__file__ or "").parent.rglob("*.py")
 )
+TEMPLATES = Path(results.__file__ or "").parent / "templates"
 MEANINGS: dict[str, Colour] = {
-    **colours.css_colours(),
+    **colours.css_policies(),
     **{f"lifetime {name}": colour for name, colour in colours.LIFETIMES.items()},
     "reserved": colours.RESERVED,
     "alert": colours.ALERT,
@@ -57,6 +58,13 @@ def test_modules_define_no_colours_of_their_own(path: Path) -> None:
     texts = [value for value in constants if isinstance(value, str)]
     literals = [text for text in texts if re.fullmatch("#[0-9a-fA-F]{3,8}|C[0-9]|tab:.*", text)]
     assert [text for text in literals if not text.startswith("#0a0")] == []  # placeholders of CSS variables
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+def test_templates_define_no_colours_of_their_own(path: Path) -> None:
+    assert re.findall(r"#[0-9a-fA-F]{3,8}\b", path.read_text()) == []
+    used = set(re.findall(r"var\(--([a-z-]+)\)", path.read_text())) - {"colour"}
+    assert used <= set(colours.css_colours())
 
 
 @pytest.mark.parametrize(
