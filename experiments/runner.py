@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from experiments.estimate import Estimate
 from experiments.matrix import Cell, Matrix
 from experiments.session import Session
 from results import records, runs, writer
-from testbed.common.errors import SentinelError, UsageError
+from testbed.common.errors import ExitCode, SentinelError, UsageError
 from testbed.common.progress import Step, note, step, suspended, warn
 
 _MAX_FAILURES = 3  # of a cell; a busy host may cause one
@@ -30,18 +30,26 @@ class Outcome:
     kept: int = 0
     failures: list[SentinelError] = field(default_factory=list)
 
+    @property
+    def code(self) -> ExitCode:
+        """The exit code of the first failure, or `OK`."""
+        return self.failures[0].code if self.failures else ExitCode.OK
+
 
 def run(
     matrix: Matrix,
     out: Path,
     *,
     command: str,
+    command_of: Callable[[Cell], str] | None = None,
+    only: Collection[str] = (),
     backend: Backend | None = None,
     on_output: Callable[[bytes], None] | None = None,
 ) -> Outcome:
     """Run the repeats that the folder `out` does not have yet; create the folder if needed.
 
-    `command` is the command line, for the records; `backend` is where repeats run, by default
+    `command` is the command line, and `command_of` gives the one that reproduces a cell, by default the same.
+    `only` are the labels of the cells to run now, by default all. `backend` is where repeats run, by default
     `VirtualMachines`. `on_output` gets the output of scripts that plan by themselves, as it comes; their
     cells are then the first to run, no bar of progress is shown meanwhile, and a failure ends the run.
     Otherwise a failed repeat is stored with its verdict, and the run continues. Errors that every repeat
@@ -55,15 +63,17 @@ def run(
         _check_artifacts(matrix, artifacts)
         matrix = matrix.with_kernel(artifacts.kernel.source)
         _open(matrix, out)
-        todo = _missing(matrix, out)
-        outcome = Outcome(kept=len(matrix.cells) * matrix.suite.repeats - sum(map(len, todo.values())))
+        todo = _missing(matrix, out, only)
+        outcome = Outcome(kept=len(todo) * matrix.suite.repeats - sum(map(len, todo.values())))
         if outcome.kept:
             note(f"{outcome.kept} finished repeats are kept")
         if not any(todo.values()):
             return outcome
         measured = backend.calibrate(artifacts.boot)
         origin = provenance.collect(artifacts, command=command, calibration=measured)
-        session = Session(matrix, backend, artifacts.boot, out, origin, on_output=on_output)
+        session = Session(
+            matrix, backend, artifacts.boot, out, origin, command_of=command_of, on_output=on_output
+        )
         _run_cells(matrix, todo, session, outcome, watched=on_output is not None)
         return outcome
 
@@ -76,7 +86,7 @@ def _run_cells(
         cells = sorted(matrix.cells, key=lambda cell: not cell.online) if watched else matrix.cells
         for cell in cells:
             quiet = watched and cell.online
-            _run_cell(matrix, cell, todo[cell.id], session, outcome, estimate, shown, quiet=quiet)
+            _run_cell(matrix, cell, todo.get(cell.id, []), session, outcome, estimate, shown, quiet=quiet)
             if quiet and outcome.failures:
                 break  # the others would fail, too
         shown.done(f"{outcome.done} repeats done")
@@ -135,10 +145,11 @@ def _run_cell(
             return
 
 
-def _missing(matrix: Matrix, out: Path) -> dict[str, list[int]]:
-    """The repeats to do, by cell id."""
+def _missing(matrix: Matrix, out: Path, only: Collection[str]) -> dict[str, list[int]]:
+    """The repeats to do, by the id of each cell to run."""
     numbers = set(range(matrix.suite.repeats))
-    return {cell.id: sorted(numbers - runs.finished(out, cell.id)) for cell in matrix.cells}
+    cells = [cell for cell in matrix.cells if not only or matrix.axes.label(cell.resolved) in only]
+    return {cell.id: sorted(numbers - runs.finished(out, cell.id)) for cell in cells}
 
 
 def _check_artifacts(matrix: Matrix, artifacts: Artifacts) -> None:

@@ -67,7 +67,8 @@ def work_of(matrix: Matrix, cell: Cell) -> Work:
 class Session:
     """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans.
 
-    `on_output` gets the output of scripts that plan by themselves, as it comes.
+    `command_of` gives the command that reproduces a cell, by default that of `provenance`. `on_output` gets
+    the output of scripts that plan by themselves, as it comes.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class Session:
         out: Path,
         provenance: Provenance,
         *,
+        command_of: Callable[[Cell], str] | None = None,
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self._matrix, self._backend, self._boot = matrix, backend, boot
         self._out, self._provenance, self._on_output = out, provenance, on_output
+        self._command_of = command_of or (lambda _: provenance.command)
         self._snapshots: dict[str, Entry] = {}
         self._planning = Planning(matrix, backend)
 
@@ -172,7 +175,12 @@ class Session:
         return self._snapshots[key]
 
     def _store(self, cell: Cell, number: int, attempt: _Attempt, failure: SentinelError | None) -> None:
-        provenance = {"snapshot": attempt.snapshot, "runtime": attempt.runtime, "fast_memory": attempt.budget}
+        provenance = {
+            "command": self._command_of(cell),
+            "snapshot": attempt.snapshot,
+            "runtime": attempt.runtime,
+            "fast_memory": attempt.budget,
+        }
         texts = {"output.log": bytes(attempt.output), "summary.json": _json(attempt.summary)}
         plans = {f"plan-{kind}{SUFFIX}": path for kind, path in attempt.plans.items()}
         for profile in attempt.profiles:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from results.comparability import ACCEPTABLE
-from sentinel.cli import options, output
+from sentinel.cli import options, output, runs
 from sentinel.cli.baselines import store_option, store_path
 from testbed.common import files
 from testbed.common.errors import ExitCode
@@ -148,13 +148,8 @@ def gate(
     before = stores.side(root, baseline)  # before an hour of measurements
     code = ExitCode.OK
     if suite is not None:
-        from experiments import matrix as matrices
-        from sentinel.cli import runs
-
-        matrix = matrices.load(suite)
-        places.check_roots(cache=True)
-        folder, done = runs.execute(matrix, suite, out, location=location, uri=uri)
-        code = done.failures[0].code if done.failures else code
+        folder, outcome = runs.measure(suite, out, location=location, uri=uri)
+        code = outcome.code
     judged = _judge(before, stores.side(root, str(folder)), root, counters, min_effect, across)
     if summary is not None:
         with summary.open("a") as f:

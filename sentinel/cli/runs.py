@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from sentinel.cli import options, output, streams
 from testbed.common.errors import ExitCode
 
 if TYPE_CHECKING:
-    from experiments.matrix import Matrix
+    from experiments.matrix import Cell, Matrix
     from experiments.runner import Outcome
 
 _PATH = click.Path(path_type=Path)
@@ -36,6 +39,19 @@ class _RunCommand(click.Command):
         super().format_epilog(ctx, formatter)
 
 
+def _complete_cells(context: click.Context, _option: click.Parameter, beginning: str) -> list[CompletionItem]:
+    """Return the ids of the suite's cells, with their labels; none if the suite has a mistake."""
+    from experiments import matrix as matrices
+
+    with contextlib.suppress(Exception):
+        suite = context.params["suite"] or context.args[0]  # unparsed while the last option lacks its value
+        matrix = matrices.load(Path(suite))
+        cells = _cells(matrix, (), context.params.get("location"))
+        items = [CompletionItem(cell.id, help=matrix.axes.label(cell.resolved)) for cell in cells]
+        return [item for item in items if item.value.startswith(beginning)]
+    return []
+
+
 @click.command(
     cls=_RunCommand,
     epilog="""\b
@@ -43,32 +59,44 @@ Examples:
   sentinel run experiments/suites/first.yaml
   sentinel run experiments/suites/placements.yaml --out runs/p      run it again to resume
   sentinel run experiments/suites/first.yaml --dry-run              only list the cells
+  sentinel run experiments/suites/first.yaml --only "cnn b8, fast-only"
 """,
 )
 @click.argument("suite", type=_PATH)
 @click.option("--out", type=_PATH, help="Folder for the records; an existing run is resumed.")
+@click.option(
+    "--only",
+    metavar="CELL",
+    multiple=True,
+    shell_complete=_complete_cells,
+    help="Run this cell: a label, an id, or its beginning; may be repeated.",
+)
 @options.source_location
 @options.uri
 @click.option("--dry-run", is_flag=True, help="List the cells without running them.")
 @output.json_option
 def run(
-    suite: Path, out: Path | None, location: str | None, uri: str | None, dry_run: bool, as_json: bool
+    suite: Path,
+    out: Path | None,
+    only: tuple[str, ...],
+    location: str | None,
+    uri: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Run the suite in the file SUITE and show its report."""
-    from experiments import matrix as matrices
-    from testbed.common import places
-    from testbed.common.progress import note
-
-    matrix = matrices.load(suite)
-    places.check_roots(cache=True)
-    if dry_run:
-        _show_cells(matrix, location, as_json=as_json)
-        return ExitCode.OK
     from results import page as pages
     from results import report as reports
     from results.runs import Run
+    from testbed.common.progress import note
 
-    out, outcome = execute(matrix, suite, out, location=location, uri=uri)
+    matrix = _load(suite)
+    cells = _cells(matrix, only, location) if only or dry_run else []
+    if dry_run:
+        _show_cells(matrix, cells, as_json=as_json)
+        return ExitCode.OK
+    chosen = [matrix.axes.label(cell.resolved) for cell in cells]
+    out, outcome = _execute(matrix, suite, out, only=chosen, location=location, uri=uri)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
     with streams.unread():  # the exit code reports failures even without a reader of the table
@@ -77,13 +105,33 @@ def run(
         else:
             output.show(reports.report(loaded))
     note(f"records in {out}, report in {page}")
-    return outcome.failures[0].code if outcome.failures else ExitCode.OK
+    return outcome.code
 
 
-def execute(
-    matrix: Matrix, suite: Path, out: Path | None, *, location: str | None, uri: str | None
+def measure(suite: Path, out: Path | None, *, location: str | None, uri: str | None) -> tuple[Path, Outcome]:
+    """Run a suite. Returns the folder of its records, by default a new one, and what was done."""
+    return _execute(_load(suite), suite, out, location=location, uri=uri)
+
+
+def _load(suite: Path) -> Matrix:
+    """Read a suite, and check that what it needs can be built."""
+    from experiments import matrix as matrices
+    from testbed.common import places
+
+    matrix = matrices.load(suite)
+    places.check_roots(cache=True)
+    return matrix
+
+
+def _execute(
+    matrix: Matrix,
+    suite: Path,
+    out: Path | None,
+    *,
+    only: Collection[str] = (),
+    location: str | None,
+    uri: str | None,
 ) -> tuple[Path, Outcome]:
-    """Run a suite and return the folder of its records, by default a new one, and what was done."""
     from experiments import runner
     from experiments.backend import VirtualMachines
     from testbed.common import places
@@ -93,22 +141,43 @@ def execute(
     places.check_roots(state=True)
     places.check_folder(out, "--out")
     streams.check()
-    backend = VirtualMachines(location=location, uri=uri)
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
-    return out, runner.run(matrix, out, command=shlex.join(words), backend=backend)
+
+    def command_of(cell: Cell) -> str:
+        return shlex.join([*words, "--only", matrix.axes.label(cell.resolved)])
+
+    outcome = runner.run(
+        matrix,
+        out,
+        command=shlex.join(words),
+        command_of=command_of,
+        only=only,
+        backend=VirtualMachines(location=location, uri=uri),
+    )
+    return out, outcome
 
 
-def _show_cells(matrix: Any, location: str | None, *, as_json: bool) -> None:
+def _cells(matrix: Matrix, only: Sequence[str], location: str | None) -> list[Cell]:
+    """Return the cells that `only` names, or all, as the run would record them. Raises `UsageError`."""
     from kernel import build as kernels
+    from results import selection
     from testbed.common.cache import Cache
 
     # Resolve `auto` as the run would, since the id of a cell depends on the kernel.
-    kernel = kernels.source_of(matrix.suite.kernel, location=location, cache=Cache())
-    matrix = matrix.with_kernel(kernel)
+    matrix = matrix.with_kernel(kernels.source_of(matrix.suite.kernel, location=location, cache=Cache()))
+    labels = {cell.id: matrix.axes.label(cell.resolved) for cell in matrix.cells}
+    chosen = {cell for name in only for cell in selection.choose(name, labels)}
+    return [cell for cell in matrix.cells if not only or cell.id in chosen]
+
+
+def _show_cells(matrix: Matrix, cells: Sequence[Cell], *, as_json: bool) -> None:
+    from rich.markup import escape
+
     if as_json:
-        output.show_json([{"id": cell.id, **cell.resolved} for cell in matrix.cells])
+        output.show_json([{"id": cell.id, **cell.resolved} for cell in cells])
         return
-    lines = [(cell.id, matrix.axes.label(cell.resolved), str(matrix.suite.repeats)) for cell in matrix.cells]
+    repeats = str(matrix.suite.repeats)
+    lines = [(cell.id, escape(matrix.axes.label(cell.resolved)), repeats) for cell in cells]
     output.show(output.rows(("cell", "label", "repeats"), lines))
 
 

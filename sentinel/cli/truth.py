@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli import inputs, options, output
+from sentinel.cli import inputs, options, output, runs
 from sentinel.cli.baselines import store_option, store_path
 
 
@@ -56,12 +56,8 @@ def aa(
         places.check_folder(root, "--store")
     code = ExitCode.OK
     if Path(source).is_file():
-        from experiments import matrix as matrices
-        from sentinel.cli import runs
-
-        matrix = matrices.load(Path(source))
-        folder, done = runs.execute(matrix, Path(source), out, location=location, uri=uri)
-        source, code = str(folder), done.failures[0].code if done.failures else code
+        folder, outcome = runs.measure(Path(source), out, location=location, uri=uri)
+        source, code = str(folder), outcome.code
     side = stores.side(root, source)
     inputs.warn(side.warnings)
     result = checks.check(side, pairs=pairs, seed=seed)

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from experiments import guest_code, runner
 from experiments import matrix as matrices
@@ -394,6 +395,53 @@ def test_dry_run_lists_the_cells(sentinel: Run, monkeypatch: pytest.MonkeyPatch)
     assert asked[0] == matrix.suite.kernel == "auto"
     table = sentinel("run", suite, "--dry-run").out
     assert all(cell["id"] in table for cell in cells)
+
+
+def test_chosen_cells_are_listed_and_run(
+    sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernel.build.source_of", lambda *_, **__: "6.1")
+    given: dict[str, Any] = {}
+
+    def run(_: Any, out: Path, **more: Any) -> runner.Outcome:
+        given.update(more)
+        make_run(out)
+        return runner.Outcome()
+
+    monkeypatch.setattr(runner, "run", run)
+    suite = str(SUITES / "first.yaml")
+    fast, slow = parsed(sentinel("run", suite, "--dry-run", "--json"))
+    label = matrices.load(SUITES / "first.yaml").axes.label(slow)
+    for name in (label, slow["id"], slow["id"][:6]):
+        assert parsed(sentinel("run", suite, "--dry-run", "--json", "--only", name)) == [slow]
+    both = ("--only", slow["id"], "--only", fast["id"])
+    assert parsed(sentinel("run", suite, "--dry-run", "--json", *both)) == [fast, slow]
+    assert sentinel("run", suite, "--only", label, "--out", str(tmp_path / "run")).code == 0
+    assert given["only"] == [label]
+    cell = next(
+        cell for cell in matrices.load(SUITES / "first.yaml").cells if cell.policy.name == "slow-only"
+    )
+    assert given["command_of"](cell) == f"sentinel run {suite} --only '{label}'"
+    assert sentinel("run", suite, "--out", str(tmp_path / "all")).code == 0
+    assert given["only"] == []
+    said = sentinel("run", suite, "--only", "slow")
+    assert said.code == ExitCode.USAGE
+    assert said.err.startswith("error: slow: no such cell\n hint: cells: ")
+    assert label in said.err
+
+
+def test_completion_knows_the_cells_of_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel.build.source_of", lambda *_, **__: "6.1")
+    from sentinel.cli import runs
+
+    def complete(suite: Path, beginning: str) -> list[str]:
+        completion = ShellComplete(runs.run, {}, "run", "_RUN_COMPLETE")
+        return [item.value for item in completion.get_completions([str(suite), "--only"], beginning)]
+
+    cells = [cell.id for cell in matrices.load(SUITES / "first.yaml").with_kernel("6.1").cells]
+    assert complete(SUITES / "first.yaml", "") == cells
+    assert complete(SUITES / "first.yaml", cells[1][:8]) == cells[1:]
+    assert complete(SUITES / "nothing.yaml", "") == []
 
 
 def test_invalid_suite_error_has_place(sentinel: Run, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,26 @@ class Lab:
         self.out = folder / "run"
         self.backend = FakeBackend(folder)
 
-    def run(self, text: str = SUITE, on_output: Callable[[bytes], None] | None = None) -> Outcome:
+    def run(
+        self,
+        text: str = SUITE,
+        on_output: Callable[[bytes], None] | None = None,
+        only: Collection[str] = (),
+        command_of: Callable[[matrix.Cell], str] | None = None,
+    ) -> Outcome:
         path = self.folder / "suite.yaml"
         path.write_text(text)
         command = "sentinel run suite.yaml"
         cells = matrix.load(path)
-        return runner.run(cells, self.out, command=command, backend=self.backend, on_output=on_output)
+        return runner.run(
+            cells,
+            self.out,
+            command=command,
+            command_of=command_of,
+            only=only,
+            backend=self.backend,
+            on_output=on_output,
+        )
 
     def stored(self) -> Run:
         run = Run.load(self.out)
@@ -392,6 +406,23 @@ def test_a_complete_run_is_not_changed(lab: Lab) -> None:
     outcome = lab.run()
     assert (outcome.done, outcome.kept) == (0, 12)
     assert (lab.backend.orders, lab.backend.works) == ([], [])
+
+
+def test_chosen_cells_are_run_alone_and_the_others_later(lab: Lab) -> None:
+    label = "cnn b8, slow-only"
+    outcome = lab.run(only=[label])
+    assert (outcome.done, outcome.kept) == (3, 0)
+    assert lab.nodes() == [1, 1, 1]
+    assert [len(cell.repeats) for cell in lab.stored().cells] == [0, 3, 0, 0]
+    assert (lab.run(only=[label]).done, lab.run(only=[label]).kept) == (0, 3)
+    outcome = lab.run()
+    assert (outcome.done, outcome.kept) == (9, 3)
+
+
+def test_each_repeat_holds_the_command_of_its_cell(lab: Lab) -> None:
+    lab.run(command_of=lambda cell: f"measure {cell.policy.name}")
+    commands = [repeat.provenance.command for cell in lab.stored().cells for repeat in cell.repeats]
+    assert commands == [*["measure fast-only"] * 3, *["measure slow-only"] * 3] * 2
 
 
 def test_more_repeats_of_the_same_cells_are_added(lab: Lab) -> None:
