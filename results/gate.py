@@ -7,7 +7,7 @@ repeat is enough; see `results.counters`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,6 +18,7 @@ from results.sides import SideCell
 
 Outcome = Literal["same", "regression", "improvement", "inconclusive", "not comparable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+Change = Literal["more", "fewer", "same"]
 _TIMES_ONLY = ("clock", "nodes", "host", "calibration", "pacing")  # matter for step times, not for counters
 
 
@@ -30,7 +31,7 @@ class CounterChange:
     low: float
     high: float
     value: float
-    change: Literal["more", "fewer", "same"]
+    change: Change
 
 
 def of_times(comparison: Comparison) -> Outcome:
@@ -63,16 +64,22 @@ def of_counters(comparison: Comparison) -> tuple[Outcome, list[CounterChange], l
     return ("improvement" if "fewer" in words else "same"), changes, reasons
 
 
+def change(counter: Counter, before: Sequence[float], after: Sequence[float]) -> Change:
+    """Return how the mean of `after` differs from the range of `before`."""
+    low, high, value = min(before), max(before), sum(after) / len(after)
+    slack = max(counter.relative * high, counter.absolute)
+    if low - slack <= value <= high + slack:
+        return "same"
+    return "more" if value > high else "fewer"
+
+
 def _changes(pair: Pair) -> Iterable[CounterChange]:
     for counter in COUNTERS:
         before, after = _values(pair.a, counter), _values(pair.b, counter)
         if before and after:
-            low, high, value = min(before), max(before), sum(after) / len(after)
-            slack = max(counter.relative * high, counter.absolute)
-            change: Literal["more", "fewer", "same"] = "same"
-            if not low - slack <= value <= high + slack:
-                change = "more" if value > high else "fewer"
-            yield CounterChange(pair.label, counter, low, high, value, change)
+            value = sum(after) / len(after)
+            found = change(counter, before, after)
+            yield CounterChange(pair.label, counter, min(before), max(before), value, found)
 
 
 def _values(cell: SideCell, counter: Counter) -> list[float]:
