@@ -8,18 +8,21 @@ gives the time of each operation in slow and in fast memory for any preset.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sentinel.planner.fast_times import with_fast_times
 from sentinel.replay import engine, placement
+from sentinel.replay.trace import LINE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sentinel.planner.formats.profile import Profile
     from sentinel.replay.engine import Replayed
     from sentinel.replay.trace import Kind, Trace
-    from testbed.timing.preset import Preset
+    from testbed.timing.preset import Memory, Preset
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,59 @@ class Costs:
 
 def measure(trace: Trace, kind: Kind, preset: Preset) -> Costs:
     """Replay a trace in slow and in fast memory."""
-    slow = engine.run(trace, placement.slow_only(trace), preset)
+    counted = placement.with_owners(trace, kind, placement.slow_only(trace))
+    slow = engine.run(trace, counted, preset, tensors=len(kind.tensors))
     fast = engine.run(trace, placement.fast_only(trace), preset)
-    return Costs(slow, fast, with_fast_times(_timed(kind, slow), _timed(kind, fast)))
+    timed = with_fast_times(_timed(kind, slow), _timed(kind, fast))
+    return Costs(slow, fast, _with_savings(timed, kind, slow.traffic, preset, slow.step_ns - fast.step_ns))
+
+
+def _with_savings(
+    profile: Profile, kind: Kind, traffic: NDArray[Any], preset: Preset, saved_ns: float
+) -> Profile:
+    """The profile with what each use saves: its lines' shares of both nodes' bandwidth.
+
+    All savings together are `saved_ns`. Lines count for the use that read or wrote them, or else for the
+    tensor's use before; write-backs take time later, while other operations wait.
+    """
+    position = {
+        (name, occurrence): i
+        for i, (name, occurrence) in enumerate(
+            zip(profile.ops.name, profile.ops.occurrence.tolist(), strict=True)
+        )
+    }
+    index = {profile.key(i): i for i in range(len(profile.tensors))}
+    fast, slow = preset.nodes
+    read_ns = _line_ns(slow, preset) - _line_ns(fast, preset)
+    written_ns = LINE / slow.write_bandwidth - LINE / fast.write_bandwidth
+    uses = profile.uses
+    first = np.searchsorted(uses.tensor, np.arange(len(profile.tensors) + 1))
+    ns = np.zeros(len(uses.tensor))
+    for row in traffic:
+        op = kind.ops[int(row["op"])]
+        tensor = index.get(_key(kind, int(row["tensor"])))
+        if tensor is None or first[tensor] == first[tensor + 1]:
+            continue
+        at = position.get((op.name, op.occurrence), -1)
+        begin, end = int(first[tensor]), int(first[tensor + 1])
+        use = max(begin, begin + int(np.searchsorted(uses.position[begin:end], at, side="right")) - 1)
+        ns[use] += float(row["read"]) * read_ns + float(row["written"]) * written_ns
+    total = float(ns.sum())
+    scaled = ns * (max(0.0, saved_ns) / total) if total else ns
+    return replace(profile, uses=replace(uses, saved_ns=scaled))
+
+
+def _line_ns(memory: Memory, preset: Preset) -> float:
+    """The ns to read a line, by the compute vCPU alone."""
+    return max(LINE / memory.read_bandwidth, memory.read_latency / preset.compute.parallelism)
+
+
+def _key(kind: Kind, tensor: int) -> tuple[Any, ...]:
+    """The key of a traced tensor, as in the profile."""
+    t = kind.tensors[tensor]
+    if t.op < 0:
+        return ("", t.name, 0, t.size)
+    return (kind.ops[t.op].name, kind.ops[t.op].occurrence, t.k, t.size)
 
 
 def _timed(kind: Kind, replayed: Replayed) -> Profile:

@@ -29,14 +29,15 @@ KIND = "replay"
 _HERE = Path(__file__).parent
 _TIMING = _HERE.parent.parent / "testbed" / "timing"
 _SOURCES = (
-    *(_HERE / name for name in ("replay.c", "migration.c")),
+    *(_HERE / name for name in ("replay.c", "migration.c", "counting.c")),
     *(_TIMING / name for name in ("model.c", "memory.c", "llc.c", "bandwidth.c")),
 )
 _HEADERS = (*sorted(_HERE.glob("*.h")), *sorted(_TIMING.glob("*.h")))
 _FLAGS = ("-std=gnu11", "-O3", "-flto", "-fvisibility=hidden", "-shared", "-fPIC", "-Wall", "-Wextra")
 _NODES, _CPUS, _VCPUS = 2, 64, 3
 ABSENT = 2  # added to the node of a page that has no memory yet
-MAP, BORN, DIED, DISCARD, REACH = range(5)  # kinds of actions
+MAP, BORN, DIED, DISCARD, REACH, OWN, OP = range(7)  # kinds of actions
+_USES = 64  # of a tensor, on average, that traffic is counted for
 _WARM = 8  # accesses that warm the caches, in lines of the cache
 
 
@@ -102,6 +103,18 @@ class _Result(ctypes.Structure):
     ]
 
 
+_TRAFFIC = np.dtype([(name, np.uint64) for name in ("tensor", "op", "read", "written")])
+
+
+class _Counting(ctypes.Structure):
+    _fields_ = [
+        ("tensors", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("used", ctypes.c_uint64),
+        ("traffic", ctypes.c_void_p),
+    ]
+
+
 @dataclass(frozen=True)
 class Scenario:
     """Where the pages of a trace are, and what a plan does with them; see replay.h for the arrays.
@@ -123,8 +136,9 @@ class Scenario:
 class Replayed:
     """One replayed step. Times in ns; `pages` counts pages by what happened to them.
 
-    `event_ns` is the time of each event since the step's begin. `counters` are those of each vCPU; counts
-    with two values are by node.
+    `event_ns` is the time of each event since the step's begin. `traffic` has the lines that each operation
+    read and wrote of each tensor, if they were counted: fields `tensor`, `op`, `read`, `written`. `counters`
+    are those of each vCPU; counts with two values are by node.
     """
 
     step_ns: float
@@ -132,6 +146,7 @@ class Replayed:
     pages: dict[str, int]
     counters: list[dict[str, Any]]
     event_ns: NDArray[np.float64]
+    traffic: NDArray[Any]
 
     @property
     def misses(self) -> int:
@@ -166,7 +181,12 @@ def build(*, cache: Cache | None = None) -> Path:
 @memoize
 def _library(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    library.replay_run.argtypes = [ctypes.POINTER(_Scenario), ctypes.c_void_p, ctypes.POINTER(_Result)]
+    library.replay_run.argtypes = [
+        ctypes.POINTER(_Scenario),
+        ctypes.c_void_p,
+        ctypes.POINTER(_Result),
+        ctypes.POINTER(_Counting),
+    ]
     return library
 
 
@@ -194,12 +214,19 @@ def _check(preset: Preset) -> None:
 
 
 def run(
-    trace: Trace, scenario: Scenario, preset: Preset, *, helpers: int = 1, waiting: bool = True
+    trace: Trace,
+    scenario: Scenario,
+    preset: Preset,
+    *,
+    helpers: int = 1,
+    waiting: bool = True,
+    tensors: int = 0,
 ) -> Replayed:
     """Replay a trace. Thread-safe: several may run at once.
 
     `helpers` vCPUs migrate: 1 for both directions, or 2. `waiting`: wait for promotions that are late, as
-    opposed to cancelling them. Raises `UsageError` for presets that cannot be replayed.
+    opposed to cancelling them. With the number of `tensors`, traffic is counted. Raises `UsageError` for
+    presets that cannot be replayed.
     """
     _check(preset)
     config = _config(preset)
@@ -238,7 +265,14 @@ def run(
     )
     event_ns = np.zeros(trace.events, dtype=np.float64)
     result = _Result()
-    error = _library(build()).replay_run(ctypes.byref(c_scenario), event_ns.ctypes.data, ctypes.byref(result))
+    traffic = np.zeros(tensors * _USES, dtype=_TRAFFIC)
+    counting = _Counting(tensors=tensors, size=len(traffic), traffic=traffic.ctypes.data)
+    error = _library(build()).replay_run(
+        ctypes.byref(c_scenario),
+        event_ns.ctypes.data,
+        ctypes.byref(result),
+        ctypes.byref(counting) if tensors else None,
+    )
     if error:
         raise InfrastructureError(f"the replay failed: {os.strerror(error)}")
     return Replayed(
@@ -247,6 +281,7 @@ def run(
         pages={name: getattr(result, name) for name in _PAGES},
         counters=[_plain(counters) for counters in result.vcpu],
         event_ns=event_ns,
+        traffic=traffic[: counting.used],
     )
 
 

@@ -7,12 +7,13 @@ policy of the training does not reach: most of the kernel's, and those from befo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentinel.replay.engine import Scenario
-from sentinel.replay.trace import LINES, PAGE, Trace
+from sentinel.replay.engine import OP, OWN, Scenario
+from sentinel.replay.trace import LINE, LINES, PAGE, Kind, Trace, TracedTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,25 @@ def pool_pages(trace: Trace) -> NDArray[np.bool_]:
     end = max(start + size for start, size in trace.resident) // PAGE
     pages: NDArray[np.bool_] = (trace.pages >= first) & (trace.pages < end)
     return pages
+
+
+def dense_page(trace: Trace, address: int) -> int:
+    """Return the index of the page of an address of a tensor."""
+    return int(np.searchsorted(trace.pages, np.uint64(address // PAGE)))
+
+
+def dense_lines(trace: Trace, tensor: TracedTensor) -> tuple[int, int]:
+    """Return the first dense line of a tensor, and the number of its lines."""
+    first = dense_page(trace, tensor.address) * LINES + tensor.address % PAGE // LINE
+    return first, -(-tensor.size // LINE)
+
+
+def with_owners(trace: Trace, kind: Kind, scenario: Scenario) -> Scenario:
+    """Add to a scenario without a plan what the engine needs to count traffic: tensors and operations."""
+    actions = [(op.event, OP, position, 0, 0) for position, op in enumerate(kind.ops)]
+    for i, tensor in enumerate(kind.tensors):
+        actions.append((tensor.born or 0, OWN, *dense_lines(trace, tensor), i))
+    return replace(scenario, actions=sorted(actions, key=lambda action: action[0]))
 
 
 def identity_lines(pages: int) -> NDArray[np.uint32]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.replay.engine import ABSENT, BORN, DIED, DISCARD, MAP, REACH, Scenario
-from sentinel.replay.placement import identity_lines, outside_pool
+from sentinel.replay.placement import dense_lines, dense_page, identity_lines, outside_pool
 from sentinel.replay.trace import LINE, LINES, PAGE, Kind, Trace, TracedTensor
 from testbed.common.errors import UsageError
 
@@ -82,9 +82,6 @@ class _Builder:
             room=self._plan.migratable_budget // PAGE,
         )
 
-    def _dense_page(self, address: int) -> int:
-        return int(np.searchsorted(self._trace.pages, np.uint64(address // PAGE)))
-
     def _variables(self) -> dict[str, TracedTensor]:
         return {t.name: t for t in self._kind.tensors if t.op < 0 and t.name is not None}
 
@@ -107,7 +104,7 @@ class _Builder:
     def _variable_pages(self, traced: TracedTensor) -> tuple[int, int]:
         """The first dense page of a tensor, and their number."""
         first, end = traced.address // PAGE, -(-(traced.address + traced.size) // PAGE)
-        return self._dense_page(traced.address), end - first
+        return dense_page(self._trace, traced.address), end - first
 
     def _pages(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         """The state of all target pages when the step begins."""
@@ -134,7 +131,7 @@ class _Builder:
                 traced = variables.get(self._plan.tensors[move.tensor].name or "")
                 if traced is None:
                     continue
-                page = self._dense_page(traced.address)
+                page = dense_page(self._trace, traced.address)
             moves.append((move.at, move.before, move.to, self._group_index[page]))
         return moves
 
@@ -180,8 +177,7 @@ class _Builder:
     def _birth(
         self, event: int, traced: TracedTensor, place: tuple[_Pool, TensorPlacement] | None
     ) -> Iterable[_Action]:
-        first = self._dense_page(traced.address) * LINES + traced.address % PAGE // LINE
-        count = -(-traced.size // LINE)
+        first, count = dense_lines(self._trace, traced)
         if place is None:
             yield event, MAP, first, count, first
             return

@@ -34,10 +34,13 @@ static void add_page(struct replay *r, uint64_t page)
 static void access_line(struct replay *r, uint64_t dense, bool store)
 {
 	uint64_t line = r->line[dense], page = line / REPLAY_LINES;
+	bool missed;
 
 	if (r->page[page] & REPLAY_ABSENT)
 		add_page(r, page);
-	model_access(r->model, 0, address_of(r, line, r->page[page]), 1, store);
+	missed = model_access(r->model, 0, address_of(r, line, r->page[page]), 1, store);
+	if (r->counts.to)
+		count_access(r, dense, missed, store);
 }
 
 static void act(struct replay *r, const struct replay_action *a)
@@ -59,6 +62,14 @@ static void act(struct replay *r, const struct replay_action *a)
 		break;
 	case REPLAY_REACH:
 		reach(r, (int64_t)a->first);
+		break;
+	case REPLAY_OWN:
+		if (r->counts.to)
+			for (uint64_t i = a->first; i < a->first + a->count; i++)
+				r->counts.owner[i] = (uint32_t)a->to + 1;
+		break;
+	case REPLAY_OP:
+		r->counts.op = (int64_t)a->first;
 		break;
 	}
 }
@@ -154,7 +165,8 @@ static void *copy(const void *from, size_t size)
 	return to;
 }
 
-int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_result *result)
+int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_result *result,
+	       struct replay_counting *counting)
 {
 	struct replay r = {.s = s, .result = result};
 	struct model_config config = *s->config;
@@ -170,16 +182,18 @@ int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_
 	errno = ENOMEM;
 	if (r.line && r.page && r.group && r.queue)
 		r.model = model_new(&config);
-	if (r.model) {
+	if (r.model && (!counting || begin_counting(&r, counting))) {
 		for (uint64_t i = 0; i < s->groups; i++)
 			if (s->group[i].live)
 				tensor_born(&r, i, 1);
 		warm_caches(&r);
 		replay_steps(&r, event_ns);
-		model_free(r.model);
 	} else {
 		error = errno;
 	}
+	if (r.model)
+		model_free(r.model);
+	end_counting(&r);
 	free(r.line);
 	free(r.page);
 	free(r.group);

@@ -20,6 +20,8 @@ enum replay_kind {
 	REPLAY_DIED,	/* it dies */
 	REPLAY_DISCARD, /* target pages [first, first + count) lose their memory */
 	REPLAY_REACH,	/* the step has reached position `first` of the plan */
+	REPLAY_OWN,	/* dense lines [first, first + count) belong to tensor `to` */
+	REPLAY_OP,	/* operation `first` begins */
 };
 
 struct replay_action {
@@ -36,6 +38,22 @@ struct replay_move {
 	int64_t at, before; /* positions */
 	uint64_t to;	    /* node */
 	uint64_t group;
+};
+
+/* The traffic of a tensor that an operation uses, in lines. */
+struct replay_traffic {
+	uint64_t tensor, op;
+	uint64_t read, written; /* written: by it, whenever the cache evicts the lines */
+};
+
+/*
+ * Counts traffic by tensor and operation, for scenarios that place every line on itself. Lines of
+ * no tensor, and accesses before the first operation, are not counted.
+ */
+struct replay_counting {
+	uint64_t tensors, size; /* size: of `traffic` */
+	uint64_t used;		/* entries of `traffic`; the rest is lost if it exceeds the size */
+	struct replay_traffic *traffic;
 };
 
 struct replay_scenario {
@@ -65,10 +83,12 @@ struct replay_result {
 };
 
 /*
- * Replay. `event_ns` gets the time of each event since the step's begin, and may be NULL. Returns
- * 0, or an errno.
+ * Replay. `counting` may be NULL. `event_ns` gets the time of each event since the step's begin,
+ * and may be NULL. Returns 0, or an errno.
  */
-__attribute__((visibility("default"))) int
-replay_run(const struct replay_scenario *s, double *event_ns, struct replay_result *result);
+__attribute__((visibility("default"))) int replay_run(const struct replay_scenario *s,
+						      double *event_ns,
+						      struct replay_result *result,
+						      struct replay_counting *counting);
 
 #endif

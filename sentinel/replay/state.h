@@ -23,6 +23,16 @@ struct thread {
 	uint64_t at, end, moved; /* of the piece, in pages of the request; pages on the node */
 };
 
+/* State of the counting of traffic; entries of `traffic` are numbered from 1. */
+struct counts {
+	struct replay_counting *to; /* NULL: none */
+	int64_t op;
+	uint32_t *owner;   /* by dense line: tensor + 1; 0: none */
+	uint32_t *writer;  /* by dense line: entry of the last write; 0: none */
+	uint32_t *entry;   /* by tensor: its newest entry */
+	int64_t *entry_op; /* by tensor: the operation of that */
+};
+
 struct replay {
 	const struct replay_scenario *s;
 	struct replay_result *result;
@@ -37,10 +47,18 @@ struct replay {
 	struct thread thread[2]; /* by node: promotes, demotes */
 	unsigned int turn;	 /* the thread that runs next on a shared vCPU */
 	uint64_t next_move, next_wait;
+	struct counts counts;
 };
 
 /* The first address of a target page on a node. */
 uint64_t frame_of(const struct replay *r, uint64_t page, unsigned int node);
+
+/* Count an access to a dense line, and whether it missed. */
+void count_access(struct replay *r, uint64_t dense, bool missed, bool store);
+
+/* Start to count. False if there is no memory. */
+bool begin_counting(struct replay *r, struct replay_counting *to);
+void end_counting(struct replay *r);
 
 /* Account for tensors of groups [first, first + count). */
 void tensor_born(struct replay *r, uint64_t first, uint64_t count);

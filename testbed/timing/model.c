@@ -105,8 +105,11 @@ static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64
 	if (shared)
 		unlock(&cache->lock);
 	c->recent[line % RECENT] = l;
-	if (victim)
+	if (victim) {
+		if (m->evicted)
+			m->evicted(m->evicted_data, victim - 1);
 		memory_evict(m, cpu, victim - 1);
+	}
 	if (missing)
 		memory_miss(m, cpu, line, store);
 	return missing;
@@ -173,6 +176,12 @@ void model_execute(struct model *m, unsigned int cpu, uint64_t n)
 	spend(&c->counters.compute, ns);
 	c->clock += ns;
 	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+}
+
+void model_watch(struct model *m, void (*evicted)(void *data, uint64_t line), void *data)
+{
+	m->evicted = evicted;
+	m->evicted_data = data;
 }
 
 void model_serial(struct model *m, unsigned int cpu, bool serial)

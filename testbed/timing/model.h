@@ -74,6 +74,9 @@ void model_remember(struct model *m, unsigned int cpu, uint64_t address, uint64_
 bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store);
 void model_forget(struct model *m, unsigned int cpu);
 
+/* Call `evicted` with the number of each dirty line that a private cache evicts. */
+void model_watch(struct model *m, void (*evicted)(void *data, uint64_t line), void *data);
+
 /* Set whether the following misses are dependent, or overlap as configured. */
 void model_serial(struct model *m, unsigned int cpu, bool serial);
 

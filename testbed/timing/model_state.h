@@ -33,6 +33,8 @@ struct model {
 	double service[MODEL_NODES][2]; /* ns to read and to write a line at full bandwidth */
 	struct cache *caches;
 	_Atomic uint64_t *near; /* memory mode, by line of node 0: (line + 1) << 1 | dirty */
+	void (*evicted)(void *data, uint64_t line); /* may be NULL */
+	void *evicted_data;
 	struct queue queues[MODEL_NODES];
 	struct cpu cpus[MODEL_CPUS];
 };

@@ -350,6 +350,25 @@ def test_costs_of_operations_are_those_of_the_replay(player: Replays) -> None:
         assert ns.tolist() == pytest.approx([written + read, 2 * read], rel=0.05)
 
 
+def test_traffic_is_counted_by_operation_and_tensor(player: Replays) -> None:
+    """The tensors are larger than the cache, so every pass misses. `t` is written back while it is read."""
+    traffic = player.costs.slow.traffic
+    rows = {(int(r["op"]), int(r["tensor"])): r for r in traffic}
+    assert rows.keys() == {(0, 0), (1, 0), (1, 1)}  # (operation, tensor): t in a, t in b, w in b
+    assert traffic["read"].tolist() == pytest.approx(3 * [PAGES * LINES], rel=0.01)
+    assert [int(rows[key]["written"]) for key in sorted(rows)] == [PAGES * LINES, 0, 0]
+
+
+def test_savings_of_all_uses_are_what_fast_memory_saves(player: Replays) -> None:
+    costs = player.costs
+    saved = costs.profile.uses.saved_ns
+    assert saved is not None
+    assert float(saved.sum()) == pytest.approx(costs.slow.step_ns - costs.fast.step_ns)
+    written = PAGES * PAGE * (1 / SLOW.write_bandwidth - 1 / FAST.write_bandwidth)
+    read = PAGES * PAGE * (1 / SLOW.read_bandwidth - 1 / FAST.read_bandwidth)
+    assert sorted(saved.tolist()) == pytest.approx(sorted([written + read, read, read]), rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["sentinel", "sentinel-opt"])
 def test_plan_made_from_a_trace_is_between_fast_and_slow(player: Replays, name: str) -> None:
     row = player.run(policies.get(name), PAGES * PAGE)

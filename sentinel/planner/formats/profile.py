@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .fields import Ints
+    from .fields import Floats, Ints
 
 KINDS = ("tensor", "variable", "scratch")
 TENSOR, VARIABLE, SCRATCH = range(3)
@@ -78,12 +78,16 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Uses:
-    """Uses of tensors. `tensor` is an index; `reads` and `writes` count how often the op took or made it."""
+    """Uses of tensors. `tensor` is an index; `reads` and `writes` count how often the op took or made it.
+
+    `saved_ns` is what the use saves in fast memory, where that is known from a trace.
+    """
 
     tensor: Ints
     position: Ints
     reads: Ints
     writes: Ints
+    saved_ns: Floats | None = None
 
 
 @dataclass(frozen=True)

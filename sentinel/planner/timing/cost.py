@@ -20,6 +20,9 @@ runs* of pages, and a page that alternates with others has many runs whether or 
 If the profile also has the times of a step with all tensors in fast memory, the difference of an operation's
 times is what its tensors save together, and the estimates only divide it among them.
 
+What each use saves may also be known, from a trace of all accesses (sentinel/replay/costs.py): then nothing
+is estimated.
+
 If the time of a step with all tensors in fast memory is known, the compute times are scaled by one factor so
 that the model predicts it. A plan's prediction is then that time plus the losses in slow memory, which is
 closer to measurements than the profiled step less the savings.
@@ -105,7 +108,9 @@ def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | Non
         for node in (0, 1)
     )
     saved_ns: Floats = slow_ns - fast_ns
-    if ops.fast_ns is not None:
+    if u.saved_ns is not None:
+        saved_ns = u.saved_ns
+    elif ops.fast_ns is not None:
         saved_ns = _divide_savings(ops.fast_ns, op_ns, saved_ns, u)
     op_saved_ns = np.bincount(u.position, weights=saved_ns, minlength=n).astype(np.float64)
     fast_op_ns = np.maximum(op_ns - op_saved_ns, 0.0)
