@@ -26,7 +26,7 @@ from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
 from sentinel.planner.policy import Policy
-from sentinel.planner.search import make_plan
+from sentinel.planner.search import Judge, make_plan
 from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache
@@ -69,6 +69,7 @@ class Profiled:
         *,
         policy: Policy = "sentinel-opt",
         resident: frozenset[str] | None = None,
+        judge: Judge | None = None,
     ) -> Plan:
         """Return the plan for a budget in bytes; see `search.make_plan`. Raises the planner's errors.
 
@@ -83,6 +84,7 @@ class Profiled:
             spill=True,
             policy=policy,
             resident=resident,
+            judge=judge,
             source=files.digest(self.path),
         )
 

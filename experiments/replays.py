@@ -64,10 +64,13 @@ class Replays:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
         figures = figures_of(self.preset, helpers=self._helpers)
-        plan = policy.plan(PlanContext(profiled, budget, figures))
+        plan = policy.plan(PlanContext(profiled, budget, figures, judge=self._step_ns))
         if plan is None:
             return Row(policy.name, budget, self._replay(self._placement(policy, budget)))
         return self.run_plan(policy.name, plan)
+
+    def _step_ns(self, plan: Plan) -> float:
+        return self.run_plan("", plan).replayed.step_ns
 
     def run_plan(self, policy: str, plan: Plan) -> Row:
         """Replay a plan. Raises `UsageError` if it is of another graph."""

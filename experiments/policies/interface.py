@@ -58,13 +58,14 @@ class PlanContext:
     """What a plan is made from: the profile of a kind of step, the budget in bytes, the machine's figures.
 
     `resident` names the variables that stay in fast memory; all others stay in slow memory. None: the policy
-    decides.
+    decides. `judge`, if there is one, returns the ns of a step with a plan.
     """
 
     profiled: Profiled
     budget: int
     figures: Figures
     resident: frozenset[str] | None = None
+    judge: Callable[[Plan], float] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def plan(context: PlanContext) -> Plan:
     """The plan with the shortest predicted step among static ones, the paper's, and variants of it."""
     return context.profiled.plan(
-        context.budget, context.figures, policy="sentinel-opt", resident=context.resident
+        context.budget, context.figures, policy="sentinel-opt", resident=context.resident, judge=context.judge
     )
 
 

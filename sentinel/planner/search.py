@@ -10,7 +10,7 @@ one of its candidates, so that no plan is predicted to be slower.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from .placement.place import Placement, place
 from .policy import DEFAULT, Policy
 from .problem import Problem, problems
 
+Judge = Callable[[Plan], float]  # returns the ns of a step with the plan
+JUDGED = 16  # plans
 MIN_GAIN = 0.03  # minimum gain of migration, as a share of the step; covers costs that the model leaves out
 
 
@@ -49,6 +51,7 @@ def make_plan(
     min_gain: float = MIN_GAIN,
     resident: Set[str] | None = None,
     source: str = "",
+    judge: Judge | None = None,
 ) -> Plan:
     """Plan the step for `budget` bytes of node 0. Equal input gives an equal plan.
 
@@ -57,13 +60,16 @@ def make_plan(
     without.
 
     `fast_step_ns` is the measured time of a step with all tensors in fast memory; it improves predictions
-    (see `timing.cost`). With `resident`, these variables stay in fast memory, and all others in slow memory.
-    `source` is the digest of the profile's file.
+    (see `timing.cost`). A `judge` knows better than predictions how long the step of a plan is:
+    `sentinel-opt` takes the plan for which it returns least. With `resident`, these variables stay in fast
+    memory, and all others in slow memory. `source` is the digest of the profile's file.
 
     Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With `spill`,
     large short-lived tensors are treated as long-lived where that is best (`sentinel`: only below the floor).
     """
     options = problems(profile, budget, figures, fast_step_ns, spill=spill, resident=resident)
+    if policy != "sentinel" and judge is not None:
+        return _judged_plan(options, judge, policy, source)
     choice = _paper_choice(next(options)) if policy == "sentinel" else _shortest_step(options, min_gain)
     return assemble(*choice, policy=policy, source=source)
 
@@ -103,6 +109,14 @@ def _shortest_step(options: Iterator[Problem], min_gain: float) -> Choice:
     if best.placement.timeline.step_ns < limit_ns:
         return best
     return static._replace(reason=f"no candidate with migration is {min_gain:.0%} faster than without")
+
+
+def _judged_plan(options: Iterator[Problem], judge: Judge, policy: Policy, source: str) -> Plan:
+    """Return the plan with the shortest step by the judge, of those that are predicted to be short."""
+    choices = sorted((c for problem in options for c in _placed_choices(problem)), key=_rank)[:JUDGED]
+    reason = f"shortest judged step of {len(choices)} plans"
+    plans = [assemble(*c._replace(reason=reason), policy=policy, source=source) for c in choices]
+    return min(plans, key=judge)
 
 
 def _placed_choices(problem: Problem) -> Iterator[Choice]:

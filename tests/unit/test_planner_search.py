@@ -57,6 +57,24 @@ def test_tensor_makes_way_for_another_and_returns() -> None:
     assert plan.made["policy"] == "sentinel-opt"
 
 
+def test_judge_decides_between_plans() -> None:
+    judged: list[int] = []
+
+    def fewest_moves(plan: Plan) -> float:
+        judged.append(len(plan.moves))
+        return float(len(plan.moves))
+
+    def most_moves(plan: Plan) -> float:
+        return -fewest_moves(plan)
+
+    assert not plan_of([A, B], BIG, judge=fewest_moves).moves
+    assert len(plan_of([A, B], BIG, judge=most_moves).moves) == max(judged) > 0
+    assert "judged" in plan_of([A, B], BIG, judge=most_moves).predicted["why"]
+    assert plan_of([A, B], BIG, judge=fewest_moves, policy="sentinel") == plan_of(
+        [A, B], BIG, policy="sentinel"
+    )
+
+
 def test_nothing_migrates_if_all_tensors_fit() -> None:
     plan = plan_of([A, B], 2 * BIG)
     assert (plan.moves, plan.waits, plan.predicted["rule"]) == ([], [], "static")
