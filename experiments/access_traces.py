@@ -25,7 +25,7 @@ from testbed.timing.preset import Preset
 from testbed.vm import Vm, snapshot
 
 KIND = "access-trace"
-FORMAT = 1
+FORMAT = 2
 FILE = "trace.npz"
 _IN_GUEST = "/run/sentinel/traced"
 _STEPS = 1 + profiles.PROFILED_STEPS
@@ -39,9 +39,7 @@ def ensure_trace(
     `work` is the name of the model or script. The snapshot's process must have the runtime, and one kind of
     step, or several in each step of a model. Raises `UsageError` if the step cannot be traced.
     """
-    key = files.sha256_json(
-        {"format": FORMAT, "snapshot": waiting.key, "preset": preset.model_dump(mode="json")}
-    )
+    key = files.sha256_json({"format": FORMAT, "snapshot": waiting.key})
     saved = snapshot.load(waiting, cache=cache)
 
     def fill(folder: Path) -> dict[str, Any]:

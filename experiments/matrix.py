@@ -124,6 +124,8 @@ class Matrix:
                     "threads": suite.threads,
                     "seed": suite.seed,
                 }
+                if suite.mode != "emulate":
+                    resolved["mode"] = suite.mode
                 if suite.runtime:
                     resolved["runtime"] = True
                 if budget is not None:
@@ -156,6 +158,7 @@ def resolve(suite: Suite, *, folder: Path, error: Error) -> Matrix:
         raise error(("preset",), e.message) from None
     _check_machine(error, suite, machine)
     _check_policies(error, suite)
+    _check_mode(error, suite)
     matrix = Matrix(
         suite, machine, preset, _load_scripts(error, suite, folder), _load_data(error, suite, folder)
     )
@@ -217,6 +220,19 @@ def _check_policies(error: Error, suite: Suite) -> None:
             raise error(("placements", i), f"{name} needs a `preset`, such as optane-6dimm")
         if suite.fast_memory and needs.budget != "none" and suite.preset is None:
             raise error(("fast_memory",), "needs a `preset`, such as optane-6dimm")
+
+
+def _check_mode(error: Error, suite: Suite) -> None:
+    """Replays need the model, and a step that can be recorded."""
+    if suite.mode == "emulate":
+        return
+    if suite.preset is None or not suite.runtime:
+        raise error(("mode",), "replays need a `preset`, and `fast_memory` or a policy with a plan")
+    if suite.threads > 1:
+        raise error(("mode",), "only steps of one thread can be replayed")
+    for i, model in enumerate(suite.models):
+        if "script" in model:
+            raise error(("models", i), "a script cannot be replayed: its steps may be of several kinds")
 
 
 def _check_duplicates(error: Error, matrix: Matrix) -> None:

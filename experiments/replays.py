@@ -59,14 +59,14 @@ class Replays:
     def run(self, policy: Policy, budget: int | None) -> Row:
         """Replay a policy. Raises `UsageError` if it cannot be, and the planner's errors."""
         if policy.plan is None:
-            return Row(policy.name, budget, self._replay(self._placement(policy, budget)))
+            return Row(policy.name, budget, self._unplanned(policy, budget))
         if budget is None:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
         figures = figures_of(self.preset, helpers=self._helpers)
         plan = policy.plan(PlanContext(profiled, budget, figures, judge=self._step_ns))
         if plan is None:
-            return Row(policy.name, budget, self._replay(self._placement(policy, budget)))
+            return Row(policy.name, budget, self._unplanned(policy, budget))
         return self.run_plan(policy.name, plan)
 
     def _step_ns(self, plan: Plan) -> float:
@@ -81,18 +81,27 @@ class Replays:
             replayed = min(replayed, cancelling, key=lambda r: r.step_ns)
         return Row(policy, plan.budget, replayed, plan)
 
-    def _placement(self, policy: Policy, budget: int | None) -> Scenario:
-        """The placement of a policy without a plan. Raises `UsageError` if it cannot be replayed."""
-        if budget is not None and policy.guest.limit == "first-touch":
-            return placement.first_touch(self.trace, budget)
-        if budget is not None and policy.guest.limit == "interleave":
-            return placement.interleave(self.trace, budget)
-        if policy.guest.memory_policy in ("bind", "preferred") and policy.guest.nodes == (0,):
-            return placement.fast_only(self.trace)
-        if policy.guest.memory_policy in ("bind", "preferred") and policy.guest.nodes == (1,):
-            return placement.slow_only(self.trace)
-        reason = "needs --fast-memory" if policy.guest.limit else "is carried out by the kernel"
-        raise UsageError(f"policy {policy.name} {reason}: it cannot be replayed without")
+    def run_limit(self, limit: str, budget: int) -> Replayed:
+        """Replay a limit of fast memory (GuestSetup.limit), `budget` in bytes."""
+        placements = {"first-touch": placement.first_touch, "interleave": placement.interleave}
+        return self._replay(placements[limit](self.trace, budget))
+
+    def run_memory(self, policy: str, nodes: tuple[int, ...]) -> Replayed:
+        """Replay a memory policy of the training process. Raises `UsageError` if it is not of one node."""
+        placements = {(0,): placement.fast_only, (1,): placement.slow_only}
+        if policy not in ("bind", "preferred") or nodes not in placements:
+            raise UsageError(
+                f"the memory policy {policy} is carried out by the kernel: it cannot be replayed"
+            )
+        return self._replay(placements[nodes](self.trace))
+
+    def _unplanned(self, policy: Policy, budget: int | None) -> Replayed:
+        """Replay a policy without a plan. Raises `UsageError` if it cannot be."""
+        if budget is not None and policy.guest.limit is not None:
+            return self.run_limit(policy.guest.limit, budget)
+        if policy.guest.limit is not None:
+            raise UsageError(f"policy {policy.name} needs --fast-memory")
+        return self.run_memory(policy.guest.memory_policy, policy.guest.nodes)
 
     def _replay(self, scenario: Scenario, *, waiting: bool = True) -> Replayed:
         return engine.run(self.trace, scenario, self.preset, helpers=self._helpers, waiting=waiting)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -192,6 +192,11 @@ class Suite(Strict):
     online: Annotated[
         bool, Field(description="profile and plan within the training, for policies that can")
     ] = False
+
+    mode: Annotated[
+        Literal["emulate", "replay"],
+        Field(description="replay: record a step of each model once, and replay it for each cell"),
+    ] = "emulate"
 
     @property
     def runtime(self) -> bool:

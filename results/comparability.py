@@ -93,7 +93,14 @@ def _pacing(a: SideCell, b: SideCell) -> str | None:
     return f"the pacing was unreliable in {' and '.join(bad)}" if bad else None
 
 
+def _mode(a: SideCell, b: SideCell) -> str | None:
+    """Refuse to compare a replayed step with an emulated one."""
+    modes = [cell.resolved.get("mode", "emulate") for cell in (a, b)]
+    return None if modes[0] == modes[1] else f"A is {_MODES.get(modes[0])} and B {_MODES.get(modes[1])}"
+
+
 _RULES: dict[str, _Rule] = {
+    "mode": _mode,
     "clock": _clock,
     "nodes": _nodes,
     "accelerator": _accelerator,
@@ -103,7 +110,8 @@ _RULES: dict[str, _Rule] = {
     "builds": _builds,
     "pacing": _pacing,
 }
-ACCEPTABLE = ("accelerator", "host", "preset", "calibration", "builds", "losses")
+_MODES = {"emulate": "emulated", "replay": "replayed"}
+ACCEPTABLE = ("mode", "accelerator", "host", "preset", "calibration", "builds", "losses")
 _BUILDS = {"kernel": "kernel", "image": "image", "runtime": "runtime", "qemu": "QEMU"}
 
 

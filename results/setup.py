@@ -70,7 +70,9 @@ def sentence(cells: Iterable[Cell], preset: Any, clock: Clock) -> str:
         name = f"preset {printable(preset)}" if isinstance(preset, str) else f"memory by {methods}"
         nodes = _distinct(_nodes(cell.resolved.get("preset")) for cell in cells)
         memory = f"{name} ({nodes})" if nodes else name
-    return f"{kernels} on {accelerators}, {memory}, {_calibrated(repeats)}; times by the {clock} clock."
+    replayed = any(cell.resolved.get("mode") == "replay" for cell in cells)
+    how = "; replayed from recorded accesses, not emulated" if replayed else ""
+    return f"{kernels} on {accelerators}, {memory}, {_calibrated(repeats)}; times by the {clock} clock{how}."
 
 
 def _nodes(preset: Any) -> str:

@@ -133,7 +133,8 @@ def _execute(
     uri: str | None,
 ) -> tuple[Path, Outcome]:
     from experiments import runner
-    from experiments.backend import VirtualMachines
+    from experiments.backend import Backend, VirtualMachines
+    from experiments.replay_backend import Replayer
     from testbed.common import places
 
     now = datetime.datetime.now().astimezone()
@@ -146,13 +147,15 @@ def _execute(
     def command_of(cell: Cell) -> str:
         return shlex.join([*words, "--only", matrix.axes.label(cell.resolved)])
 
+    machines = VirtualMachines(location=location, uri=uri)
+    backend: Backend = Replayer(machines) if matrix.suite.mode == "replay" else machines
     outcome = runner.run(
         matrix,
         out,
         command=shlex.join(words),
         command_of=command_of,
         only=only,
-        backend=VirtualMachines(location=location, uri=uri),
+        backend=backend,
     )
     return out, outcome
 

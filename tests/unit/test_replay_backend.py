@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suites that are replayed, from a trace that the tests make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import matrix, runner
+from experiments.matrix import Matrix
+from experiments.replay_backend import Replayer
+from experiments.runner import Outcome
+from results import report
+from results.compare import compare
+from results.runs import Run
+from results.sides import Side
+from testbed.common.errors import UsageError
+from testbed.timing.preset import Preset
+from tests.fakes.access_traces import PAGES, Recording
+from tests.fakes.backend import FakeBackend
+
+SUITE = """
+name: replayed
+mode: replay
+preset: optane-6dimm
+kernel: "6.1"
+models: [{{ name: lstm, batch: 8 }}]
+placements: [fast-only, slow-only, first-touch, {policies}]
+fast_memory: [25%, 50%]
+repeats: 2
+"""
+
+
+class Machines(FakeBackend):
+    """Virtual machines that have recorded the trace."""
+
+    path: Path
+    recorded = 0
+
+    def access_trace(self, waiting: Any, preset: Preset, *, work: str) -> Path:
+        self.recorded += 1
+        assert work == "lstm"
+        return self.path
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Machines:
+    recording = Recording()
+    recording.step()
+    made = Machines(tmp_path)
+    made.path = recording.write(tmp_path)
+    return made
+
+
+def suite(tmp_path: Path, text: str = SUITE, policies: str = "sentinel, sentinel-opt") -> Matrix:
+    path = tmp_path / "suite.yaml"
+    path.write_text(text.format(policies=policies))
+    return matrix.load(path)
+
+
+def replay(matrix: Matrix, out: Path, machines: Machines) -> Outcome:
+    return runner.run(matrix, out, command="sentinel run", backend=Replayer(machines))  # type: ignore[arg-type]
+
+
+def test_suite_is_replayed_from_one_recording(tmp_path: Path, machines: Machines) -> None:
+    outcome = replay(suite(tmp_path), tmp_path / "out", machines)
+    assert (outcome.done, outcome.failures) == (16, [])
+    assert machines.recorded == 1
+    run = Run.load(tmp_path / "out")
+    assert run.warnings == []
+    times: dict[tuple[str, str | None], int] = {}
+    for cell in run.cells:
+        assert len(cell.repeats) == 2
+        (step,) = {s.model_ns for r in cell.repeats for s in r.steps if not s.warmup}
+        assert step is not None
+        times[cell.resolved["placement"], cell.resolved.get("fast_memory")] = step
+        assert cell.resolved["mode"] == "replay"
+    fast, slow = times["fast-only", None], times["slow-only", None]
+    assert fast < slow
+    assert all(fast <= ns <= slow * 1.01 for ns in times.values())
+    assert times["sentinel-opt", "50%"] < times["sentinel-opt", "25%"]
+
+
+def test_budget_is_a_share_of_the_recorded_peak(tmp_path: Path, machines: Machines) -> None:
+    replay(suite(tmp_path), tmp_path / "out", machines)
+    budgets = {
+        repeat.provenance.fast_memory.budget_bytes
+        for cell in Run.load(tmp_path / "out").cells
+        for repeat in cell.repeats
+        if repeat.provenance.fast_memory
+    }
+    assert budgets == {PAGES * 4096 // 2, PAGES * 4096}
+
+
+def test_report_says_that_times_are_replayed(tmp_path: Path, machines: Machines) -> None:
+    replay(suite(tmp_path), tmp_path / "out", machines)
+    sentence = report.to_dict(Run.load(tmp_path / "out"))
+    assert "replayed from recorded accesses, not emulated" in str(sentence)
+
+
+def test_replays_are_not_compared_with_emulated_steps(tmp_path: Path, machines: Machines) -> None:
+    replay(suite(tmp_path), tmp_path / "a", machines)
+    replay(suite(tmp_path), tmp_path / "b", machines)
+    for cell in (tmp_path / "b").glob("cells/*/*/cell.json"):
+        cell.write_text(cell.read_text().replace('"mode": "replay"', '"mode": "emulate"'))
+    compared = compare(Side.of_runs(Run.load(tmp_path / "a")), Side.of_runs(Run.load(tmp_path / "b")))
+    assert "A is replayed and B emulated" in str(compared)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("preset: optane-6dimm\n", "", "preset"),
+        ("fast_memory: [25%, 50%]\n", "threads: 2\nfast_memory: [25%]\n", "only steps of one thread"),
+        ("mode: replay", "mode: guess", "emulate"),
+    ],
+)
+def test_suite_that_cannot_be_replayed_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        suite(tmp_path, SUITE.replace(old, new), policies="interleave")
