@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from experiments import policies
 from experiments.policies import PlanContext, Policy
 from experiments.profiles import Profiled, figures_of
 from sentinel.planner.formats.plan import Plan
@@ -17,6 +16,12 @@ from sentinel.replay.engine import Replayed, Scenario
 from sentinel.replay.trace import Kind, Trace
 from testbed.common.errors import UsageError
 from testbed.timing.preset import Preset
+
+_PLACEMENTS = {  # by memory policy and nodes
+    (policy, (node,)): scenario
+    for policy in ("bind", "preferred")
+    for node, scenario in ((0, placement.fast_only), (1, placement.slow_only))
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class Replays:
         placements = {"first-touch": placement.first_touch, "interleave": placement.interleave}
         return self._replay(placements[limit](self.trace, budget))
 
+    def can_place(self, policy: Policy) -> bool:
+        """Whether a policy without a plan and a limit can be replayed."""
+        return (policy.guest.memory_policy, policy.guest.nodes) in _PLACEMENTS
+
     def run_memory(self, policy: str, nodes: tuple[int, ...]) -> Replayed:
         """Replay a memory policy of the training process. Raises `UsageError` if it is not of one node."""
         placements = {(0,): placement.fast_only, (1,): placement.slow_only}
@@ -105,11 +114,3 @@ class Replays:
 
     def _replay(self, scenario: Scenario, *, waiting: bool = True) -> Replayed:
         return engine.run(self.trace, scenario, self.preset, helpers=self._helpers, waiting=waiting)
-
-
-def chosen(names: str) -> list[Policy]:
-    """The policies in a list with commas; `all` means all that can be replayed. Raises `UsageError`."""
-    if names != "all":
-        return [policies.get(name.strip()) for name in names.split(",")]
-    every = [policies.get(name) for name in policies.names()]
-    return [p for p in every if p.plan or p.guest.limit or p.guest.nodes in ((0,), (1,))]

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sentinel.cli import output
 from sentinel.planner import policy as policies
+from testbed.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from experiments.policies import Policy
+
+ALL = "all"  # policies
 
 policy = click.option(
     "--policy",
@@ -33,6 +41,19 @@ min_effect = click.option(
     metavar="SHARE",
     help="Smallest difference that counts, as a share of the step time.",
 )
+
+
+def chosen_policies(text: str) -> list[Policy]:
+    """The policies of a list with commas; `all` means every one. Raises `UsageError`."""
+    from experiments import policies as registered
+
+    if text == ALL:
+        return list(registered.registry().values())
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in registered.names():
+            raise UsageError(f"unknown policy {name!r}; there are: all, {', '.join(registered.names())}")
+    return [registered.get(name) for name in dict.fromkeys(names)]
 
 
 def budgets(text: str) -> list[str]:

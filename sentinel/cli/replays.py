@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ Examples:
 @click.argument("trace", type=_PATH)
 @click.option("--preset", required=True, metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
-@click.option("--policy", "names", default="all", show_default=True, help="Policies, with commas.")
+@click.option("--policy", "names", default=options.ALL, show_default=True, help="Policies, with commas.")
 @click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
 @click.option("--helpers", type=click.IntRange(1, 2), default=1, show_default=True, help="CPUs that migrate.")
 @output.json_option
@@ -101,13 +102,13 @@ def replay(
     from testbed.timing import preset as presets
 
     player = replays.Replays(traces.read(trace), trace, presets.load(preset), helpers=helpers)
-    if plan_file is not None:
-        check_input(plan_file)
-        with usage_errors():
-            rows = [player.run_plan(str(plan_file), files.read_plan(plan_file))]
-    else:
-        budgets: list[int | None] = [*(budgets_of(fast_memory, player.peak) if fast_memory else ())]
-        rows = list(_rows(player, replays.chosen(names), budgets))
+    with usage_errors():
+        if plan_file is not None:
+            check_input(plan_file)
+            rows = [player.run_plan(plan_file.name, files.read_plan(plan_file))]
+        else:
+            budgets = budgets_of(fast_memory, player.peak) if fast_memory else []
+            rows = list(_rows(player, names, budgets))
     shown = [_to_dict(row, player) for row in rows]
     if as_json:
         output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
@@ -115,15 +116,18 @@ def replay(
         _show(shown, trace, preset)
 
 
-def _rows(player: Replays, policies: list[Any], budgets: list[int | None]) -> Any:
-    """Each policy with each budget; those that a budget does not affect once."""
-    for policy in policies:
-        affected = policy.needs.budget != "none" and (policy.plan or policy.guest.limit)
-        if affected and not budgets and policy.needs.budget != "required":
+def _rows(player: Replays, names: str, budgets: list[int]) -> Iterator[Row]:
+    """Each policy with each budget; those that a budget does not affect once.
+
+    Of `all` policies, those are left out that cannot be replayed, or need a budget that is not given.
+    """
+    for policy in options.chosen_policies(names):
+        affected = bool(policy.plan or policy.guest.limit)
+        if names == options.ALL and not (budgets if affected else player.can_place(policy)):
             continue
-        with usage_errors():
-            for budget in (budgets or [None]) if affected else [None]:
-                yield player.run(policy, budget)
+        each: list[int | None] = [*budgets] if affected and budgets else [None]
+        for budget in each:
+            yield player.run(policy, budget)
 
 
 def _to_dict(row: Row, player: Replays) -> dict[str, Any]:

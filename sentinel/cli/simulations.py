@@ -13,13 +13,11 @@ from sentinel.cli.plans import usage_errors
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from experiments.policies import Policy
     from experiments.profiles import Profiles
     from experiments.simulation import Prediction, Simulation
     from sentinel.planner.formats.figures import Figures
 
 _FILE = click.Path(path_type=Path)
-_ALL = "all"
 
 
 @click.command(
@@ -36,7 +34,7 @@ Examples:
     "--policy",
     "policy_names",
     metavar="all|NAME,...",
-    default=_ALL,
+    default=options.ALL,
     show_default=True,
     help="See `sentinel policy list`.",
 )
@@ -98,7 +96,7 @@ def simulate(
     from testbed.common.progress import step
 
     figures = _figures(preset, cache, helpers)
-    policies = _policies(policy_names)
+    policies = options.chosen_policies(policy_names)
     shares = options.budgets(fast_memory)
     if len(profile_files) > 1 and (plan_file is not None or fast_step_ns is not None):
         option = "--plan" if plan_file is not None else "--fast-step-ns"
@@ -136,18 +134,6 @@ def _figures(preset: str, cache: str | None, helpers: int) -> Figures:
         return replace(figures, cache_bytes=parse_size(cache))
     except ValueError as e:
         raise UsageError(f"--cache: {e}") from None
-
-
-def _policies(text: str) -> list[Policy]:
-    from experiments import policies
-
-    if text == _ALL:
-        return list(policies.registry().values())
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in policies.names():
-            raise UsageError(f"unknown policy {name!r}; there are: all, {', '.join(policies.names())}")
-    return [policies.get(name) for name in dict.fromkeys(names)]
 
 
 def _load(path: Path, fast_step_ns: float | None) -> Profiles:

@@ -159,9 +159,12 @@ def read(path: Path) -> Trace:
             profiles = _json(archive["profiles"])
             words, pages, nodes = (archive[name] for name in ("words", "pages", "nodes"))
         return _parse(words, pages, nodes, profiles, header)
+    except FormatError as e:
+        raise UsageError(f"{path}: damaged: {e}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as e:
-        raise UsageError(f"{path}: not a trace, or damaged: {e}") from None
-    except (zipfile.BadZipFile, zlib.error, FormatError) as e:
+        reason = f": {e}" if path.suffix == ".npz" else ""
+        raise UsageError(f"{path}: not a trace, or damaged{reason}") from None
+    except (zipfile.BadZipFile, zlib.error) as e:
         raise UsageError(f"{path}: damaged: {e}") from None
 
 
