@@ -28,26 +28,46 @@ static void write_back(struct model *m, struct cpu *c, uint64_t line)
 	}
 }
 
-/* Read a line from `node`. */
-static void fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
+static void delay(struct cpu *c, double ns)
 {
-	double service = m->service[node][0];
+	c->clock += ns;
+	spend(&c->counters.memory, ns);
+}
+
+static double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+/*
+ * Read a line from `node`. Returns when it arrives.
+ *
+ * While a miss waits for its address it has its place among the misses in flight. So by Little's
+ * law it costs this time / `parallelism`, too, and the vCPU gets ahead of a chain of dependent
+ * misses by at most `parallelism` of them.
+ */
+static double fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
+{
+	double service = m->service[node][0], latency = m->config.node[node].read_latency;
 	double overlap = c->serial ? 1 : m->config.parallelism[cpu];
+	double address = larger(c->issue_after - c->clock, 0); /* ns until it is known */
 	double queue =
 		bandwidth_serve(&m->queues[node], cpu, c->clock, service) - service - c->clock;
-	double latency = m->config.node[node].read_latency / overlap;
-	double wait = bandwidth_wait(&m->queues[node], cpu, c->clock, m->config.parallelism) *
-		      service / overlap;
-
+	double wait =
+		bandwidth_wait(&m->queues[node], cpu, c->clock, m->config.parallelism) * service;
+	double arrival = c->clock + queue + address + latency + wait;
 	/* A bandwidth-bound vCPU already waits in the queue */
-	if (latency + wait > service)
-		queue += latency > service ? wait : latency + wait - service;
-	if (latency < service)
-		latency = service;
-	c->clock += latency + queue;
-	spend(&c->counters.memory, latency + queue);
-	spend(&c->counters.queue, queue);
+	double independent = larger((latency + wait) / overlap, service);
+	double ns = larger((address + latency + wait) / overlap, service);
+
+	if (address > 0)
+		c->awaited = larger(c->awaited, arrival);
+	c->clock += ns + queue;
+	spend(&c->waited, ns - independent);
+	spend(&c->counters.memory, ns + queue);
+	spend(&c->counters.queue, queue + independent - larger(latency / overlap, service));
 	count(&c->counters.bytes_read[node], m->config.cache_line);
+	return arrival;
 }
 
 /* Memory mode: the entry of node 0 to which `line` maps. */
@@ -57,40 +77,36 @@ static _Atomic uint64_t *near_entry(struct model *m, uint64_t line)
 }
 
 /* Memory mode: read a line of node 1 through node 0, its direct-mapped cache. */
-static void fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line)
+static double fetch_through_near(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line)
 {
 	_Atomic uint64_t *near = near_entry(m, line);
+	double arrival;
 
 	if (*near >> 1 == line + 1) {
 		count(&c->counters.hits_near, 1);
-		fetch(m, c, cpu, 0);
-		return;
+		return fetch(m, c, cpu, 0);
 	}
-	fetch(m, c, cpu, 1);
+	arrival = fetch(m, c, cpu, 1);
 	write_line(m, c, 0);
 	if (atomic_exchange(near, (line + 1) << 1) & 1)
 		write_line(m, c, 1);
+	return arrival;
 }
 
-static void delay(struct cpu *c, double ns)
-{
-	c->clock += ns;
-	spend(&c->counters.memory, ns);
-}
-
-void memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store)
+double memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store)
 {
 	struct cpu *c = &m->cpus[cpu];
 	int node = node_of(m, line << m->line_bits);
 
 	count(&c->counters.misses[node], 1);
 	if (m->near)
-		fetch_through_near(m, c, cpu, line);
-	else if (!store)
-		fetch(m, c, cpu, node);
-	else if (c->serial) /* the next miss depends on this write */
+		return fetch_through_near(m, c, cpu, line);
+	if (!store)
+		return fetch(m, c, cpu, node);
+	if (c->serial) /* the next miss depends on this write */
 		delay(c, m->config.node[node].write_latency);
 	/* Other write misses cost nothing: lines are assumed to be written completely */
+	return 0;
 }
 
 void memory_evict(struct model *m, unsigned int cpu, uint64_t line)

@@ -86,6 +86,20 @@ static bool is_memory(const struct model *m, uint64_t address)
 	       (address < m->config.hole[0] || address >= m->config.hole[1]);
 }
 
+/* Returns when the vCPU's last fetch of a line arrives; 0: long ago. */
+static double arrival_of(const struct cpu *c, uint64_t line)
+{
+	return c->fetched[line % RECENT].tag == line + 1 ? c->fetched[line % RECENT].arrival : 0;
+}
+
+static void note_arrival(struct cpu *c, uint64_t line)
+{
+	double arrival = arrival_of(c, line);
+
+	if (arrival > c->arrival)
+		c->arrival = arrival;
+}
+
 /* Access one line. Returns true if it missed. */
 static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64_t line, bool store)
 {
@@ -96,6 +110,7 @@ static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64
 
 	if (!shared && l && l->tag == line + 1) {
 		use_line(cache, l, store);
+		note_arrival(c, line);
 		return false;
 	}
 	if (shared)
@@ -110,8 +125,11 @@ static bool access_line(struct model *m, struct cpu *c, unsigned int cpu, uint64
 			m->evicted(m->evicted_data, victim - 1);
 		memory_evict(m, cpu, victim - 1);
 	}
-	if (missing)
-		memory_miss(m, cpu, line, store);
+	if (missing) {
+		c->fetched[line % RECENT].arrival = memory_miss(m, cpu, line, store);
+		c->fetched[line % RECENT].tag = line + 1;
+	}
+	note_arrival(c, line);
 	return missing;
 }
 
@@ -140,6 +158,48 @@ bool model_again(struct model *m, unsigned int cpu, uint64_t key, bool store)
 	return true;
 }
 
+void model_issue_after(struct model *m, unsigned int cpu, double ns)
+{
+	m->cpus[cpu].issue_after = ns;
+}
+
+double model_arrival(const struct model *m, unsigned int cpu)
+{
+	return m->cpus[cpu].arrival;
+}
+
+double model_arrival_of(const struct model *m, unsigned int cpu, uint64_t key)
+{
+	const struct cpu *c = &m->cpus[cpu];
+
+	return arrival_of(c, c->shortcuts[key % SHORTCUTS].tag - 1);
+}
+
+bool model_awaits(const struct model *m, unsigned int cpu, double ns)
+{
+	return ns > m->cpus[cpu].clock;
+}
+
+void model_drain(struct model *m, unsigned int cpu)
+{
+	struct cpu *c = &m->cpus[cpu];
+	double ns = c->awaited - c->clock;
+
+	if (ns > 0) {
+		c->clock = c->awaited;
+		spend(&c->counters.memory, ns);
+		spend(&c->waited, ns);
+	}
+}
+
+double model_waited(const struct model *m, unsigned int cpu)
+{
+	double ns;
+
+	__atomic_load(&m->cpus[cpu].waited, &ns, __ATOMIC_RELAXED);
+	return ns;
+}
+
 void model_forget(struct model *m, unsigned int cpu)
 {
 	memset(m->cpus[cpu].shortcuts, 0xff, sizeof(m->cpus[cpu].shortcuts)); /* not a key */
@@ -160,10 +220,11 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 	if (__builtin_expect(!cache->lines, 0) && !cache_allocate(cache)) /* private: no race */
 		abort();
 	count(&c->counters.accesses, 1);
+	c->arrival = 0;
 	for (; line <= last; line++)
 		misses += access_line(m, c, cpu, line, store);
 	if (misses)
-		atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+		show(c);
 	return misses;
 }
 
@@ -175,7 +236,7 @@ void model_execute(struct model *m, unsigned int cpu, uint64_t n)
 	count(&c->counters.instructions, n);
 	spend(&c->counters.compute, ns);
 	c->clock += ns;
-	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+	show(c);
 }
 
 void model_watch(struct model *m, void (*evicted)(void *data, uint64_t line), void *data)
@@ -195,17 +256,18 @@ void model_charge(struct model *m, unsigned int cpu, double ns)
 
 	c->clock += ns;
 	spend(&c->counters.charged, ns);
-	atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+	show(c);
 }
 
 void model_wake(struct model *m, unsigned int cpu, double clock)
 {
 	struct cpu *c = &m->cpus[cpu];
 
+	model_drain(m, cpu);
 	if (clock > c->clock) {
 		spend(&c->counters.idle, clock - c->clock);
 		c->clock = clock;
-		atomic_store_explicit(&c->shown, c->clock, memory_order_relaxed);
+		show(c);
 	}
 }
 

@@ -65,6 +65,29 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 			  bool store);
 
 /*
+ * Dependences. The following accesses wait for a value that is there at time `ns` (0: they do not
+ * wait). Fetching a line then begins at `ns`; the vCPU goes on meanwhile, as far as its misses in
+ * flight permit.
+ */
+void model_issue_after(struct model *m, unsigned int cpu, double ns);
+
+/*
+ * Returns when the data of the last model_access(), or of the line with a key (see below), are
+ * there: the latest of its lines.
+ */
+double model_arrival(const struct model *m, unsigned int cpu);
+double model_arrival_of(const struct model *m, unsigned int cpu, uint64_t key);
+
+/* Returns whether something that arrives at `ns` is still awaited. */
+bool model_awaits(const struct model *m, unsigned int cpu, double ns);
+
+/* Wait for all misses that waited for others. */
+void model_drain(struct model *m, unsigned int cpu);
+
+/* Returns the ns that waiting for other misses has added to the clock. Any thread. */
+double model_waited(const struct model *m, unsigned int cpu);
+
+/*
  * A shortcut for consecutive accesses to one line. model_remember() assigns `key`, any number but
  * the largest, to the line at physical `address`, which was just accessed. model_again() accesses
  * the line by its key if it is still in the cache; otherwise it returns false and does nothing.
@@ -86,10 +109,10 @@ void model_charge(struct model *m, unsigned int cpu, double ns);
 /* Advance the vCPU's clock to `clock`, as idle time. No effect if it is ahead. */
 void model_wake(struct model *m, unsigned int cpu, double clock);
 
-/* Returns the vCPU's clock. May be called by any thread. */
+/* Returns the vCPU's clock, with the misses that it would have to wait for now. Any thread. */
 double model_clock(const struct model *m, unsigned int cpu);
 
-/* Returns a copy of the vCPU's counters. May be called by any thread. */
+/* Returns a copy of the vCPU's counters. Any thread. */
 struct model_counters model_counters(const struct model *m, unsigned int cpu);
 
 #endif

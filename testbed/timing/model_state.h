@@ -16,10 +16,18 @@
 
 struct cpu {
 	struct cache *cache;
-	double clock;
-	_Atomic double shown; /* copy of the clock for other threads */
+	double clock;	      /* when the next instruction executes */
+	double awaited;	      /* when the last miss that waited for another one is complete */
+	double issue_after;   /* when the address of the following accesses is known */
+	double arrival;	      /* when the data of the last access are there */
+	double waited;	      /* ns of the clock that are due to dependences */
+	_Atomic double shown; /* the later of `clock` and `awaited`, for other threads */
 	bool serial;
 	struct line *recent[RECENT]; /* by line number % RECENT */
+	struct {
+		uint64_t tag; /* line number + 1; 0: empty */
+		double arrival;
+	} fetched[RECENT]; /* by line number % RECENT */
 	struct {
 		uint64_t key, tag;
 		struct line *line;
@@ -52,8 +60,18 @@ static inline void spend(double *counter, double ns)
 	__atomic_store(counter, &sum, __ATOMIC_RELAXED);
 }
 
-/* Account for the time of a miss: read the line, or nothing for most stores. */
-void memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store);
+/* Show the vCPU's clock to other threads. */
+static inline void show(struct cpu *c)
+{
+	atomic_store_explicit(&c->shown, c->clock > c->awaited ? c->clock : c->awaited,
+			      memory_order_relaxed);
+}
+
+/*
+ * Account for the time of a miss: read the line, or nothing for most stores. Returns when the line
+ * arrives; 0: it was not read.
+ */
+double memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store);
 
 /* Write a dirty line that the cache evicts to its node. */
 void memory_evict(struct model *m, unsigned int cpu, uint64_t line);

@@ -88,6 +88,13 @@ class Model:
     def touch(self, cpu: int, line: int, *, store: bool = False) -> None:
         self.access(cpu, ctypes.c_uint64(line * LINE), 8, store)
 
+    def load(self, cpu: int, line: int, *, after: float = 0) -> float:
+        """Read a line whose address is known at `after`. Return when its data arrive."""
+        self.issue_after(cpu, after)
+        self.touch(cpu, line)
+        self.issue_after(cpu, 0)
+        return float(self.arrival(cpu))
+
 
 def at(node: int, line: int) -> int:
     """Return the number of a node's line."""
@@ -106,11 +113,20 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     loaded.model_clock.restype = ctypes.c_double
     loaded.model_counters.restype = Counters
     loaded.model_again.restype = ctypes.c_bool
+    loaded.model_awaits.restype = ctypes.c_bool
+    for name in ("arrival", "arrival_of", "waited"):
+        getattr(loaded, f"model_{name}").restype = ctypes.c_double
     arguments: dict[str, list[Any]] = {
         "free": [],
         "execute": [ctypes.c_uint, ctypes.c_uint64],
         "access": [ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint, ctypes.c_bool],
         "serial": [ctypes.c_uint, ctypes.c_bool],
+        "issue_after": [ctypes.c_uint, ctypes.c_double],
+        "arrival": [ctypes.c_uint],
+        "arrival_of": [ctypes.c_uint, ctypes.c_uint64],
+        "awaits": [ctypes.c_uint, ctypes.c_double],
+        "drain": [ctypes.c_uint],
+        "waited": [ctypes.c_uint],
         "remember": [ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint64],
         "again": [ctypes.c_uint, ctypes.c_uint64, ctypes.c_bool],
         "forget": [ctypes.c_uint],
@@ -155,6 +171,107 @@ def test_a_dependent_read_takes_the_nodes_latency(model: Model, node: int) -> No
     for line in order:
         model.touch(0, at(node, line))
     assert model.clock(0) / len(order) == pytest.approx(LATENCY[node], rel=0.001)
+
+
+def chase(model: Model, node: int, lines: int, *, chains: int = 1) -> float:
+    """Follow interleaved chains through `lines` lines in all. Return the ns for each line."""
+    began, arrivals = model.clock(0), [0.0] * chains
+    for line in range(lines):
+        arrivals[line % chains] = model.load(0, at(node, line), after=arrivals[line % chains])
+    return float(model.clock(0) - began) / lines
+
+
+@pytest.mark.parametrize("parallelism", [1, 10, 240])
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_read_that_waits_for_the_last_one_takes_the_nodes_latency(
+    library: ctypes.CDLL, node: int, parallelism: int
+) -> None:
+    """The clock includes the misses in flight from the first one on, however many overlap."""
+    model = Model(library, parallelism=(ctypes.c_double * 64)(*[parallelism] * 64))
+    assert chase(model, node, 10_000) == pytest.approx(LATENCY[node], rel=0.001)
+    model.drain(0)
+    assert model.clock(0) == model.counters(0).memory
+    alone = max(LATENCY[node] / parallelism, LINE / READ[node])
+    assert model.waited(0) == pytest.approx(10_000 * (LATENCY[node] - alone), rel=0.001)
+    model.free()
+
+
+@pytest.mark.parametrize("chains", [2, 4, 10, 20, 100])
+@pytest.mark.parametrize("node", [0, 1])
+def test_chains_overlap_up_to_the_parallelism_of_the_cpu(
+    library: ctypes.CDLL, node: int, chains: int
+) -> None:
+    model = Model(library, parallelism=(ctypes.c_double * 64)(*[10] * 64))
+    lines = 20_000
+    assert chase(model, node, lines, chains=chains) == pytest.approx(
+        LATENCY[node] / min(chains, 10), rel=0.01
+    )
+    model.free()
+
+
+def test_a_known_address_costs_nothing(library: ctypes.CDLL) -> None:
+    """The address of each access is the data of one that is there already."""
+    plain, waiting = Model(library), Model(library)
+    old = 0.0
+    for line in range(STREAM // 10):
+        plain.touch(0, at(1, line))
+        arrival = waiting.load(0, at(1, line), after=old)
+        if line % 1000 == 0:
+            waiting.execute(0, 4000), plain.execute(0, 4000)
+            assert not waiting.awaits(0, arrival)
+            old = arrival
+    assert waiting.clock(0) == plain.clock(0)
+    assert waiting.waited(0) == 0
+    plain.free()
+    waiting.free()
+
+
+def test_a_chain_does_not_stop_independent_misses(model: Model) -> None:
+    """A short chain among many other misses is hidden by them."""
+    arrival = 0.0
+    for line in range(STREAM // 10):
+        if line % 1000 < 3:
+            arrival = model.load(0, at(0, 1_000_000 + line), after=arrival)
+        model.touch(0, at(1, line))
+    assert STREAM // 10 * LINE / model.clock(0) == pytest.approx(READ[1], rel=0.01)
+
+
+def test_data_arrive_once_for_each_fetch(model: Model) -> None:
+    arrival = model.load(0, at(1, 0))
+    assert arrival == pytest.approx(LATENCY[1], rel=1e-5)
+    assert model.awaits(0, arrival)
+    model.access(0, at(1, 0) * LINE + 56, 4, False)  # the same line
+    assert model.arrival(0) == arrival
+    model.remember(0, at(1, 0) * LINE, 7)
+    assert model.arrival_of(0, 7) == arrival
+    assert model.load(1, at(1, 0)) == pytest.approx(arrival, rel=0.01)  # has its own cache
+    model.touch(0, at(1, 9), store=True)  # is not fetched
+    assert model.arrival(0) == 0
+    model.access(0, at(1, 1) * LINE - 4, 8, False)  # ends in a line that is not there
+    assert model.arrival(0) > arrival
+
+
+def test_an_access_that_hits_the_cache_does_not_wait(model: Model) -> None:
+    model.touch(0, 0)
+    before = model.clock(0)
+    assert model.load(0, 0, after=before + 1000) <= before + LATENCY[0]
+    model.issue_after(0, before + 1000)
+    model.touch(0, 1, store=True)
+    assert model.clock(0) == before
+
+
+def test_waiting_adds_to_a_serial_section_only_what_is_left(model: Model) -> None:
+    model.serial(0, True)
+    assert chase(model, 0, 1000) == pytest.approx(LATENCY[0], rel=0.001)
+    assert model.waited(0) == 0
+
+
+def test_an_idle_cpu_waits_for_its_misses(model: Model) -> None:
+    arrival = model.load(0, at(1, 0))
+    model.load(0, at(1, 1), after=arrival)
+    model.wake(0, 1000)
+    assert model.clock(0) == 1000
+    assert model.counters(0).idle == pytest.approx(1000 - 2 * LATENCY[1], rel=1e-5)
 
 
 def test_misses_overlap_up_to_the_parallelism_of_the_cpu(library: ctypes.CDLL) -> None:
