@@ -11,8 +11,14 @@ extern unsigned int line_bits; /* log2 of the cache line size */
 extern struct oracle *oracle;
 extern atomic_int observed; /* the process that the oracle observes */
 
-/* Called for each access. `kernel` is not NULL in kernel mode. */
-void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *kernel);
+/* Called for each access by an instruction with the word `data` (dataflow.h). */
+void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data);
+
+/* Called for an instruction that waits for all earlier loads. */
+void on_fence(unsigned int cpu, void *data);
+
+/* The vCPU begins a block while values are awaited. */
+void follow_block(unsigned int cpu, const struct block *block);
 
 /* Drop all shortcuts: mappings of virtual addresses may have changed. */
 void forget(unsigned int cpu);

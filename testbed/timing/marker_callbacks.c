@@ -90,6 +90,7 @@ void on_marker(unsigned int cpu, void *data)
 		return;
 	check_start(cpu);
 	flush_pending(cpu);
+	model_drain(model, cpu);
 	switch (marker) {
 	case MARKER_REGION_BEGIN:
 		begin_region(cpu);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "accesses.h"
 #include "pace.h"
 
 #define SYNC_INSTRUCTIONS 2000 /* maximum number of instructions between synchronisations */
@@ -199,16 +200,19 @@ void flush_pending(unsigned int cpu)
 void on_block(unsigned int cpu, void *data)
 {
 	struct vcpu *v = &vcpus[cpu];
-	uint64_t n = (uintptr_t)data;
+	const struct block *block = data;
 	double elapsed;
 
 	if (!active)
 		return;
 	check_start(cpu);
 	v->halted = false;
-	v->pending += n;
-	v->executed += n;
-	v->since_batch += n;
+	if (v->dependence.waiting)
+		follow_block(cpu, block);
+	v->dependence.block = block;
+	v->pending += block->instructions;
+	v->executed += block->instructions;
+	v->since_batch += block->instructions;
 	if (v->since_batch < BATCH)
 		return;
 	v->since_batch = 0;

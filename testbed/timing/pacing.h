@@ -20,7 +20,7 @@ void start_pacing(double requested);
 /* Summarise the time since the last start. */
 struct pacing_summary summarise_pacing(void);
 
-/* Called for each block of `data` instructions */
+/* Called for each block; `data` is its struct block. */
 void on_block(unsigned int cpu, void *data);
 
 /* Report pending instructions to the model. */

@@ -52,12 +52,14 @@ void log_counters(unsigned int cpu, unsigned int marker, const char *fields)
 				", %" PRIu64 "], \"near\": %" PRIu64 ", \"pages\": [%" PRIu64
 				", %" PRIu64
 				"], \"compute_ns\": %.1f, \"memory_ns\": %.1f, \"queue_ns\": %.1f, "
+				"\"waited_ns\": %.1f, "
 				"\"charged_ns\": %.1f, \"idle_ns\": %.1f, \"held\": %" PRIu64 "}",
 				comma, i, model_clock(model, i), c.instructions, c.accesses,
 				c.misses[0], c.misses[1], c.bytes_read[0], c.bytes_read[1],
 				c.bytes_written[0], c.bytes_written[1], c.hits_near,
 				(uint64_t)vcpus[i].pages[0], (uint64_t)vcpus[i].pages[1], c.compute,
-				c.memory, c.queue, c.charged, c.idle, (uint64_t)vcpus[i].held) < 0;
+				c.memory, c.queue, model_waited(model, i), c.charged, c.idle,
+				(uint64_t)vcpus[i].held) < 0;
 		comma = ", ";
 	}
 	failed |= fprintf(log_file, "]%s}\n", fields) < 0;
@@ -154,6 +156,8 @@ void switch_process(unsigned int cpu, int process)
 	v->process = process;
 	v->serial = v->serial_process == process;
 	model_serial(model, cpu, v->serial);
+	model_drain(model, cpu);
+	dependence_clear(&v->dependence);
 	forget(cpu);
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "dependence.h"
 #include "markers.h"
 #include "model.h"
 #include "options.h"
@@ -45,7 +46,8 @@ struct vcpu {
 	double checked_at;	     /* model clock at the last synchronisation or pace check */
 	double sample_real, sample_model; /* start of the current sample of the host's speed */
 	double sample_held;		  /* real ns held in this sample */
-	struct kind kinds[KINDS];	  /* by kind_index() */
+	struct dependence dependence;
+	struct kind kinds[KINDS]; /* by kind_index() */
 } __attribute__((aligned(128)));
 
 extern struct options options;

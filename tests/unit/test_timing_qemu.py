@@ -70,6 +70,17 @@ class Guest:
     def execute(self, cpu: int, n: int) -> None:
         self._qemu.qemu_execute(cpu, n)
 
+    def run(self, cpu: int, *code: tuple[str, int, int], kernel: bool = False) -> None:
+        """Execute a block of instructions: bytes in hex, address of the access, qemu_plugin_mem_rw or 0."""
+        for text, address, rw in code:
+            data = bytes.fromhex(text)
+            self._qemu.qemu_add(data, len(data), ctypes.c_uint64(address), 3, rw)
+        self._qemu.qemu_run(cpu, kernel)
+
+    def interrupt(self, cpu: int, *code: tuple[str, int, int]) -> None:
+        """Execute a block of the kernel."""
+        self.run(cpu, *(code or [("90", 0, 0)]), kernel=True)
+
     def set_clock(self, ns: float) -> None:
         self._qemu.qemu_set_clock(ctypes.c_int64(int(ns)))
 
@@ -488,6 +499,123 @@ def test_page_counting_ends_with_the_process(start: Start) -> None:
     guest.access(0, 0, R)
     assert guest.pages() == [[0, 1, 0, 1, 0]]
     assert guest.lines()[-1]["process"] == 1
+
+
+# ---------------------------------------------------------------- dependences
+
+FOLLOW = "48 8b 00"  # mov (%rax),%rax
+FOLLOW_RBX = "48 8b 1b"  # mov (%rbx),%rbx
+CLEAR = "31 c0"  # xor %eax,%eax
+PUSH, POP = "50", "58"  # %rax
+LFENCE = "0f ae e8"
+CHASED = 1000  # lines
+ALONE = 30.5  # ns of a miss on node 1 among others, with a parallelism of 10
+
+
+@pytest.fixture
+def chaser(start: Start) -> Guest:
+    guest = start(parallelism=10)
+    guest.begin()
+    return guest
+
+
+def far(line: int) -> int:
+    return NODE_1 + 64 * line
+
+
+def ns_for_each(guest: Guest, lines: int = CHASED) -> float:
+    return float(guest.counters()["ns"]) / lines
+
+
+def test_a_chase_takes_the_nodes_latency(chaser: Guest) -> None:
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
+
+
+def test_a_chase_within_a_block_takes_the_nodes_latency(chaser: Guest) -> None:
+    for line in range(0, CHASED, 100):
+        chaser.run(0, *((FOLLOW, far(line + i), R) for i in range(100)))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
+
+
+def test_two_chases_overlap(chaser: Guest) -> None:
+    for line in range(0, CHASED, 2):
+        chaser.run(0, (FOLLOW, far(line), R), (FOLLOW_RBX, far(line + 1), R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1] / 2, rel=0.01)
+
+
+def test_a_chase_through_the_stack_takes_the_nodes_latency(chaser: Guest) -> None:
+    """The stack is in the cache."""
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R), (PUSH, 0x7000, W), (CLEAR, 0, 0))
+        chaser.run(0, (POP, 0x7000, R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
+
+
+def test_a_chase_of_lines_that_are_being_fetched(chaser: Guest) -> None:
+    """Another access fetches the line that the next address is in."""
+    for line in range(CHASED):
+        chaser.run(0, ("f2 0f 10 40 08", far(line) + 8, R), (FOLLOW, far(line), R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
+
+
+def test_independent_loads_overlap(chaser: Guest) -> None:
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R), (CLEAR, 0, 0))
+    assert ns_for_each(chaser) == pytest.approx(ALONE, rel=0.01)
+
+
+def test_the_address_of_a_store_does_not_matter(chaser: Guest) -> None:
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R), ("c7 00 01 00 00 00", far(CHASED + line), W), (CLEAR, 0, 0))
+    assert chaser.counters()["memory_ns"] / CHASED == pytest.approx(ALONE, rel=0.15)
+
+
+def test_a_read_modify_write_waits_for_its_address(chaser: Guest) -> None:
+    increment = "ff 00"  # incl (%rax)
+    for line in range(0, CHASED, 2):
+        chaser.run(0, (FOLLOW, far(line), R), (increment, far(line + 1), R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1] / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("interruption", ["kernel", "process"])
+def test_an_interrupted_chase_loses_a_dependence(chaser: Guest, interruption: str) -> None:
+    """All misses are complete then."""
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R))
+        if line % 10 == 9 and interruption == "process":
+            chaser.switch_process(0, 1)
+        elif line % 10 == 9:
+            chaser.interrupt(0)
+    assert ns_for_each(chaser) == pytest.approx((9 * LATENCY[1] + ALONE) / 10, rel=0.1)
+
+
+def test_the_kernels_loads_are_independent(chaser: Guest) -> None:
+    for line in range(CHASED):
+        chaser.interrupt(0, (FOLLOW, far(line), R))
+    assert ns_for_each(chaser) == pytest.approx(ALONE, rel=0.01)
+
+
+def test_the_clock_includes_misses_in_flight(chaser: Guest) -> None:
+    """The vCPU runs ahead of its chain of misses, but a fence waits for them, as reading the clock does."""
+    for line in range(4):
+        chaser.run(0, (FOLLOW, far(line), R))
+    first = chaser.counters()["ns"]
+    assert first == pytest.approx(4 * LATENCY[1], rel=0.01)
+    for line in range(4, 8):
+        chaser.run(0, (FOLLOW, far(line), R))
+    chaser.run(0, (LFENCE, 0, 0), (CLEAR, 0, 0))
+    for line in range(8, 108):
+        chaser.run(0, (FOLLOW, far(line), R), (CLEAR, 0, 0))
+    assert chaser.counters()["ns"] - 2 * first == pytest.approx(100 * ALONE, rel=0.01)
+
+
+def test_a_serial_section_counts_a_dependent_miss_once(chaser: Guest) -> None:
+    chaser.mark(0, "SERIAL_BEGIN")
+    for line in range(CHASED):
+        chaser.run(0, (FOLLOW, far(line), R))
+    assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
 
 
 # ---------------------------------------------------------------- time

@@ -24,7 +24,7 @@ struct callback {
 };
 
 struct qemu_plugin_insn {
-	uint8_t bytes[8];
+	uint8_t bytes[16];
 	size_t size;
 	struct callback exec[CALLBACKS];
 	mem_cb mem;
@@ -243,17 +243,17 @@ static void run(unsigned int cpu, struct qemu_plugin_tb *tb)
 	}
 }
 
+static _Thread_local struct qemu_plugin_tb the_block;
+
 static struct qemu_plugin_tb *block(uint64_t address, size_t n)
 {
-	static _Thread_local struct qemu_plugin_tb tb;
-
 	if (n > BLOCK)
 		abort();
-	memset(tb.exec, 0, sizeof(tb.exec));
-	memset(tb.insns, 0, n * sizeof(*tb.insns));
-	tb.address = address;
-	tb.n = n;
-	return &tb;
+	memset(the_block.exec, 0, sizeof(the_block.exec));
+	memset(the_block.insns, 0, n * sizeof(*the_block.insns));
+	the_block.address = address;
+	the_block.n = n;
+	return &the_block;
 }
 
 static void load(struct qemu_plugin_insn *insn, uint64_t address, unsigned int size_shift,
@@ -276,6 +276,28 @@ void qemu_access(unsigned int cpu, uint64_t address, unsigned int size_shift, un
 
 	load(&tb->insns[0], address, size_shift, rw);
 	run(cpu, tb);
+}
+
+static _Thread_local size_t added;
+
+void qemu_add(const uint8_t *bytes, unsigned int size, uint64_t address, unsigned int size_shift,
+	      unsigned int rw)
+{
+	struct qemu_plugin_tb *tb = added ? &the_block : block(CODE, BLOCK);
+	struct qemu_plugin_insn *insn = &tb->insns[added++];
+
+	memcpy(insn->bytes, bytes, size);
+	insn->size = size;
+	if (rw)
+		load(insn, address, size_shift, rw);
+}
+
+void qemu_run(unsigned int cpu, bool kernel)
+{
+	the_block.n = added;
+	the_block.address = kernel ? KERNEL : CODE;
+	added = 0;
+	run(cpu, &the_block);
 }
 
 static void put_marker(struct qemu_plugin_insn *insn, unsigned int number)

@@ -6,6 +6,7 @@
 #ifndef SENTINEL_TESTS_TIMING_QEMU_H
 #define SENTINEL_TESTS_TIMING_QEMU_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Load the plugin into a machine with `cpus` vCPUs. Returns the result of qemu_plugin_install(). */
@@ -22,6 +23,14 @@ void qemu_execute(unsigned int cpu, unsigned int n);
 
 /* Execute an instruction in user mode with one access; `rw` is a qemu_plugin_mem_rw. */
 void qemu_access(unsigned int cpu, uint64_t address, unsigned int size_shift, unsigned int rw);
+
+/*
+ * Execute a block of instructions given by their bytes. qemu_add() adds an instruction to the
+ * calling thread's block, with an access if `rw` is not 0; qemu_run() executes the block.
+ */
+void qemu_add(const uint8_t *bytes, unsigned int size, uint64_t address, unsigned int size_shift,
+	      unsigned int rw);
+void qemu_run(unsigned int cpu, bool kernel);
 
 void qemu_marker(unsigned int cpu, unsigned int number);
 void qemu_kernel_marker(unsigned int cpu, unsigned int number, uint32_t argument);
