@@ -23,8 +23,8 @@ from testbed.common.errors import LostConnectionError, SentinelError, WorkloadEr
 from testbed.guestlink.ssh import Follower, Shell
 from testbed.guestlink.watchdog import Watchdog
 
-_FOLDER = "/run/sentinel/job"
-_LOG = f"{_FOLDER}/log"
+FOLDER = "/run/sentinel/job"
+_LOG = f"{FOLDER}/log"
 _SCRIPTS, _DATA = "/root/script", "/root/data"  # on the disk: /run would take the guest's memory
 _POLL_SECONDS = 0.25  # between two checks of the watchdog
 _READ_SECONDS = 60.0  # for a small file of the guest
@@ -34,11 +34,11 @@ _SHOWN_BYTES = 1 << 20  # of the output of a process that ended before its barri
 # even in the middle of a line.
 _LAUNCHER = f"""
 cd "$1" && shift && "$@" >{_LOG} 2>&1
-printf "\\n{{\\"exit\\": %d}}\\n" $? >>{_FOLDER}/steps.jsonl
+printf "\\n{{\\"exit\\": %d}}\\n" $? >>{FOLDER}/steps.jsonl
 """
 # An empty line for each growth of the log, which is progress
 _WAIT = f"""
-cd {_FOLDER}
+cd {FOLDER}
 until [ -e waiting ] || grep -qs exit steps.jsonl; do
   size=$(stat -c %s log 2>/dev/null)
   [ "$size" = "$known" ] || echo
@@ -84,9 +84,9 @@ class Work:
     def command(self) -> tuple[str, list[str]]:
         """The working folder of the process, and its command."""
         if self.script is None:
-            return _FOLDER, frameworks.DEFAULT.train_command(_FOLDER)
+            return FOLDER, frameworks.DEFAULT.train_command(FOLDER)
         script = self.script
-        return _SCRIPTS, frameworks.DEFAULT.script_command(_FOLDER, script.name, script.args, script.step_ops)
+        return _SCRIPTS, frameworks.DEFAULT.script_command(FOLDER, script.name, script.args, script.step_ops)
 
     def job(self) -> dict[str, Any]:
         """The content of job.json."""
@@ -148,7 +148,7 @@ def _launch(folder: str, command: list[str]) -> str:
     """The shell command that starts a process in the background, with its job on standard input."""
     launcher = shlex.join(["setsid", "sh", "-c", _LAUNCHER, "sh", folder, *command])
     return (
-        f"set -e; mkdir -p {_FOLDER}; cat >{_FOLDER}/job.json; "
+        f"set -e; mkdir -p {FOLDER}; cat >{FOLDER}/job.json; "
         f"PYTHONPATH={guest_code.FOLDER} {launcher} >/dev/null 2>&1 </dev/null &"
     )
 
@@ -168,7 +168,7 @@ def release(
     the process from its start, as it comes; then output is progress, too. `per_step` limits the seconds
     without progress. Raises the watchdog's verdict, or `ProcessError` if the process fails.
     """
-    shell.run(f"cat >{_FOLDER}/barrier", stdin=json.dumps(order), timeout=per_step)
+    shell.run(f"cat >{FOLDER}/barrier", stdin=json.dumps(order), timeout=per_step)
     watchdog.progress()
     with contextlib.ExitStack() as stack:
         output: _Output | None = None
@@ -186,7 +186,7 @@ def release(
 
 def read_summary(shell: Shell) -> dict[str, Any]:
     """The summary that a process wrote which planned by itself; empty if there is none."""
-    text = shell.run(f"cat {_FOLDER}/summary.json 2>/dev/null", check=False, timeout=_READ_SECONDS).out
+    text = shell.run(f"cat {FOLDER}/summary.json 2>/dev/null", check=False, timeout=_READ_SECONDS).out
     return _record(text) or {}
 
 
@@ -204,7 +204,7 @@ def _follow_steps(
 
     ended = False
     broken: str | None = None  # a line that is not a record; the process may have been killed in the middle
-    records = f"tail -n +1 -F {_FOLDER}/steps.jsonl 2>/dev/null"
+    records = f"tail -n +1 -F {FOLDER}/steps.jsonl 2>/dev/null"
     for line in _follow(shell, watchdog, records, progress=per_step, poll=poll):
         record = _record(line)
         if record is None:
@@ -213,7 +213,7 @@ def _follow_steps(
         watchdog.progress()
         if "exit" in record:
             if record["exit"] != 0 or not (ended or broken):
-                error = ProcessError(_describe_exit(record["exit"]), status=record["exit"])
+                error = ProcessError(describe_exit(record["exit"]), status=record["exit"])
                 raise _explain(shell, error, watchdog)
             if not broken:
                 return
@@ -288,7 +288,8 @@ def _follow(
             time.sleep(_POLL_SECONDS)
 
 
-def _describe_exit(status: int) -> str:
+def describe_exit(status: int) -> str:
+    """Return what an exit status of the process, as a shell gives it, means."""
     if status == 0:
         return "the training process ended too early"
     if status > 128:

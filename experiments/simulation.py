@@ -23,6 +23,7 @@ from sentinel.planner.formats import figures as figures_format
 from sentinel.planner.formats import files
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Plan
+from sentinel.planner.formats.profile import Native
 from sentinel.planner.placement.ordinary import fast_shares
 from sentinel.planner.simulate import simulate
 from sentinel.planner.timing.cost import Costs, estimate_costs
@@ -56,13 +57,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Simulation:
-    """The predictions for a training process, whose step runs each of its kinds once; times in ns."""
+    """The predictions for a training process, whose step runs each of its kinds once; times in ns.
+
+    `native` is where the profile was recorded, if that was a host; its kinds were recorded together.
+    """
 
     name: str
     digests: Mapping[str, str]
     peak: int
     fast_ns: float
     slow_ns: float
+    native: Native | None = None
     predictions: Sequence[Prediction] = field(default_factory=tuple)
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +142,8 @@ def run(
                 continue
             rows.append(_prediction(policy.name, share, budget, step, fast_ns, bound_ns))
     digests = {kind: files.digest(profiled.path) for kind, profiled in kinds.items()}
-    return Simulation(name, digests, steps.peak, fast_ns, slow_ns, rows)
+    native = next(iter(kinds.values())).profile.native
+    return Simulation(name, digests, steps.peak, fast_ns, slow_ns, native, rows)
 
 
 def with_plan(

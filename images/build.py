@@ -27,6 +27,7 @@ from testbed.common.progress import note, step
 from testbed.common.run import stream, which
 
 KIND = "image"
+DISK = "rootfs.ext4"  # in its cache entry
 _MAX_INSTALLED = 600 << 20  # bytes; the documented limit
 _SITE = "/usr/local/lib/python2.7/dist-packages"
 _STAGES = {  # mmdebstrap's progress messages -> share of the work done
@@ -67,7 +68,7 @@ def build(*, cache: Cache | None = None, guest: Definition | None = None, dry_ru
             entry = Entry(KIND, guest.key, cache.path(KIND, guest.key), {})
         else:
             entry = _build(guest, cache)
-    return Image(entry.path / "rootfs.ext4", entry)
+    return Image(entry.path / DISK, entry)
 
 
 def _build(guest: Definition, cache: Cache) -> Entry:
@@ -94,7 +95,7 @@ def _build(guest: Definition, cache: Cache) -> Entry:
             with step("Debian packages and TensorFlow") as s:
                 _bootstrap(guest, scratch, tar, log, s.update)
             with step("File system image"):
-                installed = _pack(tar, folder / "rootfs.ext4", guest.free_mib, log)
+                installed = _pack(tar, folder / DISK, guest.free_mib, log)
             tar.unlink()
         if installed > _MAX_INSTALLED:
             raise BuildError(
@@ -108,7 +109,7 @@ def _build(guest: Definition, cache: Cache) -> Entry:
             "packages": _versions(log),
             "python": packages.manifest["files"],
             "installed_bytes": installed,
-            "sha256": files.sha256_file(folder / "rootfs.ext4"),
+            "sha256": files.sha256_file(folder / DISK),
             "seconds": round(time.monotonic() - started, 1),
         }
 

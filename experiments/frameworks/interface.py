@@ -55,5 +55,9 @@ class Framework(ABC):
         """
 
     @abstractmethod
+    def speed_command(self) -> list[str]:
+        """The command that prints the processor's speed: float32 operations per ns of one core."""
+
+    @abstractmethod
     def check_image(self, manifest: Mapping[str, Any]) -> None:
         """Raise `BuildError` if the guest image with this manifest lacks the framework."""

@@ -42,6 +42,10 @@ class TensorFlow(Framework):
         options = ["--job", folder, *(f"--step-op={name}" for name in step_ops)]
         return ["python2.7", "-u", "-B", "-m", "guest.wrap", *options, script, *arguments]
 
+    def speed_command(self) -> list[str]:
+        """Run guest.speed."""
+        return ["python2.7", "-B", "-m", "guest.speed"]
+
     def check_image(self, manifest: Mapping[str, Any]) -> None:
         """Look for the wheel among the image's Python packages."""
         wheel = f"{self.name}-{self.version}-"

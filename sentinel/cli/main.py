@@ -45,6 +45,7 @@ _COMMANDS = {
     "plan": ("sentinel.cli.plans", "plan", "Plan a profile: placement of tensors, and migrations."),
     "policy": ("sentinel.cli.policies", "policy", "List the policies for the use of fast memory."),
     "preset": ("sentinel.cli.presets", "preset", "Show the memory systems of the timing model."),
+    "profile": ("sentinel.cli.host_profiles", "profile", "Profile a training step on this host."),
     "report": ("sentinel.cli.results", "report", "Show a run as a table and write its HTML page."),
     "results": ("sentinel.cli.results", "results", "Export the records of runs."),
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),

@@ -190,7 +190,15 @@ def _caption(each: Simulation) -> str:
 
     times = f"fast memory only: {duration(each.fast_ns)}, slow: {duration(each.slow_ns)}"
     ratio = f" ({digits(each.slow_ns / each.fast_ns)} times)" if each.fast_ns else ""
-    return f"{each.name}: simulated, not measured; peak {output.size(each.peak)}; {times}{ratio}"
+    native = each.native
+    computing = (
+        f"; computing times of {native.processor} ({digits(native.core_speed)} GFLOP/s a core), "
+        f"scaled to {digits(native.socket_speed)} GFLOP/s"
+        if native
+        else ""
+    )
+    peak = f"peak {output.size(each.peak)}"
+    return f"{each.name}: simulated, not measured; {peak}; {times}{ratio}{computing}"
 
 
 def _markdown(each: Simulation) -> str:

@@ -115,6 +115,7 @@ def test_every_verb_exists() -> None:
         "policy list",
         "preset list",
         "preset show",
+        "profile",
         "report",
         "results export",
         "run",

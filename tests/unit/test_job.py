@@ -307,7 +307,7 @@ def test_a_script_is_copied_and_run_with_its_arguments(guest: Guest, tmp_path: P
 
 def test_a_launched_process_leaves_its_output_and_its_status(tmp_path: Path) -> None:
     """The launcher runs here, with its folder replaced."""
-    launcher = job._LAUNCHER.replace(job._FOLDER, str(tmp_path))
+    launcher = job._LAUNCHER.replace(job.FOLDER, str(tmp_path))
     command = [
         "sh",
         "-c",

@@ -113,7 +113,7 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
         (("step_ns",), 0, "step_ns: must be a whole number of at least 1, not 0"),
         (("ops", "layer", 3), 1 << 63, "ops.layer[3]: must be from 0 to 2^62"),
         (("counts",), "guess", "counts: must be one of kernel, ops, not 'guess'"),
-        (("clock",), None, "clock: must be one of model, guest, not None"),
+        (("clock",), None, "clock: must be one of model, guest, cpu, not None"),
         (("threads",), [], "threads: must be an object, not a list"),
         (("threads", "intra_op"), -1, "threads.intra_op: must be a whole number of at least 0, not -1"),
         (("step_ns",), 1.5, "step_ns: must be a whole number of at least 1, not 1.5"),

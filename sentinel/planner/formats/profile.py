@@ -91,8 +91,30 @@ class Uses:
 
 
 @dataclass(frozen=True)
+class Native:
+    """Where a step was recorded that ran on a host's processor, outside the modelled machine.
+
+    Speeds are float32 operations per ns: of one core of the `processor` in a matrix product, and of the
+    modelled `socket`.
+    """
+
+    processor: str
+    core_speed: float
+    socket_speed: float
+
+    @property
+    def scale(self) -> float:
+        """The computing time of the socket by that of the core."""
+        return self.core_speed / self.socket_speed
+
+
+@dataclass(frozen=True)
 class Profile:
-    """A profile that is valid by the rules of the format."""
+    """A profile that is valid by the rules of the format.
+
+    With `native` the times are computing times of a host, to be scaled; without it, those of a step in slow
+    memory.
+    """
 
     graph: str
     page_bytes: int
@@ -104,6 +126,7 @@ class Profile:
     tensors: Tensors
     uses: Uses
     warnings: tuple[str, ...] = field(default=())
+    native: Native | None = None
 
     @property
     def pages(self) -> Ints:

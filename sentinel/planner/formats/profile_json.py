@@ -13,13 +13,13 @@ import numpy as np
 
 from ..errors import FormatError
 from .fields import LARGEST, Fields, first_true, header, integers, show
-from .profile import KINDS, SCRATCH, VARIABLE, Ops, Profile, Tensors, Uses
+from .profile import KINDS, SCRATCH, VARIABLE, Native, Ops, Profile, Tensors, Uses
 
 if TYPE_CHECKING:
     from .fields import Bools, Ints
 
 FORMAT, VERSION = "sentinel-profile", 1
-COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest")
+COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest", "cpu")
 _PAGE_LIMITS = (64, 1 << 30)  # bytes: the alignment of tensors, and the largest page of x86-64
 _ADDRESS_SPACE = 1 << 47  # bytes of a process on x86-64
 _OP_COLUMNS = ("layer", "occurrence", "begin_ns", "end_ns")
@@ -63,6 +63,7 @@ def parse(value: Any) -> Profile:
         tensors=tensors,
         uses=uses,
         warnings=tuple(document.texts("warnings")) if document.has("warnings") else (),
+        native=_parse_native(document.fields("native")) if document.has("native") else None,
     )
     _check_keys(profile)
     return profile
@@ -99,7 +100,13 @@ def encode(profile: Profile) -> dict[str, Any]:
         },
         "tensors": tensors,
         "warnings": list(profile.warnings),
+        **({} if profile.native is None else {"native": dict(vars(profile.native))}),
     }
+
+
+def _parse_native(fields: Fields) -> Native:
+    speeds = (fields.positive(name) for name in ("core_speed", "socket_speed"))
+    return Native(fields.text("processor"), *speeds)
 
 
 def _parse_ops(fields: Fields) -> Ops:

@@ -27,6 +27,9 @@ If the time of a step with all tensors in fast memory is known, the compute time
 that the model predicts it. A plan's prediction is then that time plus the losses in slow memory, which is
 closer to measurements than the profiled step less the savings.
 
+The times of a profile that was recorded on a host are computing times: scaled to the modelled socket, and the
+memory's time by the estimates is added.
+
 Compute and memory time add up, as in the timing model (docs/timing.md). Real hardware overlaps them, so there
 the savings are overestimates. `timeline.contention` models the copies' share of slow memory.
 """
@@ -96,18 +99,23 @@ def estimate_costs(profile: Profile, figures: Figures, fast_step_ns: float | Non
     n = len(ops)
     op_ns = ops.slot_ns.astype(np.float64)
     prologue_ns = max(0.0, profile.step_ns - float(op_ns.sum()))
-    read_limit_ns = np.minimum(op_ns, (ops.end_ns - ops.begin_ns).astype(np.float64))
+    if profile.native is not None:
+        op_ns, prologue_ns = op_ns * profile.native.scale, prologue_ns * profile.native.scale
     read_bytes, written_bytes = estimate_traffic(profile, figures.cache_bytes)
-    read_ns = np.bincount(
-        u.position, weights=read_bytes * figures.read_ns(1, figures.compute_mlp), minlength=n
-    )
-    scale = np.minimum(1.0, np.divide(read_limit_ns, read_ns, out=np.ones(n), where=read_ns > 0))
+    if profile.native is None:
+        read_limit_ns = np.minimum(op_ns, (ops.end_ns - ops.begin_ns).astype(np.float64))
+        read_ns = np.bincount(
+            u.position, weights=read_bytes * figures.read_ns(1, figures.compute_mlp), minlength=n
+        )
+        scale = np.minimum(1.0, np.divide(read_limit_ns, read_ns, out=np.ones(n), where=read_ns > 0))
+        read_bytes = read_bytes * scale[u.position]
     fast_ns, slow_ns = (
-        read_bytes * scale[u.position] * figures.read_ns(node, figures.compute_mlp)
-        + written_bytes * figures.write_ns(node)
+        read_bytes * figures.read_ns(node, figures.compute_mlp) + written_bytes * figures.write_ns(node)
         for node in (0, 1)
     )
     saved_ns: Floats = slow_ns - fast_ns
+    if profile.native is not None:
+        op_ns = op_ns + np.bincount(u.position, weights=slow_ns, minlength=n)
     if u.saved_ns is not None:
         saved_ns = u.saved_ns
     elif ops.fast_ns is not None:

@@ -1,19 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clock.h"
 
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
 #include "../../../testbed/timing/client/sentinel_markers.h"
 
 namespace sentinel
 {
 
-uint64_t now_ns()
+static bool counts_processor_time()
 {
-	return sentinel_now_ns();
+	static const bool requested = []() {
+		const char *clock = getenv("SENTINEL_CLOCK");
+		return clock && !strcmp(clock, "cpu");
+	}();
+	return requested;
 }
 
-bool has_model_clock()
+uint64_t now_ns()
 {
-	return sentinel_clock_page() != nullptr;
+	if (!counts_processor_time())
+		return sentinel_now_ns();
+	struct timespec t;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return uint64_t(t.tv_sec) * 1000000000 + uint64_t(t.tv_nsec);
+}
+
+const char *clock_name()
+{
+	if (counts_processor_time())
+		return "cpu";
+	return sentinel_clock_page() ? "model" : "guest";
 }
 
 void Untraced::begin()

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The runtime's clock: the model clock if the machine has one, else the guest clock. */
+/*
+ * The runtime's clock: the model clock if the machine has one, else the guest clock. With
+ * SENTINEL_CLOCK=cpu in the environment, the processor time of the process: other load on the host
+ * does not count.
+ */
 #ifndef SENTINEL_RUNTIME_CLOCK_H
 #define SENTINEL_RUNTIME_CLOCK_H
 
@@ -11,8 +15,8 @@ namespace sentinel
 /* Nanoseconds since an arbitrary start. */
 uint64_t now_ns();
 
-/* Whether now_ns() reads the model clock. */
-bool has_model_clock();
+/* What now_ns() reads: "model", "guest" or "cpu". */
+const char *clock_name();
 
 /*
  * Mark an event in the timing model's trace, if it makes one. Returns the number of the event in

@@ -142,6 +142,16 @@ std::vector<PageRange> resident_runs(char *start, size_t size)
 	return runs;
 }
 
+size_t resident_bytes(const char *start, size_t size)
+{
+	std::vector<unsigned char> present(size / kPage);
+
+	if (mincore(const_cast<char *>(start), size, present.data()) < 0)
+		return size;
+	auto is_present = [](unsigned char page) { return page & 1; };
+	return std::count_if(present.begin(), present.end(), is_present) * kPage;
+}
+
 size_t resident_prefix(const char *start, size_t size, size_t resident)
 {
 	size_t sum = 0, end = size;

@@ -68,6 +68,9 @@ std::vector<size_t> residency(const char *start, size_t size, int nodes = 2);
 /* The runs of resident pages in [start, start + size), by address. */
 std::vector<PageRange> resident_runs(char *start, size_t size);
 
+/* Resident bytes of whole pages [start, start + size); `size` if the system does not tell. */
+size_t resident_bytes(const char *start, size_t size);
+
 /*
  * Length of the shortest prefix of [start, start + size) with `resident` bytes of resident pages;
  * `size` if there are fewer.

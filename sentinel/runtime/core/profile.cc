@@ -103,7 +103,7 @@ std::string to_json(const Profile &p)
 			{"graph", p.graph},
 			{"page", kPage},
 			{"counts", p.kernel_counts ? "kernel" : "ops"},
-			{"clock", p.model_clock ? "model" : "guest"},
+			{"clock", p.clock},
 			{"threads", {{"inter_op", p.inter_op}, {"intra_op", p.intra_op}}},
 			{"step_ns", p.step_ns},
 			{"profiled_step_ns", p.profiled_step_ns},

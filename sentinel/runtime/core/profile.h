@@ -44,7 +44,8 @@ struct ProfiledTensor {
 
 struct Profile {
 	std::string graph;
-	bool kernel_counts, model_clock;
+	bool kernel_counts;
+	std::string clock;	/* see clock_name() */
 	int inter_op, intra_op; /* threads of the session */
 	uint64_t step_ns, profiled_step_ns;
 	std::vector<ProfiledOp> ops;

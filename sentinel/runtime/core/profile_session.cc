@@ -79,7 +79,7 @@ void ProfileSession::step_end(int inter_op, int intra_op)
 	Untraced untraced;
 	if (pool_full_)
 		recorder_->warn("the profile pool was full: some tensors shared pages");
-	std::unique_ptr<Profile> recorded(new Profile(recorder_->finish(has_model_clock())));
+	std::unique_ptr<Profile> recorded(new Profile(recorder_->finish(clock_name())));
 	recorded->inter_op = inter_op;
 	recorded->intra_op = intra_op;
 	recorder_.reset();

@@ -131,8 +131,12 @@ void Recorder::read_counts(int tensor)
 	ProfiledTensor &t = profile_.tensors[tensor];
 	const Tracked &tracked = tracked_[tensor];
 
-	if (!t.counted)
+	if (!t.counted) {
+		/* Tensors of the step have new pages: those present were touched. */
+		if (tracked.own_pages && t.birth >= 0)
+			t.touched = resident_bytes(tracked.start, round_up(t.size));
 		return;
+	}
 	Accesses now = counts_.sum(tracked.start, t.size);
 	t.reads = uint32_t(now.reads - tracked.at_birth.reads);
 	t.writes = uint32_t(now.writes - tracked.at_birth.writes);
@@ -246,7 +250,7 @@ void Recorder::number_keyless_tensors()
 			t.k = kFirstKeyless + count[t.op]++;
 }
 
-Profile Recorder::finish(bool model_clock)
+Profile Recorder::finish(const std::string &clock)
 {
 	Profile &p = profile_;
 
@@ -256,19 +260,22 @@ Profile Recorder::finish(bool model_clock)
 			read_counts(int(i));
 			t.death = int(p.ops.size());
 		}
-		uint64_t pages = (t.size + kPage - 1) / kPage;
-		for (const Use &use : t.uses) {
-			if (t.counted)
-				break;
-			t.reads += use.reads * pages;
-			t.writes += use.writes * pages;
+		uint64_t pages = t.touched / kPage;
+		if (!t.counted) {
+			for (const Use &use : t.uses) {
+				t.reads += use.reads * pages;
+				t.writes += use.writes * pages;
+			}
+			/* Its operation alone uses it: at least, it is written and read. */
+			if (t.scratch && t.uses.empty())
+				t.reads = t.writes = pages;
 		}
 		fit_uses_to_life(t);
 	}
 	number_keyless_tensors();
 	assign_names();
 	p.kernel_counts = counts_.running();
-	p.model_clock = model_clock;
+	p.clock = clock;
 	p.step_ns = p.profiled_step_ns;
 	std::vector<std::string> names;
 	names.reserve(p.ops.size());

@@ -60,8 +60,8 @@ public:
 		profile_.warnings.push_back(warning);
 	}
 
-	/* The profile of the finished step. */
-	Profile finish(bool model_clock);
+	/* The profile of the finished step, with times by `clock`. */
+	Profile finish(const std::string &clock);
 
 private:
 	uint64_t event() const;

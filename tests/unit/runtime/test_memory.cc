@@ -56,6 +56,21 @@ TEST_CASE("page heap allocates first fit and merges free ranges")
 	CHECK(resident(heap.mapping()) == 0);
 }
 
+TEST_CASE("resident bytes are those of pages that were touched")
+{
+	PageHeap heap(16 * kPage, 0, true);
+	char *block = heap.allocate(8 * kPage);
+
+	CHECK(resident_bytes(block, 8 * kPage) == 0);
+	block[0] = block[3 * kPage] = 1;
+	volatile char read = block[5 * kPage];
+	(void)read;
+	CHECK(resident_bytes(block, 8 * kPage) == 3 * kPage);
+	heap.release(block, 8 * kPage); /* its pages go back to the system */
+	CHECK(resident_bytes(block, 8 * kPage) == 0);
+	CHECK(resident_bytes(block + 1, kPage) == kPage); /* not whole pages: the system refuses */
+}
+
 TEST_CASE("rotating page heap reuses addresses last")
 {
 	PageHeap heap(8 * kPage, 0, true);

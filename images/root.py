@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run programs in the guest's root file system on this host, without a machine.
+
+The program runs in mount and process namespaces of its own: the image is mounted read-only through a loop
+device, below an overlay whose upper layer is in memory, and is the program's root. It sees the folders of the
+host that it is given, the harmless devices, and no other process. All of that ends with the program, however
+that ends: nothing is mounted outside of the namespace, and the loop device detaches itself.
+
+That needs root: the kernel mounts no ext4 image for others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed.common.errors import InfrastructureError
+from testbed.common.run import spawn, which
+
+_UPPER_SIZE = "1g"  # of what the program may write outside of the host's folders
+_REFUSED = 97  # exit status of the set-up; the last line of its output names the step
+# $1: a folder of the host to mount on; $2: the image; $3: the working folder; then pairs of a folder of the
+# host and its place, up to `--`; then the command.
+_SETUP = f"""
+refuse() {{ echo "$*"; exit {_REFUSED}; }}
+top=$1 image=$2 folder=$3 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+shift 3
+mount -t tmpfs -o size={_UPPER_SIZE},mode=755 tmpfs "$top" || refuse "a file system in memory (tmpfs)"
+mkdir "$top/image" "$top/upper" "$top/work" "$top/root"
+mount -o loop,ro "$image" "$top/image" || refuse "the image through a loop device"
+layers="lowerdir=$top/image,upperdir=$top/upper,workdir=$top/work"
+mount -t overlay -o "$layers" overlay "$top/root" || refuse "an overlay file system"
+cd "$top/root"
+mount -t proc proc proc && mount -t sysfs -o ro sysfs sys || refuse "proc and sysfs"
+mount -t tmpfs -o size={_UPPER_SIZE} tmpfs tmp && mount -t tmpfs -o mode=755 tmpfs dev || refuse "tmpfs"
+for device in null zero full random urandom tty; do
+  : >dev/$device
+  mount --bind /dev/$device dev/$device || refuse "the device /dev/$device"
+done
+mkdir -m 1777 dev/shm
+while [ "$1" != -- ]; do
+  mkdir -p ".$2"
+  mount --bind "$1" ".$2" || refuse "the folder $1"
+  shift 2
+done
+shift
+exec chroot . env -i "PATH=$path" HOME=/root LC_ALL=C.UTF-8 sh -c 'cd "$0" && exec env "$@"' "$folder" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root file system in the image `disk`, with `folders` of the host by their place in it.
+
+    `top` is an empty folder of the host, on which nothing is mounted outside of the namespace.
+    """
+
+    disk: Path
+    top: Path
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    def command(
+        self, program: Sequence[str], *, folder: str = "/", env: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Return the command line that runs `program` in `folder` of this root.
+
+        It inherits none of this process's environment.
+        """
+        variables = [f"{name}={value}" for name, value in (env or {}).items()]
+        places = [word for place, source in self.folders.items() for word in (str(source), place)]
+        return [
+            *["setpriv", "--pdeathsig", "KILL"],  # unshare ignores SIGTERM
+            *["unshare", "--mount", "--pid", "--fork", "--kill-child"],
+            *["sh", "-uc", _SETUP, "sh", str(self.top), str(self.disk), folder, *places, "--"],
+            *[*variables, *program],
+        ]
+
+    @contextlib.contextmanager
+    def running(
+        self, program: Sequence[str], *, folder: str = "/", env: Mapping[str, str], log: Path
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `program` during the block, with its output in `log`, and end it with the block."""
+        check_host()
+        command = self.command(program, folder=folder, env=env)
+        with log.open("ab") as out, spawn(command, stdout=out.fileno()) as process:
+            yield process
+
+
+def check_host() -> None:
+    """Raise `InfrastructureError` if this process may not mount the image."""
+    if os.geteuid() != 0:
+        raise InfrastructureError(
+            "only root can run programs in the guest image's root file system: it is mounted",
+            hint='sudo -E env PATH="$PATH" sentinel ...',
+        )
+    for program, package in (("unshare", "util-linux"), ("setpriv", "util-linux"), ("mount", "mount")):
+        which(program, package=package)
+
+
+def explain(status: int, log: Path) -> InfrastructureError | None:
+    """Return why the set-up failed, if a program with this exit status and log never started."""
+    if status != _REFUSED:
+        return None
+    lines = log.read_text(errors="replace").splitlines()
+    step, details = (lines[-1], lines[-2]) if len(lines) > 1 else ("".join(lines), "no details")
+    return InfrastructureError(
+        f"this host cannot mount {step}: {details}",
+        hint="needs CAP_SYS_ADMIN, a free loop device (losetup -f), and overlay in /proc/filesystems",
+    )
