@@ -157,6 +157,8 @@ def _figures(preset: Preset, rows: Sequence[dict[str, Any]]) -> list[Figure]:
         ns = _ns(row)
         if quantity == "read_latency" and row["size"] == largest:
             add(row, f"node {node} read latency", "ns", expected.read_latency(preset, node), ns, "latency")
+        elif quantity == "chase":
+            add(row, f"node {node} pointer chase", "ns", expected.read_latency(preset, node), ns, "latency")
         elif quantity == "write_latency":
             add(row, f"node {node} write latency", "ns", expected.write_latency(preset, node), ns, "latency")
         elif quantity == "read":

@@ -38,6 +38,7 @@ def perfect(**more: Any) -> list[dict[str, Any]]:
         rows += [
             row("read_latency", node, 0.1, 65536, **more),
             row("read_latency", node, expected.read_latency(OPTANE, node), **more),
+            row("chase", node, expected.read_latency(OPTANE, node), **more),
             row("write_latency", node, expected.write_latency(OPTANE, node), **more),
             row("read", node, 48 * MIB / expected.read(OPTANE, node), **more),
             row("write", node, 48 * MIB / expected.write(OPTANE, node), **more),
@@ -88,7 +89,7 @@ def test_exact_machine_is_good() -> None:
     assert result.good
     assert not result.nodes_alike
     assert (result.mode, result.dilation) == ("synchronised", 0)
-    assert len(result.figures) == 24
+    assert len(result.figures) == 26
     assert max(abs(figure.error) for figure in result.figures) < 1e-9
     assert result.latency_by_size(1) == [(65536, 0.1), (48 * MIB, 305.0)]
     assert result.latency_by_load(0) == [(0.0, 100.0), (5.0, 120.0)]
@@ -99,6 +100,7 @@ def test_exact_machine_is_good() -> None:
     [
         ("read_latency", 1.02, True),
         ("read_latency", 1.04, False),
+        ("chase", 1.04, False),
         ("write", 1.04, True),
         ("write", 1.06, False),
         ("migrate", 0.94, False),

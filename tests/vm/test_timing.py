@@ -113,7 +113,7 @@ def unreliable(measured: Calibration) -> str:
 
 def test_every_figure_matches_the_preset(guest: Vm) -> None:
     measured = evaluated(guest, "full")
-    assert len(measured.figures) == 26
+    assert len(measured.figures) == 28
     if reason := unreliable(measured):
         pytest.skip(reason)
     for node in (0, 1):

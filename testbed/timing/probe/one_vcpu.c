@@ -21,6 +21,19 @@ void measure_read_latency(int node, size_t size, size_t steps)
 	end("read_latency", node, size, elapsed, (double)steps, at ? "" : "?");
 }
 
+void measure_chase(int node, size_t steps)
+{
+	struct times start, elapsed;
+	void *at = memory[node];
+
+	begin();
+	clear_cache(node);
+	start = now();
+	at = chase(at, steps);
+	elapsed = since(start);
+	end("chase", node, stream, elapsed, (double)steps, at ? "" : "?");
+}
+
 void measure_write_latency(int node, size_t steps)
 {
 	size_t lines = stream / LINE, power = 1;

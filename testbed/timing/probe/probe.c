@@ -10,7 +10,8 @@
  * CACHE. Uses memory for four streams, two on each node. vCPU 0 is the compute vCPU, vCPU 1 (if
  * present) the helper. Prints a JSON object for each measurement:
  *
- *   what       read_latency, write_latency, read, write, copy, shared, loaded, migrate, migrating
+ *   what       read_latency, chase, write_latency, read, write, copy, shared, loaded, migrate,
+ *              migrating
  *   node       the measured node; `to` is the target of a copy or a migration
  *   size       working set in bytes
  *   model_ns, guest_ns   per access (latencies), page (migrate), or `size` bytes (all others)
@@ -67,6 +68,7 @@ static void measure_figures(size_t chases)
 {
 	for (int node = 0; node < NODES; node++) {
 		measure_read_latency(node, stream, chases);
+		measure_chase(node, chases);
 		measure_write_latency(node, chases);
 		measure_read(node);
 		measure_write(node);
@@ -78,6 +80,11 @@ static void measure_latency_paced(int node)
 	measure_read_latency(node, stream, PACED_CHASES);
 }
 
+static void measure_chase_paced(int node)
+{
+	measure_chase(node, PACED_CHASES);
+}
+
 static void measure_write_latency_paced(int node)
 {
 	measure_write_latency(node, PACED_CHASES);
@@ -86,8 +93,9 @@ static void measure_write_latency_paced(int node)
 /* Repeat each measurement with twice the dilation while the host is behind. */
 static void measure_paced(void)
 {
-	static void (*const measurements[])(int node) = {
-		measure_latency_paced, measure_write_latency_paced, measure_read, measure_write};
+	static void (*const measurements[])(int node) = {measure_latency_paced, measure_chase_paced,
+							 measure_write_latency_paced, measure_read,
+							 measure_write};
 
 	for (int node = 0; node < NODES; node++)
 		for (size_t i = 0; i < sizeof(measurements) / sizeof(*measurements); i++) {

@@ -74,6 +74,13 @@ void end(const char *what, int node, size_t size, struct times elapsed, double p
 
 void measure_read_latency(int node, size_t size, size_t steps);
 void measure_write_latency(int node, size_t steps);
+
+/*
+ * Measure dependent reads like measure_read_latency(), which must have linked the stream, but
+ * without a marker: the model has to find the dependences.
+ */
+void measure_chase(int node, size_t steps);
+
 void measure_read(int node);
 void measure_write(int node);
 void measure_copy(int from, int to);
