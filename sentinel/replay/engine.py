@@ -179,8 +179,8 @@ def build(*, cache: Cache | None = None) -> Path:
 
 
 @memoize
-def _library(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(build()))
     library.replay_run.argtypes = [
         ctypes.POINTER(_Scenario),
         ctypes.c_void_p,
@@ -267,7 +267,7 @@ def run(
     result = _Result()
     traffic = np.zeros(tensors * _USES, dtype=_TRAFFIC)
     counting = _Counting(tensors=tensors, size=len(traffic), traffic=traffic.ctypes.data)
-    error = _library(build()).replay_run(
+    error = _library().replay_run(
         ctypes.byref(c_scenario),
         event_ns.ctypes.data,
         ctypes.byref(result),

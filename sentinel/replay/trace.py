@@ -3,12 +3,12 @@
 
 A trace is a numpy archive (`.npz`) with
 
-    words     uint64: the accesses and events in order, as testbed/timing/trace_words.h describes; the line is
-              64 x the number of the page in `pages`, plus the line within the page
-    pages     uint64: virtual page numbers, ascending
-    nodes     uint8: the node of each page in the traced step, which ran with tensors and new memory on node 1
-    profiles  the profiles of the step's kinds, as JSON
-    header    JSON: format, version, the model and how the trace was made
+- `words`, uint64: the accesses and events in order, as testbed/timing/trace_words.h describes; the line is 64
+  times the number of the page in `pages`, plus the line within the page;
+- `pages`, uint64: virtual page numbers, ascending;
+- `nodes`, uint8: the node of each page in the traced step, which ran with tensors and new memory on node 1;
+- `profiles`: the profiles of the step's kinds, as JSON;
+- `header`: format, version, the model and how the trace was made, as JSON.
 
 The events are those of the `trace` section of the profiles (docs/sentinel.md).
 """
