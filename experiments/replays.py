@@ -57,6 +57,11 @@ class Replays:
         return next(iter(self.trace.kinds.values()))
 
     @cached_property
+    def fast(self) -> Replayed:
+        """The step in fast memory, to which others are compared."""
+        return self._replay(placement.fast_only(self.trace))
+
+    @cached_property
     def costs(self) -> costs.Costs:
         """The exact costs of the kind's operations."""
         return costs.measure(self.trace, self.kind, self.preset)

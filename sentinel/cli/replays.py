@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,7 @@ def replay(
     from sentinel.planner.formats import files
     from sentinel.replay import trace as traces
     from testbed.common.files import check_input
+    from testbed.common.progress import step
     from testbed.timing import preset as presets
 
     player = replays.Replays(traces.read(trace), trace, presets.load(preset), helpers=helpers)
@@ -108,7 +109,8 @@ def replay(
             rows = [player.run_plan(plan_file.name, files.read_plan(plan_file))]
         else:
             budgets = budgets_of(fast_memory, player.peak) if fast_memory else []
-            rows = list(_rows(player, names, budgets))
+            with step(f"Replaying {player.trace.name}") as shown:
+                rows = list(_rows(player, names, budgets, on_policy=lambda name: shown.update(None, name)))
     shown = [_to_dict(row, player) for row in rows]
     if as_json:
         output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
@@ -116,7 +118,9 @@ def replay(
         _show(shown, trace, preset)
 
 
-def _rows(player: Replays, names: str, budgets: list[int]) -> Iterator[Row]:
+def _rows(
+    player: Replays, names: str, budgets: list[int], *, on_policy: Callable[[str], None]
+) -> Iterator[Row]:
     """Each policy with each budget; those that a budget does not affect once.
 
     Of `all` policies, those are left out that cannot be replayed, or need a budget that is not given.
@@ -125,6 +129,7 @@ def _rows(player: Replays, names: str, budgets: list[int]) -> Iterator[Row]:
         affected = bool(policy.plan or policy.guest.limit)
         if names == options.ALL and not (budgets if affected else player.can_place(policy)):
             continue
+        on_policy(policy.name)
         each: list[int | None] = [*budgets] if affected and budgets else [None]
         for budget in each:
             yield player.run(policy, budget)
@@ -137,7 +142,7 @@ def _to_dict(row: Row, player: Replays) -> dict[str, Any]:
         "policy": row.policy,
         "budget": row.budget,
         "step_ns": replayed.step_ns,
-        "fraction": player.costs.fast.step_ns / replayed.step_ns,
+        "fraction": player.fast.step_ns / replayed.step_ns,
         "predicted_ns": predicted.get("step_ns"),
         "exposed_ns": replayed.exposed_ns,
         "promoted_bytes": replayed.pages["promoted"] * page,

@@ -303,6 +303,32 @@ def test_static_plan_takes_as_long_as_predicted(player: Replays) -> None:
     assert row.replayed.step_ns == pytest.approx(row.plan.predicted["step_ns"], rel=0.1)
 
 
+def test_step_of_several_kinds_is_replayed_without_plans(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.step()
+    whole = recording.profile()
+    kinds = {}
+    for name, tensor, i in (("first", 0, 0), ("second", 1, 1)):
+        kinds[name] = whole | {
+            "graph": profile_json.digest([whole["ops"]["name"][i]]),
+            "ops": {key: [values[i]] for key, values in whole["ops"].items()},
+            "tensors": [],
+            "trace": {
+                "ops": {key: [values[i]] for key, values in whole["trace"]["ops"].items()},
+                "tensors": [whole["trace"]["tensors"][tensor]],
+                "resident": whole["trace"]["resident"],
+            },
+        }
+    recording.write(tmp_path)
+    path = tmp_path / "kinds.npz"
+    trace.write(path, trace.from_recording(tmp_path / "raw.gz", kinds, {}))
+    player = Replays(trace.read(path), path, OPTANE)
+    fast, slow = (player.run(policies.get(name), None).replayed for name in ("fast-only", "slow-only"))
+    assert fast.step_ns == player.fast.step_ns < slow.step_ns
+    with pytest.raises(UsageError, match="several kinds, whose plans cannot be replayed"):
+        player.run(policies.get("sentinel-opt"), PAGES * PAGE)
+
+
 def test_policy_of_the_kernel_is_refused(player: Replays) -> None:
     kernel = Policy("balancing", "", "", Needs(budget="none"), GuestSetup("default"))
     with pytest.raises(UsageError, match="is carried out by the kernel"):
