@@ -109,8 +109,8 @@ def replay(
             rows = [player.run_plan(plan_file.name, files.read_plan(plan_file))]
         else:
             budgets = budgets_of(fast_memory, player.peak) if fast_memory else []
-            with step(f"Replaying {player.trace.name}") as shown:
-                rows = list(_rows(player, names, budgets, on_policy=lambda name: shown.update(None, name)))
+            with step(f"Replaying {player.trace.name}") as progress:
+                rows = list(_rows(player, names, budgets, on_policy=lambda name: progress.update(None, name)))
     shown = [_to_dict(row, player) for row in rows]
     if as_json:
         output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
