@@ -47,7 +47,9 @@ def notes(run: Run, axes: Axes, rows: list[Row], clock: Clock) -> list[str]:
     counts = {(row.summary.repeats, row.summary.steps) for row in rows if row.summary}
     if len(counts) == 1:
         repeats, steps = counts.pop()
-        lines.append(f"each cell has {repeats} repeats with {steps} measured steps in total")
+        lines.append(
+            f"each cell has {_count(repeats, 'repeat')} with {_count(steps, 'measured step')} in total"
+        )
     if any(row.summary and row.summary.repeats == 1 for row in rows):
         lines.append("a single repeat has no interval")
     references = {row.reference for row in rows if row.relative}
@@ -82,6 +84,10 @@ def warnings(run: Run, axes: Axes, rows: list[Row], clock: Clock) -> list[str]:
             size, budget, unit = in_common_unit(row.tensors.nodes[0], row.tensors.budget)
             lines.append(f"{row.label}: over budget: {size} of {budget} {unit} of tensors on node 0")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _tensor_notes(rows: list[Row]) -> list[str]:

@@ -54,7 +54,8 @@ def write(run: Run, path: Path | str) -> Path:
     from results.plots import bars, headline  # imports matplotlib, which takes a second
 
     data = summary.build(run)
-    shown = columns.columns(data.rows)
+    known = [row for row in data.rows if row.known]
+    shown = columns.columns(known)
     tensors = bars.tensors(data.rows)
     text = render(
         "report.html.j2",
@@ -62,8 +63,9 @@ def write(run: Run, path: Path | str) -> Path:
         columns=shown,
         lines=[
             (colours.css_name(row.policy_name), [Item(pieces(c.text(row)), c.key(row)) for c in shown])
-            for row in data.rows
+            for row in known
         ],
+        pending=[row.id for row in data.rows if not row.known],
         headline=headline.headline(data.rows),
         tensors=tensors,
         residency=[] if tensors else bars.residency(data.rows),

@@ -32,11 +32,14 @@ class Row:
     of its speed. `prediction` and `plans` are those of the cell's plan, `migration` what the runtime did.
     `budget_share` is the budget as a share of the peak, 0 to 1.
 
+    `known` is False for a cell that has not run: only its id is known.
+
     `off_clock` counts finished repeats without the report's clock, which no figure includes. `tensors` is
     None if the records have no tensor statistics. `samples` are step times in nanoseconds by repeat.
     """
 
     id: str
+    known: bool
     label: str
     model: str
     variant: str
@@ -101,6 +104,7 @@ def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
         rows.append(
             Row(
                 id=cell.id,
+                known=labels.is_resolved(resolved),
                 label=axes.label(resolved),
                 model=axes.model(resolved),
                 variant=axes.variant(resolved),

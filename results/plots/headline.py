@@ -66,7 +66,10 @@ def _draw(axes: Any, group: list[Row], paper: Published | None) -> None:
                 axes.plot([x, x], [100 * speed.low, 100 * speed.high], color=colour, lw=2.4, alpha=0.7)
     bounds = _bounds(group)
     if bounds:
-        axes.plot(*zip(*bounds, strict=True), color=svg.INK, lw=1.2, ls="--", label="bound")
+        xs, ys = zip(*bounds, strict=True)
+        axes.plot(
+            xs, ys, "--", color=svg.INK, lw=1.2, marker="_", ms=14, mew=1.6, label="bound"
+        )  # may be a point
     axes.set_ylim(0, 108)
     axes.set_xlim(0, max(62, *(105 * (row.budget_share or 0) for row in group)))
     axes.set_xlabel("Budget (% of the peak)")
