@@ -29,7 +29,7 @@ KIND = "replay"
 _HERE = Path(__file__).parent
 _TIMING = _HERE.parent.parent / "testbed" / "timing"
 _SOURCES = (
-    *(_HERE / name for name in ("replay.c", "migration.c", "counting.c")),
+    *(_HERE / name for name in ("replay.c", "migration.c", "room.c", "counting.c")),
     *(_TIMING / name for name in ("model.c", "memory.c", "llc.c", "bandwidth.c")),
 )
 _HEADERS = (*sorted(_HERE.glob("*.h")), *sorted(_TIMING.glob("*.h")))

@@ -5,6 +5,9 @@
 
 #include "replay.h"
 
+#define FAST 0
+#define SLOW 1
+
 struct group {
 	uint64_t live, fast; /* tensors; pages that count against the room */
 	bool displaced;	     /* did not fit: new pages come from slow memory */
@@ -63,6 +66,12 @@ void end_counting(struct replay *r);
 /* Account for tensors of groups [first, first + count). */
 void tensor_born(struct replay *r, uint64_t first, uint64_t count);
 void tensor_died(struct replay *r, uint64_t first, uint64_t count);
+
+/* Reserve room to promote a piece. False if it does not fit. */
+bool reserve(struct replay *r, const struct request *q, uint64_t pages);
+
+/* A piece has been migrated: `moved` of its pages are on the node, the others have no memory. */
+void settle(struct replay *r, const struct request *q, uint64_t pages, uint64_t moved);
 
 /* The step has reached `position`: wait, and submit moves. */
 void reach(struct replay *r, int64_t position);
