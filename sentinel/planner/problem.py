@@ -77,13 +77,20 @@ def problems(
     """
     large = len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
     error: BudgetError | None = None
+    floors: dict[int, tuple[int, int]] = {}
     count = 0
     for pool_share in (None, *_SPILL_SHARES) if spill else (None,):
         if count and large:
             return
         try:
             problem = prepare(
-                profile, budget, figures, fast_step_ns, pool_share=pool_share, resident=resident
+                profile,
+                budget,
+                figures,
+                fast_step_ns,
+                pool_share=pool_share,
+                resident=resident,
+                spilled_floors=floors,
             )
         except BudgetError as e:
             error = e
@@ -102,13 +109,15 @@ def prepare(
     *,
     pool_share: float | None = None,
     resident: Set[str] | None = None,
+    spilled_floors: dict[int, tuple[int, int]] | None = None,
 ) -> Problem:
     """Classify tensors, lay out pool and arena, and estimate costs.
 
     Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With
     `pool_share`, the largest short-lived tensors are reclassified as long-lived until the pool occupies at
     most that share of the budget; then a piece of the largest tensor is enough for the floor. With
-    `resident`, these variables stay in fast memory, and all others in slow memory.
+    `resident`, these variables stay in fast memory, and all others in slow memory. `spilled_floors` is for
+    calls that differ in `pool_share` only: it keeps what takes long.
     """
     classes = classify(profile)
     in_fast = np.zeros(len(classes), dtype=bool)
@@ -119,7 +128,8 @@ def prepare(
     resident_bytes = int(np.maximum(1, profile.pages[in_fast]).sum()) * profile.page_bytes
     max_pages = max_piece_pages(budget, profile.page_bytes, int(profile.pages.sum()))
     if pool_share is not None:
-        classes = _spill(profile, classes, int(pool_share * budget))
+        floors = spilled_floors if spilled_floors is not None else {}
+        classes = _spill(profile, classes, int(pool_share * budget), floors)
     pool_bytes, largest = _floor(profile, classes)
     if pool_share is not None:
         largest = min(largest, max_pages * profile.page_bytes)
@@ -176,15 +186,19 @@ def _floor(profile: Profile, classes: Ints) -> tuple[int, int]:
     return pool_bytes, int(long_lived_pages.max(initial=0)) * profile.page_bytes
 
 
-def _spill(profile: Profile, classes: Ints, limit: int) -> Ints:
-    """Reclassify the fewest short-lived tensors, largest first, until the pool occupies `limit` bytes."""
+def _spill(profile: Profile, classes: Ints, limit: int, floors: dict[int, tuple[int, int]]) -> Ints:
+    """Reclassify the fewest short-lived tensors, largest first, until the pool occupies `limit` bytes.
+
+    `floors` keeps the floor by the number of reclassified tensors.
+    """
     short = np.flatnonzero(classes == SHORT)
     short = short[np.lexsort((short, -profile.tensors.resident_bytes[short]))]
     low, high = 0, len(short)
     while low < high:
         middle = (low + high) // 2
-        pool_bytes, _ = _floor(profile, _reclassify_as_long_lived(classes, short[:middle]))
-        low, high = (low, middle) if pool_bytes <= limit else (middle + 1, high)
+        if middle not in floors:
+            floors[middle] = _floor(profile, _reclassify_as_long_lived(classes, short[:middle]))
+        low, high = (low, middle) if floors[middle][0] <= limit else (middle + 1, high)
     return _reclassify_as_long_lived(classes, short[:low])
 
 
