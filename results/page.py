@@ -142,6 +142,8 @@ def _planned_and_measured(row: Row) -> list[tuple[str, str, str]]:
     """Return what a cell's plan predicts for a step and what the step did; `-` if not known."""
     p, m, s = row.prediction, row.migration, row.summary
     step_ns = s.centre_ns if s else None
+    traffic = [planned.traffic for planned in row.plans]
+    estimated = traffic[0] if len(traffic) == 1 else None  # how often a step runs each kind is not recorded
     return [
         ("step time", duration(p.step_ns) if p else "-", duration(step_ns) if step_ns else "-"),
         ("promoted", columns.size(p.promoted) if p else "-", columns.size(m.promoted) if m else "-"),
@@ -150,6 +152,11 @@ def _planned_and_measured(row: Row) -> list[tuple[str, str, str]]:
             "exposed time",
             columns.exposed(p.exposed_ns, p.step_ns).replace(BREAK, " ") if p else "-",
             columns.exposed(m.exposed_ns, step_ns).replace(BREAK, " ") if m else "-",
+        ),
+        (
+            "memory traffic (planned: from the profiler's counts)",
+            columns.size(estimated) if estimated is not None else "-",
+            columns.size(row.traffic) if row.traffic is not None else "-",
         ),
         ("promotions late at their wait", "-", columns.size(m.late) if m else "-"),
         ("not moved after two attempts", "-", columns.size(m.failed) if m else "-"),

@@ -16,10 +16,11 @@ from results.records import profile_path
 from results.runs import Repeat, Run
 from results.stats import measured
 from sentinel.planner.errors import PlannerError
-from sentinel.planner.formats import files
+from sentinel.planner.formats import figures, files
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.simulate import Simulation, simulate
+from sentinel.planner.timing.cost import estimate_traffic
 
 _PAGE = 4096
 
@@ -49,6 +50,18 @@ class Planned:
             return simulate(self.profile, self.plan) if self.profile is not None else None
         except PlannerError:
             return None
+
+    @cached_property
+    def traffic(self) -> float | None:
+        """Bytes of memory that the step reads and writes, estimated from the profiler's counts, or None."""
+        if self.profile is None:
+            return None
+        try:
+            cache_bytes = figures.parse(self.plan.made.get("figures")).cache_bytes
+        except PlannerError:
+            return None
+        read, written = estimate_traffic(self.profile, cache_bytes)
+        return float(read.sum() + written.sum())
 
 
 @dataclass(frozen=True)

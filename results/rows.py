@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from results import labels
+from results import counters, labels
 from results.labels import Axes
 from results.migration import Migration, migration
 from results.plans import Planned, Prediction, predict, read_plans
@@ -30,7 +30,8 @@ class Row:
 
     `fast_only` tells whether the reference keeps all tensors on node 0, so that 1 / `relative` is the share
     of its speed. `prediction` and `plans` are those of the cell's plan, `migration` what the runtime did.
-    `budget_share` is the budget as a share of the peak, 0 to 1.
+    `traffic` is bytes of memory read and written per measured step of its first repeat, by the timing model;
+    None without a plan. `budget_share` is the budget as a share of the peak, 0 to 1.
 
     `known` is False for a cell that has not run: only its id is known.
 
@@ -58,6 +59,7 @@ class Row:
     plans: list[Planned]
     prediction: Prediction | None
     migration: Migration | None
+    traffic: float | None
     anon_shares: dict[str, float]
     tensors: Tensors | None
     vmstat: dict[str, float]
@@ -123,6 +125,7 @@ def build_rows(run: Run, axes: Axes, clock: Clock) -> list[Row]:
                 plans=plans,
                 prediction=predict(plans, cell.repeats),
                 migration=migration(cell.repeats),
+                traffic=counters.per_step(cell.repeats[0]).get("bytes") if plans else None,
                 anon_shares=shares(cell.repeats),
                 tensors=tensors(cell.repeats),
                 vmstat=per_step(cell.repeats),

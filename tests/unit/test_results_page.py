@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import lxml.etree
 import lxml.html
 import pytest
 
-from results import page, summary
+from results import columns, page, summary
 from results.notes import NO_PERFORMANCE
+from results.plans import read_plans
 from results.plots import headline
 from results.records import Throttle
 from results.runs import Run
@@ -122,6 +124,22 @@ def test_page_compares_plans_with_what_the_runtime_did(planned: Run, tmp_path: P
     ):
         assert expected in text
     assert "Planned step: lstm b8" in path.read_text()
+
+
+def test_page_shows_how_accurate_the_profiler_counts(planned: Run, tmp_path: Path) -> None:
+    """The traffic that the counts let expect, beside that of the timing model."""
+    cell = next(cell for cell in planned.cells if cell.repeats[0].plans)
+    (estimate,) = (plan.traffic for plan in read_plans(planned, cell.repeats)[0])
+    assert estimate is not None and estimate > 0
+    title = "memory traffic (planned: from the profiler's counts)"
+    page.write(planned, tmp_path / "report.html")
+    assert f"{title} {columns.size(estimate)} -" in text_of(tmp_path / "report.html")
+    totals = [{"misses": [0, 0], "read": [n << 20, 0], "written": [0, 0]} for n in range(2)]
+    lines = [{"marker": 3 + n, "vcpus": [totals[n]]} for _ in cell.repeats[0].steps for n in range(2)]
+    path = cell.repeats[0].path / "counters.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page.write(Run.load(planned.path), tmp_path / "report.html")
+    assert f"{title} {columns.size(estimate)} 1.00 MiB" in text_of(tmp_path / "report.html")
 
 
 @pytest.mark.parametrize("damage", ["missing", "not a profile", "another profile"])
