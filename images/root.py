@@ -22,11 +22,12 @@ from testbed.common.errors import InfrastructureError
 from testbed.common.run import spawn, which
 
 _UPPER_SIZE = "1g"  # of what the program may write outside of the host's folders
-_REFUSED = 97  # exit status of the set-up; the last line of its output names the step
+_REFUSED = 97  # exit status of the set-up; the last line of its output is _MARK and the step
+_MARK = "cannot mount "
 # $1: a folder of the host to mount on; $2: the image; $3: the working folder; then pairs of a folder of the
 # host and its place, up to `--`; then the command.
 _SETUP = f"""
-refuse() {{ echo "$*"; exit {_REFUSED}; }}
+refuse() {{ echo "{_MARK}$*"; exit {_REFUSED}; }}
 top=$1 image=$2 folder=$3 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 shift 3
 mount -t tmpfs -o size={_UPPER_SIZE},mode=755 tmpfs "$top" || refuse "a file system in memory (tmpfs)"
@@ -103,11 +104,14 @@ def check_host() -> None:
 
 def explain(status: int, log: Path) -> InfrastructureError | None:
     """Return why the set-up failed, if a program with this exit status and log never started."""
-    if status != _REFUSED:
+    lines = ["no details", *log.read_text(errors="replace").splitlines()]
+    if status == _REFUSED and lines[-1].startswith(_MARK):
+        problem = f"{lines[-1]}: {lines[-2]}"
+    elif lines[-1].startswith("unshare: "):
+        problem = f"cannot create namespaces: {lines[-1]}"
+    else:
         return None
-    lines = log.read_text(errors="replace").splitlines()
-    step, details = (lines[-1], lines[-2]) if len(lines) > 1 else ("".join(lines), "no details")
     return InfrastructureError(
-        f"this host cannot mount {step}: {details}",
+        f"this host {problem}",
         hint="needs CAP_SYS_ADMIN, a free loop device (losetup -f), and overlay in /proc/filesystems",
     )

@@ -43,12 +43,18 @@ places = dict(zip(words[4:end:2], words[3:end:2]))
 program = [word for word in words[end + 1:] if '=' not in word]
 trouble = Path(TROUBLE).read_text() if Path(TROUBLE).exists() else ''
 if trouble == 'mount':
-    print('mount: /x: no loop device\\nthe image through a loop device')
+    print('mount: /x: no loop device\\ncannot mount the image through a loop device')
     sys.exit(97)
+if trouble == 'namespace':
+    print('unshare: unshare failed: Operation not permitted')
+    sys.exit(1)
 if 'guest.speed' in program:
     print('a warning\\n20.0')
     sys.exit(0)
 job = Path(places['/run/sentinel/job'])
+if trouble == 'status 97':
+    print("a script's own")
+    sys.exit(97)
 if trouble == 'import':
     print('Traceback\\nImportError: no module')
     sys.exit(1)
@@ -168,6 +174,8 @@ def test_nothing_is_left_behind(host: Host) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error", "message"),
     [
+        ("namespace", InfrastructureError, "this host cannot create namespaces: unshare: .* not permitted"),
+        ("status 97", ProcessError, "cnn, before its first session, failed: .* status 97: a script's own"),
         ("mount", InfrastructureError, "this host cannot mount the image through a loop device: mount: /x"),
         (
             "import",
