@@ -74,6 +74,17 @@ static void act(struct replay *r, const struct replay_action *a)
 	}
 }
 
+/* The next access waits for the data of an earlier word, or all data in flight arrive now. */
+static void follow(struct replay *r, uint64_t word, uint64_t i)
+{
+	uint64_t source = TRACE_SOURCE_OF(word);
+
+	if (source == TRACE_FENCE)
+		model_drain(r->model, 0);
+	model_issue_after(r->model, 0,
+			  source && source < TRACE_FENCE ? r->arrival[(i - source) % SOURCES] : 0);
+}
+
 static double replay_step(struct replay *r, double *event_ns)
 {
 	const struct replay_scenario *s = r->s;
@@ -90,7 +101,9 @@ static double replay_step(struct replay *r, double *event_ns)
 		if (is_migrating(r))
 			run_migrations(r);
 		if (TRACE_KIND_OF(word) != TRACE_EVENT) {
+			follow(r, word, i);
 			access_line(r, TRACE_LINE_OF(word), TRACE_KIND_OF(word) == TRACE_WRITE);
+			r->arrival[i % SOURCES] = model_arrival(r->model, 0);
 			continue;
 		}
 		if (event_ns)
@@ -100,6 +113,7 @@ static double replay_step(struct replay *r, double *event_ns)
 		event++;
 	}
 	reach(r, INT64_MAX);
+	model_drain(r->model, 0);
 	return model_clock(r->model, 0) - begin;
 }
 

@@ -8,6 +8,8 @@
 #define FAST 0
 #define SLOW 1
 
+#define SOURCES 128 /* a power of two, more than a word can go back */
+
 struct group {
 	uint64_t live, fast; /* tensors; pages that count against the room */
 	bool displaced;	     /* did not fit: new pages come from slow memory */
@@ -51,6 +53,7 @@ struct replay {
 	unsigned int turn;	 /* the thread that runs next on a shared vCPU */
 	uint64_t next_move, next_wait;
 	struct counts counts;
+	double arrival[SOURCES]; /* of the data of the last words */
 };
 
 /* The first address of a target page on a node. */

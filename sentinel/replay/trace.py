@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-FORMAT, VERSION = "sentinel-trace", 1
+FORMAT, VERSION = "sentinel-trace", 2
 PAGE, LINE = 4096, 64  # bytes
 LINES = PAGE // LINE
 EVENT = 2  # a kind of word

@@ -128,6 +128,8 @@ static COLD void access_memory(unsigned int cpu, qemu_plugin_meminfo_t info, uin
 		dependence_await(d, arrival);
 	if (d->waiting)
 		follow_access(v, kind, word, address, arrival);
+	if (tracing && !cpu)
+		trace_arrival(arrival);
 }
 
 /* Rare work after an access by shortcut: drop all shortcuts at the limit, count for the oracle. */
@@ -149,7 +151,10 @@ void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, v
 	if (!active)
 		return;
 	if (tracing && !cpu)
-		trace_access(info, address, decode_kind(v, info));
+		trace_access(info, address, decode_kind(v, info),
+			     v->dependence.waiting && !(word & FLOW_STORE)
+				     ? dependence_ready(&v->dependence, word)
+				     : 0);
 	if (kind.info != info || line != line_of(address + kind.last) ||
 	    atomic_load_explicit(&v->stale, memory_order_relaxed) ||
 	    !model_again(model, cpu, line, !kind.read)) {
@@ -167,8 +172,11 @@ void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, v
 void on_fence(unsigned int cpu, void *data)
 {
 	(void)data;
-	if (active && is_modelled(cpu))
-		model_drain(model, cpu);
+	if (!active || !is_modelled(cpu))
+		return;
+	model_drain(model, cpu);
+	if (tracing && !cpu)
+		trace_fence();
 }
 
 void follow_block(unsigned int cpu, const struct block *block)
@@ -178,6 +186,8 @@ void follow_block(unsigned int cpu, const struct block *block)
 	if (block->kernel) { /* an interrupt, or a system call */
 		model_drain(model, cpu);
 		dependence_clear(d);
+		if (tracing && !cpu)
+			trace_fence();
 		return;
 	}
 	dependence_change(d);

@@ -79,6 +79,15 @@ static const char *write_pages(char *text, size_t size)
 	return text;
 }
 
+/* Markers within a trace, which take no time. */
+static void mark_trace(unsigned int marker)
+{
+	if (marker == MARKER_TRACE_EVENT)
+		trace_event();
+	else
+		trace_pause(marker == MARKER_TRACE_PAUSE);
+}
+
 void on_marker(unsigned int cpu, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data;
@@ -88,6 +97,11 @@ void on_marker(unsigned int cpu, void *data)
 
 	if (!is_modelled(cpu))
 		return;
+	if (marker >= MARKER_TRACE_EVENT && marker <= MARKER_TRACE_RESUME) {
+		if (!cpu)
+			mark_trace(marker);
+		return;
+	}
 	check_start(cpu);
 	flush_pending(cpu);
 	model_drain(model, cpu);
@@ -125,15 +139,6 @@ void on_marker(unsigned int cpu, void *data)
 	case MARKER_TRACE_BEGIN:
 		if (!cpu)
 			trace_begin();
-		return;
-	case MARKER_TRACE_EVENT:
-		if (!cpu)
-			trace_event();
-		return;
-	case MARKER_TRACE_PAUSE:
-	case MARKER_TRACE_RESUME:
-		if (!cpu)
-			trace_pause(marker == MARKER_TRACE_PAUSE);
 		return;
 	case MARKER_TRACE_END:
 		if (cpu)

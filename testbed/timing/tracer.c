@@ -7,11 +7,12 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#define LINE	   64				    /* bytes */
-#define FILTER	   1024				    /* entries: 64 KiB of lines */
-#define FILTER_AGE 4096				    /* words */
-#define BUFFER	   65536			    /* words */
-#define LEVEL	   "1"				    /* of compression: the vCPU waits for it */
+#define LINE	   64	 /* bytes */
+#define FILTER	   1024	 /* entries: 64 KiB of lines */
+#define FILTER_AGE 4096	 /* words */
+#define BUFFER	   65536 /* words */
+#define LEVEL	   "1"	 /* of compression: the vCPU waits for it */
+#define SOURCES	   128	 /* a power of two, more than a word can go back */
 #define COUNT_MAX  ((1ULL << TRACE_COUNT_BITS) - 1) /* instructions in a word */
 
 bool tracing;
@@ -22,8 +23,10 @@ static bool failed;
 static unsigned int files; /* traces so far */
 static uint64_t words;	   /* in this trace */
 static uint64_t counted;   /* instructions of the vCPU at the last word */
-static bool paused;
-static uint64_t paused_at; /* instructions of the vCPU */
+static bool paused, fenced;
+static uint64_t accessed;	 /* words before the last access */
+static double arrivals[SOURCES]; /* of the last words */
+static uint64_t paused_at;	 /* instructions of the vCPU */
 static uint64_t buffer[BUFFER];
 static struct {
 	uint64_t line, word;
@@ -40,15 +43,31 @@ static void flush(void)
 	}
 }
 
-static void append(uint64_t line, bool node, uint64_t kind)
+/* The number of words to go back to the one whose data arrive at `ready`; 0: none of the last. */
+static uint64_t source_of(double ready)
+{
+	if (fenced)
+		return TRACE_FENCE;
+	for (uint64_t n = 1; ready > 0 && n < TRACE_FENCE && n <= words; n++)
+		if (arrivals[(words - n) % SOURCES] == ready)
+			return n;
+	return 0;
+}
+
+static void append(uint64_t line, bool node, uint64_t kind, double ready)
 {
 	uint64_t count = (paused ? paused_at : vcpus[0].executed) - counted;
+	uint64_t source = kind == TRACE_EVENT ? 0 : source_of(ready);
 
 	if (count > COUNT_MAX)
 		count = COUNT_MAX; /* the rest follows with the next words */
+	if (source == TRACE_FENCE)
+		fenced = false;
 	counted += count;
-	buffer[words++ % BUFFER] = TRACE_LINE_OF(line) | (uint64_t)node << TRACE_LINE_BITS |
-				   count << (TRACE_LINE_BITS + TRACE_NODE_BITS) | kind << 62;
+	arrivals[words % SOURCES] = 0;
+	buffer[words++ % BUFFER] = TRACE_LINE_OF(line) | (uint64_t)node << TRACE_NODE_SHIFT |
+				   count << TRACE_COUNT_SHIFT | source << TRACE_SOURCE_SHIFT |
+				   kind << TRACE_KIND_SHIFT;
 	if (words % BUFFER == 0)
 		flush();
 }
@@ -66,8 +85,8 @@ void trace_begin(void)
 		return;
 	}
 	memset(filter, 0xff, sizeof(filter)); /* no line */
-	failed = paused = false;
-	words = 0;
+	failed = paused = fenced = false;
+	words = accessed = 0;
 	counted = vcpus[0].executed;
 	tracing = true;
 }
@@ -100,7 +119,7 @@ void trace_pause(bool pause)
 void trace_event(void)
 {
 	if (tracing)
-		append(0, false, TRACE_EVENT);
+		append(0, false, TRACE_EVENT, 0);
 }
 
 /* Whether the trace needs this access; then it counts as traced. */
@@ -117,10 +136,11 @@ static bool is_new(uint64_t line, bool write)
 	return true;
 }
 
-void trace_access(qemu_plugin_meminfo_t info, uint64_t address, struct kind kind)
+void trace_access(qemu_plugin_meminfo_t info, uint64_t address, struct kind kind, double ready)
 {
 	uint64_t last = (address + kind.last) / LINE;
 
+	accessed = words;
 	if (paused)
 		return;
 	for (uint64_t line = address / LINE; line <= last; line++, address = line * LINE) {
@@ -136,8 +156,19 @@ void trace_access(qemu_plugin_meminfo_t info, uint64_t address, struct kind kind
 			continue;
 		node = qemu_plugin_hwaddr_phys_addr(hw) >= options.model.split;
 		if (read)
-			append(line, node, TRACE_READ);
+			append(line, node, TRACE_READ, ready);
 		if (write)
-			append(line, node, TRACE_WRITE);
+			append(line, node, TRACE_WRITE, ready);
 	}
+}
+
+void trace_arrival(double arrival)
+{
+	for (; accessed < words; accessed++)
+		arrivals[accessed % SOURCES] = arrival;
+}
+
+void trace_fence(void)
+{
+	fenced |= !paused;
 }

@@ -28,7 +28,13 @@ void trace_pause(bool pause);
 /* An event of the traced program: the nth that it marks is the nth of the trace. */
 void trace_event(void);
 
-/* An access to `address`. */
-void trace_access(qemu_plugin_meminfo_t info, uint64_t address, struct kind kind);
+/* An access to `address`, which is known at `ready` on the model clock; 0: long since. */
+void trace_access(qemu_plugin_meminfo_t info, uint64_t address, struct kind kind, double ready);
+
+/* The data of the last access arrive at `arrival`. */
+void trace_arrival(double arrival);
+
+/* All data in flight arrive before the next access. */
+void trace_fence(void);
 
 #endif

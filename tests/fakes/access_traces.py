@@ -29,9 +29,11 @@ class Recording:
         self.words: list[int] = []
         self.variable, self.tensor = POOL, POOL + PAGES * PAGE
 
-    def add(self, kind: int, address: int = 0, *, node: int = 0, instructions: int = 0) -> None:
+    def add(
+        self, kind: int, address: int = 0, *, node: int = 0, instructions: int = 0, source: int = 0
+    ) -> None:
         line = address // 64 & 2**42 - 1
-        self.words.append(line | node << 42 | instructions << 43 | kind << 62)
+        self.words.append(line | node << 42 | instructions << 43 | source << 55 | kind << 62)
 
     def stream(self, kind: int, start: int, node: int = 1) -> None:
         for line in range(PAGES * LINES):

@@ -22,7 +22,7 @@ from sentinel.replay.planned import planned
 from sentinel.replay.trace import LINES, PAGE, Trace
 from testbed.common.errors import UsageError
 from testbed.timing import preset
-from tests.fakes.access_traces import HEAP, PAGES, Recording
+from tests.fakes.access_traces import EVENT, HEAP, PAGES, READ, Recording
 
 OPTANE = preset.load("optane-6dimm")
 FAST, SLOW = OPTANE.nodes
@@ -110,11 +110,11 @@ def test_truncated_trace_is_refused(path: Path, tmp_path: Path, size: int) -> No
 def test_trace_of_another_version_is_refused(path: Path, tmp_path: Path) -> None:
     with np.load(path) as archive:
         arrays = dict(archive)
-    header = json.loads(arrays["header"].tobytes()) | {"version": 2}
+    header = json.loads(arrays["header"].tobytes()) | {"version": 1}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     other = tmp_path / "other.npz"
     trace.write(other, arrays)
-    with pytest.raises(UsageError, match="a trace of version 2, not 1"):
+    with pytest.raises(UsageError, match="a trace of version 1, not 2"):
         trace.read(other)
 
 
@@ -142,6 +142,26 @@ def test_stream_takes_its_share_of_each_nodes_bandwidth(recorded: Trace) -> None
     assert fast.counters[0]["misses"][1] == 0
     assert slow.counters[0]["misses"][0] <= 1  # the heap's line, if the cache has lost it
     assert slow.step_ns / fast.step_ns > 2
+
+
+@pytest.mark.parametrize("chains", [1, 2, 4])
+def test_dependent_misses_take_the_latency(tmp_path: Path, chains: int) -> None:
+    """Each chain of misses waits for itself only."""
+    recording = Recording()
+    recording.step()
+    events = [word for word in recording.words if word >> 62 == EVENT]
+    recording.words = events[:3]
+    count = PAGES * LINES  # twice the cache
+    for i in range(count):
+        line = i * 8191 % count
+        recording.add(READ, recording.variable + 64 * line, node=1, source=chains if i >= chains else 0)
+    recording.words += events[3:]
+    chased = trace.read(recording.write(tmp_path))
+    slow, fast = (
+        engine.run(chased, place(chased), OPTANE) for place in (placement.slow_only, placement.fast_only)
+    )
+    assert slow.step_ns == pytest.approx(count * SLOW.read_latency / chains, rel=0.02)
+    assert fast.step_ns == pytest.approx(count * FAST.read_latency / chains, rel=0.02)
 
 
 def test_first_touch_fills_the_lowest_pages(recorded: Trace) -> None:

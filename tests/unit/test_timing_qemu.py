@@ -224,12 +224,21 @@ def test_an_access_at_the_end_of_the_address_space(start: Start) -> None:
 # ---------------------------------------------------------------- traces
 
 
-def words(guest: Guest) -> list[tuple[str, int, int, int]]:
-    """Return the words of the last trace: kind, line, node, instructions since the word before."""
+FENCE = 127  # a source
+
+
+def words(guest: Guest) -> list[tuple[str, int, int, int, int]]:
+    """Return the words of the last trace: kind, line, node, instructions since the word before, source."""
     name = guest.lines()[-1]["trace"]
     data = gzip.decompress((guest.folder / name).read_bytes())
     return [
-        (("read", "write", "event")[word >> 62], word & 2**42 - 1, word >> 42 & 1, word >> 43 & 2**19 - 1)
+        (
+            ("read", "write", "event")[word >> 62],
+            word & 2**42 - 1,
+            word >> 42 & 1,
+            word >> 43 & 2**12 - 1,
+            word >> 55 & FENCE,
+        )
         for (word,) in struct.iter_unpack("<Q", data)
     ]
 
@@ -253,13 +262,13 @@ def test_trace_has_accesses_events_nodes_and_instructions(start: Start) -> None:
     guest.access(0, 6400, R)
     line = NODE_1 // 64 + 1
     assert words(guest) == [
-        ("read", 1, 0, 6),  # the access is an instruction, too
-        ("event", 0, 0, 1),  # so is a marker
-        ("read", line, 1, 8),
-        ("write", line, 1, 0),
-        ("read", line + 1, 1, 0),
-        ("write", line + 1, 1, 0),
-        ("write", 2**42 - 1, 1, 1),
+        ("read", 1, 0, 6, 0),  # the access is an instruction, too
+        ("event", 0, 0, 1, 0),  # so is a marker
+        ("read", line, 1, 8, 0),
+        ("write", line, 1, 0, 0),
+        ("read", line + 1, 1, 0, 0),
+        ("write", line + 1, 1, 0, 0),
+        ("write", 2**42 - 1, 1, 1, 0),
     ]
 
 
@@ -277,7 +286,7 @@ def test_paused_trace_has_events_only(start: Start) -> None:
     guest.execute(0, 1)
     guest.access(0, 64, R)
     guest.mark(0, "TRACE_END")
-    assert words(guest) == [("event", 0, 0, 11), ("read", 1, 0, 2)]
+    assert words(guest) == [("event", 0, 0, 11, 0), ("read", 1, 0, 2, 0)]
 
 
 def test_trace_leaves_out_what_any_cache_has(start: Start) -> None:
@@ -318,7 +327,7 @@ def test_every_trace_has_a_file_of_its_own(start: Start) -> None:
         guest.access(0, 64 * line, R)
         guest.mark(0, "TRACE_END")
         assert guest.lines()[-1]["trace"] == f"trace-{line}.gz"
-        assert words(guest) == [("read", line, 0, 1)]
+        assert words(guest) == [("read", line, 0, 1, 0)]
     guest.mark(0, "TRACE_END")
     assert guest.lines()[-1]["trace"] is None
 
@@ -616,6 +625,41 @@ def test_a_serial_section_counts_a_dependent_miss_once(chaser: Guest) -> None:
     for line in range(CHASED):
         chaser.run(0, (FOLLOW, far(line), R))
     assert ns_for_each(chaser) == pytest.approx(LATENCY[1], rel=0.01)
+
+
+def traced_sources(guest: Guest) -> list[int]:
+    return [source for *_, source in words(guest)]
+
+
+def test_trace_names_the_word_that_an_address_depends_on(chaser: Guest) -> None:
+    chaser.mark(0, "TRACE_BEGIN")
+    for line in range(0, 6, 2):
+        chaser.run(0, (FOLLOW, far(line), R), (FOLLOW_RBX, far(line + 1), R))
+    chaser.run(0, (CLEAR, 0, 0), (FOLLOW, far(6), R))
+    chaser.run(0, ("c7 00 01 00 00 00", far(7), W))  # a store waits in the store buffer
+    chaser.mark(0, "TRACE_END")
+    assert traced_sources(chaser) == [0, 0, 2, 2, 2, 2, 0, 0]
+
+
+def test_traced_events_do_not_end_a_dependence(chaser: Guest) -> None:
+    chaser.mark(0, "TRACE_BEGIN")
+    chaser.run(0, (FOLLOW, far(0), R))
+    chaser.mark(0, "TRACE_PAUSE")
+    chaser.mark(0, "TRACE_EVENT")
+    chaser.mark(0, "TRACE_RESUME")
+    chaser.run(0, (FOLLOW, far(1), R))
+    chaser.mark(0, "TRACE_END")
+    assert traced_sources(chaser) == [0, 0, 2]
+
+
+def test_interrupted_trace_waits_for_data_in_flight(chaser: Guest) -> None:
+    chaser.mark(0, "TRACE_BEGIN")
+    chaser.run(0, (FOLLOW, far(0), R))
+    chaser.interrupt(0)
+    chaser.run(0, (FOLLOW, far(1), R), (LFENCE, 0, 0))
+    chaser.run(0, (CLEAR, 0, 0), (FOLLOW, far(2), R))
+    chaser.mark(0, "TRACE_END")
+    assert traced_sources(chaser) == [0, FENCE, FENCE]
 
 
 # ---------------------------------------------------------------- time
