@@ -28,8 +28,9 @@ from testbed.timing import preset as presets
 from testbed.timing.preset import Preset
 
 Error = Callable[[KeyPath, str], UsageError]
-# 2: policies are renamed, so that an equal name no longer means an equal cell; 3: each step draws a batch
-_ID_FORMAT = 3
+# 2: policies are renamed, so that an equal name no longer means an equal cell; 3: each step draws a batch;
+# 4: the timing model charges dependent misses
+_ID_FORMAT = 4
 
 
 @dataclass(frozen=True)
