@@ -77,7 +77,7 @@ def test_cells_come_model_by_model_in_the_order_of_the_file(folder: Path) -> Non
     }
 
 
-IDS = ["6692ebe717b0d18a", "9c6e0561ff84322c", "374a0954bbfbddd9", "40d37c81df91af19"]
+IDS = ["d6aedd99898da1c9", "0a29859e74f2d01c", "0576b3bdf2550bb3", "8f8a6bf1b304dc1a"]
 
 
 def test_cell_ids_are_stable(folder: Path) -> None:
