@@ -22,7 +22,7 @@ from results.units import duration
 from sentinel.planner.formats import files
 from testbed.common.errors import UsageError
 from tests.fakes import networks
-from tests.fakes.run_records import SLOW, begin, cell_of, make_run
+from tests.fakes.run_records import SLOW, add, begin, cell_of, cells_of, make_run, steps_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -91,7 +91,21 @@ def test_page_shows_failures_and_escapes_names(troubled: Run, tmp_path: Path) ->
 def test_page_of_a_run_without_repeats(tmp_path: Path) -> None:
     begin(tmp_path / "run", [cell_of("lstm", "fast-only")])
     path = page.write(Run.load(tmp_path / "run"), tmp_path / "report.html")
-    assert "No finished repeats yet." in text_of(path)
+    text = text_of(path)
+    assert "No finished repeats yet." in text
+    assert "No cell has run yet" in text
+    assert f"1 cell not run yet Only its id is known: {cell_of('lstm', 'fast-only')['id']}." in text
+
+
+def test_page_folds_many_equal_losses(tmp_path: Path) -> None:
+    models = tuple({"name": "lstm", "hidden": hidden} for hidden in range(8, 15))
+    cells = cells_of(models=models, placements=("fast-only",))
+    begin(tmp_path / "run", cells)
+    for cell in cells:
+        for repeat in range(2):
+            add(tmp_path / "run", cell, repeat, steps_of(cell))
+    path = page.write(Run.load(tmp_path / "run"), tmp_path / "report.html")
+    assert "equal 7 of 7, bit for bit equal lstm b8 hidden 8" in text_of(path)
 
 
 def test_page_refuses_paths_that_cannot_be_written(whole: Run, tmp_path: Path) -> None:
