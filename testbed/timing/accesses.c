@@ -181,15 +181,18 @@ void on_fence(unsigned int cpu, void *data)
 
 void follow_block(unsigned int cpu, const struct block *block)
 {
-	struct dependence *d = &vcpus[cpu].dependence;
+	struct vcpu *v = &vcpus[cpu];
+	struct dependence *d = &v->dependence;
 
-	if (block->kernel) { /* an interrupt, or a system call */
-		model_drain(model, cpu);
-		dependence_clear(d);
-		if (tracing && !cpu)
-			trace_fence();
+	/* Interrupts, and most system calls, leave the registers as they are */
+	if (block->kernel)
 		return;
+	if (v->process != v->followed)
+		dependence_clear(d);
+	v->followed = v->process;
+	if (d->waiting) {
+		dependence_change(d);
+		d->waiting = model_awaits(model, cpu, d->latest);
 	}
-	dependence_change(d);
-	d->waiting = model_awaits(model, cpu, d->latest);
+	d->block = block;
 }

@@ -17,7 +17,7 @@ void on_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, v
 /* Called for an instruction that waits for all earlier loads. */
 void on_fence(unsigned int cpu, void *data);
 
-/* The vCPU begins a block while values are awaited. */
+/* The vCPU begins a block while values are awaited, or after a switch between processes. */
 void follow_block(unsigned int cpu, const struct block *block);
 
 /* Drop all shortcuts: mappings of virtual addresses may have changed. */

@@ -207,9 +207,10 @@ void on_block(unsigned int cpu, void *data)
 		return;
 	check_start(cpu);
 	v->halted = false;
-	if (v->dependence.waiting)
+	if (v->dependence.waiting || v->process != v->followed)
 		follow_block(cpu, block);
-	v->dependence.block = block;
+	else if (!block->kernel)
+		v->dependence.block = block;
 	v->pending += block->instructions;
 	v->executed += block->instructions;
 	v->since_batch += block->instructions;

@@ -156,8 +156,6 @@ void switch_process(unsigned int cpu, int process)
 	v->process = process;
 	v->serial = v->serial_process == process;
 	model_serial(model, cpu, v->serial);
-	model_drain(model, cpu);
-	dependence_clear(&v->dependence);
 	forget(cpu);
 }
 

@@ -46,6 +46,7 @@ struct vcpu {
 	double checked_at;	     /* model clock at the last synchronisation or pace check */
 	double sample_real, sample_model; /* start of the current sample of the host's speed */
 	double sample_held;		  /* real ns held in this sample */
+	int followed;			  /* the process that `dependence` is of */
 	struct dependence dependence;
 	struct kind kinds[KINDS]; /* by kind_index() */
 } __attribute__((aligned(128)));
