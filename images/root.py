@@ -104,9 +104,10 @@ def check_host() -> None:
 
 def explain(status: int, log: Path) -> InfrastructureError | None:
     """Return why the set-up failed, if a program with this exit status and log never started."""
-    lines = ["no details", *log.read_text(errors="replace").splitlines()]
+    lines = ["", *log.read_text(errors="replace").splitlines()]
+    details = next((line for line in lines if line.startswith("mount: ")), "mount gave no reason")
     if status == _REFUSED and lines[-1].startswith(_MARK):
-        problem = f"{lines[-1]}: {lines[-2]}"
+        problem = f"{lines[-1]}: {details}"
     elif lines[-1].startswith("unshare: "):
         problem = f"cannot create namespaces: {lines[-1]}"
     else:
