@@ -23,7 +23,7 @@ from testbed.timing import plugin
 from tests import timing_config
 
 MIB = 1 << 20
-WORKS = {"sort": 400, "sum": 200, "copy": 300, "chase": 1000}  # rounds of about a second
+WORKS = {"sort": 200, "sum": 100, "copy": 150, "chase": 200}  # rounds of about a second
 FLAGS = (
     *("-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pie", "-no-pie", "-fno-stack-protector"),
     *("-fcf-protection=none", "-O2", "-Wl,-Ttext=0x100000,--build-id=none,-N,--no-warn-rwx-segments"),

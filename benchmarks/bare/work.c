@@ -24,15 +24,17 @@ struct line {
 	uint32_t values[15];
 };
 
-#define FROM ((struct line *)(32 * MIB))
-#define TO   ((struct line *)(40 * MIB))
+/* In no page with code: QEMU would translate that again after each store */
+#define NUMBERS ((volatile uint32_t *)(24 * MIB))
+#define FROM	((struct line *)(32 * MIB))
+#define TO	((struct line *)(40 * MIB))
 
 static volatile uint32_t sink;
 
 /* Bubble sort of 256 numbers: loads, stores and branches in the cache. */
 static void sort(void)
 {
-	static volatile uint32_t numbers[256];
+	volatile uint32_t *numbers = NUMBERS;
 
 	for (uint32_t i = 0; i < 256; i++)
 		numbers[i] = i * 2654435761U;
