@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Access traces of training processes, recorded in a guest and cached (sentinel/replay/trace.py).
 
-A trace belongs to a barrier snapshot: it holds accesses, not times, so that it serves every preset. It is
-recorded in slow memory, in the step before those of the profile.
+A trace belongs to a barrier snapshot and to the plugin that wrote it. It holds accesses, not times, so that it
+serves every preset. It is recorded in slow memory, in the step before those of the profile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from testbed.common.cache import Cache
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import InfrastructureError
 from testbed.common.progress import step
-from testbed.timing import counters
+from testbed.timing import counters, plugin
 from testbed.timing.preset import Preset
 from testbed.vm import Vm, snapshot
 
@@ -39,7 +39,7 @@ def ensure_trace(
     `work` is the name of the model or script. The snapshot's process must have the runtime, and one kind of
     step, or several in each step of a model. Raises `UsageError` if the step cannot be traced.
     """
-    key = files.sha256_json({"format": FORMAT, "snapshot": waiting.key})
+    key = files.sha256_json({"format": FORMAT, "snapshot": waiting.key, "plugin": plugin.source_digests()})
     saved = snapshot.load(waiting, cache=cache)
 
     def fill(folder: Path) -> dict[str, Any]:

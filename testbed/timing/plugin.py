@@ -42,6 +42,11 @@ def supported(qemu: str) -> bool:
     return "invalid option" not in refusal and "not supported" not in refusal
 
 
+def source_digests() -> dict[str, str]:
+    """Return the digest of each of the plugin's sources: what it computes, and what it writes."""
+    return {name: files.sha256_file(SOURCES / name) for name in _FILES}
+
+
 def build(qemu: str, *, cache: Cache | None = None) -> Path:
     """Return the plugin (a shared object) for this QEMU; compile it if it is not cached."""
     cache = cache or Cache()
@@ -65,7 +70,7 @@ def build(qemu: str, *, cache: Cache | None = None) -> Path:
             "flags": _FLAGS,
             "compiler": version_of(gcc),
             "decoder": decoder,
-            "sources": {name: files.sha256_file(SOURCES / name) for name in _FILES},
+            "sources": source_digests(),
         }
     )
 
