@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Access traces of training processes, recorded in a guest and cached (sentinel/replay/trace.py).
 
-A trace belongs to a barrier snapshot and to the plugin that wrote it. It holds accesses, not times, so that it
-serves every preset. It is recorded in slow memory, in the step before those of the profile.
+A trace belongs to a barrier snapshot and to the plugin that wrote it. It holds accesses, not times, so that
+it serves every preset. It is recorded in slow memory, in the step before those of the profile.
 """
 
 from __future__ import annotations
