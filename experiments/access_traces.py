@@ -25,7 +25,7 @@ from testbed.timing.preset import Preset
 from testbed.vm import Vm, snapshot
 
 KIND = "access-trace"
-FORMAT = 3
+FORMAT = 4
 FILE = "trace.npz"
 _IN_GUEST = "/run/sentinel/traced"
 _STEPS = 1 + profiles.PROFILED_STEPS

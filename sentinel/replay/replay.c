@@ -94,15 +94,18 @@ static double replay_step(struct replay *r, double *event_ns)
 	r->next_move = r->next_wait = 0;
 	reach(r, -1);
 	for (uint64_t i = 0; i < s->words; i++) {
-		uint64_t word = s->word[i], count = TRACE_COUNT_OF(word);
+		uint64_t word = s->word[i], kind = TRACE_KIND_OF(word);
+		uint64_t count = kind == TRACE_TIME ? TRACE_LINE_OF(word) : TRACE_COUNT_OF(word);
 
 		if (count)
 			model_execute(r->model, 0, count);
 		if (is_migrating(r))
 			run_migrations(r);
-		if (TRACE_KIND_OF(word) != TRACE_EVENT) {
+		if (kind == TRACE_TIME)
+			continue;
+		if (kind != TRACE_EVENT) {
 			follow(r, word, i);
-			access_line(r, TRACE_LINE_OF(word), TRACE_KIND_OF(word) == TRACE_WRITE);
+			access_line(r, TRACE_LINE_OF(word), kind == TRACE_WRITE);
 			r->arrival[i % SOURCES] = model_arrival(r->model, 0);
 			continue;
 		}
@@ -144,12 +147,14 @@ static void warm_caches(struct replay *r)
 		if (s->action[i].kind == REPLAY_MAP)
 			act(r, &s->action[i]);
 	for (uint64_t i = s->words - s->warm; i < s->words; i++) {
-		uint64_t word = s->word[i], line = r->line[TRACE_LINE_OF(word)];
-		unsigned int node = r->page[line / REPLAY_LINES] & ~REPLAY_ABSENT;
+		uint64_t kind = TRACE_KIND_OF(s->word[i]), line;
 
-		if (TRACE_KIND_OF(word) != TRACE_EVENT)
-			model_access(r->model, 0, address_of(r, line, node), 1,
-				     TRACE_KIND_OF(word) == TRACE_WRITE);
+		if (kind == TRACE_EVENT || kind == TRACE_TIME)
+			continue;
+		line = r->line[TRACE_LINE_OF(s->word[i])];
+		model_access(r->model, 0,
+			     address_of(r, line, r->page[line / REPLAY_LINES] & ~REPLAY_ABSENT), 1,
+			     kind == TRACE_WRITE);
 	}
 	memcpy(r->line, s->line, s->dense * REPLAY_LINES * sizeof(*r->line));
 }

@@ -8,7 +8,7 @@
 #define FAST 0
 #define SLOW 1
 
-#define SOURCES 128 /* a power of two, more than a word can go back */
+#define SOURCES 1024 /* a power of two, more than a word can go back */
 
 struct group {
 	uint64_t live, fast; /* tensors; pages that count against the room */

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-FORMAT, VERSION = "sentinel-trace", 2
+FORMAT, VERSION = "sentinel-trace", 3
 PAGE, LINE = 4096, 64  # bytes
 LINES = PAGE // LINE
-EVENT = 2  # a kind of word
+EVENT = 2  # a kind of word; from it on, words are no accesses
 _LINE_MASK = np.uint64((1 << 42) - 1)
 _LINE_SHIFT, _NODE_SHIFT, _KIND_SHIFT = np.uint64(6), np.uint64(42), np.uint64(62)
 
@@ -113,20 +113,21 @@ def from_recording(
             words: Words = np.frombuffer(f.read(), dtype="<u8").copy()
     except (OSError, EOFError, zlib.error, ValueError) as e:
         raise UsageError(f"{raw}: not a trace of the timing model, or truncated: {e}") from None
-    is_event = words >> _KIND_SHIFT == EVENT
+    kinds = words >> _KIND_SHIFT
+    is_event, is_access = kinds == EVENT, kinds < EVENT
     events = sum(_number_of_events(profile) for profile in profiles.values())
     if int(is_event.sum()) != events:
         raise UsageError(
             f"the trace has {int(is_event.sum())} events, and its profiles have {events}",
             hint="a step in which kinds alternate, or that failed, cannot be traced",
         )
-    lines = words[~is_event] & _LINE_MASK
+    lines = words[is_access] & _LINE_MASK
     accessed = lines >> _LINE_SHIFT
     pages = np.unique(np.concatenate([np.unique(accessed), _tensor_pages(profiles)]))
     dense = np.searchsorted(pages, accessed).astype(np.uint64)
     nodes = np.zeros(len(pages), dtype=np.uint8)
-    nodes[dense] = words[~is_event] >> _NODE_SHIFT & np.uint64(1)
-    words[~is_event] += (dense << _LINE_SHIFT) + (lines & np.uint64(LINES - 1)) - lines
+    nodes[dense] = words[is_access] >> _NODE_SHIFT & np.uint64(1)
+    words[is_access] += (dense << _LINE_SHIFT) + (lines & np.uint64(LINES - 1)) - lines
     return {
         "words": words,
         "pages": pages,
@@ -173,8 +174,9 @@ def _parse(
 ) -> Trace:
     numbers = sorted(number for profile in profiles.values() for number in _event_numbers(profile))
     rank = {number: i for i, number in enumerate(numbers)}
-    is_event = words >> _KIND_SHIFT == EVENT
-    lines = words[~is_event] & _LINE_MASK
+    kinds_of_words = words >> _KIND_SHIFT
+    is_event = kinds_of_words == EVENT
+    lines = words[kinds_of_words < EVENT] & _LINE_MASK
     if words.dtype != np.uint64 or len(nodes) != len(pages) or int(is_event.sum()) != len(numbers):
         raise ValueError("its parts do not fit together")
     if len(lines) and int(lines.max()) >= len(pages) * LINES:

@@ -12,7 +12,7 @@
 #define FILTER_AGE 4096	 /* words */
 #define BUFFER	   65536 /* words */
 #define LEVEL	   "1"	 /* of compression: the vCPU waits for it */
-#define SOURCES	   128	 /* a power of two, more than a word can go back */
+#define SOURCES	   1024	 /* a power of two, more than a word can go back */
 #define COUNT_MAX  ((1ULL << TRACE_COUNT_BITS) - 1) /* instructions in a word */
 
 bool tracing;
@@ -54,22 +54,30 @@ static uint64_t source_of(double ready)
 	return 0;
 }
 
+static void append_word(uint64_t word)
+{
+	arrivals[words % SOURCES] = 0;
+	buffer[words++ % BUFFER] = word;
+	if (words % BUFFER == 0)
+		flush();
+}
+
 static void append(uint64_t line, bool node, uint64_t kind, double ready)
 {
 	uint64_t count = (paused ? paused_at : vcpus[0].executed) - counted;
-	uint64_t source = kind == TRACE_EVENT ? 0 : source_of(ready);
+	uint64_t source;
 
-	if (count > COUNT_MAX)
-		count = COUNT_MAX; /* the rest follows with the next words */
+	counted += count;
+	if (count > COUNT_MAX) {
+		append_word(TRACE_LINE_OF(count) | (uint64_t)TRACE_TIME << TRACE_KIND_SHIFT);
+		count = 0;
+	}
+	source = kind == TRACE_EVENT ? 0 : source_of(ready);
 	if (source == TRACE_FENCE)
 		fenced = false;
-	counted += count;
-	arrivals[words % SOURCES] = 0;
-	buffer[words++ % BUFFER] = TRACE_LINE_OF(line) | (uint64_t)node << TRACE_NODE_SHIFT |
-				   count << TRACE_COUNT_SHIFT | source << TRACE_SOURCE_SHIFT |
-				   kind << TRACE_KIND_SHIFT;
-	if (words % BUFFER == 0)
-		flush();
+	append_word(TRACE_LINE_OF(line) | (uint64_t)node << TRACE_NODE_SHIFT |
+		    count << TRACE_COUNT_SHIFT | source << TRACE_SOURCE_SHIFT |
+		    kind << TRACE_KIND_SHIFT);
 }
 
 void trace_begin(void)

@@ -13,7 +13,7 @@ from sentinel.planner.formats import profile_json
 from sentinel.replay import trace
 from sentinel.replay.trace import LINES, PAGE
 
-READ, WRITE, EVENT = range(3)
+READ, WRITE, EVENT, TIME = range(4)
 POOL = 0x7F0000000000  # address of the runtime's pool
 HEAP = 0x1000000
 PAGES = 512  # of each tensor: 2 MiB, twice the cache
@@ -33,14 +33,15 @@ class Recording:
         self, kind: int, address: int = 0, *, node: int = 0, instructions: int = 0, source: int = 0
     ) -> None:
         line = address // 64 & 2**42 - 1
-        self.words.append(line | node << 42 | instructions << 43 | source << 55 | kind << 62)
+        self.words.append(line | node << 42 | instructions << 43 | source << 52 | kind << 62)
 
     def stream(self, kind: int, start: int, node: int = 1) -> None:
         for line in range(PAGES * LINES):
             self.add(kind, start + 64 * line, node=node)
 
     def step(self) -> None:
-        self.add(READ, HEAP, instructions=1000)
+        self.add(TIME, 1000 * 64)
+        self.add(READ, HEAP)
         self.add(EVENT)  # a
         self.add(EVENT)  # t is born
         self.stream(WRITE, self.tensor)

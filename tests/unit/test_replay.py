@@ -114,7 +114,7 @@ def test_trace_of_another_version_is_refused(path: Path, tmp_path: Path) -> None
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     other = tmp_path / "other.npz"
     trace.write(other, arrays)
-    with pytest.raises(UsageError, match="a trace of version 1, not 2"):
+    with pytest.raises(UsageError, match="a trace of version 1, not 3"):
         trace.read(other)
 
 

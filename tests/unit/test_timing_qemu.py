@@ -224,7 +224,7 @@ def test_an_access_at_the_end_of_the_address_space(start: Start) -> None:
 # ---------------------------------------------------------------- traces
 
 
-FENCE = 127  # a source
+FENCE = 1023  # a source
 
 
 def words(guest: Guest) -> list[tuple[str, int, int, int, int]]:
@@ -233,11 +233,11 @@ def words(guest: Guest) -> list[tuple[str, int, int, int, int]]:
     data = gzip.decompress((guest.folder / name).read_bytes())
     return [
         (
-            ("read", "write", "event")[word >> 62],
+            ("read", "write", "event", "time")[word >> 62],
             word & 2**42 - 1,
             word >> 42 & 1,
-            word >> 43 & 2**12 - 1,
-            word >> 55 & FENCE,
+            word >> 43 & 2**9 - 1,
+            word >> 52 & FENCE,
         )
         for (word,) in struct.iter_unpack("<Q", data)
     ]
@@ -287,6 +287,18 @@ def test_paused_trace_has_events_only(start: Start) -> None:
     guest.access(0, 64, R)
     guest.mark(0, "TRACE_END")
     assert words(guest) == [("event", 0, 0, 11, 0), ("read", 1, 0, 2, 0)]
+
+
+def test_trace_has_large_numbers_of_instructions(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    guest.mark(0, "TRACE_BEGIN")
+    guest.execute(0, 510)
+    guest.access(0, 0, R)
+    guest.execute(0, 100_000)
+    guest.access(0, 64, R)
+    guest.mark(0, "TRACE_END")
+    assert words(guest) == [("read", 0, 0, 511, 0), ("time", 100_001, 0, 0, 0), ("read", 1, 0, 0, 0)]
 
 
 def test_trace_leaves_out_what_any_cache_has(start: Start) -> None:
