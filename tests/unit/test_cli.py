@@ -116,6 +116,8 @@ def test_every_verb_exists() -> None:
         "preset list",
         "preset show",
         "profile",
+        "record",
+        "replay",
         "report",
         "results export",
         "run",

@@ -73,7 +73,8 @@ def test_frames_of_several_runs_are_concatenated(tmp_path: Path) -> None:
 
 def test_frames_include_failed_attempts_and_missing_values(tmp_path: Path) -> None:
     run = troubled_run(tmp_path / "run")
-    cells, repeats, _ = results.load(run.path)
+    with pytest.warns(UserWarning, match="odd"):
+        cells, repeats, _ = results.load(run.path)
     failed = repeats[repeats["status"] == "failed"]
     assert list(failed["attempt"]) == [1, 1]
     assert list(failed["verdict"]) == ["guest hang"] * 2
