@@ -23,7 +23,7 @@ from images import definition
 from images import root as roots
 from sentinel.cli import main
 from sentinel.planner.formats import files, profile_json
-from sentinel.planner.formats.profile import SCRATCH, Native
+from sentinel.planner.formats.profile import Native
 from sentinel.planner.timing.cost import estimate_costs, estimate_traffic
 from testbed.common.cache import Cache
 from testbed.common.errors import ExitCode, InfrastructureError, UsageError, WorkloadError
@@ -344,29 +344,6 @@ def test_a_data_folder_that_is_missing_is_refused(host: Host, tmp_path: Path) ->
 
     with pytest.raises(UsageError, match="no such folder"):
         _model("resnet", None, (f"data={tmp_path / 'none'}",), 7)
-
-
-@pytest.mark.slow
-def test_a_model_is_profiled_in_the_real_image(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """As root, with a loop device and an image in the cache; TensorFlow runs for half a minute."""
-    if not request.config.getoption("--slow"):
-        pytest.skip("runs TensorFlow on this host; run with --slow")
-    if os.geteuid() != 0 or Cache().get(images.KIND, definition.default().key) is None:
-        pytest.skip("needs root, and an image: sentinel image build")
-    mounts = Path("/proc/mounts").read_text()
-    recorded = host_profile.record(work(), cache=Cache())
-    (step,) = recorded.values()
-    files.write_profile(tmp_path / "step.json.gz", step)
-    assert files.read_profile(tmp_path / "step.json.gz").native == step.native
-    assert step.native is not None
-    assert 1 < step.native.core_speed < 1000
-    assert (step.counts, step.clock, step.threads) == ("ops", "cpu", {"inter_op": 1, "intra_op": 1})
-    assert any(name.endswith("Conv2DBackpropFilter") for name in step.ops.name)
-    scratch = step.tensors.kind == SCRATCH
-    assert scratch.any()
-    assert (step.tensors.reads[scratch] * step.page_bytes == step.tensors.touched[scratch]).all()
-    assert (step.tensors.touched <= -(-step.tensors.size // step.page_bytes) * step.page_bytes).all()
-    assert Path("/proc/mounts").read_text() == mounts
 
 
 def record(kind: str, ns: int, *, warmup: bool = False) -> dict[str, object]:
