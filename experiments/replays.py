@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from sentinel.replay.trace import Kind, Trace
 from testbed.common.errors import UsageError
 from testbed.timing.preset import Preset
 
-_PLACEMENTS = {  # by memory policy and nodes
+_PLACEMENTS: dict[tuple[str, tuple[int, ...]], Callable[[Trace], Scenario]] = {  # by policy and nodes
     (policy, (node,)): scenario
     for policy in ("bind", "preferred")
     for node, scenario in ((0, placement.fast_only), (1, placement.slow_only))
@@ -102,12 +103,11 @@ class Replays:
 
     def run_memory(self, policy: str, nodes: tuple[int, ...]) -> Replayed:
         """Replay a memory policy of the training process. Raises `UsageError` if it is not of one node."""
-        placements = {(0,): placement.fast_only, (1,): placement.slow_only}
-        if policy not in ("bind", "preferred") or nodes not in placements:
+        if (policy, nodes) not in _PLACEMENTS:
             raise UsageError(
                 f"the memory policy {policy} is carried out by the kernel: it cannot be replayed"
             )
-        return self._replay(placements[nodes](self.trace))
+        return self._replay(_PLACEMENTS[policy, nodes](self.trace))
 
     def _unplanned(self, policy: Policy, budget: int | None) -> Replayed:
         """Replay a policy without a plan. Raises `UsageError` if it cannot be."""

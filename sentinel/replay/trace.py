@@ -115,7 +115,7 @@ def from_recording(
         raise UsageError(f"{raw}: not a trace of the timing model, or truncated: {e}") from None
     kinds = words >> _KIND_SHIFT
     is_event, is_access = kinds == EVENT, kinds < EVENT
-    events = sum(_number_of_events(profile) for profile in profiles.values())
+    events = sum(len(_event_numbers(profile)) for profile in profiles.values())
     if int(is_event.sum()) != events:
         raise UsageError(
             f"the trace has {int(is_event.sum())} events, and its profiles have {events}",
@@ -224,10 +224,6 @@ def _event_numbers(profile: Mapping[str, Any]) -> list[int]:
     numbers = [*traced["ops"]["event"]]
     numbers += [t[name] for t in traced["tensors"] for name in ("born", "died") if t[name]]
     return numbers
-
-
-def _number_of_events(profile: Mapping[str, Any]) -> int:
-    return len(_event_numbers(profile))
 
 
 def _tensor_pages(profiles: Mapping[str, Mapping[str, Any]]) -> Words:
