@@ -105,7 +105,7 @@ class Replayer:
         folder.mkdir()
         kinds = {}
         for name, kind in player.trace.kinds.items():
-            measured = costs.measure(player.trace, kind, player.preset)
+            measured = costs.measure(player.trace, kind, player.preset, player.fast)
             path = folder / f"{name}{SUFFIX}"
             planner.write_profile(path, measured.profile)
             kinds[name] = Profiled(path, measured.profile, measured.fast.step_ns)

@@ -65,7 +65,7 @@ class Replays:
     @cached_property
     def costs(self) -> costs.Costs:
         """The exact costs of the kind's operations."""
-        return costs.measure(self.trace, self.kind, self.preset)
+        return costs.measure(self.trace, self.kind, self.preset, self.fast)
 
     def run(self, policy: Policy, budget: int | None) -> Row:
         """Replay a policy. Raises `UsageError` if it cannot be, and the planner's errors."""
