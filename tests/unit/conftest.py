@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sentinel.cli import main
 from testbed.common import progress, settings
 from tests.fakes.hypervisor import Hypervisor
 from tests.fakes.programs import Programs
@@ -81,3 +82,14 @@ def planned(tmp_path: Path) -> Run:
         fast_memory=("60%",),
         profile=small(LAYERS, MEGA, tensors),
     )
+
+
+@pytest.fixture
+def sentinel_(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process; returns its exit code, output and errors."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        code = main._run([str(word) for word in words], debug=False)
+        return (code, *capsys.readouterr())
+
+    return run

@@ -21,7 +21,6 @@ from experiments.job import ProcessError, Work
 from images import build as images
 from images import definition
 from images import root as roots
-from sentinel.cli import main
 from sentinel.planner.formats import files, profile_json
 from sentinel.planner.formats.profile import Native
 from sentinel.planner.timing.cost import estimate_costs, estimate_traffic
@@ -128,15 +127,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
     cache.build(images.KIND, definition.default().key, fill)
     return Host(folder, cache)
-
-
-@pytest.fixture
-def sentinel_(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = main._run([str(word) for word in words], debug=False)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def work(**model: object) -> Work:

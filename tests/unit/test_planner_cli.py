@@ -15,7 +15,6 @@ import pytest
 
 import sentinel.planner
 from experiments.profiles import figures_of
-from sentinel.cli import main
 from sentinel.planner.check import check
 from sentinel.planner.formats import figures, files
 from sentinel.planner.memory import classify
@@ -26,15 +25,6 @@ from testbed.timing import preset as presets
 from tests.fakes import networks, profiles
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def sentinel_(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = main._run([str(word) for word in words], debug=False)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from experiments.policies import Needs, Policy
 from experiments.profiles import Profiled, figures_of
 from experiments.simulation import Simulation
 from sentinel.bound import lower_bound
-from sentinel.cli import main
 from sentinel.planner.formats import files, profile_json
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
@@ -32,15 +31,6 @@ STEP = profile_json.parse(profiles.random_value(3))
 OTHER_STEP = profile_json.parse(profiles.random_value(4))
 OPTANE = figures_of(presets.load("optane-6dimm"))
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def sentinel_(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = main._run([str(word) for word in words], debug=False)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")
