@@ -115,7 +115,7 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
         page_move_ns=preset.page,
         compute_mlp=preset.compute.parallelism,
         migration_mlp=preset.helper.parallelism,
-        migration_threads=helpers,
+        migration_cores=helpers,
     )
 
 

@@ -252,7 +252,7 @@ class _Relaxation:
         before, after, wraps = self._gaps
         begin = np.searchsorted(self._edges, self._begin, side="right") - 1
         end = np.searchsorted(self._edges, self._end, side="left")
-        threads = self._figures.migration_threads
+        threads = min(2, self._figures.migration_cores)
         directions = ((0, 1),) if threads == 1 else ((0,), (1,))
         for first, last in _runs(stretches):
             whole = last - first == stretches

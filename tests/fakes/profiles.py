@@ -16,7 +16,7 @@ BIG = 16 * PAGE  # a tensor of this size is a unit of its own
 OPTANE = Figures(nodes=(Memory(100, 105, 85), Memory(305, 39.4, 13.9)))
 # 1 and 4 ns to read a byte, 2 and 10 to write one, and the same to copy it
 SIMPLE = Figures(nodes=(Memory(1, 1, 0.5), Memory(1, 0.25, 0.1)), cache_bytes=0, page_move_ns=1000)
-CHEAP = dataclasses.replace(OPTANE, page_move_ns=10, migration_mlp=240, migration_threads=2)
+CHEAP = dataclasses.replace(OPTANE, page_move_ns=10, migration_mlp=240, migration_cores=2)
 LAYERS = [0, 0, 1, 2, 2, 3, 3]  # of a step of seven operations
 MEGA = [10**6] * 7  # ns of its operations
 

@@ -111,7 +111,7 @@ def _occupied(problem: Problem, histories: tuple[tuple[bool, list[UnitMove]], ..
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_schedule_is_faster(page_move_ns: float, threads: int) -> None:
     """Brute force over a step with a variable and two tensors that do not fit together."""
-    figures = dataclasses.replace(SIMPLE, page_move_ns=page_move_ns, migration_threads=threads)
+    figures = dataclasses.replace(SIMPLE, page_move_ns=page_move_ns, migration_cores=threads)
     tensors = [variable(0, 4, n=5), written_then_read(1, 3)]
     step = profiles.small([0, 1, 2, 3, 4], [10**6] * 5, tensors)
     problem = prepare(step, BIG, figures)

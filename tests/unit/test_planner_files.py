@@ -40,6 +40,22 @@ GOOD = profiles.value(
     ],
 )
 PLAN = plan_format.encode(make_plan(profile_format.parse(GOOD), 1 << 20, FIGURES))
+FRAMES_PLAN = {
+    **PLAN,
+    "version": 2,
+    "frames": 8192,
+    "groups": [
+        {"offset": 0, "size": 8192, "node": 0, "keep": False, "frame": 0},
+        {"offset": 8192, "size": 4096, "node": 1, "keep": False, "frame": None},
+        {"offset": 12288, "size": 4096, "node": 0, "keep": True, "frame": None},
+    ],
+    "moves": [
+        {"at": 1, "to": 1, "before": 3, "offset": 0, "size": 8192, "map": 2, "frame": None, "copy": True},
+        {"at": 3, "to": 0, "before": 4, "offset": 0, "size": 8192, "map": 3, "frame": 4096, "copy": False},
+        {"at": 3, "to": 0, "before": 4, "tensor": 2},
+    ],
+    "uses": [["op0", 0, None], ["op2", 0, 2]],
+}
 
 
 def check_refusal(read: Callable[[Path], object], file: Path, value: Any, message: str) -> None:
@@ -199,7 +215,7 @@ def test_duplicate_keys_are_refused() -> None:
     ("path", "to", "message"),
     [
         (("format",), "sentinel-profile", "format: must be sentinel-plan, not 'sentinel-profile'"),
-        (("version",), 0, "version: this planner reads version 1, not 0"),
+        (("version",), 0, "version: this planner reads version 1 and 2, not 0"),
         (("budget",), "1", "budget: must be a whole number of at least 0, not '1'"),
         (("interval_layers",), 0, "interval_layers: must be a whole number of at least 1, not 0"),
         (("intervals",), [0, "x"], "intervals[1]: must be a whole number, not 'x'"),
@@ -228,13 +244,39 @@ def test_invalid_plan_is_refused_with_the_field(
     check_refusal(files.read_plan, tmp_path / "plan.json", changed(PLAN, *path, to=to), message)
 
 
+def test_plan_with_frames_survives_encoding() -> None:
+    plan = plan_format.parse(FRAMES_PLAN)
+    assert plan.has_frames
+    assert plan.uses[0].position is None
+    assert plan_format.encode(plan) == FRAMES_PLAN
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("frames",), ..., "frames: is missing"),
+        (("groups", 0, "frame"), None, "groups[0].frame: must be a whole number of at least 0, not None"),
+        (("moves", 0, "map"), 4, "moves[0].map: must be a whole number from 1 to 3, not 4"),
+        (("moves", 0, "copy"), 1, "moves[0].copy: must be true or false, not 1"),
+        (("moves", 1, "frame"), -1, "moves[1].frame: must be a whole number of at least 0, not -1"),
+        (("uses", 0), ["op0", 0], "uses[0]: must be [operation, occurrence, position or null]"),
+        (("uses", 1, 2), -1, "uses[1]: must be [operation, occurrence, position or null]"),
+        (("uses", 1, 1), None, "uses[1]: must be [operation, occurrence, position or null]"),
+    ],
+)
+def test_invalid_plan_with_frames_is_refused_with_the_field(
+    tmp_path: Path, path: tuple[Any, ...], to: Any, message: str
+) -> None:
+    check_refusal(files.read_plan, tmp_path / "plan.json", changed(FRAMES_PLAN, *path, to=to), message)
+
+
 @pytest.mark.parametrize(
     ("path", "to", "message"),
     [
         (("nodes",), [], "nodes: must have two items, fast and slow, not 0"),
         (("nodes", 1, "read_latency"), 0, "nodes[1].read_latency: must be a number above 0, not 0"),
         (("nodes", 1, "read_latency"), float("nan"), "nodes[1].read_latency: must be a number above 0"),
-        (("helpers",), 3, "helpers: must be a whole number from 1 to 2, not 3"),
+        (("helpers",), 0, "helpers: must be a whole number of at least 1, not 0"),
         (("page",), "1500 ns", "page: must be a number above 0, not '1500 ns'"),
     ],
 )

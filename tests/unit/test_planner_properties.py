@@ -33,7 +33,7 @@ from tests.fakes import profiles
 from tests.fakes.profiles import BIG, CHEAP, OPTANE, SIMPLE
 
 SEEDS = st.integers(0, 10**6)
-TWO_THREADS = dataclasses.replace(SIMPLE, migration_threads=2, page_move_ns=1)
+TWO_THREADS = dataclasses.replace(SIMPLE, migration_cores=2, page_move_ns=1)
 FIGURES = st.sampled_from([OPTANE, SIMPLE, CHEAP, TWO_THREADS])
 EXTREME_FIGURES = st.sampled_from(
     [

@@ -229,7 +229,7 @@ def test_sentinel_takes_the_fitting_interval_with_the_least_exposed_time() -> No
 def test_sentinel_drops_candidates_with_late_demotions() -> None:
     """In this profile the demotions of one interval length are late."""
     step = profile_json.parse(profiles.random_value(300))
-    figures = dataclasses.replace(SIMPLE, migration_threads=2, page_move_ns=1)
+    figures = dataclasses.replace(SIMPLE, migration_cores=2, page_move_ns=1)
     with pytest.raises(BudgetError) as e:
         prepare(step, 0, figures)
     migrating = sentinel_candidates(prepare(step, e.value.floor, figures))[1:]

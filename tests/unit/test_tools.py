@@ -62,7 +62,7 @@ def test_a_started_machine_has_the_runtime_the_code_and_the_planner(tmp_path: Pa
     assert (guest.folder / "libsentinel.so").read_bytes() == b"library"
     assert (guest.folder / "probe").stat().st_mode & 0o111
     read = figures.parse(json.loads((guest.folder / "figures.json").read_text()))
-    assert (read.cache_bytes, read.migration_threads) == (costs.cache.size, 1)
+    assert (read.cache_bytes, read.migration_cores) == (costs.cache.size, 1)
     assert "/opt/sentinel" in guest.commands[0]
     assert "sentinel.pth" in guest.commands[0]
 

@@ -125,14 +125,15 @@ def show(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def header(value: Any, kind: str, version: int) -> Fields:
-    """Return the fields of a document. Raises FormatError unless `format` and `version` are as expected."""
+def header(value: Any, kind: str, *versions: int) -> Fields:
+    """Return the fields of a document. Raises FormatError unless `format` and `version` are known."""
     document = Fields(value)
     if document.get("format") != kind:
         raise document.error("format", f"must be {kind}, not {show(document.get('format'))}")
-    if document.get("version") != version or document.get("version") is True:
+    if document.get("version") not in versions or document.get("version") is True:
+        known = " and ".join(map(str, versions))
         raise document.error(
-            "version", f"this planner reads version {version}, not {show(document.get('version'))}"
+            "version", f"this planner reads version {known}, not {show(document.get('version'))}"
         )
     return document
 

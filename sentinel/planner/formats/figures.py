@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a machine: both nodes, the cache, and the cost of migrating a page.
 
-    {"format": "sentinel-figures", "version": 1,
+    {"format": "sentinel-figures", "version": 2,
      "nodes": [{"read_latency": 100, "read_bandwidth": 105, "write_bandwidth": 85},
                {"read_latency": 305, "read_bandwidth": 39.4, "write_bandwidth": 13.9}],
-     "line": 64, "cache": 1048576, "page": 1500, "compute": 240, "helper": 10, "helpers": 1}
+     "line": 64, "cache": 1048576, "page": 1500, "compute": 240, "helper": 10, "helpers": 1,
+     "remap": 3000, "remap_page": 20, "shootdown": 700, "cores": 24}
 
 A `cache` of 0 never hits. docs/planner.md describes the fields.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from .fields import Fields, header
 
-FORMAT, VERSION = "sentinel-figures", 1
+FORMAT, VERSION = "sentinel-figures", 2
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Figures:
     """Figures of a machine.
 
     `page_move_ns` is the kernel's fixed work to migrate a page. `compute_mlp` and `migration_mlp` are the
-    misses in flight of the compute vCPU and of a migration thread. With one migration thread, promotions and
-    demotions share it.
+    misses in flight of the compute vCPU and of a migration core, of which there are `migration_cores`.
+    With frames, a migration core needs `remap_ns` to remap a window and `remap_page_ns` for each of its
+    pages, and the compute vCPU loses `shootdown_ns`. The compute vCPU stands for `cores` cores; those that
+    migrate do not compute.
     """
 
     nodes: tuple[Memory, Memory]
@@ -43,7 +46,11 @@ class Figures:
     page_move_ns: float = 1500.0
     compute_mlp: float = 240.0
     migration_mlp: float = 10.0
-    migration_threads: int = 1
+    migration_cores: int = 1
+    remap_ns: float = 3000.0
+    remap_page_ns: float = 20.0
+    shootdown_ns: float = 700.0
+    cores: int = 24
 
     def read_ns(self, node: int, mlp: float) -> float:
         """Return the time to read a byte with `mlp` misses in flight: bound by latency or by bandwidth."""
@@ -83,7 +90,11 @@ def parse(value: Any) -> Figures:
         page_move_ns=document.positive("page"),
         compute_mlp=document.positive("compute"),
         migration_mlp=document.positive("helper"),
-        migration_threads=document.integer("helpers", minimum=1, maximum=2),
+        migration_cores=document.integer("helpers", minimum=1),
+        remap_ns=document.positive("remap"),
+        remap_page_ns=document.positive("remap_page"),
+        shootdown_ns=document.positive("shootdown"),
+        cores=document.integer("cores", minimum=1),
     )
 
 
@@ -98,5 +109,9 @@ def encode(figures: Figures) -> dict[str, Any]:
         "page": figures.page_move_ns,
         "compute": figures.compute_mlp,
         "helper": figures.migration_mlp,
-        "helpers": figures.migration_threads,
+        "helpers": figures.migration_cores,
+        "remap": figures.remap_ns,
+        "remap_page": figures.remap_page_ns,
+        "shootdown": figures.shootdown_ns,
+        "cores": figures.cores,
     }

@@ -96,7 +96,7 @@ class _Step:
         self.migrating: dict[int, _Migration] = {}
         self.migrations: list[_Migration] = []
         self.due: list[_Migration] = []
-        threads = problem.figures.migration_threads
+        threads = min(2, problem.figures.migration_cores)
         self.thread_of = (0, threads - 1)  # of promotions and demotions
         self.pending: list[deque[_Migration]] = [deque() for _ in range(threads)]
         self.free_at = [0.0] * threads

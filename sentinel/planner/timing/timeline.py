@@ -64,7 +64,7 @@ def predict_timeline(
     op_ns = op_ns + extra_ns + contention(slow_memory_ns, op_ns, moves, size, figures)
     page_ns = [figures.migration_ns(to, page_bytes) for to in (0, 1)]
     move_ns = [int(size[move.unit]) // page_bytes * page_ns[move.to] for move in moves]
-    threads = figures.migration_threads
+    threads = min(2, figures.migration_cores)  # one for each direction
     return replay(op_ns, costs.prologue_ns, moves, move_ns, waits, migration_threads=threads)
 
 
