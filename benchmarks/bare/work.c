@@ -1,23 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Work for benchmarks/plugin.py that runs without an operating system: ROUNDS rounds of WORK inside
- * a region, then the machine ends. Node 1 starts at 64 MiB.
+ * a region, then the machine ends.
  */
-#include <stdint.h>
+#include "../../tests/vm/freestanding.h"
 
-#define MIB   (1 << 20)
-#define LINE  64
 #define LINES 16384
-
-__asm__(".balign 4\n"
-	".long 0x1badb002, 0, -0x1badb002\n" /* multiboot */
-	".globl _start\n"
-	"_start: movl $0x200000, %esp\n"
-	"movl %cr0, %eax; andl $~4, %eax; orl $2, %eax; movl %eax, %cr0\n" /* SSE */
-	"movl %cr4, %eax; orl $0x600, %eax; movl %eax, %cr4\n"
-	"call start\n");
-
-#define MARK(number) __asm__ volatile("nopl 0x534e0000+%c0(%%eax,%%eax,1)" ::"i"(number) : "memory")
 
 struct line {
 	struct line *next;
@@ -74,8 +62,6 @@ static void chase(void)
 		line = line->next;
 	sink = (uint32_t)line;
 }
-
-void start(void);
 
 void start(void)
 {

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A 32-bit program that runs without an operating system, so that no other accesses are counted.
+ * A program that runs without an operating system, so that no other accesses are counted.
  * For each kind k of access, it accesses LINES lines that are not in the cache, between the markers
  * USER(2 k) and USER(2 k + 1); then it accesses memory across a page boundary, between USER(0x100)
  * and USER(0x101). Finally it begins and ends regions forever, with USER(0x200) in each.
- *
- *	gcc -m32 -ffreestanding -nostdlib -static -fno-pie -no-pie -O1 -Wl,-Ttext=0x100000
- *
- * Node 1 starts at 64 MiB of physical memory. The cache is a quarter of FLUSH.
+ * The cache is a quarter of FLUSH.
  */
-#include <stdint.h>
+#include "freestanding.h"
 
 #define LINES 256
-#define LINE  64
 #define FLUSH (256 << 10)
-#define MIB   (1 << 20)
 
 #define LINES_AT ((char *)(32 * MIB))	 /* the accessed lines */
 #define OTHER	 ((char *)(40 * MIB))	 /* fills the cache */
@@ -22,16 +17,6 @@
 #define WINDOW	 0xc0000000		 /* virtual address of two pages */
 #define LAST	 (64 * MIB - 4096)	 /* physical address: last page of node 0 */
 #define ANOTHER	 (16 * MIB)		 /* physical address: another page of node 0 */
-
-__asm__(".balign 4\n"
-	".long 0x1badb002, 0, -0x1badb002\n" /* multiboot */
-	".globl _start\n"
-	"_start: movl $0x200000, %esp\n"
-	"movl %cr0, %eax; andl $~4, %eax; orl $2, %eax; movl %eax, %cr0\n" /* SSE */
-	"movl %cr4, %eax; orl $0x600, %eax; movl %eax, %cr4\n"
-	"call start\n");
-
-#define MARK(number) __asm__ volatile("nopl 0x534e0000+%c0(%%eax,%%eax,1)" ::"i"(number) : "memory")
 
 static void fill_cache(void)
 {
@@ -102,8 +87,6 @@ static void cross_pages(void)
 	(void)*(volatile uint32_t *)(WINDOW + 4096 - 2);
 	MARK(0x8101);
 }
-
-void start(void);
 
 void start(void)
 {

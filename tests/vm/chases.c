@@ -3,27 +3,12 @@
  * Pointer chases and streams as programs have them, without an operating system (see bare.c) and
  * without markers of dependent misses. For each node, and for each kind of access in its turn, it
  * accesses LINES lines between the markers USER(2 k) and USER(2 k + 1).
- *
- *	gcc -m32 -ffreestanding -nostdlib -static -fno-pie -no-pie -O2 -Wl,-Ttext=0x100000
- *
- * Node 1 starts at 64 MiB of physical memory. The cache is far smaller than LINES lines.
+ * The cache is far smaller than LINES lines.
  */
-#include <stdint.h>
+#include "freestanding.h"
 
 #define LINES 8192
-#define LINE  64
-#define MIB   (1 << 20)
 #define MOST  4 /* parallel chases */
-
-__asm__(".balign 4\n"
-	".long 0x1badb002, 0, -0x1badb002\n" /* multiboot */
-	".globl _start\n"
-	"_start: movl $0x200000, %esp\n"
-	"movl %cr0, %eax; andl $~4, %eax; orl $2, %eax; movl %eax, %cr0\n" /* SSE */
-	"movl %cr4, %eax; orl $0x600, %eax; movl %eax, %cr4\n"
-	"call start\n");
-
-#define MARK(number) __asm__ volatile("nopl 0x534e0000+%c0(%%eax,%%eax,1)" ::"i"(number) : "memory")
 
 struct line {
 	uint32_t value;
@@ -227,8 +212,6 @@ static void access_node(int node)
 	copy_stream(m->other, m->strided);
 	MEASURE(11, copy_stream(m->array, m->strided));
 }
-
-void start(void);
 
 void start(void)
 {
