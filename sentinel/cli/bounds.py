@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from sentinel.planner.formats.figures import Figures
     from sentinel.planner.formats.plan import Plan
     from sentinel.planner.formats.profile import Profile
+    from testbed.timing.preset import Preset
 
+TRACE_SUFFIX = ".npz"
 _FILE = click.Path(path_type=Path)
 
 
@@ -27,9 +29,10 @@ Examples:
   sentinel bound profile.json.gz --fast-memory 10,20,40,60% --preset optane-6dimm
   sentinel bound profile.json.gz --fast-memory "14 MiB" --preset cxl-asic --json
   sentinel bound profile.json.gz --plan profile.plan.json
+  sentinel bound traces/lstm-ptb-b3.npz --fast-memory 20% --preset optane-6dimm
 """
 )
-@click.argument("profile", type=_FILE)
+@click.argument("profile", metavar="PROFILE|TRACE", type=_FILE)
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
 @click.option("--preset", metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
 @click.option("--plan", "plan_file", type=_FILE, help="Compare this plan, with its budget and figures.")
@@ -49,9 +52,10 @@ def bound(
     time_limit: float | None,
     as_json: bool,
 ) -> None:
-    """Prove how short the step recorded in PROFILE can be at best.
+    """Prove how short the recorded step of a PROFILE or TRACE can be at best.
 
-    No placement and no migration schedule has a shorter step in the planner's cost model.
+    No placement and no migration schedule has a shorter step in the planner's cost model. A trace gives the
+    exact costs of its operations.
     """
     from experiments import profiles
     from sentinel.bound import lower_bound
@@ -66,7 +70,12 @@ def bound(
         )
     check_input(profile)
     with usage_errors():
-        step = files.read_profile(profile)
+        if profile.suffix == TRACE_SUFFIX:
+            if preset is None or plan_file is not None:
+                raise UsageError("a trace needs --fast-memory and --preset: its costs are those of a preset")
+            step, fast_step_ns = _traced(profile, presets.load(preset))
+        else:
+            step = files.read_profile(profile)
         figures: Figures
         if plan_file is not None:
             check_input(plan_file)
@@ -86,6 +95,15 @@ def bound(
         output.show_json(rows)
     else:
         _show(rows)
+
+
+def _traced(path: Path, preset: Preset) -> tuple[Profile, float]:
+    """The profile of a trace with exact costs, and the time of its step in fast memory in ns."""
+    from experiments.replays import Replays
+    from sentinel.replay import trace
+
+    costs = Replays(trace.read(path), path, preset).costs
+    return costs.profile, costs.fast.step_ns
 
 
 def _figures_of(step: Profile, plan: Plan) -> Figures:

@@ -23,6 +23,7 @@ from sentinel.planner.simulate import simulate
 from testbed.common.errors import ExitCode
 from testbed.timing import preset as presets
 from tests.fakes import networks, profiles
+from tests.fakes.access_traces import Recording
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -259,6 +260,30 @@ def test_bound_compares_a_plan(profile: Path, plan: Path, sentinel_: Run) -> Non
     assert row["gap"] == pytest.approx(row["plan_step_ns"] / row["step_ns"] - 1, rel=1e-6)
     _, out, _ = sentinel_("explain", plan)
     assert "the plan takes" in out
+
+
+def test_bound_of_a_trace_has_its_exact_costs(tmp_path: Path, sentinel_: Run) -> None:
+    recording = Recording()
+    recording.step()
+    path = recording.write(tmp_path)
+    words = ("--fast-memory", "1 MiB,2 MiB", "--preset", "optane-6dimm", "--json")
+    code, out, _ = sentinel_("bound", path, *words)
+    assert code == 0
+    tight, ample = json.loads(out)
+    _, out, _ = sentinel_(
+        "replay", path, "--policy", "fast-only,slow-only", "--preset", "optane-6dimm", "--json"
+    )
+    fast, slow = (row["step_ns"] for row in json.loads(out)["rows"])
+    assert ample["fast_ns"] == pytest.approx(fast, abs=2)
+    assert ample["slow_ns"] == pytest.approx(slow, abs=2)
+    # Only the variable can be in fast memory: the other tensor is not freed within the step.
+    assert fast < ample["step_ns"] < tight["step_ns"] < slow
+    assert slow - tight["step_ns"] == pytest.approx((slow - ample["step_ns"]) / 2, rel=0.01)
+    code, _, err = sentinel_("bound", path, "--fast-memory", "2 MiB")
+    assert code == ExitCode.USAGE
+    code, _, err = sentinel_("bound", path, "--plan", path)
+    assert code == ExitCode.USAGE
+    assert "a trace needs --fast-memory and --preset" in err
 
 
 @pytest.mark.parametrize(
