@@ -13,7 +13,6 @@ from .formats.plan import Group, Move, Plan, TensorPlacement
 from .formats.profile import Profile
 from .memory.classify import LONG, OUTSIDE, RESIDENT, SHORT, VARIABLES
 from .placement.place import Placement
-from .policy import Policy
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def assemble(
     placement: Placement,
     reason: str,
     *,
-    policy: Policy,
+    policy: str,
     source: str = "",
 ) -> Plan:
     """Return the plan of a placement of `candidate`.

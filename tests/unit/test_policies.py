@@ -17,9 +17,10 @@ from experiments.policies import GuestSetup, Needs, Policy
 
 def test_the_policies_are_these() -> None:
     assert policies.names() == (
-        *("fast-only", "first-touch", "interleave", "sentinel", "sentinel-opt", "slow-only"),
+        *("autotm", "fast-only", "first-touch", "interleave", "sentinel", "sentinel-opt", "slow-only"),
     )
     assert [name for name, policy in policies.registry().items() if policy.plan] == [
+        "autotm",
         "sentinel",
         "sentinel-opt",
     ]

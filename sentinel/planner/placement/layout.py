@@ -60,10 +60,17 @@ class Layout:
         return shares
 
 
-def lay_out(problem: Problem, included: Bools, fast_limit: int, order: Order = BY_HEAT) -> Layout:
+def lay_out(
+    problem: Problem,
+    included: Bools,
+    fast_limit: int,
+    order: Order = BY_HEAT,
+    preferred: Bools | None = None,
+) -> Layout:
     """Lay out the tensors `included`, with `fast_limit` bytes (whole pages) in fast memory.
 
-    Tensors that do not fit below the limit are placed first-fit in birth order.
+    Those in `preferred` (by tensor of the profile) come first. Tensors that do not fit below the limit are
+    placed first-fit in birth order.
     """
     profile = problem.profile
     page_bytes, t = profile.page_bytes, profile.tensors
@@ -77,7 +84,8 @@ def lay_out(problem: Problem, included: Bools, fast_limit: int, order: Order = B
     heat = saved_ns / np.maximum(touched, 1) ** order.size_power / (death - birth) ** order.lifetime_power
     offset = np.full(len(tensors), -1, dtype=np.int64)
     fast = _AddressRange(fast_limit, len(tensors))
-    ranked = np.lexsort((tensors, -heat))
+    last = np.zeros(len(tensors)) if preferred is None else ~preferred[tensors]
+    ranked = np.lexsort((tensors, -heat, last))
     prefix = np.where(partly_touched, -(-touched // page_bytes) * page_bytes, 0)
     columns = (column[ranked].tolist() for column in (size, birth, death, prefix, variable))
     for i, length, born, dead, touched_prefix, is_variable in zip(ranked.tolist(), *columns):

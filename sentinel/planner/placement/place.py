@@ -51,12 +51,19 @@ def rank(timeline: Timeline, moved_bytes: int) -> tuple[int, int]:
     return (round(timeline.step_ns), moved_bytes)
 
 
-def place(problem: Problem, schedule: Schedule, shared: Bools, order: Order = BY_HEAT) -> Placement | None:
+def place(
+    problem: Problem,
+    schedule: Schedule,
+    shared: Bools,
+    order: Order = BY_HEAT,
+    *,
+    preferred: Bools | None = None,
+) -> Placement | None:
     """Assign an address to every tensor.
 
-    Units in `shared` that never migrate may overlap in address if their lifetimes do not. If one piece of a
-    tensor has its own pages, all of its pieces have. Returns None if the units with pages of their own exceed
-    the budget at any position.
+    Units in `shared` that never migrate may overlap in address if their lifetimes do not. Of their tensors,
+    those in `preferred` get fast memory first. If one piece of a tensor has its own pages, all of its pieces
+    have. Returns None if the units with pages of their own exceed the budget at any position.
     """
     units, t, n = problem.units, problem.profile.tensors, len(problem.op_ns)
     born_fast = _born_fast(problem, schedule)
@@ -73,7 +80,7 @@ def place(problem: Problem, schedule: Schedule, shared: Bools, order: Order = BY
         return None
     page_bytes = problem.profile.page_bytes
     included = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~tensor_own
-    layout = lay_out(problem, included, available // page_bytes * page_bytes, order)
+    layout = lay_out(problem, included, available // page_bytes * page_bytes, order, preferred)
 
     u = problem.profile.uses
     saved_by_layout = problem.costs.saved_ns * layout.fast_shares(len(t))[u.tensor]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AutoTM's static placement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from experiments.policies.interface import Needs, PlanContext, Policy
+
+if TYPE_CHECKING:
+    from sentinel.planner.formats.plan import Plan
+
+
+def plan(context: PlanContext) -> Plan:
+    """The placement without migration that an integer program finds."""
+    from sentinel.planner.formats import files
+    from sentinel.rivals import autotm
+
+    profiled = context.profiled
+    return autotm.make_plan(
+        profiled.profile,
+        context.budget,
+        context.figures,
+        fast_step_ns=profiled.fast_step_ns,
+        source=files.digest(profiled.path),
+    )
+
+
+POLICY = Policy(
+    name="autotm",
+    description="each tensor in one tier for its whole life, chosen by an integer program",
+    source="Hildebrand et al., AutoTM, ASPLOS 2020, static formulation",
+    needs=Needs(budget="required", preset=True, profile=True, runtime=True),
+    plan=plan,
+)
