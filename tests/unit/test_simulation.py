@@ -197,7 +197,7 @@ def test_a_plan_of_another_step_or_machine_is_refused(tmp_path: Path, profile: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--policy", "best"), "unknown policy 'best'; there are: all, fast-only"),
+        (("--policy", "best"), "unknown policy 'best'; there are: all, autotm"),
         (("--cache", "3"), "--cache: must be a size such as 512 MiB"),
         (("--fast-memory", "20 percent"), "budget: must be a size"),
         (("--preset", "none"), "unknown preset 'none'"),
