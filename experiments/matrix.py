@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from experiments import host_files, policies, scripts
+from experiments import host_files, policies, scripts, suite_checks, suite_file
+from experiments.combinations import Combination, Error, expand
 from experiments.host_files import HostFiles
 from experiments.models import DATA
 from experiments.policies import Policy
@@ -22,12 +23,11 @@ from testbed import machine as machines
 from testbed.common import files
 from testbed.common.core_yaml import KeyPath
 from testbed.common.errors import UsageError
-from testbed.common.schema import Document, MissingFileError
+from testbed.common.schema import MissingFileError
 from testbed.machine import Machine
 from testbed.timing import preset as presets
 from testbed.timing.preset import Preset
 
-Error = Callable[[KeyPath, str], UsageError]
 # 2: policies are renamed, so that an equal name no longer means an equal cell; 3: each step draws a batch;
 # 4: the timing model charges dependent misses
 _ID_FORMAT = 4
@@ -37,11 +37,13 @@ _ID_FORMAT = 4
 class Cell:
     """One combination to measure. `resolved` holds all settings that affect the result; `id` is its hash.
 
+    `repeats` is the number of its repeats.
     `script` is set if the cell trains a script instead of a model, `data` if its model has a data set.
     """
 
     id: str
     resolved: dict[str, Any]
+    repeats: int = 1
     script: Script | None = None
     data: HostFiles | None = None
 
@@ -78,7 +80,7 @@ class Cell:
 class Matrix:
     """A suite with its machine and preset, and the cells that it expands to.
 
-    `scripts` are the scripts among the suite's models, by their index, and `data` the models' data sets.
+    `scripts` are the scripts among all models of the suite, by their index, and `data` the models' data sets.
     """
 
     suite: Suite
@@ -88,20 +90,25 @@ class Matrix:
     data: Mapping[int, HostFiles] = field(default_factory=dict)
 
     @functools.cached_property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The settings of each cell, with their places in the suite."""
+        return tuple(expand(self.suite))
+
+    @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """The cells in the order they run: model by model, since the cells of a model share its snapshot."""
+        """The cells in the order of the suite, model by model."""
         return tuple(self._expand())
 
     @property
     def models(self) -> list[dict[str, Any]]:
         """The models and scripts as the cells record them: a data set by its content."""
         models = []
-        for i, model in enumerate(self.suite.models):
+        for i, (_, model) in enumerate(self.suite.all_models()):
             data = {DATA: self.data[i].content} if i in self.data else {}
             models.append(self.scripts[i].resolve() if i in self.scripts else {**model, **data})
         return models
 
-    @property
+    @functools.cached_property
     def axes(self) -> Axes:
         """The settings that vary between the cells; they make the labels."""
         return Axes.of(cell.resolved for cell in self.cells)
@@ -111,143 +118,85 @@ class Matrix:
         return replace(self, suite=self.suite.model_copy(update={"kernel": kernel}))
 
     def _expand(self) -> Iterator[Cell]:
-        suite = self.suite
-        for i, model in enumerate(self.models):
-            for placement, budget in _budgets(suite):
-                online = suite.online and policies.get(placement).online
-                resolved: dict[str, Any] = {
-                    "model": model,
-                    "placement": {"policy": placement, "online": True} if online else placement,
-                    "machine": self.machine.model_dump(mode="json", exclude={"description"}),
-                    "kernel": suite.kernel,
-                    "steps": suite.steps,
-                    "warmup": suite.warmup,
-                    "threads": suite.threads,
-                    "seed": suite.seed,
-                }
-                if suite.mode != "emulate":
-                    resolved["mode"] = suite.mode
-                if suite.runtime:
-                    resolved["runtime"] = True
-                if budget is not None:
-                    resolved["fast_memory"] = budget
-                if self.preset is not None:
-                    exclude = {"description", "source"}
-                    resolved["preset"] = self.preset.model_dump(mode="json", exclude=exclude)
-                cell_id = files.sha256_json([_ID_FORMAT, resolved])[:16]
-                yield Cell(cell_id, resolved, self.scripts.get(i), self.data.get(i))
+        suite, models = self.suite, self.models
+        machine = self.machine.model_dump(mode="json", exclude={"description"})
+        preset = None
+        if self.preset is not None:
+            preset = self.preset.model_dump(mode="json", exclude={"description", "source"})
+        for one in self.combinations:
+            placement, budget = one["placements"], one["fast_memory"]
+            online = suite.online and policies.get(placement).online
+            resolved: dict[str, Any] = {
+                "model": models[one["models"]],
+                "placement": {"policy": placement, "online": True} if online else placement,
+                "machine": machine,
+                "kernel": suite.kernel,
+                **{name: one[name] for name in ("steps", "warmup", "threads", "seed")},
+            }
+            if suite.mode != "emulate":
+                resolved["mode"] = suite.mode
+            if suite.runtime:
+                resolved["runtime"] = True
+            if budget is not None:
+                resolved["fast_memory"] = budget
+            if preset is not None:
+                resolved["preset"] = preset
+            cell_id = files.sha256_json([_ID_FORMAT, resolved])[:16]
+            index = one["models"]
+            yield Cell(cell_id, resolved, one.repeats, self.scripts.get(index), self.data.get(index))
 
 
 def load(path: Path) -> Matrix:
     """Read, validate and expand a suite. Raises `UsageError` with the position of each mistake."""
-    document = Document(path)
-    return resolve(document.parse(Suite), folder=path.parent, error=document.error)
+    document = suite_file.read(path)
+    return resolve(document.parse(Suite), folder_of=document.folder_of, error=document.error)
 
 
-def resolve(suite: Suite, *, folder: Path, error: Error) -> Matrix:
-    """Read what a suite names, and expand it. Its paths are relative to `folder`.
+def resolve(suite: Suite, *, folder_of: Callable[[str], Path], error: Error) -> Matrix:
+    """Read what a suite names, and expand it.
 
-    `error` makes the `UsageError` for a field with a mistake.
+    `folder_of` gives the folder that the paths in a key of the suite are relative to, and `error` makes the
+    `UsageError` for a field with a mistake.
     """
     try:
-        machine = machines.load(suite.machine, relative_to=folder)
+        machine = machines.load(suite.machine, relative_to=folder_of("machine"))
     except MissingFileError as e:
         raise error(("machine",), e.message) from None
-    try:
-        preset = presets.load(suite.preset, relative_to=folder) if suite.preset is not None else None
-    except MissingFileError as e:
-        raise error(("preset",), e.message) from None
-    _check_machine(error, suite, machine)
-    _check_policies(error, suite)
-    _check_mode(error, suite)
-    matrix = Matrix(
-        suite, machine, preset, _load_scripts(error, suite, folder), _load_data(error, suite, folder)
-    )
-    _check_duplicates(error, matrix)
-    return matrix
-
-
-def _load_scripts(error: Error, suite: Suite, folder: Path) -> dict[int, Script]:
-    found: dict[int, Script] = {}
-    for i, model in enumerate(suite.models):
-        if "script" not in model:
-            if suite.steps is None:
-                raise error(("steps",), f"{model['name']} needs a number: only scripts end by themselves")
-            continue
-        paths = [folder / path for path in model["files"]]
+    preset = None
+    if suite.preset is not None:
         try:
-            found[i] = scripts.load(
-                folder / model["script"], model["args"], paths, step_ops=model["step_ops"]
-            )
-        except ScriptError as e:
-            raise error(("models", i, *e.field), e.message) from None
-    return found
-
-
-def _load_data(error: Error, suite: Suite, folder: Path) -> dict[int, HostFiles]:
-    data: dict[int, HostFiles] = {}
-    for i, model in enumerate(suite.models):
-        if "script" not in model and DATA in model:
+            preset = presets.load(suite.preset, relative_to=folder_of("preset"))
+        except MissingFileError as e:
+            raise error(("preset",), e.message) from None
+    combinations = expand(suite, error)
+    suite_checks.check(suite, machine, combinations, error)
+    scripts_, data = {}, {}
+    for i, (place, model) in enumerate(suite.all_models()):
+        folder = folder_of(str(place[0]))
+        if "script" in model:
+            scripts_[i] = _load_script(model, place, folder, error)
+        elif DATA in model:
             try:
                 data[i] = host_files.load_data(folder / model[DATA])
             except UsageError as e:
-                raise error(("models", i, DATA), e.message) from None
-    return data
+                raise error((*place, DATA), e.message) from None
+    matrix = Matrix(suite, machine, preset, scripts_, data)
+    _check_duplicates(matrix, error)
+    return matrix
 
 
-def _check_machine(error: Error, suite: Suite, machine: Machine) -> None:
-    if len(machine.nodes) < 2:
-        raise error(("machine",), "a suite needs a machine with at least two nodes")
-    if suite.preset is not None and len(machine.nodes) != 2:
-        raise error(("preset",), "the timing model supports machines with two nodes only")
-    if suite.threads > machine.vcpus:
-        raise error(("threads",), f"the machine has {machine.vcpus} CPUs")
+def _load_script(model: dict[str, Any], place: KeyPath, folder: Path, error: Error) -> Script:
+    paths = [folder / path for path in model["files"]]
+    try:
+        return scripts.load(folder / model["script"], model["args"], paths, step_ops=model["step_ops"])
+    except ScriptError as e:
+        raise error((*place, *e.field), e.message) from None
 
 
-def _check_policies(error: Error, suite: Suite) -> None:
-    if suite.fast_memory and not suite.warmup:
-        raise error(("warmup",), "must be at least 1 with a budget, which applies after the warm-up")
-    for model in suite.models if suite.online else ():
-        if "script" not in model:
-            raise error(("online",), f"only scripts plan within the training, and {model['name']} is a model")
-    if suite.online and not any(policies.get(name).online for name in suite.placements):
-        able = ", ".join(name for name, policy in policies.registry().items() if policy.online)
-        raise error(("online",), f"none of the `placements` can plan within the training; these can: {able}")
-    for i, name in enumerate(suite.placements):
-        needs = policies.get(name).needs
-        if needs.budget == "required" and not suite.fast_memory:
-            raise error(("placements", i), f"{name} needs `fast_memory`, such as [20%, 40%]")
-        if (needs.preset or needs.profile) and suite.preset is None:
-            raise error(("placements", i), f"{name} needs a `preset`, such as optane-6dimm")
-        if suite.fast_memory and needs.budget != "none" and suite.preset is None:
-            raise error(("fast_memory",), "needs a `preset`, such as optane-6dimm")
-
-
-def _check_mode(error: Error, suite: Suite) -> None:
-    """Replays need the model, and a step that can be recorded."""
-    if suite.mode == "emulate":
-        return
-    if suite.preset is None or not suite.runtime:
-        raise error(("mode",), "replays need a `preset`, and `fast_memory` or a policy with a plan")
-    if suite.threads > 1:
-        raise error(("mode",), "only steps of one thread can be replayed")
-    for i, model in enumerate(suite.models):
-        if "script" in model:
-            raise error(("models", i), "a script cannot be replayed: its steps may be of several kinds")
-
-
-def _check_duplicates(error: Error, matrix: Matrix) -> None:
-    suite = matrix.suite
-    lists = {"models": matrix.models, "placements": suite.placements, "fast_memory": suite.fast_memory}
-    for name, values in lists.items():
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                raise error((name, i), "duplicate value")
-
-
-def _budgets(suite: Suite) -> Iterator[tuple[str, str | None]]:
-    """Pair each placement with each budget that affects it."""
-    for placement in suite.placements:
-        affected = policies.get(placement).needs.budget != "none" and suite.fast_memory
-        for budget in suite.fast_memory if affected else (None,):
-            yield placement, budget
+def _check_duplicates(matrix: Matrix, error: Error) -> None:
+    """Refuse equal cells, such as of two copies of a script."""
+    seen: set[str] = set()
+    for cell, one in zip(matrix.cells, matrix.combinations, strict=True):
+        if cell.id in seen:
+            raise error(one.place("models"), "duplicate value")
+        seen.add(cell.id)

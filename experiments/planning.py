@@ -74,7 +74,7 @@ class Planning:
             values = cell.policy.online_order(
                 budget=size or cell.resolved["fast_memory"],
                 figures=_FIGURES,
-                skip=self._matrix.suite.warmup,
+                skip=cell.resolved["warmup"],
             )
             return Order(values, {**inputs, _PLANNER: guest_code.PLANNER_SOURCE})
         plans = {} if size is None else self._plans(cell, waiting, size)

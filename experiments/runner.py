@@ -64,7 +64,9 @@ def run(
         matrix = matrix.with_kernel(artifacts.kernel.source)
         _open(matrix, out)
         todo = _missing(matrix, out, only)
-        outcome = Outcome(kept=len(todo) * matrix.suite.repeats - sum(map(len, todo.values())))
+        outcome = Outcome(
+            kept=sum(cell.repeats - len(todo[cell.id]) for cell in matrix.cells if cell.id in todo)
+        )
         if outcome.kept:
             note(f"{outcome.kept} finished repeats are kept")
         if not any(todo.values()):
@@ -105,13 +107,14 @@ def _run_cell(
 ) -> None:
     """Run repeats of a cell. With `quiet`, hide the progress while the process runs."""
     label = matrix.axes.label(cell.resolved)
+    steps = cell.resolved["steps"]
     failures = 0
     for i, repeat in enumerate(repeats):
         stack = contextlib.ExitStack()
 
         def show(activity: str, *, repeat: int = repeat) -> None:
-            text = f"{label}, repeat {repeat + 1}/{matrix.suite.repeats}, {activity}"
-            if matrix.suite.steps is None or cell.online:  # the number of steps is the guest's decision
+            text = f"{label}, repeat {repeat + 1}/{cell.repeats}, {activity}"
+            if steps is None or cell.online:  # the number of steps is the guest's decision
                 shown.update(None, text)
             else:
                 shown.update(estimate.fraction, f"{text}, {estimate.remaining()}")
@@ -125,7 +128,7 @@ def _run_cell(
         def on_step(number: int, measured: bool) -> None:
             estimate.step_done()
             # The number of unmeasured steps is the guest's decision: a plan's trial needs several.
-            of_all = "" if matrix.suite.steps is None else f"/{matrix.suite.steps}"
+            of_all = "" if steps is None else f"/{steps}"
             show(f"step {number}{of_all}" if measured else f"warm-up step {number}")
 
         with stack:
@@ -147,9 +150,8 @@ def _run_cell(
 
 def _missing(matrix: Matrix, out: Path, only: Collection[str]) -> dict[str, list[int]]:
     """The repeats to do, by the id of each cell to run."""
-    numbers = set(range(matrix.suite.repeats))
     cells = [cell for cell in matrix.cells if not only or matrix.axes.label(cell.resolved) in only]
-    return {cell.id: sorted(numbers - runs.finished(out, cell.id)) for cell in cells}
+    return {cell.id: sorted(set(range(cell.repeats)) - runs.finished(out, cell.id)) for cell in cells}
 
 
 def _check_artifacts(matrix: Matrix, artifacts: Artifacts) -> None:

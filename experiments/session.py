@@ -53,11 +53,10 @@ class _Attempt:
 
 def work_of(matrix: Matrix, cell: Cell) -> Work:
     """What the training process of a cell does."""
-    suite = matrix.suite
     return Work(
-        seed=suite.seed,
-        threads=suite.threads,
-        runtime=suite.runtime,
+        seed=cell.resolved["seed"],
+        threads=cell.resolved["threads"],
+        runtime=matrix.suite.runtime,
         model=cell.model if cell.script is None else None,
         data=cell.data,
         script=cell.script,
@@ -121,7 +120,6 @@ class Session:
         on_restore: Callable[[], None],
         on_step: Callable[[int, bool], None],
     ) -> None:
-        suite = self._matrix.suite
         waiting = self._snapshot(cell)
         attempt.budget = self._planning.budget(cell, waiting)
         attempt.started = time.monotonic()
@@ -150,7 +148,7 @@ class Session:
         self._backend.train(
             waiting,
             self._matrix.preset,
-            {"steps": suite.steps, "warmup": suite.warmup, **order.values},
+            {"steps": cell.resolved["steps"], "warmup": cell.resolved["warmup"], **order.values},
             inputs=order.inputs,
             callbacks=Callbacks(
                 on_start=on_start,

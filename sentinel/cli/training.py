@@ -231,7 +231,7 @@ def _matrix(fields: dict[str, Any]) -> Matrix:
         first = e.errors()[0]
         problem = first["msg"].removeprefix("Value error, ")
         raise error(first["loc"], f"{problem} (got {first['input']})") from None
-    return matrices.resolve(suite, folder=Path(), error=error)
+    return matrices.resolve(suite, folder_of=lambda _: Path(), error=error)
 
 
 def _train(matrix: Matrix, out: Path, *, command: str, location: str | None, uri: str | None) -> int:

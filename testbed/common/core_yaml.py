@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +70,12 @@ class Tree:
     keys: dict[KeyPath, Place] = field(default_factory=dict)
     values: dict[KeyPath, Place] = field(default_factory=dict)
     written: dict[KeyPath, str] = field(default_factory=dict)
+
+    def take(self, other: Tree, keys: Collection[str]) -> None:
+        """Take the places below some keys of another document; `data` stays as it is."""
+        self.keys.update({k: v for k, v in other.keys.items() if k and k[0] in keys})
+        self.values.update({k: v for k, v in other.values.items() if k and k[0] in keys})
+        self.written.update({k: v for k, v in other.written.items() if k and k[0] in keys})
 
 
 def parse(source: bytes) -> Tree:

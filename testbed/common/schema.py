@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -47,6 +48,7 @@ class Document:
 
     def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
+        self._origins: dict[str, Path] = {}
         if text is None:
             try:
                 source = files.read_input(path, limit=core_yaml.MAX_BYTES + 1)
@@ -59,6 +61,26 @@ class Document:
         except core_yaml.YamlError as e:
             raise self._error(e.place, e.where, e.problem) from None
         self.data: Any = self._tree.data
+
+    def origin(self, key: str) -> Path:
+        """The file that gives a key of the document."""
+        return self._origins.get(key, self.path)
+
+    def inherit(self, base: Document, *, without: Collection[str] = ()) -> None:
+        """Take the keys that this file does not give from `base`, except those in `without`.
+
+        Both must be mappings. Errors name the file that gives the value.
+        """
+        taken = {key for key in base.data if key not in self.data and key not in without}
+        self.data.update({key: base.data[key] for key in taken})
+        self._origins.update({key: base.origin(key) for key in taken})
+        self._tree.take(base._tree, taken)
+
+    def place_as(self, where: KeyPath, source: KeyPath) -> None:
+        """Let errors at `where` have the place of `source`, which the value comes from."""
+        self._tree.values[where] = self._tree.values[source]
+        if source in self._tree.written:
+            self._tree.written[where] = self._tree.written[source]
 
     def error(self, where: KeyPath, problem: str, *, at_key: bool = False) -> UsageError:
         """Return the error for a problem at `where`, placed at the value or its key."""
@@ -87,7 +109,8 @@ class Document:
             raise UsageError("\n".join(problems)) from None
 
     def _error(self, place: Place, where: KeyPath, problem: str) -> UsageError:
-        return UsageError(f"{self.path}:{place.line}:{place.column}: {shown(where)}: {problem}")
+        path = self.origin(str(where[0])) if where else self.path
+        return UsageError(f"{path}:{place.line}:{place.column}: {shown(where)}: {problem}")
 
     def _explain(self, problem: ErrorDetails, model: type[BaseModel]) -> UsageError:
         where: KeyPath = tuple(problem["loc"])

@@ -41,12 +41,15 @@ def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) ->
     from experiments import matrix
 
     for page, load in (("suites.md", matrix.load), ("machines.md", lambda path: machine.load(str(path)))):
-        (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-        path = tmp_path / page.replace(".md", ".yaml")
-        path.write_text(example)
         (tmp_path / "my" / "data").mkdir(parents=True, exist_ok=True)
         (tmp_path / "my" / "train.py").touch()
-        load(path)
+        examples = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+        assert examples
+        for example in examples:  # one may extend the one before
+            name = re.match(r"name: (\S+)", example)
+            path = tmp_path / f"{name[1] if name else page}.yaml"
+            path.write_text(example)
+            load(path)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
