@@ -106,7 +106,7 @@ class Profiles:
 
 
 def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
-    """The planner's figures of a preset, and of a machine with `helpers` CPUs for migration (1 or 2)."""
+    """The planner's figures of a preset, and of a machine with `helpers` CPUs for migration."""
     fast, slow = (Memory(n.read_latency, n.read_bandwidth, n.write_bandwidth) for n in preset.nodes)
     return Figures(
         nodes=(fast, slow),
@@ -116,6 +116,10 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
         compute_mlp=preset.compute.parallelism,
         migration_mlp=preset.helper.parallelism,
         migration_cores=helpers,
+        remap_ns=preset.remap,
+        remap_page_ns=preset.remap_page,
+        shootdown_ns=preset.shootdown,
+        cores=preset.cores,
     )
 
 
@@ -126,8 +130,8 @@ def write_figures(path: Path, machine: Machine, preset: Preset) -> None:
 
 
 def helpers_of(machine: Machine) -> int:
-    """The machine's CPUs for migration threads: all but the compute vCPU, at most one per direction."""
-    return max(1, min(2, machine.vcpus - 1))
+    """The machine's migration cores: all CPUs but the compute vCPU, at least one."""
+    return max(1, machine.vcpus - 1)
 
 
 def ensure_profiles(

@@ -62,6 +62,7 @@ class _Config(ctypes.Structure):
         ("write_buffer", ctypes.c_double),
         ("instruction", ctypes.c_double * _CPUS),
         ("parallelism", ctypes.c_double * _CPUS),
+        *((name, ctypes.c_double) for name in ("remap", "remap_page", "shootdown", "cores")),
     ]
 
 
@@ -198,6 +199,8 @@ def _config(preset: Preset) -> _Config:
     config.cache_size, config.cache_ways = preset.cache.size, preset.cache.ways
     config.cache_line, config.cache_shared = preset.cache.line, preset.cache.shared
     config.write_buffer = WRITE_BUFFER
+    config.remap, config.remap_page = preset.remap, preset.remap_page
+    config.shootdown, config.cores = preset.shootdown, preset.cores
     for i in range(_CPUS):
         cpu = preset.helper if i else preset.compute
         config.instruction[i], config.parallelism[i] = cpu.instruction, cpu.parallelism

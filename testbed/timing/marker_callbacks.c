@@ -32,6 +32,13 @@ void on_argument_low(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t addr
 		vcpus[cpu].argument = address % MARKER_ARGUMENTS;
 }
 
+/* Virtual addresses have new physical addresses. */
+static void forget_addresses(void)
+{
+	for (unsigned int i = 0; i < n_vcpus; i++)
+		vcpus[i].stale = true;
+}
+
 void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
 {
 	unsigned int marker = (unsigned int)(uintptr_t)data, value;
@@ -44,9 +51,11 @@ void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address,
 		switch_process(cpu, (int)value);
 	} else if (marker == MARKER_PROCESS_END) {
 		end_process(cpu, (int)value);
+	} else if (active && marker == MARKER_REMAPPED) {
+		forget_addresses();
+		model_remap(model, cpu, value);
 	} else if (active && value < MODEL_NODES) {
-		for (unsigned int i = 0; i < n_vcpus; i++)
-			vcpus[i].stale = true; /* the page has a new physical address */
+		forget_addresses();
 		increment(&vcpus[cpu].pages[value]);
 		model_charge(model, cpu, options.page_ns);
 	}
@@ -151,6 +160,7 @@ void on_marker(unsigned int cpu, void *data)
 	case MARKER_PAGE_MIGRATED: /* handled by on_argument() */
 	case MARKER_PROCESS:
 	case MARKER_PROCESS_END:
+	case MARKER_REMAPPED:
 		return;
 	default:
 		if (marker < MARKER_LAYER ||
@@ -166,5 +176,5 @@ void on_marker(unsigned int cpu, void *data)
 bool has_argument(int marker)
 {
 	return marker == MARKER_PAGE_MIGRATED || marker == MARKER_PROCESS ||
-	       marker == MARKER_PROCESS_END;
+	       marker == MARKER_PROCESS_END || marker == MARKER_REMAPPED;
 }

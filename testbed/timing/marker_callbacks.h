@@ -8,13 +8,13 @@
 /* Called for each marker; `data` is its number. */
 void on_marker(unsigned int cpu, void *data);
 
-/* Returns true for markers of the kernel: two loads follow, whose addresses are the argument. */
+/* Returns true for markers with an argument: two loads follow, whose addresses are the argument. */
 bool has_argument(int marker);
 
-/* A kernel marker's first load: its address carries the lower half of the argument. */
+/* The first load after such a marker: its address carries the lower half of the argument. */
 void on_argument_low(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data);
 
-/* A kernel marker's second load: its address carries the upper half. `data` is the number. */
+/* The second load: its address carries the upper half. `data` is the number. */
 void on_argument(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * Interface between guest and plugin: markers, and the page of model clocks.
  *
- * A marker is an 8-byte NOP, nopl 0x534e0000+number(%rax,%rax,1). Markers of the kernel have an
- * argument of 30 bits: the next two instructions are loads, and the lower 15 bits of their
- * addresses are the lower and the upper half.
+ * A marker is an 8-byte NOP, nopl 0x534e0000+number(%rax,%rax,1). Some markers have an argument of
+ * 30 bits: the next two instructions are loads, and the lower 15 bits of their addresses are the
+ * lower and the upper half.
  */
 #ifndef SENTINEL_TIMING_MARKERS_H
 #define SENTINEL_TIMING_MARKERS_H
@@ -34,6 +34,7 @@ enum {
 	MARKER_TRACE_EVENT = 15, /* add an event to it */
 	MARKER_TRACE_PAUSE = 16, /* leave out what follows, except for events */
 	MARKER_TRACE_RESUME = 17,
+	MARKER_REMAPPED = 18,  /* a window was remapped; argument: its pages */
 	MARKER_LAYER = 0x1000, /* + layer, less than MARKER_LAYERS */
 	MARKER_USER = 0x8000,  /* + any number, up to 0xffff */
 };

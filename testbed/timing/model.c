@@ -27,7 +27,7 @@ static bool is_valid(const struct model_config *c)
 	for (int i = 0; i < MODEL_CPUS; i++)
 		if (!(c->instruction[i] >= 0) || !(c->parallelism[i] >= 1))
 			return false;
-	return true;
+	return c->remap >= 0 && c->remap_page >= 0 && c->shootdown >= 0 && c->cores >= 1;
 }
 
 struct model *model_new(const struct model_config *config)
@@ -228,11 +228,27 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 	return misses;
 }
 
+/* Returns how much longer an instruction of vCPU 0 takes, after charging it for interrupts. */
+static double slowdown(struct model *m)
+{
+	double cores = m->config.cores;
+	int migrating = atomic_load_explicit(&m->migrating, memory_order_relaxed);
+
+	if (atomic_load_explicit(&m->shootdowns, memory_order_relaxed))
+		model_charge(m, 0,
+			     (double)atomic_exchange(&m->shootdowns, 0) * m->config.shootdown);
+	if (migrating <= 0)
+		return 1;
+	return migrating < cores - 1 ? cores / (cores - migrating) : cores;
+}
+
 void model_execute(struct model *m, unsigned int cpu, uint64_t n)
 {
 	struct cpu *c = &m->cpus[cpu];
 	double ns = (double)n * m->config.instruction[cpu];
 
+	if (!cpu)
+		ns *= slowdown(m);
 	count(&c->counters.instructions, n);
 	spend(&c->counters.compute, ns);
 	c->clock += ns;
@@ -257,6 +273,18 @@ void model_charge(struct model *m, unsigned int cpu, double ns)
 	c->clock += ns;
 	spend(&c->counters.charged, ns);
 	show(c);
+}
+
+void model_remap(struct model *m, unsigned int cpu, uint64_t pages)
+{
+	model_charge(m, cpu, m->config.remap + (double)pages * m->config.remap_page);
+	if (cpu)
+		m->shootdowns++;
+}
+
+void model_migrating(struct model *m, int change)
+{
+	m->migrating += change;
 }
 
 void model_wake(struct model *m, unsigned int cpu, double clock)

@@ -32,6 +32,9 @@ struct model_config {
 	double write_buffer;		/* ns by which write-backs may lag behind */
 	double instruction[MODEL_CPUS]; /* ns, by vCPU */
 	double parallelism[MODEL_CPUS]; /* misses in flight at once, by vCPU */
+	double remap, remap_page;	/* ns to remap a window, and for each of its pages */
+	double shootdown; /* ns that vCPU 0 loses when another vCPU has remapped a window */
+	double cores;	  /* that vCPU 0 stands for */
 };
 
 /* Counters of one vCPU */
@@ -105,6 +108,15 @@ void model_serial(struct model *m, unsigned int cpu, bool serial);
 
 /* Add `ns` for work that is not modelled, such as the fixed time to migrate a page. */
 void model_charge(struct model *m, unsigned int cpu, double ns);
+
+/* Charge a vCPU for the remapping of a window, and interrupt vCPU 0 for it. */
+void model_remap(struct model *m, unsigned int cpu, uint64_t pages);
+
+/*
+ * Change the number of cores that migrate instead of computing for vCPU 0, whose instructions take
+ * longer accordingly. Any thread.
+ */
+void model_migrating(struct model *m, int change);
 
 /* Advance the vCPU's clock to `clock`, as idle time. No effect if it is ahead. */
 void model_wake(struct model *m, unsigned int cpu, double clock);

@@ -44,6 +44,8 @@ struct model {
 	void (*evicted)(void *data, uint64_t line); /* may be NULL */
 	void *evicted_data;
 	struct queue queues[MODEL_NODES];
+	atomic_int migrating;	     /* cores that do not compute for vCPU 0 */
+	_Atomic uint64_t shootdowns; /* that vCPU 0 has not lost time for yet */
 	struct cpu cpus[MODEL_CPUS];
 };
 

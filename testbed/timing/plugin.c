@@ -40,7 +40,7 @@
 
 EXPORT int qemu_plugin_version = API;
 
-struct options options = {.window = 20000, .page_ns = 1500};
+struct options options = {.window = 20000, .page_ns = 1500, .model.cores = 1};
 struct model *model;
 volatile struct clock_page *clock_page;
 atomic_bool active;

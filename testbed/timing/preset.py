@@ -87,7 +87,9 @@ class Preset(Strict):
     vCPU 0 is the `compute` vCPU, which stands for a socket; the others are `helper` vCPUs, which stand for
     one core. By default a helper's instructions cost as little as the compute vCPU's: timer interrupts come
     by the host's clock, a hundred times too often in model time, and would occupy it fully. Migration has its
-    own cost: `page` is the kernel's fixed work in ns for a page of 4 KiB. With `memory_mode`, node 0 is a
+    own cost: `page` is the kernel's fixed work in ns for a page of 4 KiB. To remap a window takes `remap` and
+    `remap_page` for each of its pages, and costs the compute vCPU a `shootdown` of its TLB. That vCPU stands
+    for `cores` cores, and computes less while some of them migrate. With `memory_mode`, node 0 is a
     direct-mapped cache of node 1. `inverted` permits a node 1 that is faster than node 0.
     """
 
@@ -98,6 +100,10 @@ class Preset(Strict):
     compute: Cpu = Cpu.model_validate({"instruction": "0.002 ns", "parallelism": 240})
     helper: Cpu = Cpu.model_validate({"instruction": "0.002 ns", "parallelism": 10})
     page: Time = 1500
+    remap: Time = 3000
+    remap_page: Time = 20
+    shootdown: Time = 700
+    cores: Annotated[int, Field(ge=1, le=1024)] = 24
     memory_mode: bool = False
     inverted: bool = False
 

@@ -96,6 +96,26 @@ static const char *describe_end(char *text, size_t size, int process, const char
 	return text;
 }
 
+/* Set the process with a region that a helper runs, 0 for none: that core does not compute. */
+static void set_migrating(unsigned int cpu, int process)
+{
+	bool before = atomic_exchange(&vcpus[cpu].migrates_for, process);
+
+	model_migrating(model, (process != 0) - before);
+}
+
+/* Returns whether a process has a region. */
+static bool has_region(int process)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&region_lock);
+	for (unsigned int i = 0; i < open_regions; i++)
+		found |= regions[i] == process;
+	pthread_mutex_unlock(&region_lock);
+	return found;
+}
+
 /* End the region of a process. Returns false if it has none. Called with region_lock. */
 static bool end_region(unsigned int cpu, int process, const char *cause)
 {
@@ -107,6 +127,9 @@ static bool end_region(unsigned int cpu, int process, const char *cause)
 	if (i == open_regions)
 		return false;
 	regions[i] = regions[--open_regions];
+	for (unsigned int helper = 1; helper < n_vcpus; helper++)
+		if (vcpus[helper].migrates_for == process)
+			set_migrating(helper, 0);
 	if (!open_regions) {
 		active = false;
 		set_instrumentation(false);
@@ -154,6 +177,8 @@ void switch_process(unsigned int cpu, int process)
 	struct vcpu *v = &vcpus[cpu];
 
 	v->process = process;
+	if (cpu)
+		set_migrating(cpu, process > 0 && active && has_region(process) ? process : 0);
 	v->serial = v->serial_process == process;
 	model_serial(model, cpu, v->serial);
 	forget(cpu);

@@ -28,6 +28,7 @@ struct vcpu {
 	atomic_bool present, busy;
 	atomic_bool stale;	   /* mappings of virtual addresses may have changed */
 	atomic_int serial_process; /* the process whose misses are serial */
+	atomic_int migrates_for;   /* the process with a region that it runs as a helper; 0: none */
 	/* Written by the vCPU's thread, read by any */
 	_Atomic uint64_t held;		     /* number of sleeps */
 	_Atomic uint64_t pages[MODEL_NODES]; /* migrated to each node */

@@ -43,6 +43,7 @@ class Config(ctypes.Structure):
         ("write_buffer", ctypes.c_double),
         ("instruction", ctypes.c_double * 64),
         ("parallelism", ctypes.c_double * 64),
+        *((name, ctypes.c_double) for name in ("remap", "remap_page", "shootdown", "cores")),
     ]
 
 
@@ -73,6 +74,7 @@ class Model:
         config.split, config.end = GIB, 2 * GIB
         config.cache_size, config.cache_ways, config.cache_line = 1 << 20, 16, LINE
         config.write_buffer = 500
+        config.remap, config.remap_page, config.shootdown, config.cores = 3000, 20, 700, 24
         for cpu in range(64):
             config.instruction[cpu], config.parallelism[cpu] = 0.25, 240
         for name, value in changes.items():
@@ -134,6 +136,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         "wake": [ctypes.c_uint, ctypes.c_double],
         "clock": [ctypes.c_uint],
         "counters": [ctypes.c_uint],
+        "remap": [ctypes.c_uint, ctypes.c_uint64],
+        "migrating": [ctypes.c_int],
     }
     for name, types in arguments.items():
         getattr(loaded, f"model_{name}").argtypes = [ctypes.c_void_p, *types]
@@ -451,6 +455,31 @@ def test_in_memory_mode_node_0_caches_node_1(library: ctypes.CDLL) -> None:
     model.free()
 
 
+def test_a_remap_costs_its_vcpu_and_interrupts_the_compute_vcpu(model: Model) -> None:
+    model.remap(1, 256)
+    assert model.clock(1) == model.counters(1).charged == 3000 + 256 * 20
+    assert model.clock(0) == 0
+    model.remap(2, 4)
+    model.execute(0, 400)
+    assert model.counters(0).charged == 2 * 700
+    assert model.clock(0) == 2 * 700 + 100
+    model.remap(0, 1)  # knows about it
+    model.execute(0, 400)
+    assert model.counters(0).charged == 2 * 700 + 3020
+
+
+@pytest.mark.parametrize(("migrating", "slowdown"), [(0, 1), (1, 24 / 23), (6, 4 / 3), (23, 24), (40, 24)])
+def test_instructions_take_longer_while_cores_migrate(model: Model, migrating: int, slowdown: float) -> None:
+    model.migrating(migrating)
+    for cpu in (0, 1):
+        model.execute(cpu, 4000)
+    assert model.clock(0) == pytest.approx(1000 * slowdown)
+    assert model.clock(1) == 1000
+    model.migrating(-migrating)
+    model.execute(0, 4000)
+    assert model.clock(0) == pytest.approx(1000 * slowdown + 1000)
+
+
 @pytest.mark.parametrize(
     ("address", "size", "misses"),
     [
@@ -485,6 +514,9 @@ def test_an_access_stops_at_the_end_of_its_page(
         {"write_buffer": float("nan")},
         {"parallelism": (ctypes.c_double * 64)(*[0.5] * 64)},
         {"instruction": (ctypes.c_double * 64)(*[-1] * 64)},
+        {"remap": -1},
+        {"shootdown": float("nan")},
+        {"cores": 0},
         {"node": (Node * 2)(Node(100, 100, 0, 10), Node(300, 300, 10, 10))},
         {"node": (Node * 2)(Node(100, 0, 10, 10), Node(300, 300, 10, 10))},
     ],

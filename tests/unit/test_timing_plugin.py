@@ -127,6 +127,7 @@ int main(void)
 	uint64_t before = sentinel_now_ns();
 	sentinel_mark(SENTINEL_REGION_BEGIN);
 	sentinel_mark(SENTINEL_USER(0x123));
+	sentinel_remapped(256);
 	sentinel_mark(SENTINEL_REGION_END);
 	return sentinel_clock_page() != NULL || sentinel_now_ns() < before;
 }
@@ -149,7 +150,7 @@ def test_c_markers_match_the_python_ones(language: str, tmp_path: Path) -> None:
     subprocess.run([str(program)], check=True)
     code = guest.load("timing_client").code
     text = program.read_bytes()
-    assert all(code(number)[:-1] in text for number in (1, 2, 8, 0x8123))
+    assert all(code(number)[:-1] in text for number in (1, 2, 8, 18, 0x8123))
     header = (TIMING_CLIENT / "sentinel_markers.h").read_text()
     for name, value in re.findall(r"MARKER_(\w+) = (\w+),", (plugin.SOURCES / "markers.h").read_text()):
         assert re.search(rf"#define SENTINEL_{name}\b.*{value}", header), name

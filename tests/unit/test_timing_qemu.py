@@ -61,6 +61,9 @@ class Guest:
     def end_process(self, cpu: int, process: int) -> None:
         self._qemu.qemu_kernel_marker(cpu, MARKERS["PROCESS_END"], process)
 
+    def mark_remapped(self, cpu: int, pages: int) -> None:
+        self._qemu.qemu_kernel_marker(cpu, MARKERS["REMAPPED"], pages)
+
     def map(self, address: int, physical: int) -> None:
         self._qemu.qemu_map(ctypes.c_uint64(address), ctypes.c_uint64(physical))
 
@@ -365,6 +368,50 @@ def test_a_region_ends_with_its_process(start: Start, process: int) -> None:
     guest.end()
     assert guest.regions() == [(process, None), (process, "process"), (2, None), (2, "marker")]
     assert guest.counters()["accesses"] == 2
+
+
+def test_a_remapped_window_has_new_addresses_and_its_price(start: Start) -> None:
+    guest = start()
+    guest.begin()
+    guest.access(0, 0, R)
+    guest.map(0, NODE_1)
+    guest.mark_remapped(1, 40_000)
+    guest.access(0, 0, R)
+    assert guest.counters()["misses"] == [1, 1]
+    assert guest.counters(1)["charged_ns"] == 3000 + 40_000 * 20
+    guest.execute(0, 1000)
+    assert guest.counters()["charged_ns"] == 700
+    guest.end()
+    guest.mark_remapped(1, 1)
+    assert guest.counters(1)["charged_ns"] == 3000 + 40_000 * 20
+
+
+def test_helpers_that_run_the_process_do_not_compute(start: Start) -> None:
+    """Their interrupts, other processes and other vCPUs do not count."""
+    guest = start(instruction=1, cpus=4)
+    guest.begin()
+
+    def cost() -> float:
+        before = guest.counters()["compute_ns"]
+        guest.execute(0, 2400)
+        return float(guest.counters()["compute_ns"] - before)
+
+    for cpu, process, expected in (
+        (1, 0, 2400),
+        (2, 7, 2400),
+        (1, 1, 2400 * 24 / 23),
+        (3, 1, 2400 * 24 / 22),
+    ):
+        guest.switch_process(cpu, process)
+        assert cost() == pytest.approx(expected, abs=2)
+    guest.switch_process(3, 0)
+    guest.interrupt(3)
+    guest.switch_process(0, 1)
+    assert cost() == pytest.approx(2400 * 24 / 23, abs=2)
+    guest.end()
+    guest.switch_process(0, 2)
+    guest.begin()
+    assert cost() == pytest.approx(2400, abs=2)
 
 
 def test_a_region_has_the_requested_dilation(start: Start) -> None:

@@ -46,6 +46,7 @@
 #define SENTINEL_TRACE_EVENT   15
 #define SENTINEL_TRACE_PAUSE   16
 #define SENTINEL_TRACE_RESUME  17
+#define SENTINEL_REMAPPED      18
 #define SENTINEL_LAYER(n)      (0x1000 + (n)) /* 0 to 0xfff */
 #define SENTINEL_USER(n)       (0x8000 + (n)) /* 0 to 0x7fff */
 
@@ -57,6 +58,39 @@
 			 :                                                                         \
 			 : "i"(number)                                                             \
 			 : "memory")
+
+#define SENTINEL_ARGUMENTS_ 32768 /* values of half an argument */
+
+/*
+ * Tell the model that this CPU has remapped a window of `pages` pages, for any purpose: it charges
+ * the system calls here, and the interrupt that invalidates addresses to the compute vCPU.
+ */
+static inline void sentinel_remapped(unsigned long pages)
+{
+	/* The lower bits of addresses in it are the argument */
+	static const volatile unsigned char buffer[2 * SENTINEL_ARGUMENTS_] = {0};
+	uintptr_t start = ((uintptr_t)buffer + SENTINEL_ARGUMENTS_ - 1) / SENTINEL_ARGUMENTS_ *
+			  SENTINEL_ARGUMENTS_;
+	const volatile unsigned char *low =
+		(const volatile unsigned char *)(start + pages % SENTINEL_ARGUMENTS_);
+	const volatile unsigned char *high =
+		(const volatile unsigned char *)(start +
+						 pages / SENTINEL_ARGUMENTS_ % SENTINEL_ARGUMENTS_);
+	unsigned long value;
+
+	(void)*low; /* a page fault would separate the loads from the marker */
+	(void)*high;
+	/* Aligned, so that the emulator translates the instructions together: they share a page */
+	__asm__ volatile(".p2align 5\n\t"
+			 ".byte 0x0f, 0x1f, 0x84, 0x00\n\t"
+			 ".word %c1\n\t"
+			 ".byte 0x4e, 0x53\n\t"
+			 "movzbl (%2), %k0\n\t"
+			 "movzbl (%3), %k0"
+			 : "=&r"(value)
+			 : "i"(SENTINEL_REMAPPED), "r"(low), "r"(high)
+			 : "memory");
+}
 
 #define SENTINEL_CLOCK_MAGIC 0x5344524b434f4c43ULL
 #define SENTINEL_CLOCK_CPUS  64

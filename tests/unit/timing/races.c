@@ -30,8 +30,10 @@ static void act(unsigned int cpu, unsigned int choice, unsigned int x)
 		qemu_access(cpu, x % (SHARED * 4096), x >> 20 & 3, 1 + x % 3);
 	else if (choice < 80)
 		qemu_execute(cpu, x % 400 + 1);
-	else if (choice < 84)
+	else if (choice < 83)
 		qemu_kernel_marker(cpu, MARKER_PAGE_MIGRATED, x % 2);
+	else if (choice < 84)
+		qemu_kernel_marker(cpu, MARKER_REMAPPED, x % 300);
 	else if (choice < 88)
 		qemu_kernel_marker(cpu, MARKER_PROCESS, x % 5);
 	else if (choice < 90)
