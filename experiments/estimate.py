@@ -33,8 +33,12 @@ class Estimate:
         """A step of the current repeat has ended."""
         self._steps += 1
 
-    def finish(self, repeats: int = 1) -> None:
-        """The current repeat has ended, and further ones are skipped if `repeats` is more than 1."""
+    def finish(self, repeats: int = 1, *, seconds: float | None = None) -> None:
+        """The current repeat has ended, and further ones are skipped if `repeats` is more than 1.
+
+        `seconds` is its duration, if `begin` was not called.
+        """
+        self._seconds += seconds or 0.0
         if self._begun is not None:
             self._seconds += self._now() - self._begun
         self._begun = None

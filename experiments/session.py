@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from experiments import resuming
 from experiments.backend import Backend, Callbacks
 from experiments.job import ProcessError, Work
 from experiments.matrix import Cell, Matrix
@@ -67,7 +68,8 @@ class Session:
     """Runs the repeats of a matrix on one boot configuration, and shares snapshots, profiles and plans.
 
     `command_of` gives the command that reproduces a cell, by default that of `provenance`. `on_output` gets
-    the output of scripts that plan by themselves, as it comes.
+    the output of scripts that plan by themselves, as it comes. `kept_runtime` is the digest of the runtime of
+    repeats that are in `out`, and with `replace` new repeats take the place of finished ones.
     """
 
     def __init__(
@@ -80,7 +82,10 @@ class Session:
         *,
         command_of: Callable[[Cell], str] | None = None,
         on_output: Callable[[bytes], None] | None = None,
+        kept_runtime: str | None = None,
+        replace: bool = False,
     ) -> None:
+        self._kept_runtime, self._replace = kept_runtime, replace
         self._matrix, self._backend, self._boot = matrix, backend, boot
         self._out, self._provenance, self._on_output = out, provenance, on_output
         self._command_of = command_of or (lambda _: provenance.command)
@@ -121,6 +126,7 @@ class Session:
         on_step: Callable[[int, bool], None],
     ) -> None:
         waiting = self._snapshot(cell)
+        resuming.check_runtime(self._kept_runtime, waiting.manifest.get("runtime"))
         attempt.budget = self._planning.budget(cell, waiting)
         attempt.started = time.monotonic()
         attempt.snapshot = waiting.key
@@ -197,6 +203,7 @@ class Session:
             ),
             steps=attempt.steps,
             provenance=self._provenance.model_copy(update=provenance),
+            replace=self._replace,
             extra={**_machine_files(attempt.console), **plans, **{k: v for k, v in texts.items() if v}},
         )
 

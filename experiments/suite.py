@@ -157,6 +157,11 @@ class Suite(Strict):
     threads: Annotated[Threads, Field(description="compute threads of the framework")] = 1
     seed: Annotated[Seed, Field(description="seed of weights and data")] = 7
 
+    order_seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**31)] | None,
+        Field(description="seed of the order in which repeats run; null: cell by cell, as listed"),
+    ] = 0
+
     online: Annotated[
         bool, Field(description="profile and plan within the training, for policies that can")
     ] = False

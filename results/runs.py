@@ -105,6 +105,12 @@ def finished(run_dir: Path, cell_id: str) -> set[int]:
     return {int(path.parent.name) for path in results if _REPEAT_NAME.fullmatch(path.parent.name)}
 
 
+def failed(run_dir: Path, cell_id: str) -> set[int]:
+    """Return the numbers of a cell's repeats that have a failed attempt."""
+    names = (path.name for path in (run_dir / "cells" / cell_id).glob("*.failed-*"))
+    return {attempt[0] for attempt in map(failed_attempt, names) if attempt is not None}
+
+
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
     """Pause Python's garbage collector, which would traverse all steps read so far again and again."""

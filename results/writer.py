@@ -46,12 +46,14 @@ def write_repeat(
     steps: Iterable[Step],
     provenance: Provenance,
     extra: Mapping[str, str | bytes | Path] | None = None,
+    replace: bool = False,
 ) -> Path:
     """Store a finished or failed repeat and return its folder.
 
     `extra` maps names of further files, such as console.log, to their content or to a file to copy. A failed
-    attempt gets its own folder, so that a retry can still finish the repeat. Raises `UsageError` if the
-    repeat is already finished, and `ValueError` if the arguments contradict each other.
+    attempt gets its own folder, so that a retry can still finish the repeat. With `replace` the repeat takes
+    the place of a finished one; otherwise `UsageError` is raised if there is one. Raises `ValueError` if the
+    arguments contradict each other.
     """
     lines = list(steps)
     _check(cell_id, repeat, cell=cell, result=result, steps=lines, extra=extra or {})
@@ -68,7 +70,7 @@ def write_repeat(
         for leftover in folder.glob(f".{name}.tmp-*"):  # we hold the lock, so its writer has died
             shutil.rmtree(leftover, ignore_errors=True)
         final = folder / name
-        if result.status == "ok" and final.exists():
+        if result.status == "ok" and final.exists() and not replace:
             raise UsageError(
                 f"{final} already exists", hint="finished repeats are kept; to repeat it, remove the folder"
             )
@@ -82,12 +84,14 @@ def write_repeat(
                 for file_name, value in content.items():
                     _put(tmp / file_name, value)
                 _sync(tmp)
+                if final.exists():
+                    final.rename(files.new_folder(folder, f".{name}.tmp-") / "replaced")
                 tmp.rename(final)
                 for parent in (folder, folder.parent, run_dir):
                     _sync(parent)
-        except BaseException:
-            shutil.rmtree(tmp, ignore_errors=True)
-            raise
+        finally:
+            for leftover in folder.glob(f".{name}.tmp-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
     return final
 
 

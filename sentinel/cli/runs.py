@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from sentinel.cli import options, output, streams
+from sentinel.cli import dry_runs, options, output, streams
 from testbed.common.errors import ExitCode
 
 if TYPE_CHECKING:
     from experiments.matrix import Cell, Matrix
+    from experiments.resuming import Which
     from experiments.runner import Outcome
 
 _PATH = click.Path(path_type=Path)
@@ -59,6 +60,7 @@ Examples:
   sentinel run experiments/suites/first.yaml
   sentinel run experiments/suites/placements.yaml --out runs/p      run it again to resume
   sentinel run experiments/suites/first.yaml --dry-run              only list the cells
+  sentinel run experiments/suites/first.yaml --out runs/f --failed  again what failed there
   sentinel run experiments/suites/first.yaml --only "cnn b8, fast-only"
 """,
 )
@@ -71,6 +73,12 @@ Examples:
     shell_complete=_complete_cells,
     help="Run this cell: a label, an id, or its beginning; may be repeated.",
 )
+@click.option(
+    "--failed", "which", flag_value="failed", help="Run again the repeats that failed, and nothing else."
+)
+@click.option(
+    "--force", "which", flag_value="all", help="Run the cells again; new repeats replace finished ones."
+)
 @options.source_location
 @options.uri
 @click.option("--dry-run", is_flag=True, help="List the cells without running them.")
@@ -79,6 +87,7 @@ def run(
     suite: Path,
     out: Path | None,
     only: tuple[str, ...],
+    which: Which | None,
     location: str | None,
     uri: str | None,
     dry_run: bool,
@@ -92,11 +101,12 @@ def run(
 
     matrix = _load(suite)
     cells = _cells(matrix, only, location) if only or dry_run else []
+    which = which or "missing"
     if dry_run:
-        _show_cells(matrix, cells, as_json=as_json)
+        dry_runs.show(cells, matrix.axes, out, which, as_json=as_json)
         return ExitCode.OK
     chosen = [matrix.axes.label(cell.resolved) for cell in cells]
-    out, outcome = _execute(matrix, suite, out, only=chosen, location=location, uri=uri)
+    out, outcome = _execute(matrix, suite, out, only=chosen, which=which, location=location, uri=uri)
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
     with streams.unread():  # the exit code reports failures even without a reader of the table
@@ -129,6 +139,7 @@ def _execute(
     out: Path | None,
     *,
     only: Collection[str] = (),
+    which: Which = "missing",
     location: str | None,
     uri: str | None,
 ) -> tuple[Path, Outcome]:
@@ -155,6 +166,7 @@ def _execute(
         command=shlex.join(words),
         command_of=command_of,
         only=only,
+        which=which,
         backend=backend,
     )
     return out, outcome
@@ -171,17 +183,6 @@ def _cells(matrix: Matrix, only: Sequence[str], location: str | None) -> list[Ce
     labels = {cell.id: matrix.axes.label(cell.resolved) for cell in matrix.cells}
     chosen = {cell for name in only for cell in selection.choose(name, labels)}
     return [cell for cell in matrix.cells if not only or cell.id in chosen]
-
-
-def _show_cells(matrix: Matrix, cells: Sequence[Cell], *, as_json: bool) -> None:
-    from rich.markup import escape
-
-    if as_json:
-        output.show_json([{"id": cell.id, **cell.resolved} for cell in cells])
-        return
-    repeats = str(matrix.suite.repeats)
-    lines = [(cell.id, escape(matrix.axes.label(cell.resolved)), repeats) for cell in cells]
-    output.show(output.rows(("cell", "label", "repeats"), lines))
 
 
 @click.group()

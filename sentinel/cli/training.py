@@ -181,6 +181,7 @@ def train(
             "steps": steps,
             "warmup": warmup,
             "repeats": 1,
+            "order_seed": None,
             "seed": seed,
             "threads": threads,
         }

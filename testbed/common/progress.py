@@ -80,6 +80,7 @@ class Step:
     result: str = ""
     _task: TaskID | None = None
     _last_line: float = field(default_factory=time.monotonic)
+    _rows: dict[str, TaskID] = field(default_factory=dict)
 
     def update(self, fraction: float | None = None, text: str = "") -> None:
         """Show the `fraction` of the work done (0 to 1, None if unknown) and the current item."""
@@ -91,6 +92,20 @@ class Step:
             share = "" if fraction is None else f" {fraction:4.0%}"
             _print(self.depth + 1, f"...{share} {text}")
 
+    def show_row(self, key: str, text: str) -> None:
+        """Show a row below the step, for one of several things that go on at once; on a terminal only."""
+        if _live is None:
+            return
+        if key not in self._rows:
+            self._rows[key] = _live.add_task("  " * (self.depth + 1) + escape(key), total=None, text="")
+        _live.update(self._rows[key], text=escape(text))
+
+    def remove_row(self, key: str) -> None:
+        """Remove a row, if it is shown."""
+        task = self._rows.pop(key, None)
+        if _live is not None and task is not None:
+            _live.remove_task(task)
+
     def done(self, result: str) -> None:
         """Set the text behind the title at the end, such as `cached`."""
         self.result = result
@@ -98,6 +113,11 @@ class Step:
 
 def _print(depth: int, text: str, style: str = "") -> None:
     console.print("  " * depth + escape(text), style=style, soft_wrap=True)
+
+
+def is_live() -> bool:
+    """Whether a step shows its progress on a terminal."""
+    return _live is not None
 
 
 def note(text: str) -> None:
@@ -163,6 +183,8 @@ def _end_live() -> None:
 
 
 def _finish(s: Step, word: str) -> None:
+    for key in list(s._rows):
+        s.remove_row(key)
     if _live is not None and s._task is not None:
         _live.remove_task(s._task)
     _print(

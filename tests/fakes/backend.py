@@ -51,6 +51,7 @@ class FakeBackend:
     figures: Figures | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     plans: list[list[str]] = field(default_factory=list)
+    runtime: str = "a digest"
 
     def prepare(self, matrix: Matrix) -> Any:
         self.on_prepare()
@@ -73,7 +74,7 @@ class FakeBackend:
         self.works.append(work)
         if self.snapshot_failure is not None:
             raise self.snapshot_failure
-        return SimpleNamespace(key=f"snapshot of {work.name}", manifest={"runtime": "a digest"})
+        return SimpleNamespace(key=f"snapshot of {work.name}", manifest={"runtime": self.runtime})
 
     def profiles(self, waiting: Any, preset: Any, *, script: bool) -> Profiles:
         self.profiled_snapshots.append(waiting.key)

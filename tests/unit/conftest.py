@@ -17,6 +17,7 @@ from tests.fakes.programs import Programs
 
 if TYPE_CHECKING:
     from results.runs import Run
+    from tests.fakes.lab import Lab
 
 _number = itertools.count()
 
@@ -82,6 +83,18 @@ def planned(tmp_path: Path) -> Run:
         fast_memory=("60%",),
         profile=small(LAYERS, MEGA, tensors),
     )
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Runs suites on a fake backend."""
+    from experiments import provenance
+    from testbed.host import accel
+    from tests.fakes.lab import Lab
+
+    monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
+    monkeypatch.setattr(provenance, "revision", lambda digits: "0123456789abcdef")
+    return Lab(tmp_path)
 
 
 @pytest.fixture

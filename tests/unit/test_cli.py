@@ -18,7 +18,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
-from experiments import guest_code, runner
+from experiments import durations, guest_code, runner
 from experiments import matrix as matrices
 from sentinel.cli import main, streams
 from testbed import vm
@@ -398,6 +398,29 @@ def test_dry_run_lists_the_cells(sentinel: Run, monkeypatch: pytest.MonkeyPatch)
     assert asked[0] == matrix.suite.kernel == "auto"
     table = sentinel("run", suite, "--dry-run").out
     assert all(cell["id"] in table for cell in cells)
+
+
+def test_a_dry_run_shows_what_is_done_and_how_long_the_rest_takes(
+    sentinel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernel.build.source_of", lambda *_, **__: "6.1")
+    suite, out = str(SUITES / "first.yaml"), tmp_path / "run"
+    first, second = matrices.load(SUITES / "first.yaml").with_kernel("6.1").cells
+    for number in range(2):
+        (out / "cells" / first.id / f"{number:03}").mkdir(parents=True)
+        (out / "cells" / first.id / f"{number:03}" / "result.json").touch()
+    statuses = [cell["status"] for cell in parsed(sentinel("run", suite, "--dry-run", "--json"))]
+    empty = {"repeats": first.repeats, "done": 0, "todo": first.repeats, "estimated_seconds": None}
+    assert statuses == [empty, empty]
+    durations.keep({first.id: 40.0})
+    listed = parsed(sentinel("run", suite, "--dry-run", "--json", "--out", str(out)))
+    left = first.repeats - 2
+    assert listed[0]["status"] == {**empty, "done": 2, "todo": left, "estimated_seconds": 40.0 * left}
+    assert listed[1]["status"] == empty
+    table = sentinel("run", suite, "--dry-run", "--out", str(out)).out
+    assert f"and {second.repeats} repeats of unknown duration" in table
+    again = parsed(sentinel("run", suite, "--dry-run", "--json", "--out", str(out), "--force"))
+    assert again[0]["status"]["todo"] == first.repeats
 
 
 def test_chosen_cells_are_listed_and_run(

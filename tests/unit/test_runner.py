@@ -6,21 +6,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import matrix, policies, provenance, runner
+from experiments import policies
 from experiments.estimate import Estimate
 from experiments.job import ProcessError
 from experiments.policies import Needs, PlanContext, Policy
 from experiments.profiles import Profiled, Profiles
-from experiments.runner import Outcome
 from results import records
 from results.records import FastMemory, profile_path
-from results.runs import Run
 from sentinel.planner.errors import BudgetError
 from sentinel.planner.formats import files
 from testbed.common import errors, progress
@@ -35,68 +32,9 @@ from testbed.common.errors import (
     UsageError,
     WorkloadError,
 )
-from testbed.host import accel
 from tests.fakes import networks
 from tests.fakes.backend import FakeBackend, record
-
-SUITE = """\
-name: smoke
-models:
-  - { name: cnn }
-  - { name: resnet20 }
-placements: [fast-only, slow-only]
-steps: 2
-warmup: 1
-repeats: 3
-kernel: "4.9"
-"""
-
-
-class Lab:
-    """Runs suites in one folder on a fake backend."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.out = folder / "run"
-        self.backend = FakeBackend(folder)
-
-    def run(
-        self,
-        text: str = SUITE,
-        on_output: Callable[[bytes], None] | None = None,
-        only: Collection[str] = (),
-        command_of: Callable[[matrix.Cell], str] | None = None,
-    ) -> Outcome:
-        path = self.folder / "suite.yaml"
-        path.write_text(text)
-        command = "sentinel run suite.yaml"
-        cells = matrix.load(path)
-        return runner.run(
-            cells,
-            self.out,
-            command=command,
-            command_of=command_of,
-            only=only,
-            backend=self.backend,
-            on_output=on_output,
-        )
-
-    def stored(self) -> Run:
-        run = Run.load(self.out)
-        assert run.warnings == []
-        return run
-
-    def nodes(self) -> list[int]:
-        """The node of each training so far."""
-        return [order["memory"]["nodes"][0] for order in self.backend.orders]
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(accel, "qemu_version", lambda _: "QEMU emulator version 7.2.11")
-    monkeypatch.setattr(provenance, "revision", lambda digits: "0123456789abcdef")
-    return Lab(tmp_path)
-
+from tests.fakes.lab import SUITE, Lab
 
 BUDGETS = """\
 name: budgets
@@ -107,6 +45,7 @@ fast_memory: [5%, 60%]
 preset: optane-6dimm
 steps: 2
 repeats: 2
+order_seed: null
 kernel: "4.9"
 """
 
