@@ -71,6 +71,8 @@ class Ledger:
 
     def began(self, task: Task, *, worker: str = "") -> None:
         """A repeat begins, on a worker if there are several."""
+        if self.label(task) in self._began:  # on a worker that has died since
+            self._events.add("repeat-lost", **self._names(task, ""), reason="the worker has gone")
         self._began[self.label(task)] = time.monotonic()
         if not self._parallel:
             self.estimate.begin()
@@ -88,8 +90,14 @@ class Ledger:
 
     def lost(self, task: Task, *, worker: str, reason: str) -> None:
         """A worker has lost a repeat, which runs again."""
+        self._began.pop(self.label(task), None)
         self._events.add("repeat-lost", **self._names(task, worker), reason=reason)
-        warn(f"{self.label(task)}: lost by {worker or 'a worker'}, runs again: {reason}")
+        warn(f"{self.label(task)}: lost by worker {worker}, runs again: {reason}")
+
+    def worker_lost(self, worker: str) -> None:
+        """A worker has gone; what it ran runs again on another one."""
+        self._events.add("worker-lost", worker=worker)
+        warn(f"worker {worker} has gone; what it ran runs again")
 
     def ended(
         self, task: Task, failure: SentinelError | None, *, seconds: float | None = None, worker: str = ""

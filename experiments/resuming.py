@@ -86,10 +86,10 @@ def check_origin(
     Returns the digest of the runtime of the repeats that are kept, if they agree on one: theirs is known
     only when a snapshot exists. Raises `UsageError` that says what differs.
     """
-    now = _made_by(origin.model_dump(mode="json"))
+    now = made_by(origin.model_dump(mode="json"))
     runtimes = set()
     for path, stored in _stored(out, kept(cells, out, todo)):
-        for name, value in _made_by(stored).items():
+        for name, value in made_by(stored).items():
             if value != now[name]:
                 raise UsageError(
                     f"{out} has repeats of another {name}: {path.name} of cell {path.parent.name} has "
@@ -108,7 +108,18 @@ def check_runtime(kept: str | None, now: str | None) -> None:
         )
 
 
-def _made_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def check_worker(expected: Mapping[str, Any], origin: Provenance, *, host: str) -> None:
+    """Refuse a worker with another commit, kernel, image, QEMU or accelerator than that of its run."""
+    here = made_by(origin.model_dump(mode="json"))
+    for name, value in expected.items():
+        if here[name] != value:
+            raise UsageError(
+                f"the worker on {host} has another {name}: {here[name]}, and the run has {value}",
+                hint="give all hosts of the cluster the same installation",
+            )
+
+
+def made_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What must not differ between the repeats of a run."""
     kernel, image = provenance.get("kernel") or {}, provenance.get("image") or {}
     return {

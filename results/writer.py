@@ -57,8 +57,6 @@ def write_repeat(
     """
     lines = list(steps)
     _check(cell_id, repeat, cell=cell, result=result, steps=lines, extra=extra or {})
-    folder = run_dir / "cells" / cell_id
-    name = f"{repeat:03}"
     content: dict[str, str | bytes | Path] = {
         **(extra or {}),
         "cell.json": _json(dict(cell)),
@@ -66,15 +64,37 @@ def write_repeat(
         "provenance.json": _json(provenance.model_dump(mode="json")),
         "result.json": _json(result.model_dump(mode="json")),
     }
+    return _place(run_dir, cell_id, repeat, content, failed=result.status == "failed", replace=replace)
+
+
+def adopt_repeat(run_dir: Path, cell_id: str, repeat: int, source: Path, *, replace: bool = False) -> Path:
+    """Store a repeat that `write_repeat` has written elsewhere, in the folder `source`."""
+    failed = failed_attempt(source.name) is not None
+    content = {path.name: path for path in sorted(source.iterdir())}
+    return _place(run_dir, cell_id, repeat, content, failed=failed, replace=replace)
+
+
+def _place(
+    run_dir: Path,
+    cell_id: str,
+    repeat: int,
+    content: Mapping[str, str | bytes | Path],
+    *,
+    failed: bool,
+    replace: bool,
+) -> Path:
+    """Write the files of a repeat into its folder, which appears complete or not at all."""
+    folder = run_dir / "cells" / cell_id
+    name = f"{repeat:03}"
     with files.locked(folder / f".{name}.lock"):
         for leftover in folder.glob(f".{name}.tmp-*"):  # we hold the lock, so its writer has died
             shutil.rmtree(leftover, ignore_errors=True)
         final = folder / name
-        if result.status == "ok" and final.exists() and not replace:
+        if not failed and final.exists() and not replace:
             raise UsageError(
                 f"{final} already exists", hint="finished repeats are kept; to repeat it, remove the folder"
             )
-        if result.status == "failed":
+        if failed:
             attempts = [failed_attempt(path.name) for path in folder.glob(f"{name}.failed-*")]
             last = max((attempt for _, attempt in filter(None, attempts)), default=0)
             final = folder / f"{name}.failed-{last + 1}"

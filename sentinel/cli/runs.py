@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sentinel.cli import dry_runs, options, output, streams
-from testbed.common.errors import ExitCode
+from testbed.common.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from experiments.matrix import Cell, Matrix
@@ -62,6 +63,8 @@ Examples:
   sentinel run experiments/suites/first.yaml --dry-run              only list the cells
   sentinel run experiments/suites/first.yaml --out runs/f --failed  again what failed there
   sentinel run experiments/suites/first.yaml --only "cnn b8, fast-only"
+  sentinel run my/suite.yaml -j 4                                   four repeats at once
+  sentinel run my/suite.yaml --scheduler tcp://node1:8786           on a Dask cluster
 """,
 )
 @click.argument("suite", type=_PATH)
@@ -79,6 +82,15 @@ Examples:
 @click.option(
     "--force", "which", flag_value="all", help="Run the cells again; new repeats replace finished ones."
 )
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes of this host that run repeats at once.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Run repeats on the workers of this Dask scheduler.")
 @options.source_location
 @options.uri
 @click.option("--dry-run", is_flag=True, help="List the cells without running them.")
@@ -88,6 +100,8 @@ def run(
     out: Path | None,
     only: tuple[str, ...],
     which: Which | None,
+    jobs: int,
+    scheduler: str | None,
     location: str | None,
     uri: str | None,
     dry_run: bool,
@@ -106,7 +120,19 @@ def run(
         dry_runs.show(cells, matrix.axes, out, which, as_json=as_json)
         return ExitCode.OK
     chosen = [matrix.axes.label(cell.resolved) for cell in cells]
-    out, outcome = _execute(matrix, suite, out, only=chosen, which=which, location=location, uri=uri)
+    if scheduler is not None and jobs > 1:
+        raise UsageError("-j is for processes of this host, and --scheduler for others: give one of them")
+    out, outcome = _execute(
+        matrix,
+        suite,
+        out,
+        only=chosen,
+        which=which,
+        jobs=jobs,
+        scheduler=scheduler,
+        location=location,
+        uri=uri,
+    )
     loaded = Run.load(out)
     page = pages.write(loaded, out / "report.html")
     with streams.unread():  # the exit code reports failures even without a reader of the table
@@ -140,13 +166,16 @@ def _execute(
     *,
     only: Collection[str] = (),
     which: Which = "missing",
+    jobs: int = 1,
+    scheduler: str | None = None,
     location: str | None,
     uri: str | None,
 ) -> tuple[Path, Outcome]:
     from experiments import runner
-    from experiments.backend import Backend, VirtualMachines
-    from experiments.replay_backend import Replayer
+    from experiments.backends import backend_of
+    from experiments.workers import Workers
     from testbed.common import places
+    from testbed.host import memory
 
     now = datetime.datetime.now().astimezone()
     out = out or Path("runs") / f"{matrix.suite.name}-{now:%Y%m%d-%H%M%S}"
@@ -158,8 +187,10 @@ def _execute(
     def command_of(cell: Cell) -> str:
         return shlex.join([*words, "--only", matrix.axes.label(cell.resolved)])
 
-    machines = VirtualMachines(location=location, uri=uri)
-    backend: Backend = Replayer(machines) if matrix.suite.mode == "replay" else machines
+    if jobs > 1 and matrix.suite.mode == "emulate":
+        memory.check_capacity(matrix.machine, count=jobs)
+    make = functools.partial(backend_of, matrix.suite.mode, location=location, uri=uri)
+    alone = scheduler is None and jobs == 1
     outcome = runner.run(
         matrix,
         out,
@@ -167,7 +198,8 @@ def _execute(
         command_of=command_of,
         only=only,
         which=which,
-        backend=backend,
+        backend=make(),
+        workers=None if alone else Workers(make, jobs, scheduler),
     )
     return out, outcome
 

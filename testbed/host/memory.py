@@ -30,15 +30,17 @@ def node_numbers() -> list[int]:
     return sorted(int(p.name[4:]) for p in Path("/sys/devices/system/node").glob("node[0-9]*")) or [0]
 
 
-def check_capacity(machine: Machine) -> None:
-    """Raise `InfrastructureError` if the host has less memory available than the machine has."""
+def check_capacity(machine: Machine, *, count: int = 1) -> None:
+    """Raise `InfrastructureError` if the host has less memory available than `count` such machines have."""
     free = available()
-    if machine.memory > free:
+    if count * machine.memory > free:
         limit = cgroup.memory_left()
         limited = limit is not None and limit <= free
         owner = "the control group of this process" if limited else "this host"
+        need = f"the machine needs {shown_size(machine.memory)} of memory"
+        if count > 1:
+            need = f"{count} machines need {shown_size(count * machine.memory)} of memory"
         raise InfrastructureError(
-            f"the machine needs {shown_size(machine.memory)} of memory; {owner} has "
-            f"{free / (1 << 30):.1f} GiB available",
+            f"{need}; {owner} has {free / (1 << 30):.1f} GiB available",
             hint="reduce the memory of its nodes, or end other machines: sentinel vm status",
         )
