@@ -31,10 +31,12 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--model", help="name of the model, if the run has several")
     parser.add_argument("--preset", default="optane-6dimm")
-    parser.add_argument("--helpers", type=int, default=1)
+    parser.add_argument("--migration-cores", type=int, default=1)
     options = parser.parse_args()
     trace = traces.read(options.trace)
-    player = replays.Replays(trace, options.trace, preset.load(options.preset), helpers=options.helpers)
+    player = replays.Replays(
+        trace, options.trace, preset.load(options.preset), migration_cores=options.migration_cores
+    )
     print(f"{trace.name}: {len(trace.words):,} words, {len(trace.pages):,} pages")
     columns = ("policy", "budget", "emulated", "replayed", "error", "misses", "error", "faster")
     print(LINE.format(*columns))

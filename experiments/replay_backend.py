@@ -49,12 +49,12 @@ class Replayer:
         self._machines = machines
         self._works: dict[str, Work] = {}
         self._recorded: dict[str, _Recorded] = {}
-        self._helpers = 1
+        self._cores = 1
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-replay-")
 
     def prepare(self, matrix: Matrix) -> Artifacts:
         """Build what is needed to record."""
-        self._helpers = profiles.helpers_of(matrix.machine)
+        self._cores = profiles.helpers_of(matrix.machine)
         return self._machines.prepare(matrix)
 
     def calibrate(self, boot: Boot) -> Calibration | None:
@@ -96,7 +96,7 @@ class Replayer:
         if waiting.key not in self._recorded:
             work = self._works[waiting.key]
             path = self._machines.access_trace(waiting, preset, work=work.name)
-            player = Replays(traces.read(path), path, preset, helpers=self._helpers)
+            player = Replays(traces.read(path), path, preset, migration_cores=self._cores)
             self._recorded[waiting.key] = _Recorded(player, self._profiles(waiting, player))
         return self._recorded[waiting.key]
 

@@ -36,14 +36,14 @@ class Row:
 
 
 class Replays:
-    """Replays one trace with one preset. `helpers` vCPUs migrate: 1 or 2.
+    """Replays one trace with one preset, on a machine with a number of migration cores.
 
     Raises `UsageError` for presets that cannot be replayed.
     """
 
-    def __init__(self, trace: Trace, path: Path, preset: Preset, *, helpers: int = 1) -> None:
+    def __init__(self, trace: Trace, path: Path, preset: Preset, *, migration_cores: int = 1) -> None:
         self.trace, self.preset = trace, preset
-        self._path, self._helpers = path, helpers
+        self._path, self._cores = path, migration_cores
 
     @property
     def peak(self) -> int:
@@ -74,7 +74,7 @@ class Replays:
         if budget is None:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
-        figures = figures_of(self.preset, helpers=self._helpers)
+        figures = figures_of(self.preset, helpers=self._cores)
         plan = policy.plan(PlanContext(profiled, budget, figures, judge=self._step_ns))
         if plan is None:
             return Row(policy.name, budget, self._unplanned(policy, budget))
@@ -118,4 +118,4 @@ class Replays:
         return self.run_memory(policy.guest.memory_policy, policy.guest.nodes)
 
     def _replay(self, scenario: Scenario, *, waiting: bool = True) -> Replayed:
-        return engine.run(self.trace, scenario, self.preset, helpers=self._helpers, waiting=waiting)
+        return engine.run(self.trace, scenario, self.preset, cores=self._cores, waiting=waiting)

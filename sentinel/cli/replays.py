@@ -78,7 +78,9 @@ Examples:
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
 @click.option("--policy", "names", default=options.ALL, show_default=True, help="Policies, with commas.")
 @click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
-@click.option("--helpers", type=click.IntRange(1, 2), default=1, show_default=True, help="CPUs that migrate.")
+@click.option(
+    "--migration-cores", type=click.IntRange(1, 63), default=1, show_default=True, help="CPUs that migrate."
+)
 @output.json_option
 def replay(
     trace: Path,
@@ -86,7 +88,7 @@ def replay(
     fast_memory: str | None,
     names: str,
     plan_file: Path | None,
-    helpers: int,
+    migration_cores: int,
     as_json: bool,
 ) -> None:
     """Replay the step recorded in the file TRACE under policies and budgets.
@@ -102,7 +104,7 @@ def replay(
     from testbed.common.progress import step
     from testbed.timing import preset as presets
 
-    player = replays.Replays(traces.read(trace), trace, presets.load(preset), helpers=helpers)
+    player = replays.Replays(traces.read(trace), trace, presets.load(preset), migration_cores=migration_cores)
     with usage_errors():
         if plan_file is not None:
             check_input(plan_file)
@@ -149,6 +151,7 @@ def _to_dict(row: Row, player: Replays) -> dict[str, Any]:
         "demoted_bytes": replayed.pages["demoted"] * page,
         "misses": replayed.misses,
         "pages": replayed.pages,
+        "remaps": replayed.remaps,
         "counters": replayed.counters,
     }
 

@@ -12,6 +12,16 @@ static bool is_late(const struct request *q, int64_t position)
 	return q->pages && q->to == FAST && q->before <= position && !q->cancelled;
 }
 
+/* Note when a move of this step has ended, and how. */
+static void note_end(struct replay *r, const struct request *q, double ns,
+		     enum replay_outcome outcome)
+{
+	if (q->move < 0)
+		return;
+	r->result->moved[q->move].ended = ns - r->step_begin;
+	r->result->moved[q->move].outcome = outcome;
+}
+
 /* An ended request has no pages. */
 static void end_request(struct replay *r, struct request *q)
 {
@@ -28,11 +38,13 @@ static void cancel(struct replay *r, struct request *q)
 		return;
 	}
 	r->result->cancelled += q->pages - q->done;
+	note_end(r, q, model_clock(r->model, 0), REPLAY_CANCELLED);
 	end_request(r, q);
 }
 
-static void submit(struct replay *r, const struct replay_move *m)
+static void submit(struct replay *r, uint64_t move)
 {
+	const struct replay_move *m = &r->s->move[move];
 	const struct replay_group *g = &r->s->group[m->group];
 
 	for (uint64_t i = r->oldest; i < r->newest; i++) {
@@ -41,13 +53,16 @@ static void submit(struct replay *r, const struct replay_move *m)
 		if (q->pages && q->group == m->group && q->to != m->to && !q->running)
 			cancel(r, q);
 	}
-	if (!is_migrating(r)) /* the helpers were idle until now */
+	if (r->has_windows)
+		change(r, model_clock(r->model, 0));
+	else if (!is_migrating(r)) /* the helpers were idle until now */
 		for (unsigned int cpu = 1; cpu <= r->s->helpers; cpu++)
 			model_wake(r->model, cpu, model_clock(r->model, 0));
 	r->queue[r->newest++] = (struct request){.page = g->page,
 						 .pages = g->pages,
 						 .group = m->group,
 						 .before = m->before,
+						 .move = (int64_t)move,
 						 .to = (unsigned int)m->to};
 }
 
@@ -143,6 +158,7 @@ static void move_page(struct replay *r, struct thread *t, unsigned int cpu)
 static bool run_thread(struct replay *r, unsigned int to, unsigned int cpu)
 {
 	struct thread *t = &r->thread[to];
+	struct request *q;
 
 	while (!t->request) {
 		t->request = next_request(r, to);
@@ -151,14 +167,20 @@ static bool run_thread(struct replay *r, unsigned int to, unsigned int cpu)
 		t->request->running = true;
 		begin_piece(r, t);
 	}
+	q = t->request;
+	if (q->move >= 0 && r->result->moved[q->move].begin < 0)
+		r->result->moved[q->move].begin = model_clock(r->model, cpu) - r->step_begin;
 	move_page(r, t, cpu);
 	if (t->at == t->end)
 		end_piece(r, t);
+	if (!q->pages)
+		note_end(r, q, model_clock(r->model, cpu),
+			 q->cancelled ? REPLAY_CANCELLED : REPLAY_MOVED);
 	return true;
 }
 
-/* Let a helper's vCPU do a page's work. Two threads on one vCPU take turns. */
-static bool run_helper(struct replay *r, unsigned int cpu)
+/* Two threads on one vCPU take turns. */
+bool run_helper(struct replay *r, unsigned int cpu)
 {
 	if (r->s->helpers > 1)
 		return run_thread(r, cpu - 1, cpu);
@@ -191,6 +213,8 @@ static bool run_slowest_helper(struct replay *r)
 {
 	unsigned int first = 1, second = (unsigned int)r->s->helpers;
 
+	if (r->has_windows)
+		return run_slowest_core(r);
 	if (model_clock(r->model, second) < model_clock(r->model, first)) {
 		first = second;
 		second = 1;
@@ -227,8 +251,11 @@ void reach(struct replay *r, int64_t position)
 {
 	const struct replay_scenario *s = r->s;
 
+	if (r->has_windows && position < INT64_MAX)
+		resolve_moves(r, position);
 	for (; r->next_wait < s->waits && s->wait[r->next_wait] <= position; r->next_wait++)
 		wait_for_promotions(r, s->wait[r->next_wait]);
 	for (; r->next_move < s->moves && s->move[r->next_move].at <= position; r->next_move++)
-		submit(r, &s->move[r->next_move]);
+		if (!s->group[s->move[r->next_move].group].window)
+			submit(r, r->next_move);
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the runtime does with a traced step under a plan: places of tensors, and when pages move.
 
-docs/sentinel.md has the rules. Tensors that the plan does not place stay where they were traced, on node 1.
+docs/sentinel.md has the rules. With frames, groups are windows. Tensors that the plan does not place stay
+where they were traced, on node 1.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentinel.replay.engine import ABSENT, BORN, DIED, DISCARD, MAP, REACH, Scenario
+from sentinel.replay import frames
+from sentinel.replay.engine import (
+    ABSENT,
+    BORN,
+    DIED,
+    DISCARD,
+    HOME,
+    MAP,
+    REACH,
+    WINDOW,
+    Group,
+    Move,
+    Scenario,
+)
 from sentinel.replay.placement import dense_lines, dense_page, identity_lines, outside_pool
 from sentinel.replay.trace import LINE, LINES, PAGE, Kind, Trace, TracedTensor
 from testbed.common.errors import UsageError
@@ -65,11 +79,12 @@ class _Builder:
         dense = len(trace.pages)
         self._reserved = _Pool(dense, plan.reserved)
         self._arena = _Pool(dense + self._reserved.pages, plan.arena)
+        self._frames = _Pool(self._arena.first_page + self._arena.pages, plan.frames or 0)
         self._kept = [(g.offset // PAGE, (g.offset + g.size) // PAGE) for g in plan.groups if g.keep]
         self._by_key = {t.key: t for t in plan.tensors}
         self._groups = self._all_groups()
-        self._group_index = {page: i for i, (page, *_) in enumerate(self._groups)}
-        self._group_starts = [page for page, *_ in self._groups]
+        self._group_index = {group.page: i for i, group in enumerate(self._groups)}
+        self._group_starts = [group.page for group in self._groups]
 
     def scenario(self) -> Scenario:
         return Scenario(
@@ -80,15 +95,27 @@ class _Builder:
             moves=self._moves(),
             waits=list(self._plan.waits),
             room=self._plan.migratable_budget // PAGE,
+            frames=self._frames.first_page if self._plan.has_frames else None,
         )
+
+    def _frame(self, offset: int | None) -> int:
+        """The target page of an offset in the fast frame pool; None is home."""
+        return HOME if offset is None else self._frames.first_page + offset // PAGE
 
     def _variables(self) -> dict[str, TracedTensor]:
         return {t.name: t for t in self._kind.tensors if t.op < 0 and t.name is not None}
 
-    def _all_groups(self) -> list[tuple[int, int, int, int]]:
-        """Groups that are not kept, and variables that move: (page, pages, node, live), by page."""
+    def _all_groups(self) -> list[Group]:
+        """Groups that are not kept, and variables that move, by page."""
         groups = [
-            (self._arena.first_page + g.offset // PAGE, g.size // PAGE, g.node, 0)
+            Group(
+                page=self._arena.first_page + g.offset // PAGE,
+                pages=g.size // PAGE,
+                node=g.node,
+                live=0,
+                window=self._plan.has_frames,
+                frame=self._frame(g.frame),
+            )
             for g in self._plan.groups
             if not g.keep
         ]
@@ -98,7 +125,7 @@ class _Builder:
             tensor = self._plan.tensors[index]
             traced = variables.get(tensor.name or "")
             if traced is not None:
-                groups.append((*self._variable_pages(traced), tensor.node, 1))
+                groups.append(Group(*self._variable_pages(traced), tensor.node, live=1))
         return sorted(groups)
 
     def _variable_pages(self, traced: TracedTensor) -> tuple[int, int]:
@@ -116,11 +143,12 @@ class _Builder:
                 identity[first : first + count] = tensor.node
         arena = np.full(self._arena.pages, ABSENT, dtype=np.uint8)
         for group in self._plan.groups:
-            state = group.node if group.keep else ABSENT + group.node
+            state = group.node if group.keep else WINDOW if self._plan.has_frames else ABSENT + group.node
             arena[group.offset // PAGE : (group.offset + group.size) // PAGE] = state
-        return np.concatenate([identity, np.zeros(self._reserved.pages, dtype=np.uint8), arena])
+        reserved, fast = (np.zeros(pool.pages, dtype=np.uint8) for pool in (self._reserved, self._frames))
+        return np.concatenate([identity, reserved, arena, fast])
 
-    def _moves(self) -> list[tuple[int, int, int, int]]:
+    def _moves(self) -> list[Move]:
         variables = self._variables()
         moves = []
         for move in self._plan.moves:
@@ -132,10 +160,14 @@ class _Builder:
                 if traced is None:
                     continue
                 page = dense_page(self._trace, traced.address)
-            moves.append((move.at, move.before, move.to, self._group_index[page]))
+            group = self._group_index[page]
+            frame = self._frame(move.frame)
+            moves.append(Move(move.at, move.before, move.to, group, move.map or 0, frame, move.copy))
         return moves
 
     def _actions(self) -> Iterable[_Action]:
+        if self._plan.has_frames:
+            yield from frames.begins(self._kind, self._plan)
         yield from self._positions()
         placed: dict[int, tuple[_Pool, TensorPlacement]] = {}
         changes = [(t.born, 1, i) for i, t in enumerate(self._kind.tensors) if t.born is not None]
@@ -152,7 +184,7 @@ class _Builder:
 
     def _positions(self) -> Iterable[_Action]:
         """The positions that the step reaches, by the operations that the plan names."""
-        position: dict[tuple[str, int], int] = {}
+        position = frames.positions(self._plan)
         for tensor in self._plan.tensors:
             if tensor.op is not None and tensor.position is not None:
                 position[tensor.op, tensor.occurrence] = tensor.position
@@ -195,6 +227,8 @@ class _Builder:
         if pool is self._reserved:
             return
         yield from self._of_groups(event, DIED, tensor.offset, traced.size)
+        if self._plan.has_frames:
+            return  # homes and frames keep their memory
         for start, stop in _outside(first, end, self._kept):
             yield event, DISCARD, pool.first_page + start, stop - start, 0
 

@@ -13,10 +13,15 @@ uint64_t frame_of(const struct replay *r, uint64_t page, unsigned int node)
 	return (node * r->s->pages + page) * MODEL_PAGE;
 }
 
-static uint64_t address_of(const struct replay *r, uint64_t line, unsigned int node)
+/* The address of a line whose page has memory, or will have it. */
+static uint64_t address_of(const struct replay *r, uint64_t line)
 {
-	return frame_of(r, line / REPLAY_LINES, node) +
-	       line % REPLAY_LINES * (MODEL_PAGE / REPLAY_LINES);
+	uint64_t page = line / REPLAY_LINES, offset = line % REPLAY_LINES;
+	uint64_t frame = r->page[page] & REPLAY_WINDOW
+				 ? (uint64_t)r->shown[page] * MODEL_PAGE
+				 : frame_of(r, page, r->page[page] & ~REPLAY_ABSENT);
+
+	return frame + offset * (MODEL_PAGE / REPLAY_LINES);
 }
 
 /* A page without memory is touched: the kernel zeroes a new one. */
@@ -38,7 +43,9 @@ static void access_line(struct replay *r, uint64_t dense, bool store)
 
 	if (r->page[page] & REPLAY_ABSENT)
 		add_page(r, page);
-	missed = model_access(r->model, 0, address_of(r, line, r->page[page]), 1, store);
+	if (r->page[page] & REPLAY_WINDOW)
+		unknown_user(r);
+	missed = model_access(r->model, 0, address_of(r, line), 1, store);
 	if (r->counts.to)
 		count_access(r, dense, missed, store);
 }
@@ -71,6 +78,11 @@ static void act(struct replay *r, const struct replay_action *a)
 	case REPLAY_OP:
 		r->counts.op = (int64_t)a->first;
 		break;
+	case REPLAY_BEGIN:
+		r->watermark = (int64_t)a->first;
+		r->in_uses = a->count;
+		change(r, model_clock(r->model, 0));
+		break;
 	}
 }
 
@@ -85,6 +97,17 @@ static void follow(struct replay *r, uint64_t word, uint64_t i)
 			  source && source < TRACE_FENCE ? r->arrival[(i - source) % SOURCES] : 0);
 }
 
+/* Let migrations go on until now. */
+static void migrate(struct replay *r)
+{
+	if (!r->has_windows) {
+		if (is_migrating(r))
+			run_migrations(r);
+	} else if (model_clock(r->model, 0) > r->due) {
+		run_cores(r);
+	}
+}
+
 static double replay_step(struct replay *r, double *event_ns)
 {
 	const struct replay_scenario *s = r->s;
@@ -92,6 +115,8 @@ static double replay_step(struct replay *r, double *event_ns)
 	uint64_t event = 0;
 
 	r->next_move = r->next_wait = 0;
+	r->step_begin = begin;
+	begin_moves(r);
 	reach(r, -1);
 	for (uint64_t i = 0; i < s->words; i++) {
 		uint64_t word = s->word[i], kind = TRACE_KIND_OF(word);
@@ -99,8 +124,7 @@ static double replay_step(struct replay *r, double *event_ns)
 
 		if (count)
 			model_execute(r->model, 0, count);
-		if (is_migrating(r))
-			run_migrations(r);
+		migrate(r);
 		if (kind == TRACE_TIME)
 			continue;
 		if (kind != TRACE_EVENT) {
@@ -116,6 +140,7 @@ static double replay_step(struct replay *r, double *event_ns)
 		event++;
 	}
 	reach(r, INT64_MAX);
+	end_moves(r);
 	model_drain(r->model, 0);
 	return model_clock(r->model, 0) - begin;
 }
@@ -152,24 +177,32 @@ static void warm_caches(struct replay *r)
 		if (kind == TRACE_EVENT || kind == TRACE_TIME)
 			continue;
 		line = r->line[TRACE_LINE_OF(s->word[i])];
-		model_access(r->model, 0,
-			     address_of(r, line, r->page[line / REPLAY_LINES] & ~REPLAY_ABSENT), 1,
-			     kind == TRACE_WRITE);
+		model_access(r->model, 0, address_of(r, line), 1, kind == TRACE_WRITE);
 	}
 	memcpy(r->line, s->line, s->dense * REPLAY_LINES * sizeof(*r->line));
 }
 
+static void clear_result(struct replay *r)
+{
+	struct replay_result *result = r->result;
+
+	*result = (struct replay_result){.vcpu = result->vcpu, .moved = result->moved};
+	for (uint64_t i = 0; i < r->s->moves; i++)
+		result->moved[i] = (struct replay_moved){.begin = -1, .copied = -1, .ended = -1};
+}
+
 static void replay_steps(struct replay *r, double *event_ns)
 {
-	struct model_counters before[REPLAY_VCPUS];
+	unsigned int vcpus = 1 + (unsigned int)r->s->helpers;
+	struct model_counters before[MODEL_CPUS];
 
 	for (uint64_t i = 0; i < r->s->steps; i++) {
-		memset(r->result, 0, sizeof(*r->result));
-		for (unsigned int cpu = 0; cpu < REPLAY_VCPUS; cpu++)
+		clear_result(r);
+		for (unsigned int cpu = 0; cpu < vcpus; cpu++)
 			before[cpu] = model_counters(r->model, cpu);
 		r->result->step_ns = replay_step(r, event_ns);
 	}
-	for (unsigned int cpu = 0; cpu < REPLAY_VCPUS; cpu++) {
+	for (unsigned int cpu = 0; cpu < vcpus; cpu++) {
 		r->result->vcpu[cpu] = model_counters(r->model, cpu);
 		subtract(&r->result->vcpu[cpu], &before[cpu]);
 	}
@@ -199,7 +232,7 @@ int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_
 	r.group = calloc(s->groups + 1, sizeof(*r.group));
 	r.queue = calloc(s->moves * s->steps + 1, sizeof(*r.queue));
 	errno = ENOMEM;
-	if (r.line && r.page && r.group && r.queue)
+	if (r.line && r.page && r.group && r.queue && begin_windows(&r))
 		r.model = model_new(&config);
 	if (r.model && (!counting || begin_counting(&r, counting))) {
 		for (uint64_t i = 0; i < s->groups; i++)
@@ -213,6 +246,7 @@ int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_
 	if (r.model)
 		model_free(r.model);
 	end_counting(&r);
+	end_windows(&r);
 	free(r.line);
 	free(r.page);
 	free(r.group);

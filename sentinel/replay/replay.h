@@ -10,9 +10,10 @@
 
 #include "../../testbed/timing/model.h"
 
-#define REPLAY_LINES  64 /* in a page */
-#define REPLAY_ABSENT 2	 /* bit of a page's state: it has no memory yet */
-#define REPLAY_VCPUS  3	 /* the compute vCPU, and a helper for each direction */
+#define REPLAY_LINES  64	 /* in a page */
+#define REPLAY_ABSENT 2		 /* bit of a page's state: it has no memory yet */
+#define REPLAY_WINDOW 4		 /* bit of a page's state: it is in a window */
+#define REPLAY_HOME   UINT32_MAX /* in place of a frame: the group is at home */
 
 enum replay_kind {
 	REPLAY_MAP,	/* dense lines [first, first + count) are at target lines from `to` on */
@@ -22,6 +23,7 @@ enum replay_kind {
 	REPLAY_REACH,	/* the step has reached position `first` of the plan */
 	REPLAY_OWN,	/* dense lines [first, first + count) belong to tensor `to` */
 	REPLAY_OP,	/* operation `first` begins */
+	REPLAY_BEGIN, /* an operation begins: the watermark is `first`; `count`: it is in `uses` */
 };
 
 struct replay_action {
@@ -31,13 +33,31 @@ struct replay_action {
 /* Pages that are placed and migrated as one; `node`: where they are born. */
 struct replay_group {
 	uint64_t page, pages, node;
-	uint64_t live; /* tensors that live before the step: of a variable 1, else 0 */
+	uint64_t live;	 /* tensors that live before the step: of a variable 1, else 0 */
+	uint64_t window; /* whether its pages are a window; else they migrate by move_pages */
+	uint64_t frame;	 /* target page of its frames at birth, or REPLAY_HOME */
 };
 
 struct replay_move {
 	int64_t at, before; /* positions */
 	uint64_t to;	    /* node */
 	uint64_t group;
+	int64_t map;	/* of a window: position from which on it may be remapped */
+	uint64_t frame; /* of a window: target page of its new frames, or REPLAY_HOME */
+	uint64_t copy;	/* of a window: whether its content must be copied */
+};
+
+enum replay_outcome {
+	REPLAY_PENDING, /* it goes on in the next step */
+	REPLAY_MOVED,
+	REPLAY_THERE, /* the group was where it goes already */
+	REPLAY_CANCELLED,
+};
+
+/* What happened to a move. Times in ns since the step's begin; negative: never. */
+struct replay_moved {
+	double begin, copied, ended; /* the copy's begin and end, and the remap's */
+	uint64_t outcome;
 };
 
 /* The traffic of a tensor that an operation uses, in lines. */
@@ -69,17 +89,22 @@ struct replay_scenario {
 	const struct replay_move *move;	  /* by `at` */
 	const int64_t *wait;		  /* positions, in order */
 	uint64_t room;			  /* pages of fast memory for groups */
-	uint64_t helpers;		  /* vCPUs for migrations: 1 for both directions, or 2 */
-	uint64_t waiting;		  /* at a wait: wait for late promotions, or cancel them */
-	uint64_t steps;			  /* the result is of the last one */
-	uint64_t warm; /* words at the step's end that warm the caches before the first step */
+	uint64_t frames;		  /* first target page of the fast frame pool; the rest */
+	uint64_t helpers; /* vCPUs for migrations; without windows 1 for both directions, or 2 */
+	uint64_t waiting; /* at a wait: wait for late promotions, or cancel them */
+	uint64_t steps;	  /* the result is of the last one */
+	uint64_t warm;	  /* words at the step's end that warm the caches before the first step */
 };
 
+/* The results of the last step. The caller has the arrays. */
 struct replay_result {
 	double step_ns, exposed_ns;
-	struct model_counters vcpu[REPLAY_VCPUS];
-	/* Pages */
-	uint64_t promoted, demoted, cancelled, failed, late, crowded, new_pages, absent;
+	/* Pages; `copied` by the migration cores */
+	uint64_t promoted, demoted, cancelled, failed, late, crowded, new_pages, absent, copied;
+	uint64_t remaps;
+	uint64_t unknown;	     /* operations outside of `uses` that used a window */
+	struct model_counters *vcpu; /* of the compute vCPU and the helpers */
+	struct replay_moved *moved;  /* by move */
 };
 
 /*

@@ -23,7 +23,11 @@ void tensor_born(struct replay *r, uint64_t first, uint64_t count)
 		const struct replay_group *planned = &r->s->group[i];
 		struct group *g = &r->group[i];
 
-		if (g->live++ || planned->node != FAST)
+		if (g->live++)
+			continue;
+		if (planned->window)
+			window_born(r, i);
+		if (planned->window || planned->node != FAST)
 			continue;
 		g->displaced = r->used + planned->pages > r->s->room;
 		if (g->displaced)
@@ -36,9 +40,14 @@ void tensor_born(struct replay *r, uint64_t first, uint64_t count)
 
 void tensor_died(struct replay *r, uint64_t first, uint64_t count)
 {
-	for (uint64_t i = first; i < first + count; i++)
-		if (--r->group[i].live == 0)
+	for (uint64_t i = first; i < first + count; i++) {
+		if (--r->group[i].live)
+			continue;
+		if (r->s->group[i].window)
+			window_died(r, i);
+		else
 			set_fast(r, &r->group[i], 0);
+	}
 }
 
 bool reserve(struct replay *r, const struct request *q, uint64_t pages)

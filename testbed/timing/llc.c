@@ -30,13 +30,14 @@ static struct line *find_line(struct line *set, uint32_t ways, uint64_t line)
 	return NULL;
 }
 
-/* Returns an empty way, or else the least recently used one. */
-static struct line *choose_victim(struct line *set, uint32_t ways, uint32_t tick)
+/* Returns an empty or invalid way, or else the least recently used one. */
+static struct line *choose_victim(const struct cache *cache, struct line *set)
 {
 	struct line *oldest = set;
+	uint32_t tick = cache->tick;
 
-	for (struct line *l = set; l < set + ways; l++) {
-		if (!l->tag)
+	for (struct line *l = set; l < set + cache->ways; l++) {
+		if (!l->tag || l->epoch != cache->epoch)
 			return l;
 		if (tick - l->used > tick - oldest->used)
 			oldest = l;
@@ -49,12 +50,22 @@ struct line *cache_look_up(struct cache *cache, uint64_t line, bool *missing, ui
 	uint32_t ways = cache->ways;
 	struct line *set = set_of(cache, line), *l = find_line(set, ways, line);
 
-	*missing = !l;
-	if (l)
+	*missing = !l || l->epoch != cache->epoch;
+	if (!*missing)
 		return l;
-	l = choose_victim(set, ways, cache->tick);
+	if (!l)
+		l = choose_victim(cache, set);
 	*victim = l->dirty ? l->tag : 0;
 	l->tag = line + 1;
 	l->dirty = false;
 	return l;
+}
+
+void cache_invalidate(struct cache *cache)
+{
+	if (++cache->epoch || !cache->lines)
+		return;
+	for (uint64_t i = 0; i < cache->sets * cache->ways; i++)
+		cache->lines[i].epoch = 0;
+	cache->epoch = 1;
 }

@@ -11,6 +11,7 @@ struct line {
 	uint64_t tag; /* line number + 1; 0: empty */
 	uint32_t used;
 	bool dirty;
+	uint16_t epoch; /* that it was used in */
 };
 
 struct cache {
@@ -18,6 +19,7 @@ struct cache {
 	uint64_t sets;
 	uint32_t ways;
 	uint32_t tick;
+	uint16_t epoch;	  /* lines of earlier ones are invalid, but may have to be written back */
 	atomic_flag lock; /* if shared */
 };
 
@@ -30,10 +32,14 @@ bool cache_allocate(struct cache *cache);
  */
 struct line *cache_look_up(struct cache *cache, uint64_t line, bool *missing, uint64_t *victim);
 
+/* Invalidate all lines. Dirty ones are evicted when their place is needed. */
+void cache_invalidate(struct cache *cache);
+
 static inline void use_line(struct cache *cache, struct line *l, bool store)
 {
 	l->used = ++cache->tick;
 	l->dirty |= store;
+	l->epoch = cache->epoch;
 }
 
 #endif

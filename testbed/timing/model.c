@@ -205,6 +205,17 @@ void model_forget(struct model *m, unsigned int cpu)
 	memset(m->cpus[cpu].shortcuts, 0xff, sizeof(m->cpus[cpu].shortcuts)); /* not a key */
 }
 
+/* A window was remapped since the last access of a helper. */
+static __attribute__((noinline)) void lose_lines(struct model *m, struct cpu *c, unsigned int cpu)
+{
+	c->remaps = m->remaps;
+	if (m->config.cache_shared)
+		return;
+	cache_invalidate(c->cache);
+	memset(c->recent, 0, sizeof(c->recent));
+	model_forget(m, cpu);
+}
+
 unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, unsigned int size,
 			  bool store)
 {
@@ -219,6 +230,8 @@ unsigned int model_access(struct model *m, unsigned int cpu, uint64_t address, u
 		return 0;
 	if (__builtin_expect(!cache->lines, 0) && !cache_allocate(cache)) /* private: no race */
 		abort();
+	if (cpu && c->remaps != atomic_load_explicit(&m->remaps, memory_order_relaxed))
+		lose_lines(m, c, cpu);
 	count(&c->counters.accesses, 1);
 	c->arrival = 0;
 	for (; line <= last; line++)
@@ -278,6 +291,7 @@ void model_charge(struct model *m, unsigned int cpu, double ns)
 void model_remap(struct model *m, unsigned int cpu, uint64_t pages)
 {
 	model_charge(m, cpu, m->config.remap + (double)pages * m->config.remap_page);
+	m->remaps++;
 	if (cpu)
 		m->shootdowns++;
 }

@@ -109,7 +109,11 @@ void model_serial(struct model *m, unsigned int cpu, bool serial);
 /* Add `ns` for work that is not modelled, such as the fixed time to migrate a page. */
 void model_charge(struct model *m, unsigned int cpu, double ns);
 
-/* Charge a vCPU for the remapping of a window, and interrupt vCPU 0 for it. */
+/*
+ * Charge a vCPU for the remapping of a window, and interrupt vCPU 0 for it. Other processors will
+ * use what was copied: helpers lose the lines in their own caches, which the model does not keep
+ * coherent otherwise.
+ */
 void model_remap(struct model *m, unsigned int cpu, uint64_t pages);
 
 /*

@@ -23,6 +23,7 @@ struct cpu {
 	double waited;	      /* ns of the clock that are due to dependences */
 	_Atomic double shown; /* the later of `clock` and `awaited`, for other threads */
 	bool serial;
+	uint64_t remaps;	     /* that the cache has seen */
 	struct line *recent[RECENT]; /* by line number % RECENT */
 	struct {
 		uint64_t tag; /* line number + 1; 0: empty */
@@ -45,6 +46,7 @@ struct model {
 	void *evicted_data;
 	struct queue queues[MODEL_NODES];
 	atomic_int migrating;	     /* cores that do not compute for vCPU 0 */
+	_Atomic uint64_t remaps;     /* all so far */
 	_Atomic uint64_t shootdowns; /* that vCPU 0 has not lost time for yet */
 	struct cpu cpus[MODEL_CPUS];
 };

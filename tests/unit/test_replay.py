@@ -361,6 +361,7 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
     shown = json.loads(result.stdout)
     assert shown["measured"] == "replayed"
     assert [(row["policy"], row["budget"] is not None) for row in shown["rows"]] == [
+        *2 * [("autotm", True)],
         ("fast-only", False),
         *2 * [("first-touch", True)],
         *2 * [("interleave", True)],
@@ -368,6 +369,6 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
         *2 * [("sentinel-opt", True)],
         ("slow-only", False),
     ]
-    assert shown["rows"][0]["fraction"] == 1
+    assert shown["rows"][2]["fraction"] == 1
     table = CliRunner().invoke(replay_command, arguments, catch_exceptions=False).stdout
     assert f"replayed from {path} with optane-6dimm, not measured" in table

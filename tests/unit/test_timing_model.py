@@ -468,6 +468,24 @@ def test_a_remap_costs_its_vcpu_and_interrupts_the_compute_vcpu(model: Model) ->
     assert model.counters(0).charged == 2 * 700 + 3020
 
 
+def test_helpers_copy_a_window_from_memory_after_every_remap(model: Model) -> None:
+    """Dirty lines are still written once, when their place is needed."""
+    for _ in range(3):
+        for line in range(1024):
+            model.touch(1, at(0, line))
+            model.touch(1, at(1, line), store=True)
+        model.remap(2, 16)
+    for line in range((1 << 20) // LINE):
+        model.touch(1, at(0, line))
+    counters = model.counters(1)
+    assert list(counters.misses) == [3 * 1024 + (1 << 20) // LINE, 3 * 1024]
+    assert counters.bytes_written[1] == pytest.approx(3 * 1024 * LINE, rel=0.1)
+    assert counters.bytes_written[1] <= 3 * 1024 * LINE
+    model.touch(0, 0)
+    model.remap(2, 16)
+    assert model.access(0, 0, 8, False) == 0  # the compute vCPU keeps its lines
+
+
 @pytest.mark.parametrize(("migrating", "slowdown"), [(0, 1), (1, 24 / 23), (6, 4 / 3), (23, 24), (40, 24)])
 def test_instructions_take_longer_while_cores_migrate(model: Model, migrating: int, slowdown: float) -> None:
     model.migrating(migrating)
