@@ -130,14 +130,15 @@ def test_every_shipped_machine_is_valid(name: str) -> None:
 
 
 def test_shipped_machines_are_listed() -> None:
-    assert machine.names() == ["two-node", "two-node-hmat"]
+    assert machine.names() == ["two-node", "two-node-4-migration-cores", "two-node-hmat"]
 
 
 def test_unknown_machine_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         machine.load("tow-node")
     assert caught.value.message == (
-        "unknown machine 'tow-node'; there are: two-node, two-node-hmat, or a path to a YAML file"
+        "unknown machine 'tow-node'; there are: two-node, two-node-4-migration-cores, "
+        "two-node-hmat, or a path to a YAML file"
     )
 
 
