@@ -100,8 +100,8 @@ class Preset(Strict):
     compute: Cpu = Cpu.model_validate({"instruction": "0.002 ns", "parallelism": 240})
     helper: Cpu = Cpu.model_validate({"instruction": "0.002 ns", "parallelism": 10})
     page: Time = 1500
-    remap: Time = 3000
-    remap_page: Time = 20
+    remap: Time = 13000
+    remap_page: Time = 27
     shootdown: Time = 700
     cores: Annotated[int, Field(ge=1, le=1024)] = 24
     memory_mode: bool = False

@@ -21,8 +21,10 @@ from tests.fakes.access_traces import EVENT, PAGES, READ, TIME, WRITE, Recording
 from tests.fakes.frames import with_frames
 from tests.unit.test_replay import moving_variable, plan
 
-# Hardly fewer cores while some migrate, and a cache that keeps nothing
-OPTANE = preset.load("optane-6dimm").model_copy(update={"cores": 1024, "cache": preset.Cache(size="1 KiB")})
+# Hardly fewer cores while some migrate, a cache that keeps nothing, and round prices
+OPTANE = preset.load("optane-6dimm").model_copy(
+    update={"cores": 1024, "cache": preset.Cache(size="1 KiB"), "remap": 3000.0, "remap_page": 20.0}
+)
 DEMOTED, PROMOTED = 64 * 100 / 10, 64 * 305 / 10  # ns to copy a page: a core has 10 reads in flight
 CHUNK = 16  # pages
 END = 2**62
