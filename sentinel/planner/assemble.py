@@ -83,7 +83,7 @@ def _tensor_placements(problem: Problem, placement: Placement, unit_offset: Ints
     t = profile.tensors
     offsets = _tensor_offsets(problem, placement, unit_offset).tolist()
     nodes = _tensor_nodes(problem, placement).tolist()
-    waits = _waits_for_others(profile)
+    waits = waits_for_others(profile)
     sizes, ops, ks = t.size.tolist(), t.op.tolist(), t.k.tolist()
     occurrence = profile.ops.occurrence.tolist()
     placements = []
@@ -133,7 +133,7 @@ def _tensor_nodes(problem: Problem, placement: Placement) -> Ints:
     return node
 
 
-def _waits_for_others(profile: Profile) -> Bools:
+def waits_for_others(profile: Profile) -> Bools:
     """Return whether each operation waits for another one: whether it reads a result of the same step."""
     u, waits = profile.uses, np.zeros(len(profile.ops), dtype=bool)
     birth = profile.tensors.birth[u.tensor]

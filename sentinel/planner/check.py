@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .check_frames import Window, check_frames
 from .check_units import Unit, check_migratable_budget, check_moves
 from .formats.plan import Plan, TensorPlacement
 from .formats.profile import SCRATCH, VARIABLE, Profile
@@ -45,7 +46,7 @@ def _check_totals(profile: Profile, plan: Plan) -> Iterator[str]:
         if p >= n or (p > 0 and layer[p] == layer[p - 1]):
             yield f"intervals: no layer begins at {p}"
     for p in plan.waits:
-        if p not in plan.intervals and p != n:
+        if p not in plan.intervals and p != n and not plan.has_frames:
             yield f"waits: {p} is not the end of an interval"
     if plan.waits != sorted(set(plan.waits)):
         yield "waits: must ascend"
@@ -61,9 +62,10 @@ def _check_totals(profile: Profile, plan: Plan) -> Iterator[str]:
     moved_bytes = sum(
         move.size if move.tensor is None else _whole_pages(move.size, profile.page_bytes)
         for move in plan.moves
+        if move.copy
     )
     if plan.predicted.get("moved_bytes") != moved_bytes:
-        yield f"predicted.moved_bytes: must be {moved_bytes}, the sum of the moves"
+        yield f"predicted.moved_bytes: must be {moved_bytes}, the sum of the copies"
 
 
 class _StepCheck:
@@ -72,13 +74,18 @@ class _StepCheck:
     def __init__(self, profile: Profile, plan: Plan) -> None:
         self.profile, self.plan, self.n = profile, plan, len(profile.ops)
         self.uses: list[list[int]] = [[] for _ in range(len(profile.tensors))]
-        for tensor, position in zip(profile.uses.tensor.tolist(), profile.uses.position.tolist()):
+        self.writes: list[list[int]] = [[] for _ in range(len(profile.tensors))]
+        u = profile.uses
+        for tensor, position, writes in zip(u.tensor.tolist(), u.position.tolist(), u.writes.tolist()):
             self.uses[tensor].append(position)
+            if writes:
+                self.writes[tensor].append(position)
         t = profile.tensors
         self.birth: list[int] = t.birth.tolist()
         self.death: list[int] = t.death.tolist()
         self.layer: list[int] = profile.ops.layer.tolist()
         self.groups = {g.offset: Unit(f"group {g.offset}", g.size, g.node, g.keep) for g in plan.groups}
+        self.windows = {g.offset: Window(g) for g in plan.groups if plan.has_frames and not g.keep}
         self.variables: dict[int, Unit] = {}
         self.pool: _Tensors = []
         self.arena: _Tensors = []
@@ -89,9 +96,12 @@ class _StepCheck:
         yield from self._check_addresses("long", self.arena, self.plan.arena)
         yield from self._check_groups()
         yield from self._check_moves()
-        units = [*self.groups.values(), *self.variables.values()]
+        groups = [unit for offset, unit in self.groups.items() if offset not in self.windows]
+        units = [*groups, *self.variables.values()]
         for unit in units:
             yield from check_moves(unit, self.n)
+        if self.plan.has_frames:
+            yield from check_frames(self.profile, self.plan, list(self.windows.values()))
         yield from self._check_budget()
         migratable = [unit for unit in units if not unit.keep]
         yield from check_migratable_budget(migratable, self.plan.migratable_budget)
@@ -140,6 +150,12 @@ class _StepCheck:
         unit.uses.update(self.uses[i])
         unit.layer_sets.add(frozenset(self.layer[p] for p in (*self.uses[i], max(0, self.birth[i]))))
 
+    def _add_to_window(self, window: Window, i: int) -> None:
+        window.births.append(self.birth[i])
+        window.deaths.append(self.death[i])
+        window.uses.update(self.uses[i])
+        window.writes.update((self.birth[i], *self.writes[i]))
+
     def _check_addresses(self, pool: str, tensors: _Tensors, pool_size: int) -> Iterator[str]:
         """Tensors are aligned, inside the pool, and disjoint while both live."""
         events: list[tuple[int, int, int]] = []
@@ -178,6 +194,8 @@ class _StepCheck:
                 yield f"{name}: is born on another node than its group"
             while unit is not None and start < end:
                 self._add_to_unit(unit, i)
+                if start in self.windows:
+                    self._add_to_window(self.windows[start], i)
                 unit.piece |= not start <= begin < end <= start + unit.size
                 start += unit.size
                 unit = self.groups.get(start)
@@ -215,6 +233,8 @@ class _StepCheck:
             if move.to == 0 and move.before not in self.plan.waits:
                 yield f"{path}: is a promotion due at {move.before}, which is not in `waits`"
             unit.moves.append(move)
+            if move.tensor is None and move.offset in self.windows:
+                self.windows[move.offset].moves.append(move)
 
     def _check_budget(self) -> Iterator[str]:
         fixed_bytes = self._touched_bytes(self.pool, 0, self.plan.reserved)
@@ -222,9 +242,11 @@ class _StepCheck:
             if group.keep and group.node == 0:
                 fixed_bytes += self._touched_bytes(self.arena, group.offset, group.offset + group.size)
         fixed_bytes += sum(unit.size for unit in self.variables.values() if unit.node == 0 and not unit.moves)
-        if fixed_bytes + self.plan.migratable_budget > self.plan.budget:
+        frames, room = self.plan.frames or 0, self.plan.migratable_budget
+        if fixed_bytes + room + frames > self.plan.budget:
+            pool = f", {frames} bytes of frames" if self.plan.has_frames else ""
             yield (
-                f"budget: {fixed_bytes} bytes that never move and a `room` of {self.plan.migratable_budget} "
+                f"budget: {fixed_bytes} bytes that never move{pool} and a `room` of {room} "
                 f"exceed the {self.plan.budget} bytes"
             )
 

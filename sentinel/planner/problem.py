@@ -33,8 +33,8 @@ class Problem:
     `resident` (by tensor) stay in fast memory and occupy `resident_bytes`.
 
     Uses are merged by unit and operation, and sorted by unit and position. Each saves `use_saved_ns` if its
-    unit is in fast memory. `op_ns` is the time of each operation with only the reserved pool and the resident
-    variables in fast memory.
+    unit is in fast memory; `use_writes` tells those that write. `op_ns` is the time of each operation with
+    only the reserved pool and the resident variables in fast memory.
     `move_ns` is the migration time of each unit to node 0 and to node 1.
     """
 
@@ -54,6 +54,7 @@ class Problem:
     use_unit: Ints
     use_position: Ints
     use_saved_ns: Floats
+    use_writes: Bools
     move_ns: list[Floats]
 
     @property
@@ -174,6 +175,7 @@ def prepare(
         use_unit=unit_uses // n,
         use_position=unit_uses % n,
         use_saved_ns=np.bincount(inverse, weights=saved_ns, minlength=len(unit_uses)).astype(np.float64),
+        use_writes=np.bincount(inverse, weights=u.writes[use] > 0, minlength=len(unit_uses)) > 0,
         move_ns=[pages * figures.migration_ns(to, profile.page_bytes) for to in (0, 1)],
     )
 

@@ -10,20 +10,30 @@ one of its candidates, so that no plan is predicted to be slower.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from typing import Callable, NamedTuple
 
 import numpy as np
 
+from . import frames
 from .assemble import assemble
-from .candidates import Candidate, best_count, sentinel_candidates, sentinel_opt_candidates
+from .candidates import (
+    Candidate,
+    best_count,
+    sentinel_candidates,
+    sentinel_opt_candidates,
+    static_candidate,
+)
+from .errors import BudgetError
 from .formats.figures import Figures
 from .formats.plan import Plan
 from .formats.profile import Profile
 from .moves import NO_MIGRATION
 from .placement.layout import BY_HEAT, ORDERS
 from .placement.place import Placement, place
-from .policy import DEFAULT, Policy
+from .policy import DEFAULT, FRAMES, MOVE_PAGES, Mechanism, Policy
 from .problem import Problem, problems
+from .schedule.shares import Relaxed
 
 Judge = Callable[[Plan], float]  # returns the ns of a step with the plan
 JUDGED = 16  # plans
@@ -52,6 +62,8 @@ def make_plan(
     resident: Set[str] | None = None,
     source: str = "",
     judge: Judge | None = None,
+    mechanism: Mechanism = MOVE_PAGES,
+    relaxed: Relaxed | None = None,
 ) -> Plan:
     """Plan the step for `budget` bytes of node 0. Equal input gives an equal plan.
 
@@ -64,9 +76,27 @@ def make_plan(
     `sentinel-opt` takes the plan for which it returns least. With `resident`, these variables stay in fast
     memory, and all others in slow memory. `source` is the digest of the profile's file.
 
+    With the `mechanism` frames, `sentinel-opt` plans for migration cores that copy and remap; large
+    short-lived tensors then spill where that helps. It begins with `relaxed`, a solution of the linear
+    program of the bound (`Bound.relaxed`), or else with a schedule of its own. `sentinel` always migrates
+    with `move_pages`.
+
     Raises BudgetError below the floor: the reserved pool plus the largest long-lived tensor. With `spill`,
     large short-lived tensors are treated as long-lived where that is best (`sentinel`: only below the floor).
     """
+    if mechanism == FRAMES and policy != "sentinel":
+        options = problems(profile, budget, figures, fast_step_ns, spill=True, resident=resident)
+        return frames.make_plan(
+            profile,
+            budget,
+            figures,
+            fast_step_ns=fast_step_ns,
+            resident=resident,
+            relaxed=relaxed,
+            others=_static_plans(options, policy, source),
+            source=source,
+            judge=judge,
+        )
     options = problems(profile, budget, figures, fast_step_ns, spill=spill, resident=resident)
     if policy != "sentinel" and judge is not None:
         return _judged_plan(options, judge, policy, source)
@@ -128,10 +158,7 @@ def _placed_choices(problem: Problem) -> Iterator[Choice]:
     candidates, count = sentinel_opt_candidates(problem), best_count(problem)
     reason = f"shortest predicted step of {len(candidates)} candidates"
     all_units = np.ones(len(problem.units), dtype=bool)
-    for order in ORDERS if count > 1 else (BY_HEAT,):
-        placement = place(problem, NO_MIGRATION, all_units, order)
-        if placement is not None:
-            yield Choice(problem, candidates, candidates[0], placement, reason)
+    yield from _static_choices(problem, candidates, reason)
     for candidate in sorted(candidates[1:], key=lambda candidate: candidate.rank)[:count]:
         pinned = np.zeros(len(problem.units), dtype=bool)
         pinned[sorted(candidate.pinned)] = True
@@ -139,6 +166,24 @@ def _placed_choices(problem: Problem) -> Iterator[Choice]:
             placement = place(problem, candidate.schedule, shared)
             if placement is not None:
                 yield Choice(problem, candidates, candidate, placement, reason)
+
+
+def _static_choices(problem: Problem, candidates: list[Candidate], reason: str) -> Iterator[Choice]:
+    """Yield placements of the first candidate, the static one."""
+    all_units = np.ones(len(problem.units), dtype=bool)
+    for order in ORDERS if best_count(problem) > 1 else (BY_HEAT,):
+        placement = place(problem, NO_MIGRATION, all_units, order)
+        if placement is not None:
+            yield Choice(problem, candidates, candidates[0], placement, reason)
+
+
+def _static_plans(options: Iterator[Problem], policy: Policy, source: str) -> list[Plan]:
+    """Return the plan with the shortest predicted step without migration; none below the floor."""
+    choices: list[Choice] = []
+    with suppress(BudgetError):
+        for problem in options:
+            choices += _static_choices(problem, [static_candidate(problem)], "no migration")
+    return [assemble(*min(choices, key=_rank), policy=policy, source=source)] if choices else []
 
 
 def _rank(choice: Choice) -> tuple[int, int]:

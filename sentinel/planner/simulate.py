@@ -18,7 +18,8 @@ from .memory.arena import enumerate_runs
 from .memory.classify import OUTSIDE, classify, live_bytes
 from .moves import UnitMove
 from .placement.place import new_page_ns
-from .timing.cost import estimate_costs
+from .timing.cores import Cores, Remapping, divide, returning, run
+from .timing.cost import Costs, estimate_costs
 from .timing.timeline import Timeline, in_fast_memory, predict_timeline
 
 if TYPE_CHECKING:
@@ -51,20 +52,57 @@ def simulate(profile: Profile, plan: Plan) -> Simulation:
     use, row = enumerate_runs(first_row[u.tensor], first_row[u.tensor + 1] - first_row[u.tensor])
     order = np.lexsort((u.position[use], contents.unit[row]))
     use, row = use[order], row[order]
-    fast = in_fast_memory(contents.unit[row], u.position[use], born_fast, moves)
+    fast = in_fast_memory(contents.unit[row], u.position[use], born_fast, _effective(plan, moves))
     costs = estimate_costs(profile, figures, plan.made.get("fast_step_ns"))
     saved_ns = np.where(fast, costs.saved_ns[use] * contents.share[row], 0.0)
-    timeline = predict_timeline(
-        costs,
-        costs.op_ns - np.bincount(u.position[use], weights=saved_ns, minlength=n),
-        _renewal_ns(profile, plan, contents, figures),
-        moves,
-        plan.waits,
-        size,
-        page_bytes=profile.page_bytes,
-        figures=figures,
-    )
+    op_ns = costs.op_ns - np.bincount(u.position[use], weights=saved_ns, minlength=n)
+    if plan.has_frames:
+        timeline = _cores_timeline(profile, plan, figures, costs, op_ns, size, moves)
+    else:
+        timeline = predict_timeline(
+            costs,
+            op_ns,
+            _renewal_ns(profile, plan, contents, figures),
+            moves,
+            plan.waits,
+            size,
+            page_bytes=profile.page_bytes,
+            figures=figures,
+        )
     return Simulation(_memory(profile, plan, contents, size, born_fast, moves), timeline)
+
+
+def _effective(plan: Plan, moves: list[UnitMove]) -> list[UnitMove]:
+    """Return moves whose `at` is where the unit leaves: with frames, reads go on until `map`."""
+    if not plan.has_frames:
+        return moves
+    return [
+        unit_move if move.map is None else unit_move._replace(at=move.map)
+        for unit_move, move in zip(moves, plan.moves)
+    ]
+
+
+def _cores_timeline(
+    profile: Profile,
+    plan: Plan,
+    figures: Figures,
+    costs: Costs,
+    op_ns: Floats,
+    size: Ints,
+    moves: list[UnitMove],
+) -> Timeline:
+    """Predict a step whose groups migrate by frames."""
+    death: dict[int, int] = {}
+    contents = unit_contents(profile, plan)
+    for unit, tensor in zip(contents.unit.tolist(), contents.tensor.tolist()):
+        death[unit] = max(death.get(unit, 0), int(profile.tensors.death[tensor]))
+    remappings = [
+        Remapping(m.at, m.to, m.before, m.at if m.map is None else m.map, m.copy, int(size[unit_move.unit]))
+        for unit_move, m in zip(moves, plan.moves)
+    ]
+    returns = [(death[unit], int(size[unit])) for unit in returning((m.unit, m.to) for m in moves)]
+    parts = divide(costs, np.maximum(op_ns, 0.0))
+    return run(parts, costs.prologue_ns, remappings, Cores(figures, profile.page_bytes), returns)
 
 
 class Contents(NamedTuple):
