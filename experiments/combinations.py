@@ -39,7 +39,8 @@ Axes = dict[str, list[Setting]]
 class Combination:
     """One cell to be: `repeats`, and a setting for each name in `AXES` and `VARIED`.
 
-    The value of `models` is an index into `Suite.all_models`, that of `fast_memory` a budget or None.
+    The value of `models` is an index into `Suite.all_models`. Those of `fast_memory` and `mechanism` are None
+    for policies that they do not affect.
     """
 
     settings: Mapping[str, Setting]
@@ -83,7 +84,7 @@ def expand(suite: Suite, error: Error = _error) -> list[Combination]:
     if not chosen:
         raise error(("exclude",), "no cell is left")
     for n, override in enumerate(suite.overrides):
-        chosen = _overridden(override, n, chosen, models, error)
+        chosen = _overridden(suite, override, n, chosen, models, error)
     return chosen
 
 
@@ -125,14 +126,20 @@ def _product(suite: Suite, axes: Axes, groups: Iterable[tuple[str, ...]], error:
     count = math.prod(map(len, columns))
     if count > MAX_CELLS:
         raise error((), f"{count:,} combinations, and at most {MAX_CELLS:,} are allowed")
-    unaffected = {one.value for one in axes["placements"] if policies.get(one.value).needs.budget == "none"}
     found = []
     for parts in itertools.product(*columns):
         settings = {name: setting for part in parts for name, setting in part.items()}
-        if settings["placements"].value in unaffected:
-            settings["fast_memory"] = replace(settings["fast_memory"], value=None)
-        found.append(Combination(settings, suite.repeats))
+        found.append(Combination(_of_policy(suite, settings), suite.repeats))
     return _unique(found)
+
+
+def _of_policy(suite: Suite, settings: dict[str, Setting]) -> dict[str, Setting]:
+    """The settings without those that do not affect the policy. Online plans use `move_pages`."""
+    policy = policies.get(settings["placements"].value)
+    unaffected = ["fast_memory"] if policy.needs.budget == "none" else []
+    if not policy.mechanisms or suite.online:
+        unaffected.append("mechanism")
+    return settings | {name: replace(settings[name], value=None) for name in unaffected}
 
 
 def _unique(combinations: Iterable[Combination]) -> list[Combination]:
@@ -159,7 +166,12 @@ def _matches(selector: Selector, one: Combination, models: list[dict[str, Any]])
 
 
 def _overridden(
-    override: Override, n: int, chosen: list[Combination], models: list[dict[str, Any]], error: Error
+    suite: Suite,
+    override: Override,
+    n: int,
+    chosen: list[Combination],
+    models: list[dict[str, Any]],
+    error: Error,
 ) -> list[Combination]:
     names = override.model_fields_set - {"where"}
     if not names:
@@ -170,7 +182,7 @@ def _overridden(
     }
     repeats = override.repeats if "repeats" in names else None
     changed = [
-        Combination({**one.settings, **other}, repeats or one.repeats)
+        Combination(_of_policy(suite, {**one.settings, **other}), repeats or one.repeats)
         if _matches(override.where, one, models)
         else one
         for one in chosen

@@ -19,6 +19,7 @@ from experiments.suite import Suite
 from results import labels
 from results.labels import Axes
 from sentinel.planner import budget as budgets
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from testbed import machine as machines
 from testbed.common import files
 from testbed.common.core_yaml import KeyPath
@@ -70,10 +71,18 @@ class Cell:
         return None if budget.endswith("%") else budgets.parse(budget, peak=0)
 
     @property
+    def mechanism(self) -> Mechanism:
+        """How the cell's plans migrate."""
+        placement = self.resolved["placement"]
+        parameters = placement if isinstance(placement, dict) else {}
+        mechanism: Mechanism = parameters.get("mechanism", MOVE_PAGES)
+        return mechanism
+
+    @property
     def online(self) -> bool:
         """Whether the process in the guest profiles and plans by itself."""
         placement = self.resolved["placement"]
-        return isinstance(placement, dict) and bool(placement["online"])
+        return isinstance(placement, dict) and bool(placement.get("online"))
 
 
 @dataclass(frozen=True)
@@ -125,10 +134,14 @@ class Matrix:
             preset = self.preset.model_dump(mode="json", exclude={"description", "source"})
         for one in self.combinations:
             placement, budget = one["placements"], one["fast_memory"]
-            online = suite.online and policies.get(placement).online
+            parameters: dict[str, Any] = {}
+            if suite.online and policies.get(placement).online:
+                parameters["online"] = True
+            if one["mechanism"] not in (None, MOVE_PAGES):
+                parameters["mechanism"] = one["mechanism"]
             resolved: dict[str, Any] = {
                 "model": models[one["models"]],
-                "placement": {"policy": placement, "online": True} if online else placement,
+                "placement": {"policy": placement, **parameters} if parameters else placement,
                 "machine": machine,
                 "kernel": suite.kernel,
                 **{name: one[name] for name in ("steps", "warmup", "threads", "seed")},

@@ -21,6 +21,7 @@ from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Plan
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
 
@@ -111,7 +112,7 @@ class Planning:
         """Make a plan for each kind; kinds for which the policy makes none are left out."""
         policy, label, kinds = cell.policy, self._matrix.axes.label(cell.resolved), profiles.kinds
         try:
-            plans = make_plans(policy, kinds, budget, self._figures())
+            plans = make_plans(policy, kinds, budget, self._figures(), mechanism=cell.mechanism)
         except BudgetError as e:
             raise _below_floor(label, budget, e.floor, profiles.peak) from None
         except PlannerError as e:
@@ -144,7 +145,12 @@ class Planning:
 
 
 def make_plans(
-    policy: Policy, kinds: Mapping[str, Profiled], budget: int, figures: Figures
+    policy: Policy,
+    kinds: Mapping[str, Profiled],
+    budget: int,
+    figures: Figures,
+    *,
+    mechanism: Mechanism = MOVE_PAGES,
 ) -> dict[str, Plan]:
     """Make the policy's plan for each kind of step; kinds for which it makes none are left out.
 
@@ -158,7 +164,7 @@ def make_plans(
         plans, floors = {}, []
         for name in names:
             try:
-                plan = plan_of(PlanContext(kinds[name], budget, figures, resident))
+                plan = plan_of(PlanContext(kinds[name], budget, figures, resident, mechanism=mechanism))
                 if plan is not None:
                     plans[name] = check.ensure_sound(kinds[name].profile, plan)
             except BudgetError as e:

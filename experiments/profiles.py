@@ -25,7 +25,7 @@ from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
-from sentinel.planner.policy import Policy
+from sentinel.planner.policy import MOVE_PAGES, Mechanism, Policy
 from sentinel.planner.search import Judge, make_plan
 from testbed import vm
 from testbed.common import files as common
@@ -70,6 +70,7 @@ class Profiled:
         policy: Policy = "sentinel-opt",
         resident: frozenset[str] | None = None,
         judge: Judge | None = None,
+        mechanism: Mechanism = MOVE_PAGES,
     ) -> Plan:
         """Return the plan for a budget in bytes; see `search.make_plan`. Raises the planner's errors.
 
@@ -86,6 +87,7 @@ class Profiled:
             resident=resident,
             judge=judge,
             source=files.digest(self.path),
+            mechanism=mechanism,
         )
 
     def bound(self, budget: int, figures: Figures) -> Bound:

@@ -12,6 +12,7 @@ from experiments.policies import PlanContext, Policy
 from experiments.profiles import Profiled, figures_of
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.memory import classify
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from sentinel.replay import costs, engine, placement, planned
 from sentinel.replay.engine import Replayed, Scenario
 from sentinel.replay.trace import Kind, Trace
@@ -67,15 +68,20 @@ class Replays:
         """The exact costs of the kind's operations."""
         return costs.measure(self.trace, self.kind, self.preset, self.fast)
 
-    def run(self, policy: Policy, budget: int | None) -> Row:
-        """Replay a policy. Raises `UsageError` if it cannot be, and the planner's errors."""
+    def run(self, policy: Policy, budget: int | None, *, mechanism: Mechanism = MOVE_PAGES) -> Row:
+        """Replay a policy, whose plans migrate by the mechanism if they can.
+
+        Raises `UsageError` if it cannot be replayed, and the planner's errors.
+        """
         if policy.plan is None:
             return Row(policy.name, budget, self._unplanned(policy, budget))
         if budget is None:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
         figures = figures_of(self.preset, helpers=self._cores)
-        plan = policy.plan(PlanContext(profiled, budget, figures, judge=self._step_ns))
+        mechanism = mechanism if policy.mechanisms else MOVE_PAGES
+        context = PlanContext(profiled, budget, figures, judge=self._step_ns, mechanism=mechanism)
+        plan = policy.plan(context)
         if plan is None:
             return Row(policy.name, budget, self._unplanned(policy, budget))
         return self.run_plan(policy.name, plan)

@@ -40,9 +40,11 @@ from experiments.suite_fields import (
     suite_name,
 )
 from kernel import source as kernels
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from testbed.common.schema import Strict
 
 AXES = ("models", "placements", "fast_memory")
+MECHANISM = MOVE_PAGES
 
 
 class Vary(Strict):
@@ -52,6 +54,10 @@ class Vary(Strict):
     threads: Annotated[tuple[Threads, ...], Field(examples=["[1, 2]"], description="compute threads")] = ()
     steps: Annotated[tuple[Steps, ...], Field(examples=["[5, 10]"], description="measured steps")] = ()
     warmup: Annotated[tuple[Warmup, ...], Field(examples=["[1, 2]"], description="unmeasured steps")] = ()
+    mechanism: Annotated[
+        tuple[Mechanism, ...],
+        Field(examples=["[frames, move_pages]"], description="how plans of sentinel-opt migrate"),
+    ] = ()
 
 
 VARIED = tuple(Vary.model_fields)
@@ -89,6 +95,9 @@ class Override(Strict):
     warmup: Annotated[Warmup, Field(default_factory=int, description="unmeasured steps before them")]
     threads: Annotated[Threads, Field(default_factory=int, description="compute threads")]
     seed: Annotated[Seed, Field(default_factory=int, description="seed of weights and data")]
+    mechanism: Annotated[
+        Mechanism, Field(default_factory=lambda: MECHANISM, description="how plans of sentinel-opt migrate")
+    ]
     repeats: Annotated[Repeats, Field(default_factory=int, description="repeats of each cell")]
 
 
@@ -156,6 +165,10 @@ class Suite(Strict):
     repeats: Annotated[Repeats, Field(description="repeats of each cell")] = 5
     threads: Annotated[Threads, Field(description="compute threads of the framework")] = 1
     seed: Annotated[Seed, Field(description="seed of weights and data")] = 7
+    mechanism: Annotated[
+        Mechanism,
+        Field(description="how plans of sentinel-opt migrate: by windows of frames, or by move_pages"),
+    ] = MECHANISM
 
     order_seed: Annotated[
         Annotated[int, Field(ge=0, lt=2**31)] | None,

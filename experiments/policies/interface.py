@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from testbed.common import names
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class PlanContext:
     """What a plan is made from: the profile of a kind of step, the budget in bytes, the machine's figures.
 
     `resident` names the variables that stay in fast memory; all others stay in slow memory. None: the policy
-    decides. `judge`, if there is one, returns the ns of a step with a plan.
+    decides. `judge`, if there is one, returns the ns of a step with a plan. `mechanism` migrates groups.
     """
 
     profiled: Profiled
@@ -66,6 +67,7 @@ class PlanContext:
     figures: Figures
     resident: frozenset[str] | None = None
     judge: Callable[[Plan], float] | None = None
+    mechanism: Mechanism = MOVE_PAGES
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Policy:
     step; it may raise the planner's errors, and may return None to run without a plan, within the `limit`.
     `joint`: the plans of several kinds of steps may have the same variables in fast memory, if that is
     faster (`PlanContext.resident`). `online`: the guest can profile, plan and execute the policy by itself.
+    `mechanisms`: its plans can migrate in different ways (`PlanContext.mechanism`).
     """
 
     name: str
@@ -86,6 +89,7 @@ class Policy:
     plan: Callable[[PlanContext], Plan | None] | None = None
     joint: bool = False
     online: bool = False
+    mechanisms: bool = False
 
     def __post_init__(self) -> None:
         if not names.is_valid(self.name):
@@ -141,4 +145,5 @@ class Policy:
             },
             "plans": self.plan is not None,
             "online": self.online,
+            "mechanisms": self.mechanisms,
         }

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 def plan(context: PlanContext) -> Plan:
     """The plan with the shortest predicted step among static ones, the paper's, and variants of it."""
     return context.profiled.plan(
-        context.budget, context.figures, policy="sentinel-opt", resident=context.resident, judge=context.judge
+        context.budget,
+        context.figures,
+        policy="sentinel-opt",
+        resident=context.resident,
+        judge=context.judge,
+        mechanism=context.mechanism,
     )
 
 
@@ -26,4 +31,5 @@ POLICY = Policy(
     plan=plan,
     joint=True,
     online=True,
+    mechanisms=True,
 )

@@ -23,6 +23,16 @@ policy = click.option(
     show_default=True,
     help=policies.HELP,
 )
+mechanism = click.option(
+    "--mechanism",
+    type=click.Choice(policies.MECHANISMS),
+    default=policies.MOVE_PAGES,
+    show_default=True,
+    help="How plans of sentinel-opt migrate.",
+)
+migration_cores = click.option(
+    "--migration-cores", type=click.IntRange(1, 63), default=1, show_default=True, help="CPUs that migrate."
+)
 machine = click.option(
     "--machine", default="two-node", show_default=True, help="Machine spec: a name or a YAML file."
 )

@@ -33,6 +33,8 @@ Examples:
 @click.option("--budget", required=True, help="Fast memory: a size, or a share of the peak.")
 @click.option("--preset", required=True, metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
 @options.policy
+@options.mechanism
+@options.migration_cores
 @click.option(
     "--fast-step-ns",
     type=output.Number(1, 1e18),
@@ -50,6 +52,8 @@ def plan(
     budget: str,
     preset: str,
     policy: policies.Policy,
+    mechanism: policies.Mechanism,
+    migration_cores: int,
     fast_step_ns: float | None,
     spill: bool,
     out: Path | None,
@@ -68,7 +72,7 @@ def plan(
     from testbed.common.progress import note
     from testbed.timing import preset as presets
 
-    figures = profiles.figures_of(presets.load(preset))
+    figures = profiles.figures_of(presets.load(preset), helpers=migration_cores)
     check_input(profile)
     out = out or profile.with_name(profile.name.removesuffix(".gz").removesuffix(".json") + ".plan.json")
     places.check_file(out, "--output")
@@ -82,6 +86,7 @@ def plan(
             fast_step_ns=fast_step_ns,
             spill=spill,
             source=files.digest(profile),
+            mechanism=mechanism,
         )
         proven = lower_bound(step, new_plan.budget, figures, fast_step_ns, time_limit_s=BOUND_SECONDS)
         new_plan = proven.recorded_in(new_plan)

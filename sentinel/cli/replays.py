@@ -15,6 +15,7 @@ from sentinel.cli.plans import usage_errors
 
 if TYPE_CHECKING:
     from experiments.replays import Replays, Row
+    from sentinel.planner.policy import Mechanism
 
 _PATH = click.Path(path_type=Path)
 
@@ -78,9 +79,8 @@ Examples:
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
 @click.option("--policy", "names", default=options.ALL, show_default=True, help="Policies, with commas.")
 @click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
-@click.option(
-    "--migration-cores", type=click.IntRange(1, 63), default=1, show_default=True, help="CPUs that migrate."
-)
+@options.migration_cores
+@options.mechanism
 @output.json_option
 def replay(
     trace: Path,
@@ -89,6 +89,7 @@ def replay(
     names: str,
     plan_file: Path | None,
     migration_cores: int,
+    mechanism: Mechanism,
     as_json: bool,
 ) -> None:
     """Replay the step recorded in the file TRACE under policies and budgets.
@@ -112,7 +113,11 @@ def replay(
         else:
             budgets = budgets_of(fast_memory, player.peak) if fast_memory else []
             with step(f"Replaying {player.trace.name}") as progress:
-                rows = list(_rows(player, names, budgets, on_policy=lambda name: progress.update(None, name)))
+
+                def on_policy(name: str) -> None:
+                    progress.update(None, name)
+
+                rows = list(_rows(player, names, budgets, mechanism=mechanism, on_policy=on_policy))
     shown = [_to_dict(row, player) for row in rows]
     if as_json:
         output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
@@ -121,7 +126,12 @@ def replay(
 
 
 def _rows(
-    player: Replays, names: str, budgets: list[int], *, on_policy: Callable[[str], None]
+    player: Replays,
+    names: str,
+    budgets: list[int],
+    *,
+    mechanism: Mechanism,
+    on_policy: Callable[[str], None],
 ) -> Iterator[Row]:
     """Each policy with each budget; those that a budget does not affect once.
 
@@ -134,7 +144,7 @@ def _rows(
         on_policy(policy.name)
         each: list[int | None] = [*budgets] if affected and budgets else [None]
         for budget in each:
-            yield player.run(policy, budget)
+            yield player.run(policy, budget, mechanism=mechanism)
 
 
 def _to_dict(row: Row, player: Replays) -> dict[str, Any]:

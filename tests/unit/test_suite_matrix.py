@@ -173,7 +173,7 @@ def test_a_cycle_of_extended_files_is_refused(tmp_path: Path) -> None:
         ("exclude: [{}]\n", "9:10: exclude: no cell is left"),
         (
             "exclude: [{policy: [x]}]\n",
-            "9:12: exclude[0].policy: unknown key; allowed: seed, threads, steps, warmup, "
+            "9:12: exclude[0].policy: unknown key; allowed: seed, threads, steps, warmup, mechanism, "
             "models, placements, fast_memory",
         ),
         (
@@ -202,11 +202,12 @@ def test_a_cycle_of_extended_files_is_refused(tmp_path: Path) -> None:
         (
             "zip: [[models, mode]]\n",
             "9:16: zip[0][1]: must be one of models, placements, fast_memory, seed, threads, "
-            "steps, warmup (got mode)",
+            "steps, warmup, mechanism (got mode)",
         ),
         (
             "overrides: [{where: {}}]\n",
-            "9:13: overrides[0]: changes nothing: give one of steps, warmup, threads, seed, repeats",
+            "9:13: overrides[0]: changes nothing: give one of steps, warmup, threads, seed, mechanism, "
+            "repeats",
         ),
         ("overrides: [{steps: 3}]\n", "9:13: overrides[0].where: missing, and must be given"),
         (
@@ -277,3 +278,37 @@ def test_the_work_of_listing_cells_grows_with_their_number(
         suite = load(tmp_path, BASE + f"vary: {{seed: {list(range(seeds))}}}\n")
         assert len(set(labels_of(suite))) == 6 * seeds
     assert counts[2] - counts[1] == 2 * (counts[1] - counts[0])
+
+
+MECHANISMS = BASE.replace("first-touch]", "sentinel, sentinel-opt]").replace(", 40%", "")
+
+
+def test_mechanism_makes_cells_of_policies_that_have_the_choice(tmp_path: Path) -> None:
+    suite = load(tmp_path, MECHANISMS + "vary: { mechanism: [move_pages, frames] }\n")
+    assert labels_of(suite)[:4] == [
+        "cnn b8, fast-only",
+        "cnn b8, sentinel, 20%",
+        "cnn b8, sentinel-opt, 20%",
+        "cnn b8, sentinel-opt, mechanism frames, 20%",
+    ]
+    assert [cell.mechanism for cell in suite.cells[:4]] == [*3 * ["move_pages"], "frames"]
+    assert suite.cells[3].policy.name == "sentinel-opt"
+    assert len({cell.id for cell in suite.cells}) == len(suite.cells) == 8
+
+
+def test_cells_that_migrate_by_move_pages_keep_their_ids(tmp_path: Path) -> None:
+    plain, frames = (load(tmp_path, MECHANISMS + text) for text in ("", "mechanism: frames\n"))
+    same = [a.id == b.id for a, b in zip(plain.cells, frames.cells, strict=True)]
+    assert same == 2 * [True, True, False]
+
+
+def test_override_changes_the_mechanism(tmp_path: Path) -> None:
+    where = "overrides:\n  - { where: { models: [{name: lstm}], placements: [%s] }, mechanism: frames }\n"
+    suite = load(tmp_path, MECHANISMS + where % "sentinel-opt")
+    assert [cell.mechanism for cell in suite.cells] == [*5 * ["move_pages"], "frames"]
+    unchanged = load(tmp_path, MECHANISMS + where % "sentinel")
+    assert {cell.mechanism for cell in unchanged.cells} == {"move_pages"}
+
+
+def test_unknown_mechanism_is_refused(tmp_path: Path) -> None:
+    assert "mechanism" in problem(tmp_path, MECHANISMS + "mechanism: mremap\n")
