@@ -20,6 +20,7 @@ from typing import Any
 from testbed.common import files, settings
 from testbed.common.disk import explained_disk_errors
 
+OWNER = "owner.json"
 _RESERVE = "reserve"
 _RESERVE_BYTES = 64 << 10
 
@@ -56,4 +57,12 @@ def read_end(folder: Path) -> str | None:
     try:
         return str(files.read_json(folder / "ended.json")["why"])
     except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def read_end_time(folder: Path) -> float | None:
+    """Return when the machine ended, in seconds since the epoch, or None if that was not recorded."""
+    try:
+        return float(files.read_json(folder / "ended.json")["at"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

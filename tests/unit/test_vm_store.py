@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,21 @@ def test_reap_leaves_running_and_ended_machines_alone(hypervisor: Hypervisor) ->
         assert machine.alive()
         assert hypervisor.qemu_runs()
     assert vm.find("gone").end_reason() == "shut down"
+
+
+def test_reap_forgets_machines_of_commands_that_ended_long_ago() -> None:
+    now = time.time()
+    for name, ended, owned in (
+        ("old", now - 90_000, True),
+        ("new", now, True),
+        ("kept", now - 90_000, False),
+    ):
+        folder = make_folder(name, ended="shut down")
+        (folder / "ended.json").write_text(json.dumps({"why": "shut down", "at": ended}))
+        if owned:
+            (folder / "owner.json").write_text('{"pid": 1}')
+    assert vm.reap() == []
+    assert [machine.name for machine in vm.all_vms()] == ["kept", "new"]
 
 
 def test_reap_skips_unreadable_configurations() -> None:
