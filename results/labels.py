@@ -84,7 +84,8 @@ class Axes:
 
     def _varied_values(self, cell: Resolved, section: str, *, skip: tuple[str, ...]) -> list[str]:
         """Return `name value` for each varied key of a section of the cell."""
-        values = flatten(cell)
+        # Flattening all settings for each section would take most of the time of a report.
+        values = flatten(cell[section], section) if section in cell else flatten(cell)
         result = []
         for key in self.varied:
             parameter = key.partition(".")[2]
