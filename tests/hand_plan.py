@@ -7,6 +7,7 @@ and promoted at every second operation while it lives; variables at every eighth
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 PAGE = 4096
@@ -67,6 +68,48 @@ def make(profile: Json) -> Json:
         "waits": list(range(0, ops, 4)),
         "predicted": {},
         "made": {"by": "hand"},
+    }
+
+
+def with_frames(plan: Json, profile: Json) -> Json:
+    """Return the plan with frames for its groups, each of which has a range of its own and is born there.
+
+    `profile` is that of `make`. Groups are demoted and promoted as before, but only while no operation uses
+    them; copies may run from an operation's last write on.
+    """
+    names, occurrences = profile["ops"]["name"], profile["ops"]["occurrence"]
+    users: set[int] = set()
+    groups, moves, offset = [], [m for m in plan["moves"] if "tensor" in m], 0
+    for group in plan["groups"]:
+        born = next(t for t in plan["tensors"] if t["pool"] == "long" and t["offset"] == group["offset"])
+        tensor = next(
+            t
+            for t in profile["tensors"]
+            if t["op"] >= 0
+            and (names[t["op"]], occurrences[t["op"]], t["k"]) == (born["op"], born["occurrence"], born["k"])
+        )
+        positions = sorted({tensor["op"], *(p for p, _, _ in tensor["uses"])})
+        users |= set(positions)
+        writes = {p for p, _, written in tensor["uses"] if written} | {tensor["op"]}
+        groups.append({**group, "node": 0, "frame": offset})
+        area = {"offset": group["offset"], "size": group["size"]}
+        for use, after in pairwise(positions):
+            at = max(use, max(p for p in writes if p <= use) + 1)
+            gone = min(use + 1 + (after - use) // 2, after)
+            moves.append(
+                {"at": at, "to": 1, **area, "before": gone, "map": use + 1, "frame": None, "copy": True}
+            )
+            moves.append(
+                {"at": gone, "to": 0, **area, "before": after, "map": gone, "frame": offset, "copy": True}
+            )
+        offset += group["size"]
+    return {
+        **plan,
+        "version": 2,
+        "frames": offset,
+        "groups": groups,
+        "moves": sorted(moves, key=lambda move: move["at"]),
+        "uses": [[names[p], occurrences[p], p] for p in sorted(users)],
     }
 
 

@@ -28,7 +28,13 @@ CASES = sorted(
     case for p in TESTS.glob("*.cc") for case in re.findall(r'^TEST_CASE\("([^"]+)"\)', p.read_text(), re.M)
 )
 # Cases with several threads, which run under the thread sanitizer too
-CONCURRENT_FILES = ("test_concurrency.cc", "test_executor.cc", "test_migration_threads.cc")
+CONCURRENT_FILES = (
+    "test_concurrency.cc",
+    "test_executor.cc",
+    "test_frame_order.cc",
+    "test_frames.cc",
+    "test_migration_threads.cc",
+)
 CONCURRENT_CASES = [
     *(
         case
@@ -89,6 +95,12 @@ def profile(program: Program) -> Json:
 @pytest.fixture(scope="module")
 def plan(profile: Json) -> Json:
     return hand_plan.make(profile)
+
+
+@pytest.fixture(scope="module")
+def frames(plan: Json, profile: Json) -> Json:
+    """The plan with frames."""
+    return hand_plan.with_frames(plan, profile)
 
 
 def execute(program: Program, folder: Path, plan: Json, steps: int, *change: str) -> Json:
@@ -190,6 +202,35 @@ def test_plan_is_executed(program: Program, plan: Json, tmp_path: Path) -> None:
     assert (
         0 < sum(moves[k] for k in ("promoted", "demoted", "failed", "absent", "cancelled")) <= 5 * requested
     )
+
+
+def test_plan_with_frames_is_executed(program: Program, frames: Json, tmp_path: Path) -> None:
+    stats = execute(program, tmp_path, frames, 5, "frames")
+    assert (stats["planned_steps"], stats["planned"], stats["frames"]) == (5, True, frames["frames"])
+    counts = [stats["total"][name] for name in ("unplanned", "busy", "crowded", "failed")]
+    assert counts == [0, 0, 0, 0]
+    assert stats["pools"]["arena"]["live"] == 0
+    # The homes and the pool; this machine has one node
+    assert sum(stats["pools"]["arena"]["resident"]) == frames["arena"] + frames["frames"]
+    moves = [i for i, move in enumerate(frames["moves"]) if "offset" in move]
+    assert [move["move"] for move in stats["moves"]] == moves
+    for move in stats["moves"]:
+        assert move["outcome"] in ("moved", "resident", "cancelled")
+        assert (move["remap_ns"] is not None) == (move["outcome"] == "moved")
+        assert move["outcome"] != "moved" or move["begin_ns"] <= move["end_ns"] <= move["remap_ns"]
+    moved = sum(frames["moves"][m["move"]]["size"] for m in stats["moves"] if m["outcome"] == "moved")
+    assert stats["step"]["copied"] >= moved
+    assert stats["step"]["remaps"] >= sum(m["outcome"] == "moved" for m in stats["moves"])
+
+
+def test_plan_with_frames_uses_move_pages_where_the_system_refuses(
+    program: Program, frames: Json, tmp_path: Path
+) -> None:
+    stats = execute(program, tmp_path, frames, 5, "refused")
+    assert (stats["planned_steps"], stats["frames"], stats["moves"]) == (5, 0, [])
+    # Room for moving variables does not count groups, which have the bytes of `frames` now
+    assert stats["room"]["limit"] == frames["room"] + frames["frames"]
+    assert (stats["total"]["unplanned"], stats["total"]["crowded"], stats["total"]["remaps"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -328,7 +369,11 @@ def test_invalid_plans_are_refused_in_one_line(program: Program, plan: Json) -> 
     cases: list[tuple[str, object, str]] = [
         ("format", "sentinel-profile", "not a plan"),
         ("format", ..., "not a plan"),
-        ("version", 2, "version: unsupported; this runtime supports version 1"),
+        ("version", 3, "version: unsupported; this runtime supports versions 1 and 2"),
+        ("frames", 4096, "unknown key 'frames'"),
+        ("uses", [], "unknown key 'uses'"),
+        ("groups.0.frame", 0, "groups[0]: unknown key 'frame'"),
+        (f"moves.{move}.map", 3, f"moves[{move}]: unknown key 'map'"),
         ("graph", ..., "lacks 'graph'"),
         ("graph", 7, "graph: must be a string"),
         ("ops", 0, "ops: must be an integer from 1"),
@@ -380,6 +425,62 @@ def test_invalid_plans_are_refused_in_one_line(program: Program, plan: Json) -> 
         assert output.count("\n") == 1
 
 
+def test_plan_with_frames_is_parsed(program: Program, frames: Json) -> None:
+    counts = f"tensors {len(frames['tensors'])}, moves {len(frames['moves'])}, waits {len(frames['waits'])}\n"
+    assert program("plan", stdin=json.dumps(frames)) == counts
+
+
+def test_invalid_frames_are_refused_in_one_line(program: Program, frames: Json) -> None:
+    demotion = next(i for i, m in enumerate(frames["moves"]) if m["to"] == 1 and "offset" in m)
+    promotion = next(i for i, m in enumerate(frames["moves"]) if m["to"] == 0 and "offset" in m)
+    born = next(i for i, t in enumerate(frames["tensors"]) if t["pool"] == "long" and "op" in t)
+    variable = next(i for i, m in enumerate(frames["moves"]) if "tensor" in m)
+    uses, end = frames["uses"], frames["frames"]
+    without = [use for use in uses if use[0] != frames["tensors"][born]["op"]]
+    cases: list[tuple[str, object, str]] = [
+        ("frames", ..., "lacks 'frames'"),
+        ("frames", 100, "frames: must be a multiple of the page size, 4096"),
+        ("frames", frames["budget"] // 4096 * 4096 + 4096, "frames: exceeds the budget"),
+        ("frames", 0, "groups[0].frame: extends beyond the fast frame pool"),
+        ("groups.0.frame", ..., "groups[0]: lacks 'frame'"),
+        ("groups.0.frame", None, "groups[0].frame: must be an integer"),
+        ("groups.0.frame", 64, "groups[0].frame: must be a multiple of the page size, 4096"),
+        ("groups.0.frame", end, "groups[0].frame: extends beyond the fast frame pool"),
+        ("groups.0.frame", (1 << 63) - 4096, "groups[0].frame: extends beyond the fast frame pool"),
+        ("groups.0.node", 1, "groups[0].frame: must be null for a group with 'keep' or on node 1"),
+        ("groups.0.keep", True, "groups[0].frame: must be null for a group with 'keep' or on node 1"),
+        (f"moves.{promotion}.frame", None, f"moves[{promotion}].frame: must be an integer"),
+        (f"moves.{promotion}.frame", end, f"moves[{promotion}].frame: extends beyond the fast frame pool"),
+        (f"moves.{promotion}.copy", False, f"moves[{promotion}].copy: must be true for a promotion"),
+        (f"moves.{demotion}.frame", 0, f"moves[{demotion}].frame: must be null for a demotion"),
+        (f"moves.{demotion}.copy", 1, f"moves[{demotion}].copy: must be true or false"),
+        (f"moves.{demotion}.map", ..., f"moves[{demotion}]: lacks 'map'"),
+        (f"moves.{demotion}.map", frames["ops"], f"moves[{demotion}].map: must be an integer from"),
+        (f"moves.{demotion}.map", -1, f"moves[{demotion}].map: must be an integer from"),
+        (f"moves.{demotion}.before", -1, f"moves[{demotion}].before: is before 'at'"),
+        (f"moves.{demotion}.size", 4096, f"moves[{demotion}]: must move exactly one group"),
+        (f"moves.{demotion}.at", frames["moves"][0]["at"], "is not after the last birth in its group"),
+        (f"moves.{variable}.map", 0, f"moves[{variable}]: unknown key 'map'"),
+        ("uses", ..., "lacks 'uses'"),
+        ("uses", without, f"tensors[{born}]: is in a migratable group, but 'uses' lacks its operation"),
+        ("uses", [*uses, uses[-1]], f"uses[{len(uses)}]: repeats a run of"),
+        ("uses", uses[::-1], "uses[1]: has a position before that of an earlier use"),
+        ("uses.0", ["x", 0], "uses[0]: must be [operation, occurrence, position or null]"),
+        ("uses.0.0", 5, "uses[0][0]: must be a string"),
+        ("uses.0.1", None, "uses[0][1]: must be an integer"),
+        ("uses.0.2", frames["ops"], "uses[0][2]: must be an integer from 0"),
+        ("uses.0.2", None, f"tensors[{born}].position: differs from that of 'uses'"),
+    ]
+    for path, value, message in cases:
+        changed = json.loads(edited(frames, path, value))
+        if message.startswith("is not after"):
+            changed["moves"].insert(0, changed["moves"].pop(demotion))
+        output = program("plan", stdin=json.dumps(changed))
+        assert output.startswith("error: "), (path, value)
+        assert message in output, (path, value, output)
+        assert output.count("\n") == 1
+
+
 HOSTILE: tuple[Any, ...] = (
     *(None, True, "", "x", [], {}, [[]], -1, 0, 1, 2, 63, 64, 65, 400, 4095, 4096, 4097, 1.5, 1e308),
     *(1 << 31, (1 << 32) - 64, 1 << 40, 1 << 46, (1 << 46) - 64, (1 << 63) - 1, 1 << 63, -(1 << 63)),
@@ -408,11 +509,14 @@ def hostile(plan: Json, random: Random) -> Json:
     return changed
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("seed", range(5))
-def test_hostile_plans_are_refused_or_executed_safely(program: Program, plan: Json, seed: int) -> None:
+def test_hostile_plans_are_refused_or_executed_safely(
+    program: Program, plan: Json, frames: Json, seed: int, version: int
+) -> None:
     """Each is refused in one line, or executed without an error of the sanitizers."""
     random = Random(seed)  # noqa: S311 (not a secret)
-    plans = "".join(json.dumps(hostile(plan, random)) + "\n" for _ in range(200))
+    plans = "".join(json.dumps(hostile((plan, frames)[version - 1], random)) + "\n" for _ in range(200))
     lines = program("plans", stdin=plans).splitlines()
     assert len(lines) == 200
     assert all(line == "steps" or re.match("error: .", line) for line in lines)

@@ -16,10 +16,10 @@ class Arena
 public:
 	/*
 	 * With `discard`, pages without a live block are returned to the system. With `closed`, the
-	 * pool is only addresses until open().
+	 * pool is only addresses until open(). `apart`: see Mapping.
 	 */
-	Arena(size_t size, bool discard, bool closed = false)
-	    : mapping_(size, closed), extent_(closed ? 0 : size), discard_(discard)
+	Arena(size_t size, bool discard, bool closed = false, bool apart = false)
+	    : mapping_(size, closed, apart), extent_(closed ? 0 : size), discard_(discard)
 	{
 	}
 

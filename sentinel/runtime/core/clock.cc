@@ -47,6 +47,11 @@ void Untraced::end()
 		sentinel_mark(SENTINEL_TRACE_RESUME);
 }
 
+void mark_remapped(size_t pages)
+{
+	sentinel_remapped(pages);
+}
+
 uint64_t mark_event()
 {
 	static uint64_t last;

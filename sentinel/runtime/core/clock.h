@@ -7,6 +7,7 @@
 #ifndef SENTINEL_RUNTIME_CLOCK_H
 #define SENTINEL_RUNTIME_CLOCK_H
 
+#include <cstddef>
 #include <cstdint>
 
 namespace sentinel
@@ -23,6 +24,9 @@ const char *clock_name();
  * this process, from 1. Not thread-safe.
  */
 uint64_t mark_event();
+
+/* Tell the timing model that this thread has remapped a window of so many pages. */
+void mark_remapped(size_t pages);
 
 /*
  * Leaves the recorder's own work out of the trace, from begin() or the constructor to end() or the

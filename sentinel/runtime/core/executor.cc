@@ -58,11 +58,15 @@ void Executor::wait(int position)
 	step_.exposed_ns += clock_() - start;
 }
 
-StepStatistics Executor::step_end(bool typical)
+StepStatistics Executor::step_end(bool typical, const StepStatistics &more)
 {
 	act(plan_.ops);
 	step_.step_ns = clock_() - begin_ns_;
 	step_.moves = threads_.take_statistics();
+	step_.moves += more.moves;
+	step_.exposed_ns += more.exposed_ns;
+	step_.late += more.late;
+	step_.records = more.records;
 	if (typical)
 		trial_.step(step_.step_ns, step_.exposed_ns);
 	return step_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "frame_moves.h"
 #include "migration_threads.h"
 #include "plan.h"
 #include "wait_trial.h"
@@ -24,6 +25,7 @@ struct StepStatistics {
 	uint64_t late = 0;		      /* bytes of promotions unfinished at their wait */
 	uint64_t unresolved = 0;	      /* moves of variables that have not been seen yet */
 	MigrationStatistics moves;
+	std::vector<MoveRecord> records; /* of moves by frames */
 	const char *trial = "";
 };
 
@@ -38,6 +40,11 @@ public:
 	Executor(const Plan &plan, Resolve resolve, MoveFunction move, Clock clock);
 
 	void step_begin();
+	/* Whether this step waits for late promotions. */
+	bool waits() const
+	{
+		return trial_.waits();
+	}
 
 	/* The operation at `position` is about to begin. One comparison if nothing is due. */
 	void advance(int position)
@@ -46,8 +53,11 @@ public:
 			act(position);
 	}
 
-	/* `typical`: the step matched the plan, so its time counts for the trial. */
-	StepStatistics step_end(bool typical = true);
+	/*
+	 * `typical`: the step matched the plan, so its time counts for the trial. `more` is added
+	 * to its statistics.
+	 */
+	StepStatistics step_end(bool typical = true, const StepStatistics &more = StepStatistics());
 
 	/* Wait until all submitted migrations are finished. */
 	void drain()

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <new>
@@ -44,6 +45,12 @@ static bool is_absent(int status)
 	return status == -ENOENT || status == -EFAULT;
 }
 
+/* An atomic write that changes nothing, since other threads may write too. */
+static void touch(void *page)
+{
+	asm volatile("lock orb $0, %0" : "+m"(*static_cast<char *>(page)));
+}
+
 /*
  * The kernel does not move pages that are shared with a forked child. An atomic write that changes
  * nothing gives this process a private copy. False if no page is shared.
@@ -55,7 +62,7 @@ static bool unshare(const std::vector<void *> &pages, const std::vector<int> &st
 	for (size_t i = 0; i < pages.size(); i++) {
 		if (status[i] != -EACCES)
 			continue;
-		asm volatile("lock orb $0, %0" : "+m"(*static_cast<char *>(pages[i])));
+		touch(pages[i]);
 		any_shared = true;
 	}
 	return any_shared;
@@ -167,19 +174,62 @@ size_t resident_prefix(const char *start, size_t size, size_t resident)
 	return end;
 }
 
+void touch_pages(char *start, size_t size)
+{
+	for (char *page = start; page < start + size; page += kPage)
+		touch(page);
+}
+
 /* Mapping::open() makes at least this much accessible at once. */
 constexpr size_t kOpenStep = size_t(16) << 20;
 
-Mapping::Mapping(size_t size, bool closed) : size_(round_up(size)), open_(closed ? 0 : size_)
-{
-	/* mmap() refuses size 0; an empty pool still has one page of addresses. */
-	void *p = mmap(nullptr, std::max(size_, kPage), closed ? PROT_NONE : PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/*
+ * The kernel places mappings from the top of the address space down, or upwards from a third of it,
+ * and takes the first gap that fits. So gaps below both are never taken.
+ */
+#ifdef __SANITIZE_THREAD__
+constexpr uintptr_t kApart = 0x7e9000000000; /* the sanitizer allows few addresses */
+#else
+constexpr uintptr_t kApart = 0x200000000000;
+#endif
 
-	if (p == MAP_FAILED)
-		throw std::bad_alloc();
-	base_ = static_cast<char *>(p);
-	madvise(base_, std::max(size_, kPage), MADV_NOHUGEPAGE);
+/* Reserve `size` bytes of addresses, apart from others. nullptr if they are taken. */
+static char *reserve_apart(size_t size, int protection, int flags)
+{
+	/* Addresses are not used twice, since a gap may be part of another mapping. */
+	static std::atomic<uintptr_t> next{kApart};
+	constexpr int kAttempts = 16;
+
+	for (int i = 0; i < kAttempts; i++) {
+		void *wanted = reinterpret_cast<void *>(next.fetch_add(size));
+		void *p = mmap(wanted, size, protection, flags, -1, 0);
+		if (p == wanted)
+			return static_cast<char *>(p);
+		if (p == MAP_FAILED)
+			break;
+		munmap(p, size);
+	}
+	return nullptr;
+}
+
+Mapping::Mapping(size_t size, bool closed, bool apart)
+    : base_(nullptr), size_(round_up(size)), open_(closed ? 0 : size_)
+{
+	int protection = closed ? PROT_NONE : PROT_READ | PROT_WRITE;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	/* mmap() refuses size 0; an empty pool still has one page of addresses. */
+	size_t bytes = std::max(size_, kPage);
+
+	if (apart)
+		base_ = reserve_apart(bytes, protection, flags);
+	apart_ = base_ != nullptr;
+	if (!base_) {
+		void *p = mmap(nullptr, bytes, protection, flags, -1, 0);
+		if (p == MAP_FAILED)
+			throw std::bad_alloc();
+		base_ = static_cast<char *>(p);
+	}
+	madvise(base_, bytes, MADV_NOHUGEPAGE);
 }
 
 Mapping::~Mapping()
@@ -215,6 +265,13 @@ bool prefer_node(char *start, size_t size, int node)
 bool Mapping::interleave(size_t offset, size_t size)
 {
 	return bind(base_ + offset, size, MPOL_INTERLEAVE, 1ul << kFast | 1ul << kSlow);
+}
+
+void Mapping::renew(size_t offset, size_t size)
+{
+	mmap(base_ + offset, size, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	madvise(base_ + offset, size, MADV_NOHUGEPAGE);
 }
 
 void Mapping::discard(size_t offset, size_t size)

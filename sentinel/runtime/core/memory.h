@@ -83,6 +83,9 @@ size_t resident_prefix(const char *start, size_t size, size_t resident);
  */
 bool prefer_node(char *start, size_t size, int node);
 
+/* Give all pages of [start, start + size) memory; their content stays. */
+void touch_pages(char *start, size_t size);
+
 /* A reserved range of private anonymous memory in small pages. Touching it takes memory. */
 class Mapping
 {
@@ -90,9 +93,10 @@ public:
 	/*
 	 * With `closed` the range is only addresses until open() makes it accessible: on a system
 	 * that does not overcommit, accessible memory counts against the limit and addresses do
-	 * not.
+	 * not. With `apart` it is where the system places no mapping by itself, if there is space:
+	 * a part that is unmapped for a moment stays free.
 	 */
-	explicit Mapping(size_t size, bool closed = false);
+	explicit Mapping(size_t size, bool closed = false, bool apart = false);
 	~Mapping();
 	Mapping(const Mapping &) = delete;
 	Mapping &operator=(const Mapping &) = delete;
@@ -110,6 +114,11 @@ public:
 		return p >= base_ && p < base_ + size_;
 	}
 
+	bool apart() const
+	{
+		return apart_;
+	}
+
 	/* Make [0, end) accessible. False if the system has no memory for it. */
 	bool open(size_t end);
 
@@ -122,6 +131,9 @@ public:
 	/* New pages in this part alternate between both nodes. False if there is no node 1. */
 	bool interleave(size_t offset, size_t size);
 
+	/* Replace what is mapped at this part by new pages. */
+	void renew(size_t offset, size_t size);
+
 	/* Return the part's pages to the system; it reads as zeros afterwards. */
 	void discard(size_t offset, size_t size);
 
@@ -129,6 +141,7 @@ private:
 	char *base_;
 	size_t size_;
 	size_t open_; /* accessible bytes from the base */
+	bool apart_ = false;
 };
 
 } // namespace sentinel

@@ -2,10 +2,11 @@
 #include "migration_threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <iterator>
+
+#include "migration_cores.h"
 
 namespace sentinel
 {
@@ -14,20 +15,6 @@ namespace
 
 /* Requests are migrated in pieces, so that a cancelled one ends soon. */
 constexpr size_t kPiece = 64 * kPage;
-
-/*
- * Training binds itself to CPU 0, and threads inherit that. So ask for every other CPU; the kernel
- * ignores those that do not exist.
- */
-void leave_cpu_0()
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	for (int cpu = 1; cpu < CPU_SETSIZE; cpu++)
-		CPU_SET(cpu, &cpus);
-	(void)sched_setaffinity(0, sizeof(cpus), &cpus); /* fails if CPU 0 is the only one */
-}
 
 bool overlap(const char *a, size_t a_size, const char *b, size_t b_size)
 {
@@ -44,6 +31,8 @@ MigrationStatistics &MigrationStatistics::operator+=(const MigrationStatistics &
 	absent += other.absent;
 	retried += other.retried;
 	cancelled += other.cancelled;
+	remaps += other.remaps;
+	copied += other.copied;
 	return *this;
 }
 

@@ -26,6 +26,8 @@ struct MigrationStatistics {
 	uint64_t absent = 0;		    /* bytes of pages without memory */
 	uint64_t retried = 0;		    /* pieces that needed a second attempt */
 	uint64_t cancelled = 0;		    /* bytes of cancelled requests */
+	uint64_t remaps = 0;		    /* of windows */
+	uint64_t copied = 0;		    /* bytes, for them, also in vain */
 
 	MigrationStatistics &operator+=(const MigrationStatistics &other);
 };

@@ -19,6 +19,7 @@ struct Op {
 	Effect effect;
 	uint64_t name_hash;
 	const std::vector<int> *planned = nullptr; /* indices of its tensors in the plan */
+	const std::vector<int> *uses = nullptr;	   /* indices of its runs in the plan's uses */
 	uint64_t last_step = 0;
 	int runs = 0; /* in `last_step` */
 };
@@ -28,6 +29,8 @@ struct OpRun {
 	uint64_t step = 0;
 	std::shared_ptr<const Op> op;
 	int position = -1;
+	int use = -1;	    /* the plan's */
+	bool holds = false; /* the plan has frames: report what it uses, and its end */
 };
 
 /* What a thread is running. */

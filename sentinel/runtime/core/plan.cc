@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "memory.h"
+#include "plan_frames.h"
 
 namespace sentinel
 {
@@ -19,11 +20,8 @@ constexpr int64_t kMaxBytes = int64_t(1) << 46; /* about the size of the address
 constexpr int64_t kMaxOps = 1 << 30;
 constexpr size_t kMaxPoolToMemory = 4; /* a pool may exceed memory: not all of it lives at once */
 constexpr size_t kAlignment = 64;      /* of TensorFlow's tensors */
-/*
- * Each group and variable may need a mapping of its own, and the kernel allows a process 65,530
- * (vm.max_map_count).
- */
-constexpr size_t kMaxMappings = 30000;
+/* The kernel allows a process 65,530 mappings (vm.max_map_count). */
+constexpr size_t kMaxMappings = 60000;
 
 /* Fail unless [offset, offset + size) ends within `end`. */
 void check_within(const Value &v, size_t offset, size_t size, size_t end, const char *pool)
@@ -97,13 +95,18 @@ Group parse_group(const Value &v, const Plan &plan)
 {
 	Group g;
 
-	v.allow_only({"offset", "size", "node", "keep"});
+	std::vector<std::string> keys = {"offset", "size", "node", "keep"};
+	if (plan.has_frames)
+		keys.push_back("frame");
+	v.allow_only(keys);
 	g.offset = size_t(v["offset"].integer(0, kMaxBytes));
 	g.size = size_t(v["size"].integer(1, kMaxBytes));
 	g.node = int(v["node"].integer(0, 1));
 	g.keep = v["keep"].boolean();
 	check_whole_pages(v, g.offset, g.size);
 	check_within(v, g.offset, g.size, plan.arena, "arena");
+	if (plan.has_frames)
+		parse_frame(v, plan, g);
 	return g;
 }
 
@@ -111,13 +114,17 @@ Move parse_move(const Value &v, const Plan &plan)
 {
 	Move m;
 
-	v.allow_only({"at", "to", "offset", "size", "tensor", "before"});
+	bool of_variable = v.has("tensor") && !v["tensor"].is_null();
+	std::vector<std::string> keys = {"at", "to", "offset", "size", "tensor", "before"};
+	if (plan.has_frames && !of_variable)
+		keys.insert(keys.end(), {"map", "frame", "copy"});
+	v.allow_only(keys);
 	m.at = int(v["at"].integer(-1, plan.ops));
 	m.to = int(v["to"].integer(0, 1));
 	m.before = int(v["before"].integer(-1, plan.ops));
 	m.offset = m.size = 0;
 	m.tensor = -1;
-	if (v.has("tensor") && !v["tensor"].is_null()) {
+	if (of_variable) {
 		m.tensor = int(v["tensor"].integer(0, int64_t(plan.tensors.size()) - 1));
 		if (!plan.tensors[m.tensor].variable)
 			v["tensor"].fail(
@@ -131,6 +138,8 @@ Move parse_move(const Value &v, const Plan &plan)
 	for (const Group &g : plan.groups)
 		if (g.keep && m.offset < g.offset + g.size && g.offset < m.offset + m.size)
 			v["offset"].fail("is in a group with 'keep', which must not move");
+	if (plan.has_frames)
+		parse_frame(v, plan, m);
 	return m;
 }
 
@@ -197,6 +206,8 @@ void parse_placement(const Value &document, Plan &plan)
 	for (const Value &v : groups)
 		plan.groups.push_back(parse_group(v, plan));
 	GroupsByStart starts = index_groups(groups, plan.groups);
+	for (size_t i = 0; i < plan.groups.size(); i++)
+		plan.group_at[plan.groups[i].offset] = int(i);
 	for (size_t i = 0; i < tensors.size(); i++) {
 		const PlannedTensor &t = plan.tensors[i];
 		if (!t.variable && !t.short_lived)
@@ -204,9 +215,23 @@ void parse_placement(const Value &document, Plan &plan)
 	}
 	for (size_t i = 0; i < tensors.size(); i++)
 		index_tensor(tensors[i], int(i), plan);
-	if (plan.groups.size() + plan.by_name.size() > kMaxMappings)
-		document.fail("has more than " + std::to_string(kMaxMappings) +
-			      " groups and variables, each of which may need a mapping");
+}
+
+/*
+ * Each group with `keep`, or without frames, and each variable may need a mapping of its own, and
+ * separates two others.
+ */
+void check_mappings(const Value &document, const Plan &plan)
+{
+	size_t mappings = 2 * plan.by_name.size() + frame_mappings(plan);
+
+	for (const Group &g : plan.groups)
+		if (g.keep || !plan.has_frames)
+			mappings += 2;
+	if (mappings > kMaxMappings)
+		document.fail("may need " + std::to_string(mappings) +
+			      " mappings for its groups and variables; the system allows " +
+			      std::to_string(kMaxMappings) + " for them");
 }
 
 void parse_migrations(const Value &document, Plan &plan)
@@ -237,19 +262,33 @@ Plan parse_plan(const std::string &text)
 
 	if (!document.has("format") || document["format"].string() != "sentinel-plan")
 		document.fail("not a plan: 'format' must be \"sentinel-plan\"");
-	if (document["version"].integer(1, INT32_MAX) != 1)
-		document["version"].fail("unsupported; this runtime supports version 1");
-	document.allow_only({"format", "version", "graph", "ops", "budget", "room", "reserved",
-			     "arena", "interval_layers", "intervals", "tensors", "groups", "moves",
-			     "waits", "predicted", "made"});
+	int64_t version = document["version"].integer(1, INT32_MAX);
+	if (version > 2)
+		document["version"].fail("unsupported; this runtime supports versions 1 and 2");
+	plan.has_frames = version == 2;
+	std::vector<std::string> keys = {"format",	    "version",	 "graph",     "ops",
+					 "budget",	    "room",	 "reserved",  "arena",
+					 "interval_layers", "intervals", "tensors",   "groups",
+					 "moves",	    "waits",	 "predicted", "made"};
+	if (plan.has_frames)
+		keys.insert(keys.end(), {"frames", "uses"});
+	document.allow_only(keys);
 	plan.graph = document["graph"].string();
 	plan.ops = int(document["ops"].integer(1, kMaxOps));
 	plan.budget = size_t(document["budget"].integer(0, kMaxBytes));
 	plan.migratable_budget = size_t(document["room"].integer(0, kMaxBytes));
 	plan.reserved = parse_pool_size(document["reserved"]);
 	plan.arena = parse_pool_size(document["arena"]);
+	if (plan.has_frames) {
+		plan.frames = parse_pool_size(document["frames"]);
+		if (plan.frames > plan.budget)
+			document["frames"].fail("exceeds the budget");
+	}
 	parse_placement(document, plan);
 	parse_migrations(document, plan);
+	if (plan.has_frames)
+		parse_uses(document, plan);
+	check_mappings(document, plan);
 	return plan;
 }
 

@@ -27,10 +27,13 @@ struct PlannedTensor {
 	bool moves = false; /* a variable that the plan moves */
 };
 
+constexpr size_t kNoFrame = SIZE_MAX; /* at home, not in the fast frame pool */
+
 struct Group {
 	size_t offset, size;
 	int node;
-	bool keep; /* its pages never migrate and stay after its tensors die */
+	bool keep;		 /* its pages never migrate and stay after its tensors die */
+	size_t frame = kNoFrame; /* offset of its range in the fast frame pool at birth */
 };
 
 struct Move {
@@ -39,6 +42,18 @@ struct Move {
 	size_t offset, size;
 	int tensor; /* index of the variable to move, or -1 */
 	int before; /* position at which it is due */
+
+	/* With frames, of a group */
+	int map = 0;		 /* position from which the window may be remapped */
+	size_t frame = kNoFrame; /* of a promotion: its range in the fast frame pool */
+	bool copy = true;	 /* false if the group's home has its content */
+};
+
+/* An operation that allocates or uses a migratable group. */
+struct GroupUse {
+	std::string op;
+	int occurrence;
+	int position; /* -1 if it does not wait for another operation */
 };
 
 struct Plan {
@@ -51,9 +66,17 @@ struct Plan {
 	std::vector<Move> moves; /* in order of `at` */
 	std::vector<int> waits;	 /* positions, in order */
 
+	/* Version 2: groups migrate by frames. */
+	bool has_frames = false;
+	size_t frames = 0;	    /* bytes of the fast frame pool; not in migratable_budget */
+	std::vector<GroupUse> uses; /* in order of their positions, where they have one */
+
 	/* Indices into `tensors`: by operation, and of variables by name. */
 	std::map<std::string, std::vector<int>> by_op;
 	std::map<std::string, int> by_name;
+	/* Indices: of groups by offset, of uses by operation */
+	std::map<size_t, int> group_at;
+	std::map<std::string, std::vector<int>> uses_by_op;
 };
 
 /* Parse and check a plan. Throws json::Error, in one line, at the first violation. */

@@ -60,7 +60,12 @@ void Runtime::log(const std::string &line)
 /* Hold the mutex, so that the child gets a consistent copy. */
 void Runtime::before_fork()
 {
-	instance().mutex_.lock();
+	Runtime &runtime = instance();
+
+	runtime.mutex_.lock();
+	for (auto &kind : runtime.kinds_)
+		if (kind.second.plan && kind.second.plan->frames())
+			kind.second.plan->frames()->before_fork();
 }
 
 /*
@@ -71,6 +76,9 @@ void Runtime::after_fork_in_parent()
 {
 	Runtime &runtime = instance();
 
+	for (auto &kind : runtime.kinds_)
+		if (kind.second.plan && kind.second.plan->frames())
+			kind.second.plan->frames()->after_fork_in_parent();
 	runtime.forks_++;
 	runtime.budget_checks_ = kChecksAfterFork;
 	runtime.mutex_.unlock();
@@ -84,6 +92,11 @@ void Runtime::after_fork_in_child()
 {
 	Runtime &runtime = instance();
 
+	for (auto &kind : runtime.kinds_)
+		if (kind.second.plan && kind.second.plan->frames())
+			kind.second.plan->frames()->after_fork_in_child();
+	runtime.windows_size_ = 0;
+	new std::shared_ptr<MemoryFile>(std::move(runtime.frame_pool_));
 	runtime.forked_child_ = true;
 	runtime.step_state_ = StepState::closed;
 	runtime.tracking_ = runtime.recording_ = runtime.leaves_fast_memory_ = false;
@@ -126,8 +139,8 @@ TensorMemory::BlockIterator Runtime::claim_planned(size_t alignment, size_t size
 			}
 			placement.substituted += !own;
 			if (!t.short_lived)
-				placement.crowded +=
-					plan_->fast_budget().tensor_born(block->first, size);
+				placement.crowded += plan_->tensor_born(block->first, size,
+									context.run.position);
 			return block;
 		}
 	}
@@ -206,7 +219,7 @@ void Runtime::release(void *p)
 	}
 	if (block->second.pool == Pool::arena)
 		if (ActivePlan *plan = plan_of(block->first))
-			plan->fast_budget().tensor_died(block->first, block->second.size);
+			plan->tensor_died(block->first, block->second.size);
 	memory_.release(block);
 }
 

@@ -68,8 +68,22 @@ public:
 	 * this name. Else 0.
 	 */
 	uint64_t awaited_step(const std::function<bool(const std::string &)> &has_operation);
-	/* The operation has ended, possibly long after its OpScope. */
-	void op_end(const OpRun &run);
+	/* Whether `p` may be in a window. */
+	bool in_windows(const void *p) const
+	{
+		return uintptr_t(p) - windows_begin_.load(std::memory_order_relaxed) <
+		       windows_size_.load(std::memory_order_relaxed);
+	}
+	/*
+	 * If the run `holds`: it is about to use these tensors, which may be in windows. They stay
+	 * where they are until it ends.
+	 */
+	void hold(const OpRun &run, const std::vector<const char *> &tensors);
+	/*
+	 * The operation has ended, possibly long after its OpScope. It may have written to these
+	 * tensors, which may be in windows, besides those that it allocated.
+	 */
+	void op_end(const OpRun &run, const std::vector<const char *> &written = {});
 
 	/* While recording: the operation reads or writes the memory at `p`. */
 	void record_use(const OpRun &run, const void *p, size_t size, bool reads, bool writes);
@@ -148,6 +162,8 @@ private:
 	std::shared_ptr<Op> lookup_op(const void *kernel, const std::string &name,
 				      const std::string &type) SENTINEL_REQUIRES(mutex_);
 	int reach_plan_position(const Op &op, int occurrence) SENTINEL_REQUIRES(mutex_);
+	int find_use(const Op &op, int occurrence) SENTINEL_REQUIRES(mutex_);
+	std::shared_ptr<ActivePlan> plan_of_step(uint64_t step) SENTINEL_EXCLUDES(mutex_);
 	void stop_tracking();
 
 	/* runtime_steps.cc */
@@ -158,17 +174,22 @@ private:
 
 	/* runtime_plan.cc */
 	bool evict_unplanned() SENTINEL_REQUIRES(mutex_);
-	std::shared_ptr<Arena> reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
 	void start_plan(StepKind &kind) SENTINEL_REQUIRES(mutex_);
 	void install(const std::shared_ptr<ActivePlan> &plan) SENTINEL_REQUIRES(mutex_);
-	void shrink_reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
 	void retire_plan(StepKind &kind) SENTINEL_REQUIRES(mutex_);
 	void set_variable_nodes() SENTINEL_REQUIRES(mutex_);
 	ActivePlan *plan_of(const char *p) SENTINEL_REQUIRES(mutex_);
 	PageRange variable_pages(const std::string &name) SENTINEL_REQUIRES(mutex_);
 	bool matches_plan() SENTINEL_REQUIRES(mutex_);
 	void check_planned_step(bool completed, bool matches) SENTINEL_REQUIRES(mutex_);
+
+	/* runtime_pools.cc */
+	std::shared_ptr<Arena> reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
+	std::shared_ptr<MemoryFile> frame_pool() SENTINEL_EXCLUDES(mutex_);
+	void resize_frame_pool(size_t size) SENTINEL_REQUIRES(mutex_);
+	void shrink_reserved_pool(size_t size) SENTINEL_REQUIRES(mutex_);
 	void enforce_budget() SENTINEL_REQUIRES(mutex_);
+	std::vector<size_t> resident(Pool pool) SENTINEL_REQUIRES(mutex_);
 	size_t fast_bytes() SENTINEL_REQUIRES(mutex_);
 
 	Mutex mutex_;
@@ -193,7 +214,10 @@ private:
 	/* The last step's plan, and the plan that may use fast memory. */
 	std::shared_ptr<ActivePlan> plan_ SENTINEL_GUARDED_BY(mutex_);
 	std::shared_ptr<ActivePlan> installed_ SENTINEL_GUARDED_BY(mutex_);
-	std::shared_ptr<Arena> reserved_ SENTINEL_GUARDED_BY(mutex_); /* of all plans */
+	std::shared_ptr<Arena> reserved_ SENTINEL_GUARDED_BY(mutex_);	     /* of all plans */
+	std::shared_ptr<MemoryFile> frame_pool_ SENTINEL_GUARDED_BY(mutex_); /* of all plans */
+	std::atomic<uintptr_t> windows_begin_{0};
+	std::atomic<size_t> windows_size_{0}; /* 0 unless the installed plan has frames */
 	/* Tensors outside a plan are on node 1. */
 	bool leaves_fast_memory_ SENTINEL_GUARDED_BY(mutex_) = false;
 	int inter_op_ SENTINEL_GUARDED_BY(mutex_) = 1;

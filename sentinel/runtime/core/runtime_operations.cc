@@ -41,6 +41,9 @@ std::shared_ptr<Op> Runtime::lookup_op(const void *kernel, const std::string &na
 			auto planned = plan_->plan.by_op.find(name);
 			if (planned != plan_->plan.by_op.end())
 				op->planned = &planned->second;
+			auto uses = plan_->plan.uses_by_op.find(name);
+			if (uses != plan_->plan.uses_by_op.end())
+				op->uses = &uses->second;
 		}
 	}
 	if (op->last_step != step_) {
@@ -68,8 +71,11 @@ OpRun Runtime::op_begin(const void *kernel, const std::string &name, const std::
 			context.occurrence = op->runs++;
 			context.run = OpRun{step_, op, ++last_position_};
 			graph_hash_ += op->name_hash;
-			if (plan_)
+			if (plan_) {
+				context.run.use = find_use(*op, context.occurrence);
+				context.run.holds = plan_->frames() != nullptr;
 				plan_position = reach_plan_position(*op, context.occurrence);
+			}
 			plan = plan_;
 			if (Recorder *recorder = this->recorder())
 				recorder->op_begin(name, type, context.occurrence, now_ns());
@@ -96,11 +102,45 @@ int Runtime::reach_plan_position(const Op &op, int occurrence)
 			if (t.occurrence == occurrence)
 				plan_position_ = std::max(plan_position_, t.position);
 		}
+	int use = find_use(op, occurrence);
+	if (use >= 0)
+		plan_position_ = std::max(plan_position_, plan_->plan.uses[use].position);
 	return plan_position_;
 }
 
-void Runtime::op_end(const OpRun &run)
+/* The index of the operation's run in the plan's uses, or -1. */
+int Runtime::find_use(const Op &op, int occurrence)
 {
+	if (op.uses)
+		for (int use : *op.uses)
+			if (plan_->plan.uses[use].occurrence == occurrence)
+				return use;
+	return -1;
+}
+
+/* The plan of the step if that is open; else nullptr. */
+std::shared_ptr<ActivePlan> Runtime::plan_of_step(uint64_t step)
+{
+	MutexLock lock(mutex_);
+
+	return is_open(step) ? plan_ : nullptr;
+}
+
+void Runtime::hold(const OpRun &run, const std::vector<const char *> &tensors)
+{
+	if (tensors.empty())
+		return;
+	if (auto plan = plan_of_step(run.step))
+		if (plan->frames())
+			plan->frames()->hold(run.step, run.position, tensors);
+}
+
+void Runtime::op_end(const OpRun &run, const std::vector<const char *> &written)
+{
+	if (run.holds)
+		if (auto plan = plan_of_step(run.step))
+			if (plan->frames())
+				plan->frames()->op_ended(run.step, run.position, run.use, written);
 	if (!recording())
 		return;
 	MutexLock lock(mutex_);
@@ -170,6 +210,7 @@ OpScope::OpScope(Runtime &runtime, const void *kernel, const std::string &name,
 {
 	try {
 		run_ = runtime.op_begin(kernel, name, type, execution);
+		WriteGuard::set_operation(run_.holds ? run_.op->name.c_str() : nullptr);
 	} catch (const std::bad_alloc &) {
 		runtime.stop_tracking();
 	}
@@ -178,6 +219,9 @@ OpScope::OpScope(Runtime &runtime, const void *kernel, const std::string &name,
 /* The thread returns to the operation around this one. */
 OpScope::~OpScope()
 {
+	const OpRun &outer = outer_.run;
+
+	WriteGuard::set_operation(outer.holds ? outer.op->name.c_str() : nullptr);
 	Runtime::this_thread().op = std::move(outer_);
 }
 

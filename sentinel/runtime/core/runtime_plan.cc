@@ -42,16 +42,6 @@ void Runtime::leave_fast_memory()
 		log_unbound(errno);
 }
 
-/* The pool of at least `size` bytes that all plans share. Throws std::bad_alloc. */
-std::shared_ptr<Arena> Runtime::reserved_pool(size_t size)
-{
-	if (!reserved_)
-		reserved_ = std::make_shared<Arena>(memory_.mapping(Pool::unplanned)->size(), false,
-						    true);
-	reserved_->open(size);
-	return reserved_;
-}
-
 void Runtime::plan_begin(const std::string &text, int number)
 {
 	Plan plan = parse_plan(text);
@@ -72,8 +62,9 @@ void Runtime::plan_begin(const std::string &text, int number)
 							 "plan (check ulimit -v)");
 			reserved = reserved_pool(plan.reserved);
 		}
-		next = std::make_shared<ActivePlan>(std::move(plan), std::move(reserved), pages,
-						    log);
+		next = std::make_shared<ActivePlan>(
+			std::move(plan), std::move(reserved), [this] { return frame_pool(); },
+			pages, log);
 	} catch (const std::bad_alloc &) {
 		throw std::runtime_error("cannot reserve " + std::to_string(pool_bytes) +
 					 " bytes of addresses for the plan's pools");
@@ -138,17 +129,14 @@ void Runtime::install(const std::shared_ptr<ActivePlan> &plan)
 	installed_ = plan;
 	memory_.set_plan_pools(plan ? plan->reserved : nullptr, plan ? plan->arena : nullptr);
 	shrink_reserved_pool(plan ? plan->plan.reserved : 0);
+	resize_frame_pool(plan ? plan->frame_bytes() : 0);
+	bool has_frames = plan && plan->frames();
+	windows_size_ = 0;
+	windows_begin_ = has_frames ? uintptr_t(plan->arena->mapping().base()) : 0;
+	windows_size_ = has_frames ? plan->plan.arena : 0;
+	if (plan)
+		plan->resume();
 	set_variable_nodes();
-}
-
-/* Between steps: return the reserved pool's pages from `size` on. Plans share those below. */
-void Runtime::shrink_reserved_pool(size_t size)
-{
-	if (!reserved_)
-		return;
-	reserved_->discard_unused(size, reserved_->extent());
-	if (reserved_->used() && node_exists(kSlow)) /* tensors that outlived their step */
-		move_pages(reserved_->mapping().base(), round_up(reserved_->extent()), kSlow);
 }
 
 /* Between steps: end the plan. Live tensors of its pools, and new ones, are on node 1. */
@@ -162,6 +150,8 @@ void Runtime::retire_plan(StepKind &planned)
 		installed_.reset();
 		memory_.set_plan_pools(nullptr, nullptr);
 		shrink_reserved_pool(0);
+		resize_frame_pool(0);
+		windows_size_ = 0;
 		set_variable_nodes();
 	}
 	if (plan_ == planned.plan)
@@ -262,31 +252,6 @@ bool Runtime::needs_profile(int number)
 	MutexLock lock(mutex_);
 
 	return kind(number).needs_profile;
-}
-
-/* Bytes of fast memory in all pools. */
-size_t Runtime::fast_bytes()
-{
-	size_t bytes = 0;
-
-	for (int i = 0; i < kPools; i++)
-		if (Mapping *mapping = memory_.mapping(Pool(i)))
-			bytes += residency(mapping->base(), memory_.extent(Pool(i)))[kFast];
-	return bytes;
-}
-
-/* After a fork: move pages that copy-on-write placed on node 0 beyond the budget. */
-void Runtime::enforce_budget()
-{
-	size_t budget = installed_->plan.budget, fast = fast_bytes();
-
-	if (fast <= budget || !node_exists(kSlow))
-		return;
-	if (!over_budget_)
-		log("a fork made tensors exceed the plan's budget: moving them to node 1");
-	over_budget_ = std::max<uint64_t>(over_budget_, fast - budget);
-	memory_.move_to_slow();
-	set_variable_nodes();
 }
 
 } // namespace sentinel

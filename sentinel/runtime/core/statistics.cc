@@ -20,6 +20,8 @@ void append(Json &json, const MigrationStatistics &s)
 	json["absent"] = s.absent;
 	json["retried"] = s.retried;
 	json["cancelled"] = s.cancelled;
+	json["remaps"] = s.remaps;
+	json["copied"] = s.copied;
 }
 
 void append(Json &json, const PlacementStatistics &s)
@@ -32,23 +34,15 @@ void append(Json &json, const PlacementStatistics &s)
 	json["crowded"] = s.crowded;
 }
 
-Json pools_json(TensorMemory &memory)
+Json json_of(const MoveRecord &move)
 {
-	Json pools;
+	auto time = [](uint64_t ns) { return ns ? Json(ns) : Json(nullptr); };
 
-	for (int i = 0; i < kPools; i++) {
-		Pool pool = Pool(i);
-		const PoolStatistics &s = memory.statistics(pool);
-		Mapping *mapping = memory.mapping(pool);
-		std::vector<size_t> resident(2);
-		if (mapping)
-			resident = residency(mapping->base(), memory.extent(pool));
-		pools[name_of(pool)] = {{"allocations", s.allocations},
-					{"live", s.live},
-					{"peak", s.peak},
-					{"resident", resident}};
-	}
-	return pools;
+	return {{"move", move.move},
+		{"outcome", name_of(move.outcome)},
+		{"begin_ns", time(move.begin_ns)},
+		{"end_ns", time(move.end_ns)},
+		{"remap_ns", time(move.remap_ns)}};
 }
 
 } // namespace
@@ -89,7 +83,16 @@ std::string Runtime::statistics()
 	append(step, s.placement);
 	append(total, s.total_moves);
 	append(total, s.total_placement);
-	Json kinds = Json::object();
+	Json pools, moves = Json::array(), kinds = Json::object();
+	for (int i = 0; i < kPools; i++) {
+		const PoolStatistics &pool = memory_.statistics(Pool(i));
+		pools[name_of(Pool(i))] = {{"allocations", pool.allocations},
+					   {"live", pool.live},
+					   {"peak", pool.peak},
+					   {"resident", resident(Pool(i))}};
+	}
+	for (const MoveRecord &move : s.step.records)
+		moves.push_back(json_of(move));
 	bool needs_profile = false;
 	for (const auto &kind : kinds_) {
 		const StepKind &k = kind.second;
@@ -104,7 +107,7 @@ std::string Runtime::statistics()
 		     {"releases", memory.releases},
 		     {"live", memory.live},
 		     {"peak", memory.peak},
-		     {"pools", pools_json(memory_)},
+		     {"pools", std::move(pools)},
 		     {"steps", step_},
 		     {"served_steps", served_steps_},
 		     {"planned_steps", s.planned_steps},
@@ -118,6 +121,8 @@ std::string Runtime::statistics()
 		     {"room",
 		      {{"peak", installed ? installed->fast_budget().peak() : 0},
 		       {"limit", installed ? installed->fast_budget().limit() : 0}}},
+		     {"frames", installed ? installed->frame_bytes() : 0},
+		     {"moves", std::move(moves)},
 		     {"step", std::move(step)},
 		     {"total", std::move(total)}};
 	return json.dump();

@@ -65,7 +65,48 @@ public:
 		}
 	}
 
+	/* Its inputs that are in windows, and that it may read or write. */
+	std::vector<const char *> window_inputs(tf::OpKernelContext *c) const
+	{
+		std::vector<const char *> tensors;
+
+		if (!run_.holds || !run_.op->effect.computes)
+			return tensors;
+		for (int i = 0; i < c->num_inputs(); i++) {
+			if (!c->has_input(i) || c->input_dtype(i) == tf::DT_RESOURCE)
+				continue;
+			if (c->input_is_ref(i))
+				add_window(c->mutable_input(i, false), &tensors);
+			else
+				add_window(c->input(i), &tensors);
+		}
+		return tensors;
+	}
+
+	/* Its outputs that are in windows: it may have written to its inputs, and forwarded them.
+	 */
+	std::vector<const char *> window_outputs(tf::OpKernelContext *c) const
+	{
+		std::vector<const char *> tensors;
+
+		if (!run_.holds || !run_.op->effect.computes || !c->status().ok())
+			return tensors;
+		for (int i = 0; i < c->num_outputs(); i++)
+			if (const tf::Tensor *t = c->mutable_output(i))
+				add_window(*t, &tensors);
+		return tensors;
+	}
+
 private:
+	void add_window(const tf::Tensor &t, std::vector<const char *> *tensors) const
+	{
+		if (!t.IsInitialized() || !t.NumElements())
+			return;
+		auto p = static_cast<const char *>(tf::DMAHelper::base(&t));
+		if (runtime_.in_windows(p))
+			tensors->push_back(p);
+	}
+
 	void report(const tf::Tensor &t, bool reads, bool writes) const
 	{
 		if (!t.IsInitialized() || !t.NumElements())
@@ -164,6 +205,7 @@ public:
 			return;
 		}
 		OpRun run;
+		std::vector<const char *> written;
 		Untraced untraced(runtime.recording());
 		{
 			OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(),
@@ -176,13 +218,15 @@ public:
 			}
 			TensorReporter tensors(runtime, run);
 			tensors.report_inputs(c);
+			runtime.hold(run, tensors.window_inputs(c));
 			untraced.end();
 			kernel->Compute(c);
 			untraced.begin();
 			if (runtime.recording() || run.op->effect.source)
 				tensors.report_outputs(c);
+			written = tensors.window_outputs(c);
 		}
-		runtime.op_end(run);
+		runtime.op_end(run, written);
 	}
 
 	void ComputeAsync(tf::AsyncOpKernel *kernel, tf::OpKernelContext *c,
@@ -204,11 +248,12 @@ public:
 		}
 		TensorReporter tensors(runtime, run);
 		tensors.report_inputs(c);
+		runtime.hold(run, tensors.window_inputs(c));
 		untraced.end();
 		/* `c` may be freed when this returns. */
 		kernel->ComputeAsync(c, [&runtime, tensors, run, c, done] {
 			tensors.report_outputs(c);
-			runtime.op_end(run);
+			runtime.op_end(run, tensors.window_outputs(c));
 			done();
 		});
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "commands.h"
 
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -9,6 +10,7 @@
 #include "core/plan.h"
 #include "core/profile.h"
 #include "core/runtime.h"
+#include "frame_fixtures.h"
 #include "network.h"
 
 using namespace sentinel;
@@ -45,10 +47,17 @@ void run_steps(const std::vector<std::string> &arguments)
 			abort();
 		return;
 	}
+	std::string change = arguments.size() > 2 ? arguments[2] : "";
+	if (change == "frames" || change == "refused")
+		pretend_two_nodes();
+	if (change == "refused")
+		frame_system().create_file = [](const char *) {
+			errno = ENOSYS;
+			return -1;
+		};
 	std::ifstream file(arguments[0]);
 	std::string text{std::istreambuf_iterator<char>(file), {}};
 	runtime().plan_begin(text);
-	std::string change = arguments.size() > 2 ? arguments[2] : "";
 	network.extra = change == "first";
 	for (int i = 0; i < std::stoi(arguments[1]); i++) {
 		network.step();
@@ -66,6 +75,7 @@ void execute_plans()
 	Network network;
 	std::string line;
 
+	pretend_two_nodes();
 	while (std::getline(std::cin, line)) {
 		try {
 			runtime().plan_begin(line);

@@ -2,7 +2,7 @@
 /*
  * usage: runtime-tests [DOCTEST OPTIONS]
  *        runtime-tests plan <PLAN | plans <PLANS | layers NAME=TYPE... |
- *                      steps [PLAN STEPS [loops | extra | first]]
+ *                      steps [PLAN STEPS [loops | extra | first | frames | refused]]
  *
  * Without a command it runs doctest's test cases. Cases share the process's runtime, so
  * test_runtime_library.py runs each in a process of its own.

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "network.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "core/memory.h"
 #include "core/runtime.h"
@@ -35,7 +37,7 @@ public:
 	~Running()
 	{
 		scope_.reset();
-		runtime().op_end(run_);
+		runtime().op_end(run_, written_);
 	}
 	char *allocate(size_t size)
 	{
@@ -44,10 +46,17 @@ public:
 			abort();
 		memset(p, 1, size);
 		runtime().record_use(run_, p, size, false, true);
+		if (run_.holds && runtime().in_windows(p))
+			written_.push_back(p);
 		return p;
 	}
 	void read(char *p, size_t size)
 	{
+		if (run_.holds && runtime().in_windows(p)) {
+			runtime().hold(run_, {p});
+			if (std::count(p, p + size, 1) != long(size))
+				abort(); /* what allocate() wrote */
+		}
 		runtime().record_use(run_, p, size, true, false);
 	}
 	void hand_out(char *p, size_t size)
@@ -61,6 +70,7 @@ public:
 private:
 	std::unique_ptr<OpScope> scope_;
 	OpRun run_;
+	std::vector<const char *> written_;
 };
 
 } // namespace
