@@ -55,7 +55,7 @@ class Planning:
     def __init__(self, matrix: Matrix, backend: Backend) -> None:
         self._matrix, self._backend = matrix, backend
         self._profiles: dict[str, Profiles] = {}
-        self._bounds: dict[tuple[Path, int], Bound] = {}
+        self._bounds: dict[tuple[Path, int, Mechanism], Bound] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-plans-")
 
     def budget(self, cell: Cell, waiting: Entry) -> FastMemory | None:
@@ -119,13 +119,16 @@ class Planning:
             raise NoPlanError(f"no plan for {label}: {e}") from None
         if not plans and policy.guest.limit is None:
             raise NoPlanError(f"no plan for {label}: {policy.name} did not make one")
-        return {name: self._bound(kinds[name], budget).recorded_in(plan) for name, plan in plans.items()}
+        return {
+            name: self._bound(kinds[name], budget, cell.mechanism).recorded_in(plan)
+            for name, plan in plans.items()
+        }
 
-    def _bound(self, profiled: Profiled, budget: int) -> Bound:
+    def _bound(self, profiled: Profiled, budget: int, mechanism: Mechanism) -> Bound:
         """The bound for a kind of step, computed once for all policies."""
-        key = profiled.path, budget
+        key = profiled.path, budget, mechanism
         if key not in self._bounds:
-            self._bounds[key] = profiled.bound(budget, self._figures())
+            self._bounds[key] = profiled.bound(budget, self._figures(), mechanism)
         return self._bounds[key]
 
     def _figures_file(self) -> dict[str, Path]:

@@ -25,7 +25,7 @@ from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
-from sentinel.planner.policy import MOVE_PAGES, Mechanism, Policy
+from sentinel.planner.policy import FRAMES, MOVE_PAGES, Mechanism, Policy
 from sentinel.planner.search import Judge, make_plan
 from testbed import vm
 from testbed.common import files as common
@@ -75,7 +75,8 @@ class Profiled:
         """Return the plan for a budget in bytes; see `search.make_plan`. Raises the planner's errors.
 
         Short-lived tensors may spill: the models here are small beside the scratch of their convolutions, so
-        a fifth of their peak would be below the floor otherwise.
+        a fifth of their peak would be below the floor otherwise. With frames, the schedule begins with the
+        solution of the linear program of the bound.
         """
         return make_plan(
             self.profile,
@@ -88,11 +89,19 @@ class Profiled:
             judge=judge,
             source=files.digest(self.path),
             mechanism=mechanism,
+            relaxed=self.bound(budget, figures, mechanism).relaxed if mechanism == FRAMES else None,
         )
 
-    def bound(self, budget: int, figures: Figures) -> Bound:
+    def bound(self, budget: int, figures: Figures, mechanism: Mechanism = MOVE_PAGES) -> Bound:
         """Return how short the step can be at best with a budget in bytes."""
-        return lower_bound(self.profile, budget, figures, self.fast_step_ns, time_limit_s=BOUND_SECONDS)
+        return lower_bound(
+            self.profile,
+            budget,
+            figures,
+            self.fast_step_ns,
+            mechanism=mechanism,
+            time_limit_s=BOUND_SECONDS,
+        )
 
 
 @dataclass(frozen=True)

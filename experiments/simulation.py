@@ -25,6 +25,7 @@ from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Native
 from sentinel.planner.placement.ordinary import fast_shares
+from sentinel.planner.policy import MOVE_PAGES
 from sentinel.planner.simulate import simulate
 from sentinel.planner.timing.cost import Costs, estimate_costs
 from testbed.common.errors import UsageError
@@ -158,7 +159,7 @@ def with_plan(
     if plan.made.get("figures") != figures_format.encode(figures):
         raise UsageError(f"{name}: was made with other figures of the machine", hint="name its --preset")
     step = _of_plan(profiled, plan)
-    bound_ns = profiled.bound(plan.budget, figures).step_ns
+    bound_ns = profiled.bound(plan.budget, figures, plan.made.get("mechanism", MOVE_PAGES)).step_ns
     row = _prediction(name, "", plan.budget, step, simulation.fast_ns, bound_ns)
     return Simulation(**{**vars(simulation), "predictions": [*simulation.predictions, row]})
 

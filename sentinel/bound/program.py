@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear program of the bound: the placement problem, relaxed until it has an optimum that can be proven.
 
-Its variables are y by use, k by gap, with frames c by gap, and the microseconds of stretches and of waits.
-`sentinel.bound` says what they mean.
+Its variables are y by use, k and c by gap, and the us of stretches and waits: see `sentinel.bound`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ import numpy as np
 from sentinel.planner.errors import PlannerError
 from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.profile import Profile
+from sentinel.planner.memory.arena import MIN_OWN_PAGES
 from sentinel.planner.policy import Mechanism
 from sentinel.planner.schedule.shares import Relaxed
 from sentinel.planner.timing.cores import CHUNK, Cores, copy_ns_of, divide
 from sentinel.planner.timing.cost import Costs
 
+from .migrations import Migrations, Row
 from .tables import collect_gaps, collect_uses, runs, stretch_edges
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-4  # of the budget: smaller excesses are left
 _MIB, _US = float(1 << 20), 1e3  # scale the program's coefficients
-
-_Row = tuple["Ints", "Floats"]  # columns and their values
 
 
 class Relaxation:
@@ -46,21 +45,16 @@ class Relaxation:
         self._uses = collect_uses(profile, costs, with_writes=self._frames)
         self._gaps = collect_gaps(profile, self._uses, eager=self._frames)
         self._bytes = profile.tensors.resident_bytes.astype(np.float64)[self._uses.tensor]
-        page_ns = [figures.migration_ns(to, profile.page_bytes) / profile.page_bytes for to in (0, 1)]
-        variable = profile.tensors.birth[self._uses.tensor] < 0
-        # of one core, to a node, by use
-        self._byte_ns = [np.full(len(variable), ns) for ns in page_ns]
-        if self._frames:
-            self._byte_ns = [
-                np.where(variable, ns, copy_ns_of(figures, to)) for to, ns in enumerate(self._byte_ns)
-            ]
-        self._variable = variable
+        self._migrations = Migrations(
+            profile, self._uses, self._gaps, self._bytes, budget, figures, frames=self._frames
+        )
         self._cores = Cores(figures, profile.page_bytes)
         self._edges = stretch_edges(costs)
         self._first, self._last = (self._uses.position[use] for use in (self._gaps.before, self._gaps.after))
         # between them, y before, then k, then y after is in fast memory
         self._left, self._back = self._first + 1, self._last
         self._typical = False
+        self._op_ns = np.maximum(costs.op_ns - costs.op_saved_ns, 0.0)
 
     @property
     def _width(self) -> int:
@@ -99,12 +93,11 @@ class Relaxation:
         saved_ns = np.bincount(
             uses.position, weights=uses.saved_ns * solution[: len(uses.tensor)], minlength=self._n
         )
-        clock = np.concatenate(([0.0], np.cumsum(np.maximum(self._costs.op_ns - saved_ns, 0.0))))
+        self._op_ns = np.maximum(self._costs.op_ns - saved_ns, 0.0)
+        clock = np.concatenate(([0.0], np.cumsum(self._op_ns)))
         size = self._bytes[self._gaps.before]
         down_ns, up_ns = (
-            self._cores.move_ns(to, CHUNK)
-            + 0.5 * size * self._cores.byte_ns(to) / self._figures.migration_cores
-            for to in (1, 0)
+            self._cores.move_ns(to, CHUNK) + 0.5 * size * self._cores.fluid_ns(to) for to in (1, 0)
         )
         written = np.where(self._gaps.write >= 0, uses.position[self._gaps.write], self._first)
         left_ns = np.maximum(clock[written + 1] + down_ns, clock[self._first + 1] + self._cores.remap_ns(0))
@@ -180,28 +173,37 @@ class Relaxation:
         """
         objective = np.zeros(self._width)
         objective[self._times :] = 1.0
+        waits = np.arange(self._width) >= self._times + len(self._edges) - 1
         if not self._frames:
             return objective
-        parts = divide(self._costs, np.maximum(self._costs.op_ns - self._costs.op_saved_ns, 0.0))
+        parts = divide(self._costs, self._op_ns)
         total = np.array([float(part.sum()) for part in parts])
         shares = total / max(float(total.sum()), 1e-9)
-        gap = np.flatnonzero(~self._variable[self._gaps.before])
+        gap = np.flatnonzero(~self._migrations.variable[self._gaps.before])
         for to in (0, 1):
             least_ns = self._cores.least_lost_ns(to)
             lost_ns = self._cores.lost_ns(to, *shares.tolist()) if self._typical else least_ns
-            for columns, ns in self._moved(gap, to, np.full(len(self._gaps.before), lost_ns / _US)):
+            per_byte = np.full(len(self._gaps.before), lost_ns / _US)
+            for columns, ns in self._migrations.moved(gap, to, per_byte):
+                np.add.at(objective, columns, ns)
+            # at least one remap each way for a tensor that has pages of its own
+            size = self._bytes[self._gaps.before]
+            own = gap if self._typical else gap[size[gap] >= MIN_OWN_PAGES * self._cores.page_bytes]
+            remapped = (
+                self._migrations.piece_bytes[self._gaps.before] if self._typical else np.maximum(size, 1.0)
+            )
+            for columns, ns in self._migrations.remapped(
+                own, to, self._figures.shootdown_ns / _US / remapped
+            ):
                 np.add.at(objective, columns, ns)
             if self._typical:  # schedules do not move variables
-                of_variable = np.flatnonzero(self._variable[self._gaps.before])
+                of_variable = np.flatnonzero(self._migrations.variable[self._gaps.before])
                 dear = self._costs.slow_ns / _US / np.maximum(self._bytes[self._gaps.before], 1.0)
-                for columns, ns in self._moved(of_variable, to, dear):
+                for columns, ns in self._migrations.moved(of_variable, to, dear):
                     np.add.at(objective, columns, ns)
             most = self._figures.migration_cores / copy_ns_of(self._figures, to)
-            objective[self._times + len(self._edges) - 1 :] -= min(0.5, least_ns * most)
-        objective[self._times + len(self._edges) - 1 :] = np.maximum(
-            objective[self._times + len(self._edges) - 1 :], 0.0
-        )
-        return objective
+            objective[waits] -= min(0.5, least_ns * most)
+        return np.maximum(objective, 0.0, out=objective, where=waits)
 
     def exceeded(self, solution: Floats) -> Ints:
         """Return the position of the largest excess over the budget in each stretch that has one."""
@@ -250,23 +252,11 @@ class Relaxation:
                 for gap in np.flatnonzero(self._short).tolist()
                 for use in (self._gaps.before[gap], self._gaps.after[gap])
             ]
-        rows += self._copies()
+        rows += self._migrations.copies()
         rows += self._migration_limits()
         return _matrix(rows, self._width)
 
-    def _copies(self) -> Iterator[_Row]:
-        """Yield rows for c, what has been copied since the last write: at least what has left since then."""
-        if not self._frames:
-            return
-        uses, gaps = len(self._uses.tensor), len(self._gaps.before)
-        write = self._gaps.write.tolist()
-        for gap in np.flatnonzero(self._gaps.write >= 0).tolist():
-            c = uses + gaps + gap
-            yield np.array([write[gap], uses + gap, c]), np.array([1.0, -1.0, -1.0])
-            if gap and write[gap - 1] == write[gap]:
-                yield np.array([c - 1, c]), np.array([1.0, -1.0])
-
-    def _occupancy(self, position: int) -> _Row:
+    def _occupancy(self, position: int) -> Row:
         """Return the columns of all that occupies fast memory at `position`, and their bytes."""
         uses, size = len(self._uses.tensor), self._bytes[self._gaps.before]
         use = np.flatnonzero(self._uses.position == position)
@@ -280,7 +270,7 @@ class Relaxation:
         weights = (self._bytes[use], size[leaving], size[coming], size[gap])
         return np.concatenate(columns), np.concatenate(weights)
 
-    def _migration_limits(self) -> Iterator[_Row]:
+    def _migration_limits(self) -> Iterator[Row]:
         """Yield columns and weights: migrations that must be within a run of stretches, less its time."""
         stretches, wraps = len(self._edges) - 1, self._gaps.wraps
         begin = np.searchsorted(self._edges, self._gaps.begin, side="right") - 1
@@ -291,47 +281,17 @@ class Relaxation:
             if not len(gap):
                 continue
             times = self._times + np.concatenate((np.arange(first, last), stretches + np.arange(first, last)))
-            for cores, byte_ns in self._limits():
+            for cores, byte_ns in self._migrations.limits():
                 columns, weights = [times], [np.full(len(times), -cores)]
                 for to, ns in enumerate(byte_ns):
                     if ns is not None:
-                        for column, us in self._moved(gap, to, ns[self._gaps.before] / _US):
+                        for column, us in self._migrations.moved(gap, to, ns[self._gaps.before] / _US):
                             columns.append(column)
                             weights.append(us)
                 yield np.concatenate(columns), np.concatenate(weights)
 
-    def _limits(self) -> Iterator[tuple[float, tuple[Floats | None, Floats | None]]]:
-        """Yield how many times the time of a run limits the time to move, by destination and use."""
-        up, down = self._byte_ns
-        if not self._frames and self._figures.migration_cores > 1:
-            yield from ((1.0, (up, None)), (1.0, (None, down)))  # a thread for each direction
-            return
-        yield (float(self._figures.migration_cores) if self._frames else 1.0), (up, down)
-        if self._frames:  # the nodes' bandwidth, by direction
-            fast, slow = self._figures.nodes
-            ones = np.ones(len(up))
-            yield 1.0, (ones / min(slow.read_bandwidth, fast.write_bandwidth), None)
-            yield 1.0, (None, ones / min(fast.read_bandwidth, slow.write_bandwidth))
 
-    def _moved(self, gap: Ints, to: int, us_per_byte: Floats) -> Iterator[_Row]:
-        """Yield columns and weights of what is moved to node `to` in the gaps."""
-        uses, gaps = len(self._uses.tensor), len(self._gaps.before)
-        before, after, _, write, _ = self._gaps
-        us = self._bytes[before] * us_per_byte
-        if to == 0:
-            yield after[gap], us[gap]
-            yield uses + gap, -us[gap]
-            return
-        eager = np.zeros(gaps, dtype=bool) if not self._frames else ~self._variable[before]
-        plain = gap[~eager[gap]]
-        yield before[plain], us[plain]
-        yield uses + plain, -us[plain]
-        copied = gap[eager[gap] & (write[gap] >= 0)]
-        last = np.diff(write[copied], append=-1) != 0  # of those after the same write
-        yield uses + gaps + copied[last], us[copied[last]]
-
-
-def _matrix(rows: Sequence[_Row], width: int) -> csr_matrix:
+def _matrix(rows: Sequence[Row], width: int) -> csr_matrix:
     """Return a sparse matrix of rows, each columns and values; values in the same column add up."""
     from scipy.sparse import csr_matrix
 

@@ -10,6 +10,7 @@ import click
 
 from sentinel.cli import options, output
 from sentinel.cli.plans import usage_errors
+from sentinel.planner import policy as policies
 from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ Examples:
 @click.argument("profile", metavar="PROFILE|TRACE", type=_FILE)
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
 @click.option("--preset", metavar="NAME|FILE", help="Memory system; see `sentinel preset`.")
+@options.mechanism
+@options.migration_cores
 @click.option("--plan", "plan_file", type=_FILE, help="Compare this plan, with its budget and figures.")
 @click.option(
     "--fast-step-ns",
@@ -47,6 +50,8 @@ def bound(
     profile: Path,
     fast_memory: str | None,
     preset: str | None,
+    mechanism: policies.Mechanism,
+    migration_cores: int,
     plan_file: Path | None,
     fast_step_ns: float | None,
     time_limit: float | None,
@@ -82,13 +87,17 @@ def bound(
             plan = files.read_plan(plan_file)
             figures, budgets = _figures_of(step, plan), [plan.budget]
             fast_step_ns = plan.made.get("fast_step_ns")
+            mechanism = plan.made.get("mechanism", mechanism)
         else:
             assert preset is not None and fast_memory is not None  # noqa: S101 -- checked above
             figures, budgets = (
-                profiles.figures_of(presets.load(preset)),
+                profiles.figures_of(presets.load(preset), helpers=migration_cores),
                 budgets_of(fast_memory, classify.peak(step)),
             )
-        bounds = [lower_bound(step, size, figures, fast_step_ns, time_limit_s=time_limit) for size in budgets]
+        bounds = [
+            lower_bound(step, size, figures, fast_step_ns, mechanism=mechanism, time_limit_s=time_limit)
+            for size in budgets
+        ]
     step_ns = plan.predicted["step_ns"] if plan_file is not None else None
     rows = [_row(size, each, step_ns) for size, each in zip(budgets, bounds, strict=True)]
     if as_json:

@@ -37,6 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="figures of the machine")
     parser.add_argument("--policy", choices=policy.POLICIES, default=policy.DEFAULT, help=policy.HELP)
     parser.add_argument(
+        "--mechanism",
+        choices=policy.MECHANISMS,
+        default=policy.MOVE_PAGES,
+        help="how groups of sentinel-opt migrate",
+    )
+    parser.add_argument(
         "--fast-step-ns", type=float, metavar="NS", help="measured step with all tensors in fast memory"
     )
     parser.add_argument(
@@ -84,6 +90,7 @@ def _plan(
             spill=options.spill,
             resident=resident,
             source=files.digest(path),
+            mechanism=options.mechanism,
         )
         return ensure_sound(profiles[path], plan)
 

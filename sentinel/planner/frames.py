@@ -13,17 +13,22 @@ from .errors import BudgetError
 from .formats.figures import Figures
 from .formats.plan import Plan
 from .formats.profile import Profile
-from .placement.frames import FramePlacement, place
+from .placement.frames import FramePlacement, place, predict
 from .problem import LARGE_PROFILE, Problem, prepare
 from .schedule.frames import pack
-from .schedule.shares import Relaxed, Shares, shares_of
+from .schedule.prices import priced_shares
+from .schedule.shares import Relaxed, shares_of
 from .timing.cores import Cores
 
 Judge = Callable[[Plan], float]  # returns the ns of a step with the plan
-JUDGED = 8  # plans
-_POOL_SHARES = (0.0, 0.1, None)  # of the budget: limits of the reserved pool; None: the paper's pool
-_THRESHOLDS = (0.5, 0.2, 0.8)  # from which on a share is rounded up
-_ROUNDS = 3  # of packing with the times of the step before
+JUDGED = 12  # plans
+# limits of the reserved pool, as shares of the budget (None: the paper's pool), and pieces of the budget
+_DIVISIONS: tuple[tuple[float | None, int], ...] = ((0.0, 24), (0.0, 64), (0.1, 64), (None, 64))
+_FEW = 2  # divisions that are tried without a linear program; more only if the budget is below their floor
+_LARGE_DIVISION = (0.1, 24)  # of a large profile: few units
+_THRESHOLD = 0.5  # from which on a share is rounded up
+_MARGINS = (1.5, 1.25, 2.0)  # of moves: how much longer they may take than predicted; the last ones if judged
+_ROUNDS = 2  # of packing with the times of the step before
 
 
 def make_plan(
@@ -46,17 +51,26 @@ def make_plan(
     placements: list[tuple[str, FramePlacement]] = []
     error: BudgetError | None = None
     large = len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
-    for pool_share in _POOL_SHARES:
+    for i, (pool_share, pieces) in enumerate((_LARGE_DIVISION, *_DIVISIONS) if large else _DIVISIONS):
+        if placements and (large or (relaxed is None and i >= _FEW)):
+            break
         try:
             problem = prepare(
-                profile, budget, figures, fast_step_ns, pool_share=pool_share, resident=resident
+                profile,
+                budget,
+                figures,
+                fast_step_ns,
+                pool_share=pool_share,
+                resident=resident,
+                pieces=pieces,
             )
         except BudgetError as e:
             error = e
             continue
-        placements += _placements(problem, relaxed, pool_share, large=large)
-        if large:
-            break
+        pool = "pool as in the paper" if pool_share is None else f"pool {pool_share:g}"
+        placements += _placements(
+            problem, relaxed, f"{pool}, {pieces} pieces", large=large, judged=judge is not None and not large
+        )
     if not placements:
         assert error is not None  # noqa: S101 -- otherwise a problem has a placement
         raise error
@@ -78,27 +92,28 @@ def make_plan(
 
 
 def _placements(
-    problem: Problem, relaxed: Relaxed | None, pool_share: float | None, *, large: bool
+    problem: Problem, relaxed: Relaxed | None, name: str, *, large: bool, judged: bool
 ) -> list[tuple[str, FramePlacement]]:
     cores = Cores(problem.figures, problem.profile.page_bytes)
-    name = "pool as in the paper" if pool_share is None else f"pool {pool_share:g}"
     if relaxed is None:
-        ones = np.ones(len(problem.use_unit))
-        shares = Shares(ones, ones)
-        kind = "greedy"
+        shares, kind = priced_shares(problem, cores, problem.unit_budget), "prices"
     else:
         shares, kind = shares_of(problem, relaxed), "linear program"
     n = len(problem.op_ns)
     saved_ns = np.bincount(problem.use_position, weights=problem.use_saved_ns * shares.fast, minlength=n)
     first_op_ns = np.maximum(problem.op_ns - saved_ns, 0.0)
     placements = []
-    for threshold in _THRESHOLDS[:1] if large or relaxed is None else _THRESHOLDS:
+    for margin in _MARGINS if judged else _MARGINS[:1]:
         op_ns = first_op_ns
         for _ in range(1 if large else _ROUNDS):
-            packing = pack(problem, shares, cores, op_ns, problem.unit_budget, threshold=threshold)
-            placement = place(problem, packing, cores)
-            placements.append((f"{kind}, {name}, threshold {threshold:g}", placement))
-            op_ns = np.diff(placement.timeline.begin)
+            packing = pack(
+                problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
+            )
+            op_ns = np.diff(predict(packing, cores).begin)
+        packing = pack(
+            problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
+        )
+        placements.append((f"{kind}, {name}, margin {margin:g}", place(problem, packing, cores)))
     return placements
 
 

@@ -13,7 +13,7 @@ from .errors import BudgetError
 from .formats.figures import Figures
 from .formats.profile import Profile
 from .memory import pool
-from .memory.arena import Units, form_units, max_piece_pages
+from .memory.arena import PIECES_PER_BUDGET, Units, form_units, max_piece_pages
 from .memory.classify import LONG, RESIDENT, SHORT, VARIABLES, classify
 from .timing.cost import Costs, estimate_costs
 
@@ -111,6 +111,7 @@ def prepare(
     pool_share: float | None = None,
     resident: Set[str] | None = None,
     spilled_floors: dict[int, tuple[int, int]] | None = None,
+    pieces: int = PIECES_PER_BUDGET,
 ) -> Problem:
     """Classify tensors, lay out pool and arena, and estimate costs.
 
@@ -118,7 +119,7 @@ def prepare(
     `pool_share`, the largest short-lived tensors are reclassified as long-lived until the pool occupies at
     most that share of the budget; then a piece of the largest tensor is enough for the floor. With
     `resident`, these variables stay in fast memory, and all others in slow memory. `spilled_floors` is for
-    calls that differ in `pool_share` only: it keeps what takes long.
+    calls that differ in `pool_share` only: it keeps what takes long. The budget is that of at least `pieces`.
     """
     classes = classify(profile)
     in_fast = np.zeros(len(classes), dtype=bool)
@@ -127,7 +128,7 @@ def prepare(
         in_fast = variable & np.array([name in resident for name in profile.tensors.name], dtype=bool)
         classes = np.where(variable, RESIDENT, classes)
     resident_bytes = int(np.maximum(1, profile.pages[in_fast]).sum()) * profile.page_bytes
-    max_pages = max_piece_pages(budget, profile.page_bytes, int(profile.pages.sum()))
+    max_pages = max_piece_pages(budget, profile.page_bytes, int(profile.pages.sum()), pieces)
     if pool_share is not None:
         floors = spilled_floors if spilled_floors is not None else {}
         classes = _spill(profile, classes, int(pool_share * budget), floors)

@@ -259,7 +259,19 @@ def test_bound_compares_a_plan(profile: Path, plan: Path, sentinel_: Run) -> Non
     assert row["step_ns"] == written.predicted["bound_ns"] <= row["plan_step_ns"]
     assert row["gap"] == pytest.approx(row["plan_step_ns"] / row["step_ns"] - 1, rel=1e-6)
     _, out, _ = sentinel_("explain", plan)
-    assert "the plan takes" in out
+    assert "the plan has" in out
+
+
+def test_a_plan_with_frames_has_their_bound(profile: Path, tmp_path: Path, sentinel_: Run) -> None:
+    path = tmp_path / "frames.plan.json"
+    words = ("--preset", "optane-6dimm", "--mechanism", "frames", "--migration-cores", 4)
+    code, out, _ = sentinel_("plan", profile, "--budget", "40%", *words, "-o", path)
+    assert code == 0
+    assert "of its speed" in out
+    written = files.read_plan(path)
+    _, out, _ = sentinel_("bound", profile, "--fast-memory", "40%", *words, "--json")
+    (row,) = json.loads(out)
+    assert row["step_ns"] == written.predicted["bound_ns"]
 
 
 def test_bound_of_a_trace_has_its_exact_costs(tmp_path: Path, sentinel_: Run) -> None:

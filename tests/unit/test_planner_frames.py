@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +21,14 @@ from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Group, Move, Plan, Use
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
+from sentinel.planner.placement.frames import place
 from sentinel.planner.policy import FRAMES
+from sentinel.planner.problem import prepare
+from sentinel.planner.schedule.frames import pack
+from sentinel.planner.schedule.shares import Shares
 from sentinel.planner.search import make_plan
 from sentinel.planner.simulate import simulate
+from sentinel.planner.timing.cores import Cores
 from tests.fakes import networks, profiles
 from tests.fakes.profiles import BIG, CHEAP, OPTANE, PAGE, SIMPLE, variable, written_then_read
 
@@ -74,8 +81,29 @@ def test_no_plan_is_predicted_to_be_faster_than_the_bound(seed: int, figures: Fi
         assert bound.gap(plan.predicted["step_ns"] + 1) >= -1e-9
 
 
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("op_ns", [10**5, 10**6, 4 * 10**6])
+def test_no_schedule_is_faster_than_the_bound(cores: int, op_ns: int) -> None:
+    """Brute force: all ways to have the uses of two tensors and a variable in fast memory."""
+    figures = dataclasses.replace(FEW, migration_cores=cores, remap_ns=10, shootdown_ns=1)
+    tensors = [written_then_read(0, 1, 6), written_then_read(3, 4), variable(2, 7, n=8)]
+    small = profiles.small(STEP, [op_ns] * 8, tensors)
+    problem = prepare(small, BIG, figures, pool_share=0.0)
+    bound = lower_bound(small, BIG, figures, mechanism=FRAMES)
+    each_core = Cores(figures, PAGE)
+    moves = 0
+    patterns = itertools.product((0.0, 1.0), repeat=len(problem.use_unit))
+    for pattern, stays in itertools.product(patterns, (0.0, 1.0)):
+        shares = Shares(np.array(pattern), np.full(len(pattern), stays))
+        packing = pack(problem, shares, each_core, problem.op_ns, BIG)
+        placement = place(problem, packing, each_core)
+        moves += len(placement.moves)
+        assert placement.timeline.step_ns >= bound.step_ns * (1 - 1e-6)
+    assert moves > 100 or op_ns < 10**6
+
+
 def test_networks_migrate_and_come_close_to_the_bound() -> None:
-    step = networks.resnet(blocks=3, batch=8)
+    step = networks.resnet(blocks=5, batch=16, step_ns=50e6)
     budget = classify.peak(step) // 5
     bound = lower_bound(step, budget, FOUR, mechanism=FRAMES)
     plan = make_plan(step, budget, FOUR, mechanism=FRAMES, relaxed=bound.relaxed)

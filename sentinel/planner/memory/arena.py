@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..formats.fields import Bools, Floats, Ints
 
 MIN_OWN_PAGES = 16  # alignment to a page wastes at most a sixteenth of such a tensor
-_PIECES_PER_BUDGET = 64  # finer pieces would save little and cost system calls
+PIECES_PER_BUDGET = 64  # finer pieces would save little and cost system calls
 _MAX_PIECES = 1 << 16  # of all tensors together, however small the budget is
 
 
@@ -71,9 +71,9 @@ def enumerate_runs(first: Ints, count: Ints) -> tuple[Ints, Ints]:
     return row, first[row] + within
 
 
-def max_piece_pages(budget: int, page_bytes: int, tensor_pages: int) -> int:
-    """Return the largest piece in pages. `tensor_pages` is the sum over all tensors."""
-    return max(MIN_OWN_PAGES, budget // (_PIECES_PER_BUDGET * page_bytes), tensor_pages // _MAX_PIECES)
+def max_piece_pages(budget: int, page_bytes: int, tensor_pages: int, pieces: int = PIECES_PER_BUDGET) -> int:
+    """Return the largest piece in pages: the budget has `pieces`, all tensors together `tensor_pages`."""
+    return max(MIN_OWN_PAGES, budget // (pieces * page_bytes), tensor_pages // _MAX_PIECES)
 
 
 def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:

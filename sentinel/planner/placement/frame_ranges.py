@@ -11,21 +11,30 @@ if TYPE_CHECKING:
     from ..formats.fields import Ints
 
 
+_REPAIRS = 4  # times that blocks which found no range come first
+
+
 def assign(begin: Ints, end: Ints, size: Ints, limit: int) -> Ints:
     """Return offsets below `limit` for blocks that live from `begin` to `end`, -1 where there is none.
 
     Blocks are disjoint while both live. Several orders are tried; the one that places most bytes wins.
     """
     life = np.maximum(end - begin, 1)
-    orders = ((begin, -size), (-size, begin), (-size * life, begin), (-life, begin))
-    best, most = np.full(len(size), -1, dtype=np.int64), -1
-    for keys in orders:
-        offset = _place(begin, end, size, limit, np.lexsort(keys[::-1]))
+    orders = [np.lexsort(keys[::-1]) for keys in ((begin, -size), (-size, begin), (-size * life, begin))]
+    best, best_order, most = np.full(len(size), -1, dtype=np.int64), orders[0], -1
+    repairs = _REPAIRS
+    while orders:
+        order = orders.pop(0)
+        offset = _place(begin, end, size, limit, order)
         placed = int((size * life)[offset >= 0].sum())
-        if placed > most:
-            best, most = offset, placed
-        if (offset >= 0).all():
+        better = placed > most
+        if better:
+            best, best_order, most = offset, order, placed
+        if (best >= 0).all():
             break
+        if not orders and repairs and (better or repairs == _REPAIRS):
+            repairs -= 1
+            orders.append(best_order[np.argsort(best[best_order] >= 0, kind="stable")])
     return best
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..memory.classify import LONG
 from ..problem import Problem
+from ..schedule.frames import fill
 from ..schedule.packing import Packing, Stay
 from ..timing.cores import Cores, Remapping, divide, returning, run
 from ..timing.timeline import Timeline
@@ -76,6 +77,8 @@ def place(problem: Problem, packing: Packing, cores: Cores) -> FramePlacement:
     """
     units, page_bytes = problem.units, problem.profile.page_bytes
     retime(packing, cores)
+    fill(packing, np.concatenate(([0.0], np.cumsum(packing.op_ns))))
+    retime(packing, cores)
     fast_variables = np.zeros(len(units), dtype=bool)
     stays = []
     for stay in packing.all_stays():
@@ -90,30 +93,45 @@ def place(problem: Problem, packing: Packing, cores: Cores) -> FramePlacement:
     offset = assign(begin, end, units.size[unit], pool)
     for k in np.flatnonzero(offset < 0).tolist():
         packing.remove(stays[k])
-    late = retime(packing, cores)
-    ranges = {(s.unit, s.first): int(o) for s, o in zip(stays, offset.tolist()) if o >= 0 and s not in late}
+    retime(packing, cores, extend=False)
+    ranges = {(stay.unit, stay.first): o for stay, o in zip(stays, offset.tolist())}
     return _placement(problem, packing, ranges, fast_variables, pool, cores)
 
 
-def retime(packing: Packing, cores: Cores) -> list[Stay]:
-    """Drop stays whose demotion would be late, until none is left. Returns them."""
-    dropped: list[Stay] = []
+def predict(packing: Packing, cores: Cores) -> Timeline:
+    """Predict the step of a packing, before its stays have frame ranges."""
+    stays = packing.all_stays()
+    return _predict(packing.problem, stays, _moves(stays, {}), np.zeros(0), cores)
+
+
+def retime(packing: Packing, cores: Cores, *, extend: bool = True) -> None:
+    """Give demotions that would be late more time if asked, or else drop their stays, until none is late."""
     for _ in range(_MAX_ROUNDS):
         stays = packing.all_stays()
         moves = _moves(stays, {})
         timeline = _predict(packing.problem, stays, moves, np.zeros(0), cores)
-        late = {(moves[i].unit, moves[i].at) for i in timeline.late}
-        if not late:
-            return dropped
+        late = {
+            i
+            for i, move in enumerate(moves)
+            if move.to == 1 and timeline.spans[i][1] + packing.slack_ns > timeline.begin[move.before]
+        }
+        finish = {
+            (moves[i].unit, moves[i].at): timeline.spans[i][1] + packing.slack_ns
+            for i in late.union(timeline.late)
+        }
+        if not finish:
+            return
         for stay in stays:
-            if any(m is not None and (stay.unit, m.at) in late for m in (stay.promotion, stay.demotion)):
-                packing.remove(stay)
-                dropped.append(stay)
+            for move in (stay.promotion, stay.demotion):
+                if move is None or (stay.unit, move.at) not in finish:
+                    continue
+                before = int(np.searchsorted(timeline.begin, finish[stay.unit, move.at]))
+                if not extend or move is stay.promotion or not packing.extend(stay, before):
+                    packing.remove(stay)
+                    break
     for stay in packing.all_stays():
         if stay.promotion is not None or stay.demotion is not None:
             packing.remove(stay)
-            dropped.append(stay)
-    return dropped
 
 
 def _placement(

@@ -33,7 +33,7 @@ def pack(
     clock = np.concatenate(([0.0], np.cumsum(op_ns)))
     _add_variables(packing, shares, threshold)
     _add_rounded(packing, shares, clock, threshold)
-    _fill(packing, clock)
+    fill(packing, clock)
     return packing
 
 
@@ -80,7 +80,7 @@ def _add_parts(packing: Packing, unit: int, first: int, last: int, clock: Floats
         _add_parts(packing, unit, *part, clock)
 
 
-def _fill(packing: Packing, clock: Floats) -> None:
+def fill(packing: Packing, clock: Floats) -> None:
     """Add single uses, most ns saved per byte first, if they save more than their migration costs."""
     problem = packing.problem
     units, unit = problem.units, problem.use_unit

@@ -9,7 +9,7 @@ possible before the first use, a demotion as early as possible after the last wr
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class Stay:
 class Packing:
     """Stays that fit together. `capacity` is in bytes, `op_ns` how long operations take about.
 
-    `margin` makes moves longer than they should be.
+    `margin` makes moves longer than predicted; demotions should end `slack_ns` before they are due.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Packing:
     ) -> None:
         units, n = problem.units, len(op_ns)
         self.problem, self.cores, self.capacity, self.n = problem, cores, capacity, n
+        self.op_ns = op_ns
         self.occupied = np.zeros(n, dtype=np.int64)
         self.stays: dict[int, list[Stay]] = {}
         self.size: list[int] = units.size.tolist()
@@ -78,12 +79,13 @@ class Packing:
         parts = [float(part.sum()) for part in divide(problem.costs, fast_op_ns)]
         shares = [part / max(sum(parts), 1e-9) for part in parts]
         self._lost_ns = [cores.lost_ns(to, *shares) for to in (0, 1)]
-        self._byte_ns = [margin * cores.byte_ns(to) / count for to in (0, 1)]
+        self._byte_ns = [margin * cores.fluid_ns(to) for to in (0, 1)]
         pages = units.size // problem.profile.page_bytes
         self._remap_ns: list[float] = ((figures.remap_ns + pages * figures.remap_page_ns) / count).tolist()
         # a last chunk is copied by one core, which was busy with another one
         longest = CHUNK * max(cores.byte_ns(0), cores.byte_ns(1)) if count else 0.0
         self._latency_ns = margin * (longest + figures.remap_ns)
+        self.slack_ns = (margin - 1) * (longest + figures.remap_ns)
 
     def always(self, unit: int) -> bool:
         """Keep a unit in fast memory for its whole lifetime, if there is space."""
@@ -121,6 +123,18 @@ class Packing:
         self.occupied[stay.begin : stay.end] -= self.size[stay.unit]
         for a, b, ns in stay.taken:
             self._free[a:b] += ns
+
+    def extend(self, stay: Stay, before: int) -> bool:
+        """Let a demotion last until the position `before`, if there is space."""
+        assert stay.demotion is not None  # noqa: S101 -- only demotions end before the group dies
+        stays = self.stays[stay.unit]
+        k = stays.index(stay)
+        latest = stays[k + 1].begin if k + 1 < len(stays) else self.n
+        if before > min(latest, self.position[stay.last + 1]) or not self._fits(stay.unit, stay.end, before):
+            return False
+        stays[k] = replace(stay, end=before, demotion=stay.demotion._replace(before=before))
+        self.occupied[stay.end : before] += self.size[stay.unit]
+        return True
 
     def all_stays(self) -> list[Stay]:
         """Return all stays by unit and time."""

@@ -57,14 +57,17 @@ class Cores:
     page_bytes: int
 
     def byte_ns(self, to: int) -> float:
-        """Return the ns in which one of all cores copies a byte: together they have the nodes' bandwidth."""
-        figures, cores = self.figures, self.figures.migration_cores
-        return max(
-            figures.read_ns(1 - to, figures.migration_mlp),
-            figures.write_ns(to),
-            cores / figures.nodes[1 - to].read_bandwidth,
-            cores / figures.nodes[to].write_bandwidth,
-        )
+        """Return the ns in which a core copies a byte to node `to`, while half of the cores copy with it."""
+        return max(copy_ns_of(self.figures, to), self.shared_ns(to) * (self.figures.migration_cores + 1) / 2)
+
+    def shared_ns(self, to: int) -> float:
+        """Return the ns in which all cores together copy a byte at most: as fast as the nodes are."""
+        fast, slow = (self.figures.nodes[node] for node in (to, 1 - to))
+        return max(1 / slow.read_bandwidth, 1 / fast.write_bandwidth)
+
+    def fluid_ns(self, to: int) -> float:
+        """Return the ns in which all cores together copy a byte."""
+        return max(copy_ns_of(self.figures, to) / self.figures.migration_cores, self.shared_ns(to))
 
     def remap_ns(self, size: int) -> float:
         """Return the ns to remap a window of `size` bytes."""
@@ -77,16 +80,17 @@ class Cores:
         return rounds * min(CHUNK, size) * self.byte_ns(to) + self.remap_ns(size)
 
     def load(self, to: int) -> tuple[float, float]:
-        """Return the share of both nodes' time that one core takes while it copies to node `to`."""
-        nodes, rate = self.figures.nodes, 1 / self.byte_ns(to)
+        """Return the share of both nodes' time that one core takes while it copies to node `to`, at most."""
+        nodes, rate = self.figures.nodes, 1 / copy_ns_of(self.figures, to)
         read, written = rate / nodes[1 - to].read_bandwidth, rate / nodes[to].write_bandwidth
         return (written, read) if to == 0 else (read, written)
 
     def lost_ns(self, to: int, compute: float, fast: float, slow: float) -> float:
         """Return about the ns that computation loses by a copied byte; its time has the given parts."""
-        load = self.load(to)
-        core = 1 / max(1, self.figures.cores - self.figures.migration_cores / 2)
-        return self.byte_ns(to) * (compute * core + fast * load[0] + slow * load[1])
+        nodes = self.figures.nodes
+        read, written = 1 / nodes[1 - to].read_bandwidth, 1 / nodes[to].write_bandwidth
+        core = self.byte_ns(to) / max(1, self.figures.cores - self.figures.migration_cores / 2)
+        return compute * core + (fast * written + slow * read if to == 0 else fast * read + slow * written)
 
     def least_lost_ns(self, to: int) -> float:
         """Return the least ns that any computation loses by a copied byte: a lower bound."""
@@ -95,7 +99,7 @@ class Cores:
         losses = [copy_ns / max(figures.cores, cores + 1)]
         for node, write in ((to, True), (1 - to, False)):
             bandwidth = nodes[node].write_bandwidth if write else nodes[node].read_bandwidth
-            most = cores * max(self.load(0)[node], self.load(1)[node])
+            most = cores * (self.load(0)[node] + self.load(1)[node])
             losses.append(1 / bandwidth / (1 + most))
         return min(losses)
 
@@ -165,7 +169,9 @@ class _Step:
         self.copied: list[float] = [0.0] * len(moves)
         self.start: list[float] = [0.0] * len(moves)
         self.finish: list[float] = [np.inf] * len(moves)
-        self.load = [cores.load(to) for to in (0, 1)]
+        self.alone_ns = [copy_ns_of(cores.figures, to) for to in (0, 1)]
+        self.shared_ns = [cores.shared_ns(to) for to in (0, 1)]
+        self.served = [0.0, 0.0]  # by destination: when the nodes have served all copies so far
 
     def run(self) -> Timeline:
         n, moves = len(self.parts.compute), self.moves
@@ -210,15 +216,20 @@ class _Step:
             self.start[i] = self.copied[i] = self.now
             return
         begin, end, busy, left = np.inf, 0.0, 0.0, move.size
-        byte_ns = self.cores.byte_ns(move.to)
+        alone_ns, shared_ns = self.alone_ns[move.to], self.shared_ns[move.to]
         while left > 0:
-            chunk_ns = min(left, CHUNK) * byte_ns
+            size = min(left, CHUNK)
             start = max(self.free_at[0], self.now)
-            heapq.heapreplace(self.free_at, start + chunk_ns)
-            begin, end, busy = min(begin, start), max(end, start + chunk_ns), busy + chunk_ns
+            self.served[move.to] = max(self.served[move.to], start) + size * shared_ns
+            finish = max(start + size * alone_ns, self.served[move.to])
+            heapq.heapreplace(self.free_at, finish)
+            begin, end, busy = min(begin, start), max(end, finish), busy + finish - start
             left -= CHUNK
         self.start[i], self.copied[i] = begin, end
-        self._occupy(begin, end, busy, self.load[move.to])
+        rate = move.size / (end - begin) if end > begin else 0.0
+        nodes = self.cores.figures.nodes
+        read, written = rate / nodes[1 - move.to].read_bandwidth, rate / nodes[move.to].write_bandwidth
+        self._occupy(begin, end, busy, (written, read) if move.to == 0 else (read, written))
 
     def _remap(self, i: int) -> None:
         move = self.moves[i]
@@ -248,7 +259,7 @@ class _Step:
     def _occupy(self, begin: float, end: float, busy_ns: float, load: tuple[float, float]) -> None:
         if end > begin:
             busy = busy_ns / (end - begin)
-            self.active.append(_Span(begin, end, busy, (load[0] * busy, load[1] * busy)))
+            self.active.append(_Span(begin, end, busy, load))
 
     def _op_ns(self, compute: float, fast: float, slow: float) -> float:
         """Return the time of an operation that begins now, beside the migrations in progress."""
