@@ -193,7 +193,7 @@ class _Dispatch:
                 if task is None:
                     continue
                 if message["event"] == "started":
-                    self._ledger.began(task, worker=message["worker"])
+                    self._ledger.began(task, worker=message["by"])
                 else:
                     self._ledger.step_done(task, message["step"], message["measured"])
 

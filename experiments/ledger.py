@@ -160,5 +160,6 @@ class Ledger:
             self._shown.update(self.estimate.fraction, f"{text}, {self.estimate.remaining()}")
 
     def _show_all(self) -> None:
-        text = f"{self._ended} of {self._total} repeats, {len(self._failures)} cells with failures, "
-        self._shown.update(self.estimate.fraction, text + self.estimate.remaining())
+        failed = f", {len(self._failures)} cells with failures" if self._failures else ""
+        text = f"{self._ended} of {self._total} repeats{failed}, {self.estimate.remaining()}"
+        self._shown.update(self.estimate.fraction, text)

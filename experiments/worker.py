@@ -112,6 +112,12 @@ def name() -> str:
     return str(distributed.get_worker().name)
 
 
+def tell(topic: str, cell_id: str, number: int, **values: Any) -> None:
+    """Send an event about a repeat to the process of the run."""
+    message = {"cell": cell_id, "repeat": number, "by": name(), **values}  # Dask adds a `worker`
+    distributed.get_worker().log_event(topic, message)
+
+
 def measure(assignment: Assignment, cell_id: str, number: int, command: str) -> Reply:
     """Run one repeat and return its records. `command` reproduces the cell."""
     started = time.monotonic()
@@ -124,6 +130,7 @@ def measure(assignment: Assignment, cell_id: str, number: int, command: str) -> 
 def _measure(assignment: Assignment, cell_id: str, number: int, command: str) -> dict[str, Any]:
     """Run one repeat and return the variable part of the reply."""
     global _station  # noqa: PLW0603 -- one per process
+    tell(assignment.topic, cell_id, number, event="started")
     try:
         if _station is None or _station.run != assignment.run:
             _station = None  # if the next line fails
@@ -163,22 +170,19 @@ class _Station:
 
     def repeat(self, cell_id: str, number: int, command: str) -> tuple[SentinelError | None, bytes]:
         """Run a repeat; return its failure, and its records."""
-        worker = distributed.get_worker()
-        base = {"cell": cell_id, "repeat": number, "worker": name()}
 
-        def send(**values: Any) -> None:
+        def on_step(step: int, measured: bool) -> None:
             if self.run in _aborted:
                 raise _AbortedError("the run was interrupted")
-            worker.log_event(self._topic, {**base, **values})
+            tell(self._topic, cell_id, number, event="step", step=step, measured=measured)
 
         self._command = command
-        send(event="started")
         try:
             failure = self._session.repeat(
                 self._cells[cell_id],
                 number,
                 on_restore=lambda: None,
-                on_step=lambda step, measured: send(event="step", step=step, measured=measured),
+                on_step=on_step,
             )
             return failure, pack(self._folder)
         finally:

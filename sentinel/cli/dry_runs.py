@@ -42,9 +42,9 @@ def show(cells: Sequence[Cell], axes: Axes, out: Path | None, which: Which, *, a
     if as_json:
         output.show_json(entries)
         return
-    caption = f"{len(cells)} cells; about {shown_seconds(total)} to go on one worker"
-    if unknown:
-        caption += f", and {unknown} repeats of unknown duration"
+    parts = [f"about {shown_seconds(total)} to go on one worker"] if total else []
+    parts += [f"{unknown} repeats of unknown duration"] if unknown else []
+    caption = f"{len(cells)} cells; {' and '.join(parts) or 'nothing to do'}"
     titles = ("cell", "label", "repeats", "done", "to do", "time")
     output.show(output.rows(titles, rows, caption=caption))
 
