@@ -31,6 +31,8 @@ CASES = sorted(
 CONCURRENT_FILES = (
     "test_concurrency.cc",
     "test_executor.cc",
+    "test_frame_kinds.cc",
+    "test_frame_memory.cc",
     "test_frame_order.cc",
     "test_frames.cc",
     "test_migration_threads.cc",
