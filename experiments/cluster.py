@@ -41,7 +41,7 @@ _PATIENCE = 60  # looks without any worker, before that is reported
 
 @contextlib.contextmanager
 def connected(workers: Workers) -> Iterator[distributed.Client]:
-    """Connect to the cluster of a workers. A cluster of this host lives as long as the block.
+    """Connect to the cluster of the workers. A cluster of this host lives as long as the block.
 
     Raises `InfrastructureError` if the scheduler does not answer, and `UsageError` for an invalid address.
     """
@@ -162,6 +162,7 @@ class _Dispatch:
         for address in self._workers.keys() - found.keys():
             self._ledger.worker_lost(self._workers[address])
         self._workers = {address: str(info["name"]) for address, info in found.items()}
+        self._ledger.workers = max(1, len(found))
         self._workerless = 0 if found else self._workerless + 1
         if self._workerless == _PATIENCE:
             warn("the cluster has no workers; waiting for one: dask worker ADDRESS --nthreads 1")

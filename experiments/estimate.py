@@ -51,10 +51,10 @@ class Estimate:
         done = self._repeats * self._per_repeat + min(self._steps, self._per_repeat)
         return min(1.0, done / self._total) if self._total else 1.0
 
-    def remaining(self) -> str:
-        """The remaining time in words, such as `about 3 min left`."""
+    def remaining(self, *, workers: int = 1) -> str:
+        """The remaining time in words, such as `about 3 min left`, if so many workers share the work."""
         spent = self._seconds + (self._now() - self._begun if self._begun is not None else 0.0)
         if not self.fraction or not spent:
             return "estimating"
-        seconds = spent / self.fraction * (1 - self.fraction)
+        seconds = spent / self.fraction * (1 - self.fraction) / workers
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"

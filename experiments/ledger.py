@@ -51,6 +51,7 @@ class Ledger:
     ) -> None:
         self._matrix, self._outcome, self._events, self._shown = matrix, outcome, events, shown
         self._parallel = parallel
+        self.workers = 1  # that run repeats now
         suite = matrix.suite
         self.estimate = Estimate(len(tasks), suite.warmup + (suite.steps or 0))
         self.durations = Durations()
@@ -116,7 +117,8 @@ class Ledger:
         if failure is None:
             self._outcome.done += 1
             if not is_live():
-                note(f"{self.label(task)}: done ({self._ended}/{self._total}, {self.estimate.remaining()})")
+                left = self.estimate.remaining(workers=self.workers)
+                note(f"{self.label(task)}: done ({self._ended}/{self._total}, {left})")
         else:
             self._failed(task, failure)
         if self._parallel:
@@ -157,9 +159,13 @@ class Ledger:
         ):  # the guest decides how many steps there are
             self._shown.update(None, text)
         else:
-            self._shown.update(self.estimate.fraction, f"{text}, {self.estimate.remaining()}")
+            self._shown.update(
+                self.estimate.fraction, f"{text}, {self.estimate.remaining(workers=self.workers)}"
+            )
 
     def _show_all(self) -> None:
         failed = f", {len(self._failures)} cells with failures" if self._failures else ""
-        text = f"{self._ended} of {self._total} repeats{failed}, {self.estimate.remaining()}"
+        text = (
+            f"{self._ended} of {self._total} repeats{failed}, {self.estimate.remaining(workers=self.workers)}"
+        )
         self._shown.update(self.estimate.fraction, text)

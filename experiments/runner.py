@@ -72,30 +72,16 @@ def run(
         tasks = order.arrange(cells, todo, matrix.suite.order_seed)
         events = Events(out)
         events.add("run-started", command=command, repeats=len(tasks), order_seed=matrix.suite.order_seed)
+        options: dict[str, Any] = {
+            "command_of": command_of or (lambda _: command),
+            "kept_runtime": runtime,
+            "replace": which == "all",
+        }
         with contextlib.ExitStack() as stack:
             execute = (
-                _here(
-                    matrix,
-                    backend,
-                    artifacts,
-                    out,
-                    origin,
-                    command_of=command_of,
-                    on_output=on_output,
-                    kept_runtime=runtime,
-                    replace=which == "all",
-                )
+                _here(matrix, backend, artifacts, out, origin, on_output=on_output, **options)
                 if workers is None
-                else _elsewhere(
-                    matrix,
-                    workers,
-                    out,
-                    origin,
-                    stack,
-                    command_of=command_of,
-                    kept_runtime=runtime,
-                    replace=which == "all",
-                )
+                else _elsewhere(matrix, workers, out, origin, stack, **options)
             )
             shown = stack.enter_context(step(f"Running {matrix.suite.name}"))
             ledger = Ledger(matrix, tasks, outcome, events, shown, parallel=workers is not None)
@@ -131,7 +117,7 @@ def _elsewhere(
     origin: Provenance,
     stack: contextlib.ExitStack,
     *,
-    command_of: Callable[[Cell], str] | None,
+    command_of: Callable[[Cell], str],
     kept_runtime: str | None,
     replace: bool,
 ) -> _Execute:
@@ -141,9 +127,8 @@ def _elsewhere(
     made_by = resuming.made_by(origin.model_dump(mode="json"))
     assignment = cluster.assignment(matrix, workers, made_by, kept_runtime)
     client = stack.enter_context(cluster.connected(workers))
-    commands = command_of or (lambda _: origin.command)
     return lambda tasks, ledger: cluster.run(
-        tasks, assignment, client, ledger, out, command_of=commands, replace=replace
+        tasks, assignment, client, ledger, out, command_of=command_of, replace=replace
     )
 
 

@@ -518,6 +518,7 @@ def test_an_estimate_counts_steps_and_leaves_out_the_time_between_repeats() -> N
         now[0] += 500
     assert estimate.fraction == 0.5
     assert estimate.remaining() == "about 20 s left"
+    assert estimate.remaining(workers=4) == "about 5 s left"
     estimate.begin()
     now[0] += 500
     assert estimate.remaining() == "about 9 min left"
