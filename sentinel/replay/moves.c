@@ -131,10 +131,13 @@ void resolve_moves(struct replay *r, int64_t position)
 	for (uint64_t i = r->oldest_move; i < s->moves && s->move[i].at < position; i++)
 		if (s->move[i].before <= position && !is_resolved(r, (int64_t)i)) {
 			if (r->move[i].state == WAITING && is_resolved(r, r->move[i].previous) &&
-			    is_there(r, i))
+			    is_there(r, i)) {
 				resolve(r, i, REPLAY_THERE, model_clock(r->model, 0));
-			else
-				end_move(r, i);
+				continue;
+			}
+			if (s->move[i].to == SLOW) /* what follows needs its frames */
+				wait_for_move(r, i);
+			end_move(r, i);
 		}
 }
 

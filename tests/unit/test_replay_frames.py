@@ -265,7 +265,7 @@ def test_copied_promotion_is_remapped_by_the_compute_vcpu() -> None:
     assert replayed.counters[0]["charged"] == pytest.approx(remap(CHUNK) + 700)  # and the way back
 
 
-def test_late_demotion_is_cancelled_and_the_group_stays_in_fast_memory() -> None:
+def test_late_demotion_is_waited_for() -> None:
     step = Step(0, pages=4 * CHUNK)
     step.move(0, None, 1, 2)
     step.op(0, 0)
@@ -275,10 +275,12 @@ def test_late_demotion_is_cancelled_and_the_group_stays_in_fast_memory() -> None
     step.op(2, END)
     step.access(READ, 0)
     step.died(0)
-    replayed = step.run()
-    assert replayed.moved[0].outcome == "cancelled"
-    assert replayed.exposed_ns == 0
-    assert replayed.counters[0]["misses"] == [LINES, 0]
+    for waiting in (True, False):
+        replayed = step.run(waiting=waiting)
+        (moved,) = replayed.moved
+        assert moved.outcome == "moved"
+        assert replayed.exposed_ns > 0
+        assert replayed.counters[0]["misses"] == [0, LINES]
 
 
 def test_promotion_waits_for_the_frames_of_a_demotion() -> None:

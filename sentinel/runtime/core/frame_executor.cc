@@ -88,8 +88,10 @@ void FrameExecutor::resolve_due(int position)
 		if (moves_[move].to == kFast && moves_.groups[moves_.group_of(move)].live &&
 		    !moves_.resolve_resident(move))
 			late_ += moves_.groups[moves_.group_of(move)].size;
+	/* What follows needs the frames of a demotion: without them many births would be crowded.
+	 */
 	for (size_t move : due)
-		resolve(move, waits_ && moves_[move].to == kFast);
+		resolve(move, waits_ || moves_[move].to == kSlow);
 	next_due_ = moves_.next_due();
 	wake_if_ready();
 }

@@ -93,7 +93,27 @@ TEST_CASE("a promotion needs a free range")
 	CHECK(s.late >= kSize);
 }
 
-TEST_CASE("a demotion that is not copied at its deadline is cancelled")
+TEST_CASE(
+	"a late demotion is waited for, even if promotions are not, so that births find its range")
+{
+	Plan plan = two_groups();
+	plan.moves = {demote(0, 1, 1, 3)};
+	Step step(plan);
+
+	step.end();
+	step.begin(false);
+	step.born(0, 7);
+	step.reach(3);
+	CHECK(!step.shows(0, 0));
+	CHECK(step.contains(0, 7));
+	CHECK(step.born(1, 8) == 0);
+	CHECK(step.pool_contains(0, 8));
+	step.died(0);
+	step.died(1);
+	CHECK(step.end().records[0].outcome == Outcome::moved);
+}
+
+TEST_CASE("a demotion that needs a further operation at its deadline is cancelled")
 {
 	Plan plan = two_groups();
 	plan.moves = {demote(0, 1, 3, 3), promote(0, 4, 5, kSize)};
