@@ -66,8 +66,13 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
 def _arena(placement: FramePlacement) -> tuple[list[Group], Ints]:
     """Return the groups and the offset of each unit with its own pages, -1 for other units."""
     layout, units = placement.layout, placement.problem.units
+    groups = _shared_windows(placement) if placement.shares_pool else []
     bounds = sorted({0, min(layout.fast_limit, layout.size), layout.size})
-    groups = [Group(a, b - a, int(a >= layout.fast_limit), True) for a, b in zip(bounds, bounds[1:])]
+    groups += [
+        Group(a, b - a, int(a >= layout.fast_limit), True)
+        for a, b in zip(bounds, bounds[1:])
+        if a >= layout.fast_limit or not placement.shares_pool
+    ]
     unit_offset = np.full(len(units), -1, dtype=np.int64)
     top = layout.size
     frames = placement.frame.tolist()
@@ -85,6 +90,19 @@ def _arena(placement: FramePlacement) -> tuple[list[Group], Ints]:
         )
         top += int(units.size[unit])
     return groups, unit_offset
+
+
+def _shared_windows(placement: FramePlacement) -> list[Group]:
+    """Return windows for the addresses of the layout in the pool, where it has tensors."""
+    layout, chunk = placement.layout, placement.chunk
+    size = placement.problem.profile.tensors.size[layout.tensors]
+    inside = (layout.offset >= 0) & (layout.offset < layout.fast_limit)
+    used = np.zeros(layout.fast_limit // chunk + 1, dtype=np.int64)
+    last = np.minimum(layout.offset + size, layout.fast_limit)
+    np.add.at(used, layout.offset[inside] // chunk, 1)
+    np.add.at(used, -(-last[inside] // chunk), -1)
+    starts = (np.flatnonzero(np.cumsum(used)[:-1] > 0) * chunk).tolist()
+    return [Group(start, chunk, 0, False, start) for start in starts]
 
 
 def _tensors(placement: FramePlacement, unit_offset: Ints) -> list[TensorPlacement]:
@@ -131,6 +149,9 @@ def _uses(placement: FramePlacement) -> list[Use]:
     windowed = np.zeros(len(profile.tensors), dtype=bool)
     np.logical_or.at(windowed, members[row], placement.windows[unit])
     windowed &= problem.classes == LONG
+    if placement.shares_pool:
+        layout = placement.layout
+        windowed[layout.tensors[(layout.offset >= 0) & (layout.offset < layout.fast_limit)]] = True
     u = profile.uses
     positions = np.union1d(u.position[windowed[u.tensor]], profile.tensors.birth[windowed])
     waits, occurrence = waits_for_others(profile), profile.ops.occurrence

@@ -201,8 +201,9 @@ class _StepCheck:
                 unit = self.groups.get(start)
             if start < end:
                 yield f"{name}: extends beyond its groups"
-        for unit in self.groups.values():
-            if unit.keep:
+        moved = {move.offset for move in self.plan.moves}
+        for offset, unit in self.groups.items():
+            if unit.keep or (offset in self.windows and offset not in moved and unit.births):
                 continue
             if len(unit.layer_sets) > 1:
                 yield f"{unit.name}: holds tensors with different sets of layers"

@@ -85,6 +85,11 @@ def _check_ranges(windows: Sequence[Window]) -> Iterator[str]:
             ranges.append((frame, frame + window.group.size, window.name))
 
     for window in windows:
+        if not window.moves:
+            if window.group.node == 0:
+                for begin, end in _lives(window):
+                    take(window, window.group.frame, begin, end)
+            continue
         frame, begin = window.group.frame, min(window.births, default=0)
         fast = window.group.node == 0
         for move in window.moves:
@@ -106,6 +111,19 @@ def _check_ranges(windows: Sequence[Window]) -> Iterator[str]:
                 yield f"{name}: its range at {first} is that of {other} at position {position}"
                 break
         taken[i] = ranges[i]
+
+
+def _lives(window: Window) -> Iterator[tuple[int, int]]:
+    """Yield the times in which a tensor of the window lives, without overlaps."""
+    begin = end = -1
+    for birth, death in sorted(zip(window.births, window.deaths)):
+        if birth > end:
+            if end >= 0:
+                yield begin, end
+            begin = birth
+        end = max(end, death)
+    if end >= 0:
+        yield begin, end
 
 
 def _check_uses(profile: Profile, uses: Sequence[Use], windows: Sequence[Window]) -> Iterator[str]:

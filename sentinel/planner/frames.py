@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence, Set
 from typing import Any, Callable
 
@@ -14,6 +15,8 @@ from .formats.figures import Figures
 from .formats.plan import Plan
 from .formats.profile import Profile
 from .placement.frames import FramePlacement, place, predict
+from .placement.layout import Order
+from .placement.shared_pool import place_shared
 from .problem import LARGE_PROFILE, Problem, prepare
 from .schedule.frames import pack
 from .schedule.prices import priced_shares
@@ -28,6 +31,7 @@ _FEW = 2  # divisions that are tried without a linear program; more only if the 
 _LARGE_DIVISION = (0.1, 24)  # of a large profile: few units
 _THRESHOLD = 0.5  # from which on a share is rounded up
 _MARGINS = (2.0, 1.5, 3.0)  # of moves: how much longer they may take than predicted; the last ones if judged
+_ORDERS = tuple(Order(1.0, power) for power in (0.25, 0.5, 1.0))  # of tensors in a shared pool
 _ROUNDS = 2  # of packing with the times of the step before
 
 
@@ -113,7 +117,13 @@ def _placements(
         packing = pack(
             problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
         )
-        placements.append((f"{kind}, {name}, margin {margin:g}", place(problem, packing, cores)))
+        rule = f"{kind}, {name}, margin {margin:g}"
+        shared = [
+            (f"{rule}, lifetime {order.lifetime_power:g}", placement)
+            for order in _ORDERS
+            if (placement := place_shared(problem, copy.deepcopy(packing), cores, order)) is not None
+        ]
+        placements += shared or [(rule, place(problem, packing, cores))]
     return placements
 
 

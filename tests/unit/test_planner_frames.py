@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.bound import lower_bound
+from sentinel.planner.assemble_frames import assemble
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
 from sentinel.planner.formats import plan as plan_format
@@ -25,7 +26,7 @@ from sentinel.planner.placement.frames import place
 from sentinel.planner.policy import FRAMES
 from sentinel.planner.problem import prepare
 from sentinel.planner.schedule.frames import pack
-from sentinel.planner.schedule.shares import Shares
+from sentinel.planner.schedule.shares import Shares, shares_of
 from sentinel.planner.search import make_plan
 from sentinel.planner.simulate import simulate
 from sentinel.planner.timing.cores import Cores
@@ -135,7 +136,11 @@ BACK = Move(5, 0, 6, 0, BIG, None, map=5, frame=0)
 @pytest.fixture
 def plan(step: Profile) -> Plan:
     """A makes way for B and returns: it is copied while operation 1 reads it."""
-    plan = frames_plan(step, BIG + PAGE, program=True)
+    problem = prepare(step, BIG + PAGE, FEW, pool_share=0.0)
+    relaxed = lower_bound(step, BIG + PAGE, FEW, mechanism=FRAMES).relaxed
+    cores = Cores(FEW, PAGE)
+    packing = pack(problem, shares_of(problem, relaxed), cores, problem.op_ns, problem.unit_budget)
+    plan = assemble(place(problem, packing, cores), {"rule": "test"}, policy="sentinel-opt")
     assert (plan.groups, plan.moves, plan.frames) == (GROUPS, [AWAY, BACK], BIG)
     assert check(step, plan) == []
     return plan

@@ -57,6 +57,8 @@ class FramePlacement:
     moves: list[FrameMove]
     layout: Layout
     timeline: Timeline
+    shares_pool: bool = False
+    chunk: int = 0
 
     @property
     def copied_bytes(self) -> int:
@@ -101,15 +103,15 @@ def place(problem: Problem, packing: Packing, cores: Cores) -> FramePlacement:
 def predict(packing: Packing, cores: Cores) -> Timeline:
     """Predict the step of a packing, before its stays have frame ranges."""
     stays = packing.all_stays()
-    return _predict(packing.problem, stays, _moves(stays, {}), np.zeros(0), cores)
+    return predict_stays(packing.problem, stays, moves_of(stays, {}), np.zeros(0), cores)
 
 
 def retime(packing: Packing, cores: Cores, *, extend: bool = True) -> None:
     """Give demotions that would be late more time if asked, or else drop their stays, until none is late."""
     for _ in range(_MAX_ROUNDS):
         stays = packing.all_stays()
-        moves = _moves(stays, {})
-        timeline = _predict(packing.problem, stays, moves, np.zeros(0), cores)
+        moves = moves_of(stays, {})
+        timeline = predict_stays(packing.problem, stays, moves, np.zeros(0), cores)
         late = {
             i
             for i, move in enumerate(moves)
@@ -168,7 +170,7 @@ def _placement(
         weights=problem.costs.saved_ns * layout.fast_shares(len(t))[u.tensor],
         minlength=len(problem.op_ns),
     ).astype(np.float64)
-    moves = _moves(stays, ranges)
+    moves = moves_of(stays, ranges)
     return FramePlacement(
         problem=problem,
         own=own,
@@ -178,11 +180,11 @@ def _placement(
         fast_variables=fast_variables,
         moves=moves,
         layout=layout,
-        timeline=_predict(problem, stays, moves, saved_ns, cores),
+        timeline=predict_stays(problem, stays, moves, saved_ns, cores),
     )
 
 
-def _moves(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[FrameMove]:
+def moves_of(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[FrameMove]:
     """Return the moves of stays in order of `at`, most urgent first."""
     moves = []
     for stay in stays:
@@ -193,7 +195,7 @@ def _moves(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[FrameM
     return sorted(moves, key=lambda move: (move.at, move.before, move.unit, move.to))
 
 
-def _predict(
+def predict_stays(
     problem: Problem, stays: list[Stay], moves: list[FrameMove], saved_ns: Floats, cores: Cores
 ) -> Timeline:
     """Predict the step, in which operations save `saved_ns` besides what the stays save."""

@@ -31,9 +31,27 @@ class Order(NamedTuple):
     size_power: float = 1.0
     lifetime_power: float = 0.0
 
+    def of(self, saved_ns: Floats | Ints, size: Ints, lifetime: Ints) -> Floats:
+        """Return the number by which this order sorts."""
+        heat: Floats = saved_ns / np.maximum(size, 1) ** self.size_power / lifetime**self.lifetime_power
+        return heat
+
 
 BY_HEAT = Order()
 ORDERS = (BY_HEAT, *(Order(power) for power in (0.9, 0.75, 0.5, 0.0)), Order(1.0, 0.1), Order(1.0, 0.25))
+
+
+class Blocks(NamedTuple):
+    """Other users of fast memory: they live from `begin` to `end`, and save `saved_ns`.
+
+    Sizes in bytes, and the offsets that blocks get, are multiples of `align`.
+    """
+
+    begin: Ints
+    end: Ints
+    size: Ints
+    saved_ns: Floats
+    align: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Layout:
     `fast_share` is the share of each tensor's touched bytes there. Variables have addresses elsewhere. Their
     ranges here stay free, so that the limit holds for all tensors together; a variable is in one memory or
     the other. `fast_bytes` is the fast memory of all other tensors, `size` the whole range, both in whole
-    pages.
+    pages. `block_offset` is that of each block, -1 if there was no place.
     """
 
     tensors: Ints
@@ -52,6 +70,7 @@ class Layout:
     fast_limit: int
     size: int
     fast_bytes: int
+    block_offset: Ints
 
     def fast_shares(self, count: int) -> Floats:
         """Return `fast_share` for all `count` tensors of the profile: 0 for tensors outside the layout."""
@@ -60,17 +79,22 @@ class Layout:
         return shares
 
 
+_NONE = np.zeros(0, dtype=np.int64)
+NO_BLOCKS = Blocks(_NONE, _NONE, _NONE, np.zeros(0), 1)
+
+
 def lay_out(
     problem: Problem,
     included: Bools,
     fast_limit: int,
     order: Order = BY_HEAT,
     preferred: Bools | None = None,
+    blocks: Blocks = NO_BLOCKS,
 ) -> Layout:
     """Lay out the tensors `included`, with `fast_limit` bytes (whole pages) in fast memory.
 
     Those in `preferred` (by tensor of the profile) come first. Tensors that do not fit below the limit are
-    placed first-fit in birth order.
+    placed first-fit in birth order. `blocks` compete with the tensors, and must lie below the limit.
     """
     profile = problem.profile
     page_bytes, t = profile.page_bytes, profile.tensors
@@ -81,18 +105,35 @@ def lay_out(
     size = np.where(variable, -(-t.size[tensors] // page_bytes) * page_bytes, align(t.size[tensors]))
     partly_touched = ~variable & (touched <= size - page_bytes)
     birth, death = np.maximum(t.birth[tensors], 0), t.death[tensors]
-    heat = saved_ns / np.maximum(touched, 1) ** order.size_power / (death - birth) ** order.lifetime_power
+    heat = order.of(saved_ns, touched, death - birth)
+    block_heat = order.of(blocks.saved_ns, blocks.size, blocks.end - blocks.begin)
     offset = np.full(len(tensors), -1, dtype=np.int64)
-    fast = _AddressRange(fast_limit, len(tensors))
+    fast = _AddressRange(fast_limit, len(tensors) + len(blocks.size))
     last = np.zeros(len(tensors)) if preferred is None else ~preferred[tensors]
-    ranked = np.lexsort((tensors, -heat, last))
     prefix = np.where(partly_touched, -(-touched // page_bytes) * page_bytes, 0)
-    columns = (column[ranked].tolist() for column in (size, birth, death, prefix, variable))
-    for i, length, born, dead, touched_prefix, is_variable in zip(ranked.tolist(), *columns):
-        start = fast.find(length, born, dead, touched_prefix, align=page_bytes if is_variable else 1)
-        if start >= 0 and not (is_variable and start + length > fast_limit):
-            offset[i] = start
+    none = np.zeros(len(blocks.size), dtype=np.int64)
+    rows = [
+        np.concatenate(pair)
+        for pair in (
+            (size, blocks.size),
+            (birth, blocks.begin),
+            (death, blocks.end),
+            (prefix, none),
+            (np.where(variable, page_bytes, 1), none + blocks.align),
+            (variable, none == 0),  # must be below the limit as a whole
+        )
+    ]
+    ranked = np.lexsort(
+        (np.arange(len(rows[0])), -np.concatenate((heat, block_heat)), np.concatenate((last, none)))
+    )
+    placed = np.concatenate((offset, none - 1))
+    columns = (column[ranked].tolist() for column in rows)
+    for i, length, born, dead, touched_prefix, align_to, is_whole in zip(ranked.tolist(), *columns):
+        start = fast.find(length, born, dead, touched_prefix, align=align_to)
+        if start >= 0 and not (is_whole and start + length > fast_limit):
+            placed[i] = start
             fast.occupy(start, length, born, dead)
+    offset = placed[: len(tensors)]
     slow = np.flatnonzero((offset < 0) & ~variable)
     slow_start = -(-max(fast_limit, fast.top) // page_bytes) * page_bytes
     offset[slow] = slow_start + first_fit(size[slow], birth[slow], death[slow])
@@ -106,6 +147,7 @@ def lay_out(
         fast_limit=fast_limit,
         size=-(-top // page_bytes) * page_bytes,
         fast_bytes=covered_bytes(offset[in_fast], (offset + below)[in_fast], page_bytes),
+        block_offset=placed[len(tensors) :],
     )
 
 
