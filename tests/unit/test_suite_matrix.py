@@ -218,7 +218,7 @@ def test_a_cycle_of_extended_files_is_refused(tmp_path: Path) -> None:
             "vary: {seed: [1, 2]}\noverrides: [{where: {seed: [2]}, seed: 1}]\n",
             "10:13: overrides[0]: makes cells equal that differ in nothing else",
         ),
-        ("defaults: {hiden: 3}\n", "9:11: defaults: no model has the parameter hiden; there are: "),
+        ("defaults: {hiddens: 3}\n", "9:11: defaults: no model has the parameter hiddens; there are: "),
         ("defaults: {hidden: 0}\n", "9:20: models[1].hidden: must be at least 1 (got 0)"),
         ("extends: no.yaml\n", "9:10: extends: {}/no.yaml: cannot be read: No such file or directory"),
         ("extends: 3\n", '9:10: extends: must be in quotes: write "3", because YAML reads 3 as a number'),
