@@ -269,8 +269,10 @@ bool Mapping::interleave(size_t offset, size_t size)
 
 void Mapping::renew(size_t offset, size_t size)
 {
-	mmap(base_ + offset, size, PROT_READ | PROT_WRITE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+	if (mmap(base_ + offset, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+		throw std::bad_alloc();
 	madvise(base_ + offset, size, MADV_NOHUGEPAGE);
 }
 

@@ -3,7 +3,7 @@
  * Memory as the kernel sees it: reserved address ranges, and the NUMA node of their pages.
  *
  * Node 0 is the fast tier and node 1 the slow tier. Sizes and offsets are bytes. Only Mapping's
- * constructor throws (std::bad_alloc).
+ * constructor and renew() throw (std::bad_alloc).
  */
 #ifndef SENTINEL_RUNTIME_MEMORY_H
 #define SENTINEL_RUNTIME_MEMORY_H
@@ -131,7 +131,7 @@ public:
 	/* New pages in this part alternate between both nodes. False if there is no node 1. */
 	bool interleave(size_t offset, size_t size);
 
-	/* Replace what is mapped at this part by new pages. */
+	/* Replace what is mapped at this part by new pages. Throws std::bad_alloc. */
 	void renew(size_t offset, size_t size);
 
 	/* Return the part's pages to the system; it reads as zeros afterwards. */
