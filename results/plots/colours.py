@@ -25,6 +25,7 @@ POLICIES: dict[str, Colour] = {
     "interleave": Colour("#b83f78", "#f08ab8"),
     "sentinel-opt": Colour("#00785a", "#4fcfa6"),
     "sentinel": Colour("#7248a8", "#c3a1f2"),
+    "autotm": Colour("#4d6b00", "#b4d455"),
 }
 OTHER = Colour("#5c6670", "#a3adb7")  # other policies
 

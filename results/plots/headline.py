@@ -20,6 +20,7 @@ _MARKERS = {
     "first-touch": "^",
     "interleave": "v",
     "slow-only": "P",
+    "autotm": "D",
 }
 _OTHER_MARKER = "X"
 _STYLES = ("-", "--", "-.", ":")  # of series of a policy with different settings

@@ -220,6 +220,7 @@ def test_libvirt_that_refuses_fails_with_its_hint(healthy: Host) -> None:
 
 def test_missing_libvirt_module_fails(healthy: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "testbed.vm.libvirt_connection", None)  # importing it raises ImportError
+    monkeypatch.delattr("testbed.vm.libvirt_connection", raising=False)  # another test may have imported it
     failed = failure(replace(healthy, libvirt_version=doctor.libvirt_version))
     assert failed.name == "libvirt"
     assert failed.fix
