@@ -30,7 +30,7 @@ _DIVISIONS: tuple[tuple[float | None, int], ...] = ((0.0, 24), (0.0, 64), (0.1, 
 _FEW = 2  # divisions that are tried without a linear program; more only if the budget is below their floor
 _LARGE_DIVISION = (0.1, 24)  # of a large profile: few units
 _THRESHOLD = 0.5  # from which on a share is rounded up
-_MARGINS = (2.0, 1.5, 3.0)  # of moves: how much longer they may take than predicted; the last ones if judged
+_MARGINS = (1.5, 1.0, 2.0)  # of moves: how much longer they may take than predicted; the last ones if judged
 _ORDERS = tuple(Order(1.0, power) for power in (0.25, 0.5, 1.0))  # of tensors in a shared pool
 _ROUNDS = 2  # of packing with the times of the step before
 
