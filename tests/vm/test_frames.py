@@ -43,7 +43,6 @@ def test_losses_stay_when_everything_moves(trainer: Trainer, frames: Json, plan:
     assert stats["pools"]["arena"]["resident"] == [frames["frames"], homes]
 
 
-@pytest.mark.slow
 def test_losses_of_two_threads_are_close(trainer: Trainer, plan: str) -> None:
     said = trainer(threads=2, plans=[plan])
     assert said["errors"] == []
@@ -61,7 +60,6 @@ def test_no_operation_writes_to_a_group_while_it_is_copied(trainer: Trainer, pla
     assert json.loads(output.strip().splitlines()[-1])["losses"] == trainer.stock
 
 
-@pytest.mark.slow
 def test_groups_use_move_pages_where_files_of_memory_are_refused(trainer: Trainer, plan: str) -> None:
     said = trainer(plans=[plan], forbid=[319])  # memfd_create
     assert said["losses"] == trainer.stock
