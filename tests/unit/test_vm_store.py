@@ -527,9 +527,10 @@ def test_stopped_supervisor_is_killed(hypervisor: Hypervisor, monkeypatch: pytes
     assert machine.supervisor is not None
     os.kill(machine.supervisor.pid, signal.SIGSTOP)
     clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(Vm, "request", lambda *_, **__: {"ok": True})
     machine.supervisor = None
-    machine.down()
+    with monkeypatch.context() as fast:
+        fast.setattr("time.monotonic", lambda: float(next(clock)))
+        fast.setattr(Vm, "request", lambda *_, **__: {"ok": True})
+        machine.down()
     assert not machine.alive()
     assert eventually(lambda: not hypervisor.qemu_runs())
