@@ -74,7 +74,7 @@ def _arena(placement: FramePlacement) -> tuple[list[Group], Ints]:
         if a >= layout.fast_limit or not placement.shares_pool
     ]
     unit_offset = np.full(len(units), -1, dtype=np.int64)
-    top = layout.size
+    top = max([layout.size, *(group.offset + group.size for group in groups)])  # the last window is whole
     frames = placement.frame.tolist()
     for unit in np.flatnonzero(placement.own & ~units.variable).tolist():
         unit_offset[unit] = top

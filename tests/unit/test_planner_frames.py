@@ -115,6 +115,16 @@ def test_networks_migrate_and_come_close_to_the_bound() -> None:
     assert bound.gap(plan.predicted["step_ns"]) < bound.gap(static.predicted["step_ns"]) / 2
 
 
+@pytest.mark.parametrize(
+    ("blocks", "batch", "step_ns", "share"),
+    [(2, 16, 20e6, 0.3), (2, 16, 20e6, 0.5), (3, 16, 60e6, 0.3), (5, 8, 20e6, 0.2)],
+)
+def test_plans_of_networks_are_sound(blocks: int, batch: int, step_ns: float, share: float) -> None:
+    step = networks.resnet(blocks=blocks, batch=batch, step_ns=step_ns)
+    plan = make_plan(step, int(share * classify.peak(step)), FOUR, mechanism=FRAMES)
+    assert check(step, plan) == []
+
+
 @pytest.fixture(scope="module")
 def step() -> Profile:
     return profiles.small(

@@ -51,7 +51,7 @@ def place_shared(problem: Problem, packing: Packing, cores: Cores, order: Order)
             packing.remove(stay)
         if not dropped:
             break
-    retime(packing, cores)
+    retime(packing, cores, extend=False)  # ranges are taken for the time that stays have now
     ranges = {(s.unit, s.first): o for s, o in zip(stays, layout.block_offset.tolist()) if o >= 0}
     kept = [stay for stay in packing.all_stays() if (stay.unit, stay.first) in ranges]
     windows = np.zeros(len(units), dtype=bool)
