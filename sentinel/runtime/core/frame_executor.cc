@@ -152,35 +152,40 @@ void FrameExecutor::hold_group(size_t group, int run, bool is_born)
 	moves_.groups[group].holders++;
 }
 
-void FrameExecutor::hold(uint64_t step, int run, const std::vector<const char *> &tensors)
+GroupSpan FrameExecutor::groups_of(const TensorRange &tensor) const
+{
+	return moves_.groups.overlapping(size_t(tensor.start - base_), tensor.size);
+}
+
+void FrameExecutor::hold(uint64_t step, int run, const std::vector<TensorRange> &tensors)
 {
 	MutexLock lock(mutex_);
 
 	if (!is_step(step))
 		return;
-	for (const char *p : tensors) {
-		size_t group = moves_.groups.containing(size_t(p - base_));
-		if (group == moves_.groups.size())
-			continue;
-		/* From here on no other remap begins. */
-		hold_group(group, run, false);
-		while (moves_.groups[group].remapping)
-			changed_.wait(mutex_);
+	for (const TensorRange &tensor : tensors) {
+		GroupSpan span = groups_of(tensor);
+		for (size_t i = span.first; i < span.end; i++) {
+			/* From here on no other remap begins. */
+			hold_group(i, run, false);
+			while (moves_.groups[i].remapping)
+				changed_.wait(mutex_);
+		}
 	}
 }
 
 void FrameExecutor::op_ended(uint64_t step, int run, int use,
-			     const std::vector<const char *> &written)
+			     const std::vector<TensorRange> &written)
 {
 	MutexLock lock(mutex_);
 	bool changed = false;
 
 	if (!is_step(step))
 		return;
-	for (const char *p : written) {
-		size_t group = moves_.groups.containing(size_t(p - base_));
-		if (group < moves_.groups.size())
-			drop(group);
+	for (const TensorRange &tensor : written) {
+		GroupSpan span = groups_of(tensor);
+		for (size_t i = span.first; i < span.end; i++)
+			drop(i);
 	}
 	if (size_t(run) < held_.size()) {
 		for (const Held &held : held_[size_t(run)]) {
@@ -200,12 +205,11 @@ size_t FrameExecutor::tensor_born(const char *start, size_t size, int run)
 {
 	MutexLock lock(mutex_);
 	FrameGroups &groups = moves_.groups;
-	size_t crowded = 0, end = size_t(start - base_) + size;
+	GroupSpan span = groups_of({start, size});
+	size_t crowded = 0;
 
-	for (size_t i = groups.find(size_t(start - base_)); i < groups.size(); i++) {
+	for (size_t i = span.first; i < span.end; i++) {
 		FrameGroup &g = groups[i];
-		if (g.offset >= end)
-			break;
 		bool first = !g.live++;
 		if (run >= 0 && in_step_)
 			hold_group(i, run, true);
@@ -231,12 +235,10 @@ void FrameExecutor::tensor_died(const char *start, size_t size)
 {
 	MutexLock lock(mutex_);
 	FrameGroups &groups = moves_.groups;
-	size_t end = size_t(start - base_) + size;
+	GroupSpan span = groups_of({start, size});
 
-	for (size_t i = groups.find(size_t(start - base_)); i < groups.size(); i++) {
+	for (size_t i = span.first; i < span.end; i++) {
 		FrameGroup &g = groups[i];
-		if (g.offset >= end)
-			break;
 		if (--g.live)
 			continue;
 		drop(i);

@@ -22,6 +22,7 @@
 #include "memory_file.h"
 #include "migration_cores.h"
 #include "mutex.h"
+#include "operation.h"
 #include "windows.h"
 #include "write_guard.h"
 
@@ -52,14 +53,14 @@ public:
 	/* Cancel what is unfinished. Adds to `statistics`. */
 	void step_end(StepStatistics &statistics) SENTINEL_EXCLUDES(mutex_);
 
-	/* The run `run` of an operation uses the tensors at these addresses, until it ends. */
-	void hold(uint64_t step, int run, const std::vector<const char *> &tensors)
+	/* The run `run` of an operation uses these tensors, until it ends. */
+	void hold(uint64_t step, int run, const std::vector<TensorRange> &tensors)
 		SENTINEL_EXCLUDES(mutex_);
 	/*
-	 * The run has ended. It is the plan's use `use` (-1: none), and may have written at these
-	 * addresses and to the tensors that it allocated.
+	 * The run has ended. It is the plan's use `use` (-1: none), and may have written to these
+	 * tensors and to those that it allocated.
 	 */
-	void op_ended(uint64_t step, int run, int use, const std::vector<const char *> &written)
+	void op_ended(uint64_t step, int run, int use, const std::vector<TensorRange> &written)
 		SENTINEL_EXCLUDES(mutex_);
 
 	/* Run `run` allocates a tensor. Returns bytes of its groups that the pool had no space for.
@@ -85,6 +86,8 @@ public:
 	std::vector<size_t> residency() const;
 
 private:
+	/* The groups that a tensor has a part of. */
+	GroupSpan groups_of(const TensorRange &tensor) const SENTINEL_REQUIRES(mutex_);
 	void run(int core) SENTINEL_EXCLUDES(mutex_);
 	bool work() SENTINEL_REQUIRES(mutex_);
 	void copy(const FrameWork &chunk) SENTINEL_REQUIRES(mutex_);

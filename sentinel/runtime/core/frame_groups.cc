@@ -31,11 +31,13 @@ size_t FrameGroups::find(size_t offset) const
 	return size_t(found - groups_.begin());
 }
 
-size_t FrameGroups::containing(size_t offset) const
+GroupSpan FrameGroups::overlapping(size_t offset, size_t size) const
 {
-	size_t group = find(offset);
+	size_t first = find(offset), end = first;
 
-	return group < size() && groups_[group].offset <= offset ? group : size();
+	while (end < groups_.size() && groups_[end].offset < offset + size)
+		end++;
+	return {first, end};
 }
 
 std::vector<size_t> FrameGroups::occupants(size_t group, size_t frame) const

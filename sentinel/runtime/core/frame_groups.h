@@ -32,6 +32,11 @@ struct FrameGroup {
 	}
 };
 
+/* The groups from `first` to before `end`. */
+struct GroupSpan {
+	size_t first, end;
+};
+
 class FrameGroups
 {
 public:
@@ -52,8 +57,8 @@ public:
 
 	/* The first group that ends after `offset`; size() if there is none. */
 	size_t find(size_t offset) const;
-	/* The group that contains `offset`, or size(). */
-	size_t containing(size_t offset) const;
+	/* The groups that overlap [offset, offset + size). */
+	GroupSpan overlapping(size_t offset, size_t size) const;
 
 	/* The other groups that occupy part of [frame, frame + the group's size). */
 	std::vector<size_t> occupants(size_t group, size_t frame) const;

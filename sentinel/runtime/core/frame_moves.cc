@@ -27,7 +27,7 @@ FrameMoves::FrameMoves(const Plan &plan) : groups(plan), watermark(plan)
 		const Move &move = plan.moves[i];
 		if (move.tensor >= 0)
 			continue;
-		size_t group = groups.containing(move.offset);
+		size_t group = groups.find(move.offset);
 		groups[group].moves.push_back(moves_.size());
 		group_of_.push_back(group);
 		by_before_.push_back(moves_.size());

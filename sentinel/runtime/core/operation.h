@@ -3,6 +3,7 @@
 #ifndef SENTINEL_RUNTIME_OPERATION_H
 #define SENTINEL_RUNTIME_OPERATION_H
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +13,12 @@
 
 namespace sentinel
 {
+
+/* The memory of a tensor, or of a part of one. */
+struct TensorRange {
+	const char *start;
+	size_t size;
+};
 
 /* An operation, identified by its kernel. */
 struct Op {

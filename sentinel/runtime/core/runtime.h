@@ -78,12 +78,12 @@ public:
 	 * If the run `holds`: it is about to use these tensors, which may be in windows. They stay
 	 * where they are until it ends.
 	 */
-	void hold(const OpRun &run, const std::vector<const char *> &tensors);
+	void hold(const OpRun &run, const std::vector<TensorRange> &tensors);
 	/*
 	 * The operation has ended, possibly long after its OpScope. It may have written to these
 	 * tensors, which may be in windows, besides those that it allocated.
 	 */
-	void op_end(const OpRun &run, const std::vector<const char *> &written = {});
+	void op_end(const OpRun &run, const std::vector<TensorRange> &written = {});
 
 	/* While recording: the operation reads or writes the memory at `p`. */
 	void record_use(const OpRun &run, const void *p, size_t size, bool reads, bool writes);

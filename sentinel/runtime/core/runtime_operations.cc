@@ -126,7 +126,7 @@ std::shared_ptr<ActivePlan> Runtime::plan_of_step(uint64_t step)
 	return is_open(step) ? plan_ : nullptr;
 }
 
-void Runtime::hold(const OpRun &run, const std::vector<const char *> &tensors)
+void Runtime::hold(const OpRun &run, const std::vector<TensorRange> &tensors)
 {
 	if (tensors.empty())
 		return;
@@ -135,7 +135,7 @@ void Runtime::hold(const OpRun &run, const std::vector<const char *> &tensors)
 			plan->frames()->hold(run.step, run.position, tensors);
 }
 
-void Runtime::op_end(const OpRun &run, const std::vector<const char *> &written)
+void Runtime::op_end(const OpRun &run, const std::vector<TensorRange> &written)
 {
 	if (run.holds)
 		if (auto plan = plan_of_step(run.step))

@@ -66,9 +66,9 @@ public:
 	}
 
 	/* Its inputs that are in windows, and that it may read or write. */
-	std::vector<const char *> window_inputs(tf::OpKernelContext *c) const
+	std::vector<TensorRange> window_inputs(tf::OpKernelContext *c) const
 	{
-		std::vector<const char *> tensors;
+		std::vector<TensorRange> tensors;
 
 		if (!run_.holds || !run_.op->effect.computes)
 			return tensors;
@@ -85,9 +85,9 @@ public:
 
 	/* Its outputs that are in windows: it may have written to its inputs, and forwarded them.
 	 */
-	std::vector<const char *> window_outputs(tf::OpKernelContext *c) const
+	std::vector<TensorRange> window_outputs(tf::OpKernelContext *c) const
 	{
-		std::vector<const char *> tensors;
+		std::vector<TensorRange> tensors;
 
 		if (!run_.holds || !run_.op->effect.computes || !c->status().ok())
 			return tensors;
@@ -98,13 +98,13 @@ public:
 	}
 
 private:
-	void add_window(const tf::Tensor &t, std::vector<const char *> *tensors) const
+	void add_window(const tf::Tensor &t, std::vector<TensorRange> *tensors) const
 	{
 		if (!t.IsInitialized() || !t.NumElements())
 			return;
 		auto p = static_cast<const char *>(tf::DMAHelper::base(&t));
 		if (runtime_.in_windows(p))
-			tensors->push_back(p);
+			tensors->push_back({p, t.TotalBytes()});
 	}
 
 	void report(const tf::Tensor &t, bool reads, bool writes) const
@@ -205,7 +205,7 @@ public:
 			return;
 		}
 		OpRun run;
-		std::vector<const char *> written;
+		std::vector<TensorRange> written;
 		Untraced untraced(runtime.recording());
 		{
 			OpScope scope(runtime, kernel, kernel->name(), kernel->type_string(),

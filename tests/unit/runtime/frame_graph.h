@@ -20,7 +20,8 @@ using namespace sentinel;
 constexpr int kGraphOps = 60;
 
 struct Tensor {
-	size_t group, offset, size; /* offset in the arena */
+	size_t group, last_group; /* it has parts of these and of those between */
+	size_t offset, size;	  /* in the arena */
 	int birth, last_use;
 };
 
@@ -99,20 +100,30 @@ private:
 	{
 		std::vector<Group> &groups = graph.plan.groups;
 		size_t pages = chance(30) ? size_t(pick(17, 40)) : size_t(pick(1, 4));
+		size_t offset = graph.plan.arena, split = chance(30) ? size_t(pick(1, 4)) : pages;
 		bool shares = !groups.empty() && chance(30);
-		if (!shares) {
-			Group g{};
-			g.offset = graph.plan.arena;
-			groups.push_back(g);
+		if (!shares)
+			add_group();
+		size_t group = groups.size() - 1;
+		for (size_t page = 0; page < pages; page++) {
+			if (page == split)
+				add_group();
+			groups.back().size += kPage;
+			graph.plan.arena += kPage;
 		}
 		op.allocates = int(graph.tensors.size());
 		graph.tensors.push_back(
-			{groups.size() - 1, graph.plan.arena, pages * kPage - 64, i, i});
-		groups.back().size += pages * kPage;
-		graph.plan.arena += pages * kPage;
+			{group, groups.size() - 1, offset, pages * kPage - 64, i, i});
 		versions_.push_back(0);
 		last_writer_.push_back(i);
 		readers_.emplace_back();
+	}
+
+	void add_group()
+	{
+		Group g{};
+		g.offset = graph.plan.arena;
+		graph.plan.groups.push_back(g);
 	}
 
 	void make_plan()
@@ -147,7 +158,8 @@ private:
 		for (int i = 0; i < kGraphOps; i++) {
 			const GraphOp &op = graph.ops[size_t(i)];
 			auto touches = [&](int t) {
-				return t >= 0 && graph.tensors[size_t(t)].group == group;
+				return t >= 0 && graph.tensors[size_t(t)].group <= group &&
+				       group <= graph.tensors[size_t(t)].last_group;
 			};
 			if (touches(op.allocates))
 				last_birth = i;

@@ -47,13 +47,13 @@ public:
 		memset(p, 1, size);
 		runtime().record_use(run_, p, size, false, true);
 		if (run_.holds && runtime().in_windows(p))
-			written_.push_back(p);
+			written_.push_back({p, size});
 		return p;
 	}
 	void read(char *p, size_t size)
 	{
 		if (run_.holds && runtime().in_windows(p)) {
-			runtime().hold(run_, {p});
+			runtime().hold(run_, {{p, size}});
 			if (std::count(p, p + size, 1) != long(size))
 				abort(); /* what allocate() wrote */
 		}
@@ -70,7 +70,7 @@ public:
 private:
 	std::unique_ptr<OpScope> scope_;
 	OpRun run_;
-	std::vector<const char *> written_;
+	std::vector<TensorRange> written_;
 };
 
 } // namespace

@@ -90,7 +90,7 @@ char *allocate_in_window(const Execution &execution, char value)
 
 	CHECK(runtime().in_windows(p));
 	memset(p, value, 1000);
-	runtime().op_end(scope.run(), {p});
+	runtime().op_end(scope.run(), {{p, 1000}});
 	return p;
 }
 

@@ -121,6 +121,11 @@ private:
 		return frames_.at(graph_.tensors[tensor].offset);
 	}
 
+	TensorRange range(size_t tensor)
+	{
+		return {address(tensor), graph_.tensors[tensor].size};
+	}
+
 	void run_op(int i)
 	{
 		const GraphOp &op = graph_.ops[size_t(i)];
@@ -132,10 +137,10 @@ private:
 						     graph_.plan.uses[size_t(op.use)].position);
 			executor.advance(position_);
 		}
-		std::vector<const char *> inputs, written;
+		std::vector<TensorRange> inputs, written;
 		for (size_t t : uses(op))
 			if (int(t) != op.allocates)
-				inputs.push_back(address(t));
+				inputs.push_back(range(t));
 		executor.hold(step_, i, inputs);
 		if (op.allocates >= 0)
 			executor.tensor_born(address(size_t(op.allocates)),
@@ -145,7 +150,7 @@ private:
 		for (int t : {op.allocates, op.overwrites})
 			if (t >= 0) {
 				fill(size_t(t), op.version);
-				written.push_back(address(size_t(t)));
+				written.push_back(range(size_t(t)));
 			}
 		/* Else it would end before anything migrates */
 		std::this_thread::sleep_for(std::chrono::microseconds(i % 3 * 300));

@@ -177,16 +177,42 @@ TEST_CASE("an unknown user keeps the window and its write drops the copy")
 	Step step(plan);
 
 	step.born(0, 7);
-	step.executor->hold(step.number, 20, {step.at(0) + 100});
+	step.executor->hold(step.number, 20, {{step.at(0) + 100, 100}});
 	step.reach(4);
 	std::this_thread::sleep_for(std::chrono::milliseconds(20));
 	CHECK(step.shows(0, 0));
 	memset(step.at(0), 8, kSize);
-	step.executor->op_ended(step.number, 20, -1, {step.at(0)});
+	step.executor->op_ended(step.number, 20, -1, {{step.at(0), 100}});
 	step.reach(9);
 	CHECK(step.contains(0, 8));
 	step.died(0);
 	CHECK(step.end().records[0].outcome == Outcome::cancelled);
+}
+
+TEST_CASE("an unknown user of a tensor keeps all its windows, and its write drops their copies")
+{
+	Plan plan = two_groups();
+	plan.moves = {demote(0, 1, 2, 9), demote(1, 1, 2, 9)};
+	plan.groups[1].frame = kSize;
+	Step step(plan);
+
+	step.born(0, 7);
+	step.born(1, 7);
+	step.executor->hold(step.number, 20, {{step.at(0) + 100, kSize}});
+	step.reach(4);
+	std::this_thread::sleep_for(std::chrono::milliseconds(20));
+	CHECK(step.shows(0, 0));
+	CHECK(step.shows(1, kSize));
+	memset(step.at(0) + 100, 8, kSize);
+	step.executor->op_ended(step.number, 20, -1, {{step.at(0) + 100, kSize}});
+	step.reach(9);
+	CHECK(step.at(0)[kSize - 1] == 8);
+	CHECK(step.at(kSize)[0] == 8);
+	step.died(0);
+	step.died(1);
+	StepStatistics s = step.end();
+	CHECK(s.records[0].outcome == Outcome::cancelled);
+	CHECK(s.records[1].outcome == Outcome::cancelled);
 }
 
 TEST_CASE("moves of a group that does not live are absent")
