@@ -25,7 +25,7 @@ class Task:
 def arrange(cells: Sequence[Cell], todo: Mapping[str, Sequence[int]], seed: int | None) -> list[Task]:
     """Return the repeats in `todo` (by cell id) in the order of `seed`; None: cell by cell, as listed.
 
-    The order of two repeats does not depend on which others are to be done.
+    Any two repeats keep their order, whatever else there is to do.
     """
     tasks = [Task(cell, repeat) for cell in cells for repeat in todo.get(cell.id, ())]
     if seed is None:

@@ -25,8 +25,8 @@ from sentinel.planner.formats.figures import Figures, Memory
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
-from sentinel.planner.policy import FRAMES, MOVE_PAGES, Mechanism, Policy
-from sentinel.planner.search import Judge, make_plan
+from sentinel.planner.policy import FRAMES, MOVE_PAGES, Judge, Mechanism, Policy
+from sentinel.planner.search import make_plan
 from testbed import vm
 from testbed.common import files as common
 from testbed.common.cache import Cache

@@ -22,7 +22,7 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
     """Return the plan of a placement. `predicted` is added to its prediction."""
     problem = placement.problem
     groups, unit_offset = _arena(placement)
-    timeline = placement.timeline
+    layout, timeline = placement.layout, placement.timeline
     return Plan(
         graph=problem.profile.graph,
         ops=len(problem.profile.ops),
@@ -45,7 +45,7 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
             "moved_bytes": placement.copied_bytes,
             "exposed_ns": round(timeline.exposed_ns),
             "pool_bytes": problem.pool_bytes,
-            "fixed_bytes": placement.layout.fast_bytes,
+            "fixed_bytes": layout.fast_bytes,
             "slow_ns": round(problem.costs.slow_ns),
             "fast_ns": round(problem.costs.fast_ns),
             **predicted,
@@ -58,7 +58,7 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
             "figures": figures_format.encode(problem.figures),
             "fast_step_ns": problem.fast_step_ns,
         },
-        frames=placement.frames,
+        frames=layout.fast_limit,
         uses=_uses(placement),
     )
 
@@ -66,13 +66,9 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
 def _arena(placement: FramePlacement) -> tuple[list[Group], Ints]:
     """Return the groups and the offset of each unit with its own pages, -1 for other units."""
     layout, units = placement.layout, placement.problem.units
-    groups = _shared_windows(placement) if placement.shares_pool else []
-    bounds = sorted({0, min(layout.fast_limit, layout.size), layout.size})
-    groups += [
-        Group(a, b - a, int(a >= layout.fast_limit), True)
-        for a, b in zip(bounds, bounds[1:])
-        if a >= layout.fast_limit or not placement.shares_pool
-    ]
+    groups = _shared_windows(placement)
+    if layout.size > layout.fast_limit:
+        groups.append(Group(layout.fast_limit, layout.size - layout.fast_limit, 1, True))
     unit_offset = np.full(len(units), -1, dtype=np.int64)
     top = max([layout.size, *(group.offset + group.size for group in groups)])  # the last window is whole
     frames = placement.frame.tolist()
@@ -142,16 +138,10 @@ def _tensors(placement: FramePlacement, unit_offset: Ints) -> list[TensorPlaceme
 
 def _uses(placement: FramePlacement) -> list[Use]:
     """Return the operations that allocate or use a tensor of a migratable group."""
-    problem, units = placement.problem, placement.problem.units
-    profile = problem.profile
-    members = np.flatnonzero(units.first_unit >= 0)
-    row, unit = units.of_tensors(members)
-    windowed = np.zeros(len(profile.tensors), dtype=bool)
-    np.logical_or.at(windowed, members[row], placement.windows[unit])
-    windowed &= problem.classes == LONG
-    if placement.shares_pool:
-        layout = placement.layout
-        windowed[layout.tensors[(layout.offset >= 0) & (layout.offset < layout.fast_limit)]] = True
+    problem, layout = placement.problem, placement.layout
+    profile, units = problem.profile, problem.units
+    windowed = units.tensors_with(placement.windows) & (problem.classes == LONG)
+    windowed[layout.tensors[(layout.offset >= 0) & (layout.offset < layout.fast_limit)]] = True
     u = profile.uses
     positions = np.union1d(u.position[windowed[u.tensor]], profile.tensors.birth[windowed])
     waits, occurrence = waits_for_others(profile), profile.ops.occurrence

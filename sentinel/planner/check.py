@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .check_frames import Window, check_frames
+from .check_ranges import Range, overlaps
 from .check_units import Unit, check_migratable_budget, check_moves
 from .formats.plan import Plan, TensorPlacement
 from .formats.profile import SCRATCH, VARIABLE, Profile
@@ -158,26 +159,16 @@ class _StepCheck:
 
     def _check_addresses(self, pool: str, tensors: _Tensors, pool_size: int) -> Iterator[str]:
         """Tensors are aligned, inside the pool, and disjoint while both live."""
-        events: list[tuple[int, int, int]] = []
-        ranges = {i: (t.offset or 0, (t.offset or 0) + t.size, f"{t.op} {t.k}") for i, t in tensors}
-        for i, (begin, end, name) in ranges.items():
-            if begin % _ALIGNMENT:
-                yield f"{name}: its offset {begin} is not a multiple of {_ALIGNMENT}"
-            if end > pool_size:
+        ranges = []
+        for i, t in tensors:
+            offset, name = t.offset or 0, f"{t.op} {t.k}"
+            if offset % _ALIGNMENT:
+                yield f"{name}: its offset {offset} is not a multiple of {_ALIGNMENT}"
+            if offset + t.size > pool_size:
                 yield f"{name}: is not inside the {pool} pool of {pool_size} bytes"
-            if end > begin:
-                events += [(self.death[i], 0, i), (self.birth[i], 1, i)]
-        live: dict[int, tuple[int, int, str]] = {}
-        for _, born, i in sorted(events):
-            if not born:
-                del live[i]
-                continue
-            begin, end, name = ranges[i]
-            for other_begin, other_end, other in live.values():
-                if other_begin < end and begin < other_end:
-                    yield f"{name}: overlaps {other} in the {pool} pool while both live"
-                    break
-            live[i] = ranges[i]
+            ranges.append(Range(offset, offset + t.size, self.birth[i], self.death[i], name))
+        for tensor, other in overlaps(ranges):
+            yield f"{tensor.name}: overlaps {other.name} in the {pool} pool while both live"
 
     def _check_groups(self) -> Iterator[str]:
         """One group covers each tensor, or several without a gap, as its pieces."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .check_ranges import Range, overlaps
 from .formats.plan import Group, Move, Plan, Use
 from .formats.profile import Profile
 
@@ -76,13 +77,11 @@ def _check_moves(window: Window) -> Iterator[str]:
 
 def _check_ranges(windows: Sequence[Window]) -> Iterator[str]:
     """Ranges of the fast frame pool are disjoint while they are taken."""
-    events: list[tuple[int, int, int]] = []  # position, 1 if taken, index
-    ranges: list[tuple[int, int, str]] = []
+    ranges: list[Range] = []
 
     def take(window: Window, frame: int | None, begin: int, end: int) -> None:
-        if frame is not None and begin < end:
-            events.extend(((begin, 1, len(ranges)), (end, 0, len(ranges))))
-            ranges.append((frame, frame + window.group.size, window.name))
+        if frame is not None:
+            ranges.append(Range(frame, frame + window.group.size, begin, end, window.name))
 
     for window in windows:
         if not window.moves:
@@ -100,17 +99,8 @@ def _check_ranges(windows: Sequence[Window]) -> Iterator[str]:
                 fast = False
         if fast:
             take(window, frame, begin, max(window.deaths, default=0))
-    taken: dict[int, tuple[int, int, str]] = {}
-    for position, begins, i in sorted(events):
-        if not begins:
-            del taken[i]
-            continue
-        first, last, name = ranges[i]
-        for other_first, other_last, other in taken.values():
-            if other_first < last and first < other_last:
-                yield f"{name}: its range at {first} is that of {other} at position {position}"
-                break
-        taken[i] = ranges[i]
+    for frames, other in overlaps(ranges):
+        yield f"{frames.name}: its range at {frames.first} is that of {other.name} at position {frames.begin}"
 
 
 def _lives(window: Window) -> Iterator[tuple[int, int]]:

@@ -3,36 +3,47 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence, Set
-from typing import Any, Callable
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .assemble_frames import assemble
-from .errors import BudgetError
 from .formats.figures import Figures
 from .formats.plan import Plan
 from .formats.profile import Profile
-from .placement.frames import FramePlacement, place, predict
+from .placement.frames import FramePlacement, predict
 from .placement.layout import Order
-from .placement.shared_pool import place_shared
-from .problem import LARGE_PROFILE, Problem, prepare
+from .placement.shared_pool import place
+from .policy import Judge
+from .problem import Problem, above_floor, is_large, prepare
 from .schedule.frames import pack
 from .schedule.prices import priced_shares
 from .schedule.shares import Relaxed, shares_of
 from .timing.cores import Cores
 
-Judge = Callable[[Plan], float]  # returns the ns of a step with the plan
 JUDGED = 12  # plans
-# limits of the reserved pool, as shares of the budget (None: the paper's pool), and pieces of the budget
-_DIVISIONS: tuple[tuple[float | None, int], ...] = ((0.0, 24), (0.0, 64), (0.1, 64), (None, 64))
-_FEW = 2  # divisions that are tried without a linear program; more only if the budget is below their floor
-_LARGE_DIVISION = (0.1, 24)  # of a large profile: few units
+_FEW = 2  # divisions that are tried without a linear program
 _THRESHOLD = 0.5  # from which on a share is rounded up
 _MARGINS = (1.5, 1.0, 2.0)  # of moves: how much longer they may take than predicted; the last ones if judged
 _ORDERS = tuple(Order(1.0, power) for power in (0.25, 0.5, 1.0))  # of tensors in a shared pool
 _ROUNDS = 2  # of packing with the times of the step before
+
+
+class Division(NamedTuple):
+    """How the budget is divided: the limit of the reserved pool as a share of it, and pieces of the rest."""
+
+    pool_share: float | None  # None: the paper's pool
+    pieces: int
+
+    def __str__(self) -> str:
+        pool = "pool as in the paper" if self.pool_share is None else f"pool {self.pool_share:g}"
+        return f"{pool}, {self.pieces} pieces"
+
+
+_DIVISIONS = (Division(0.0, 24), Division(0.0, 64), Division(0.1, 64), Division(None, 64))
+_LARGE_DIVISION = Division(0.1, 24)  # of a large profile: few units
 
 
 def make_plan(
@@ -52,32 +63,28 @@ def make_plan(
 
     Raises BudgetError if the budget is below the floor, whatever is done about short-lived tensors.
     """
-    placements: list[tuple[str, FramePlacement]] = []
-    error: BudgetError | None = None
-    large = len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
-    for i, (pool_share, pieces) in enumerate((_LARGE_DIVISION, *_DIVISIONS) if large else _DIVISIONS):
-        if placements and (large or (relaxed is None and i >= _FEW)):
-            break
-        try:
-            problem = prepare(
-                profile,
-                budget,
-                figures,
-                fast_step_ns,
-                pool_share=pool_share,
-                resident=resident,
-                pieces=pieces,
-            )
-        except BudgetError as e:
-            error = e
-            continue
-        pool = "pool as in the paper" if pool_share is None else f"pool {pool_share:g}"
-        placements += _placements(
-            problem, relaxed, f"{pool}, {pieces} pieces", large=large, judged=judge is not None and not large
+    large = is_large(profile)
+    options = above_floor(
+        lambda division: prepare(
+            profile,
+            budget,
+            figures,
+            fast_step_ns,
+            pool_share=division.pool_share,
+            pieces=division.pieces,
+            resident=resident,
+        ),
+        (_LARGE_DIVISION, *_DIVISIONS) if large else _DIVISIONS,
+    )
+    placements = [
+        pair
+        for division, problem in islice(options, 1 if large else _FEW if relaxed is None else None)
+        for pair in _placements(
+            problem, relaxed, str(division), large=large, judged=judge is not None and not large
         )
-    if not placements:
-        assert error is not None  # noqa: S101 -- otherwise a problem has a placement
-        raise error
+    ]
+    if others:  # without migration, they are as good
+        placements = [pair for pair in placements if pair[1].moves]
     placements.sort(key=lambda pair: pair[1].rank)
     rows = [_row(rule, placement) for rule, placement in placements]
 
@@ -86,10 +93,9 @@ def make_plan(
         return assemble(pair[1], predicted, policy="sentinel-opt", source=source)
 
     if judge is None:
-        best = placements[0]
-        if others and others[0].predicted["step_ns"] <= best[1].timeline.step_ns:
-            return others[0]
-        return plan(best, f"shortest predicted step of {len(placements)} candidates")
+        reason = f"shortest predicted step of {len(placements) + len(others)} candidates"
+        plans = (*others, *(plan(pair, reason) for pair in placements[:1]))
+        return min(plans, key=lambda plan: plan.predicted["step_ns"])
     judged = placements[:JUDGED]
     reason = f"shortest judged step of {len(judged) + len(others)} plans"
     return min((*others, *(plan(pair, reason) for pair in judged)), key=judge)
@@ -113,17 +119,14 @@ def _placements(
             packing = pack(
                 problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
             )
-            op_ns = np.diff(predict(packing, cores).begin)
+            op_ns = np.diff(predict(packing).begin)
         packing = pack(
             problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
         )
         rule = f"{kind}, {name}, margin {margin:g}"
-        shared = [
-            (f"{rule}, lifetime {order.lifetime_power:g}", placement)
-            for order in _ORDERS
-            if (placement := place_shared(problem, copy.deepcopy(packing), cores, order)) is not None
+        placements += [
+            (f"{rule}, lifetime {order.lifetime_power:g}", place(packing.copy(), order)) for order in _ORDERS
         ]
-        placements += shared or [(rule, place(problem, packing, cores))]
     return placements
 
 
@@ -137,6 +140,6 @@ def _row(rule: str, placement: FramePlacement) -> dict[str, Any]:
         "exposed_ns": round(timeline.exposed_ns),
         "moved_bytes": placement.copied_bytes,
         "moves": len(placement.moves),
-        "needed_bytes": placement.frames,
+        "needed_bytes": placement.layout.fast_limit,
         "fits": True,
     }

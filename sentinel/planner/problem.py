@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Callable, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .formats.fields import Bools, Floats, Ints
 
 _SPILL_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # of the budget: limits of the reserved pool
+_T = TypeVar("_T")
 LARGE_PROFILE = 100_000  # operations and uses, from which on planning time matters
 
 
@@ -63,6 +65,11 @@ class Problem:
         return self.budget - self.pool_bytes - self.resident_bytes
 
 
+def is_large(profile: Profile) -> bool:
+    """Return whether planning tries less, so that it takes less time."""
+    return len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
+
+
 def problems(
     profile: Profile,
     budget: int,
@@ -76,29 +83,36 @@ def problems(
 
     A large profile has one problem: the first one above the floor. Raises BudgetError if there is none.
     """
-    large = len(profile.ops) + len(profile.uses.tensor) > LARGE_PROFILE
-    error: BudgetError | None = None
+    shares = (None, *_SPILL_SHARES) if spill else (None,)
     floors: dict[int, tuple[int, int]] = {}
-    count = 0
-    for pool_share in (None, *_SPILL_SHARES) if spill else (None,):
-        if count and large:
-            return
+    found = above_floor(
+        lambda pool_share: prepare(
+            profile,
+            budget,
+            figures,
+            fast_step_ns,
+            pool_share=pool_share,
+            resident=resident,
+            spilled_floors=floors,
+        ),
+        shares,
+    )
+    return (problem for _, problem in islice(found, 1 if is_large(profile) else None))
+
+
+def above_floor(preparation: Callable[[_T], Problem], options: Iterable[_T]) -> Iterator[tuple[_T, Problem]]:
+    """Yield options and their problems if the budget reaches the floor. Raises BudgetError if none does."""
+    error: BudgetError | None = None
+    found = False
+    for option in options:
         try:
-            problem = prepare(
-                profile,
-                budget,
-                figures,
-                fast_step_ns,
-                pool_share=pool_share,
-                resident=resident,
-                spilled_floors=floors,
-            )
+            problem = preparation(option)
         except BudgetError as e:
             error = e
             continue
-        count += 1
-        yield problem
-    if error is not None and not count:
+        found = True
+        yield option, problem
+    if error is not None and not found:
         raise error
 
 

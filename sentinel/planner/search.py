@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from contextlib import suppress
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,11 +31,10 @@ from .formats.profile import Profile
 from .moves import NO_MIGRATION
 from .placement.layout import BY_HEAT, ORDERS
 from .placement.place import Placement, place
-from .policy import DEFAULT, FRAMES, MOVE_PAGES, Mechanism, Policy
+from .policy import DEFAULT, FRAMES, MOVE_PAGES, Judge, Mechanism, Policy
 from .problem import Problem, problems
 from .schedule.shares import Relaxed
 
-Judge = Callable[[Plan], float]  # returns the ns of a step with the plan
 JUDGED = 16  # plans
 MIN_GAIN = 0.03  # minimum gain of migration, as a share of the step; covers costs that the model leaves out
 

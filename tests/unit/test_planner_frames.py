@@ -22,7 +22,8 @@ from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Group, Move, Plan, Use
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
-from sentinel.planner.placement.frames import place
+from sentinel.planner.placement.layout import BY_HEAT
+from sentinel.planner.placement.shared_pool import place
 from sentinel.planner.policy import FRAMES
 from sentinel.planner.problem import prepare
 from sentinel.planner.schedule.frames import pack
@@ -87,7 +88,7 @@ def test_no_plan_is_predicted_to_be_faster_than_the_bound(seed: int, figures: Fi
 def test_no_schedule_is_faster_than_the_bound(cores: int, op_ns: int) -> None:
     """Brute force: all ways to have the uses of two tensors and a variable in fast memory."""
     figures = dataclasses.replace(FEW, migration_cores=cores, remap_ns=10, shootdown_ns=1)
-    tensors = [written_then_read(0, 1, 6), written_then_read(3, 4), variable(2, 7, n=8)]
+    tensors = [written_then_read(0, 1, 6), written_then_read(4, 5), variable(2, 7, n=8)]
     small = profiles.small(STEP, [op_ns] * 8, tensors)
     problem = prepare(small, BIG, figures, pool_share=0.0)
     bound = lower_bound(small, BIG, figures, mechanism=FRAMES)
@@ -97,7 +98,7 @@ def test_no_schedule_is_faster_than_the_bound(cores: int, op_ns: int) -> None:
     for pattern, stays in itertools.product(patterns, (0.0, 1.0)):
         shares = Shares(np.array(pattern), np.full(len(pattern), stays))
         packing = pack(problem, shares, each_core, problem.op_ns, BIG)
-        placement = place(problem, packing, each_core)
+        placement = place(packing, BY_HEAT)
         moves += len(placement.moves)
         assert placement.timeline.step_ns >= bound.step_ns * (1 - 1e-6)
     assert moves > 100 or op_ns < 10**6
@@ -138,9 +139,11 @@ def step() -> Profile:
     )
 
 
-GROUPS = [Group(0, BIG, 0, keep=False, frame=0), Group(BIG, BIG, 0, keep=False, frame=0)]
-AWAY = Move(1, 1, 3, 0, BIG, None, map=2)
-BACK = Move(5, 0, 6, 0, BIG, None, map=5, frame=0)
+# of B, which never migrates: four windows; and of A
+GROUPS = [Group(i * PAGE, 4 * PAGE, 0, keep=False, frame=i * PAGE) for i in range(0, 16, 4)]
+GROUPS += [Group(BIG, BIG, 0, keep=False, frame=0)]
+AWAY = Move(1, 1, 3, BIG, BIG, None, map=2)
+BACK = Move(5, 0, 6, BIG, BIG, None, map=5, frame=0)
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ def plan(step: Profile) -> Plan:
     relaxed = lower_bound(step, BIG + PAGE, FEW, mechanism=FRAMES).relaxed
     cores = Cores(FEW, PAGE)
     packing = pack(problem, shares_of(problem, relaxed), cores, problem.op_ns, problem.unit_budget)
-    plan = assemble(place(problem, packing, cores), {"rule": "test"}, policy="sentinel-opt")
+    plan = assemble(place(packing, BY_HEAT), {"rule": "test"}, policy="sentinel-opt")
     assert (plan.groups, plan.moves, plan.frames) == (GROUPS, [AWAY, BACK], BIG)
     assert check(step, plan) == []
     return plan
@@ -169,23 +172,23 @@ def grouped(plan: Plan, index: int, group: Group) -> Plan:
 BROKEN: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "write during a copy": (
         lambda p: moved(p, AWAY._replace(at=0), BACK),
-        "group 0: the move at 0 is before the last birth",
+        f"group {BIG}: the move at 0 is before the last birth",
     ),
     "use after map": (
         lambda p: moved(p, AWAY._replace(map=1), BACK),
-        "group 0: the move at 1 is in progress during a use after 1",
+        f"group {BIG}: the move at 1 is in progress during a use after 1",
     ),
     "map after before": (
         lambda p: moved(p, AWAY._replace(map=4), BACK),
-        "group 0: the move at 1 is remapped at 4, outside its time",
+        f"group {BIG}: the move at 1 is remapped at 4, outside its time",
     ),
     "stale home": (
         lambda p: moved(p, AWAY._replace(copy=False), BACK),
-        "group 0: the move at 1 copies nothing, but its destination does not have the content",
+        f"group {BIG}: the move at 1 copies nothing, but its destination does not have the content",
     ),
     "promotion without a copy": (
         lambda p: moved(p, AWAY, BACK._replace(copy=False)),
-        "group 0: the move at 5 copies nothing, but its destination does not have the content",
+        f"group {BIG}: the move at 5 copies nothing, but its destination does not have the content",
     ),
     "taken range": (
         lambda p: moved(p, AWAY._replace(before=4), BACK),
@@ -196,12 +199,12 @@ BROKEN: dict[str, tuple[Callable[[Plan], Plan], str]] = {
         "its range at 0 is that of group",
     ),
     "range outside the pool": (
-        lambda p: grouped(p, 1, GROUPS[1]._replace(frame=PAGE)),
+        lambda p: grouped(p, 4, GROUPS[4]._replace(frame=PAGE)),
         f"group {BIG}: its range at {PAGE} is not in whole pages inside the fast frame pool",
     ),
     "no range": (
         lambda p: moved(p, AWAY, BACK._replace(frame=None)),
-        "group 0: its range at None is not in whole pages",
+        f"group {BIG}: its range at None is not in whole pages",
     ),
     "pool not in pages": (
         lambda p: dataclasses.replace(p, frames=BIG + 1, budget=2 * BIG),
@@ -220,12 +223,14 @@ BROKEN: dict[str, tuple[Callable[[Plan], Plan], str]] = {
         "the move at 5 is before the last birth in the group, or before the end of the previous move",
     ),
     "move after death": (
-        lambda p: moved(p, AWAY, BACK, Move(7, 1, 8, 0, BIG, None, map=7, copy=False)),
-        "group 0: the move at 7 ends after the group's death",
+        lambda p: moved(p, AWAY, BACK, Move(7, 1, 8, BIG, BIG, None, map=7, copy=False)),
+        f"group {BIG}: the move at 7 ends after the group's death",
     ),
     "useless promotion": (
-        lambda p: moved(p, AWAY, Move(4, 0, 5, 0, BIG, None, map=4, frame=0), AWAY._replace(at=5, before=6)),
-        "group 0: the move at 4 is useless: no use follows before the next move",
+        lambda p: moved(
+            p, AWAY, Move(4, 0, 5, BIG, BIG, None, map=4, frame=0), AWAY._replace(at=5, before=6)
+        ),
+        f"group {BIG}: the move at 4 is useless: no use follows before the next move",
     ),
     "missing use": (
         lambda p: dataclasses.replace(p, uses=p.uses[1:]),

@@ -63,6 +63,21 @@ class Units:
         """Return all units of `tensors`, which must have one: the row in `tensors`, and the unit."""
         return enumerate_runs(self.first_unit[tensors], self.pieces[tensors])
 
+    def tensors_with(self, chosen: Bools) -> Bools:
+        """Return the tensors that have a unit in `chosen`."""
+        members = np.flatnonzero(self.first_unit >= 0)
+        row, unit = self.of_tensors(members)
+        tensors = np.zeros(len(self.first_unit), dtype=bool)
+        tensors[members[row[chosen[unit]]]] = True
+        return tensors
+
+    def whole_tensors(self, chosen: Bools) -> Bools:
+        """Return `chosen` with the other units of the same tensors, which are their other pieces."""
+        _, unit = self.of_tensors(np.flatnonzero(self.tensors_with(chosen)))
+        whole = chosen.copy()
+        whole[unit] = True
+        return whole
+
 
 def enumerate_runs(first: Ints, count: Ints) -> tuple[Ints, Ints]:
     """Return i and each of the numbers `first[i]` to `first[i]` + `count[i]` - 1, for all i."""

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses for all tensors of a packing, and the predicted step with them.
-
-Units with stays are groups with a frame range for each stay. All other tensors never migrate and share
-addresses (`layout`); what the fast frame pool leaves of the budget is for the hottest of them.
-"""
+"""A packing with frame ranges for its stays, and the predicted step with it."""
 
 from __future__ import annotations
 
@@ -12,14 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..memory.classify import LONG
 from ..problem import Problem
-from ..schedule.frames import fill
 from ..schedule.packing import Packing, Stay
-from ..timing.cores import Cores, Remapping, divide, returning, run
+from ..timing.cores import Remapping, divide, returning, run
 from ..timing.timeline import Timeline
-from .frame_ranges import assign
-from .layout import Layout, lay_out
+from .layout import Layout
 
 if TYPE_CHECKING:
     from ..formats.fields import Bools, Floats, Ints
@@ -41,24 +34,22 @@ class FrameMove(NamedTuple):
 
 @dataclass(frozen=True)
 class FramePlacement:
-    """Stays with frame ranges.
+    """Stays with frame ranges, and a layout of all other tensors.
 
     By unit: `own` has pages of its own, `frame` is the offset of its range at birth (-1 if it is born in slow
-    memory). `windows` are the units with stays, `fast_variables` those in fast memory. The fast frame pool
-    has `frames` bytes.
+    memory). `windows` are the units with stays, `fast_variables` those in fast memory. The fast memory of the
+    layout is the fast frame pool, in windows of `chunk` bytes.
     """
 
     problem: Problem
     own: Bools
     windows: Bools
     frame: Ints
-    frames: int
     fast_variables: Bools
     moves: list[FrameMove]
     layout: Layout
+    chunk: int
     timeline: Timeline
-    shares_pool: bool = False
-    chunk: int = 0
 
     @property
     def copied_bytes(self) -> int:
@@ -71,47 +62,18 @@ class FramePlacement:
         return (round(self.timeline.step_ns), self.copied_bytes)
 
 
-def place(problem: Problem, packing: Packing, cores: Cores) -> FramePlacement:
-    """Give every stay a frame range, and every other tensor an address.
-
-    Stays without a free range are dropped, and so are those whose demotion would be late. `packing` is left
-    with the stays of the placement.
-    """
-    units, page_bytes = problem.units, problem.profile.page_bytes
-    retime(packing, cores)
-    fill(packing, np.concatenate(([0.0], np.cumsum(packing.op_ns))))
-    retime(packing, cores)
-    fast_variables = np.zeros(len(units), dtype=bool)
-    stays = []
-    for stay in packing.all_stays():
-        if units.variable[stay.unit]:
-            fast_variables[stay.unit] = True
-        else:
-            stays.append(stay)
-    pool = (problem.unit_budget - int(units.size[fast_variables].sum())) // page_bytes * page_bytes
-    begin, end, unit = (
-        np.array([getattr(stay, name) for stay in stays], dtype=np.int64) for name in ("begin", "end", "unit")
-    )
-    offset = assign(begin, end, units.size[unit], pool)
-    for k in np.flatnonzero(offset < 0).tolist():
-        packing.remove(stays[k])
-    retime(packing, cores, extend=False)
-    ranges = {(stay.unit, stay.first): o for stay, o in zip(stays, offset.tolist())}
-    return _placement(problem, packing, ranges, fast_variables, pool, cores)
-
-
-def predict(packing: Packing, cores: Cores) -> Timeline:
+def predict(packing: Packing) -> Timeline:
     """Predict the step of a packing, before its stays have frame ranges."""
     stays = packing.all_stays()
-    return predict_stays(packing.problem, stays, moves_of(stays, {}), np.zeros(0), cores)
+    return predict_stays(packing, stays, moves_of(stays, {}))
 
 
-def retime(packing: Packing, cores: Cores, *, extend: bool = True) -> None:
+def retime(packing: Packing, *, extend: bool = True) -> None:
     """Give demotions that would be late more time if asked, or else drop their stays, until none is late."""
     for _ in range(_MAX_ROUNDS):
         stays = packing.all_stays()
         moves = moves_of(stays, {})
-        timeline = predict_stays(packing.problem, stays, moves, np.zeros(0), cores)
+        timeline = predict_stays(packing, stays, moves)
         late = {
             i
             for i, move in enumerate(moves)
@@ -136,54 +98,6 @@ def retime(packing: Packing, cores: Cores, *, extend: bool = True) -> None:
             packing.remove(stay)
 
 
-def _placement(
-    problem: Problem,
-    packing: Packing,
-    ranges: dict[tuple[int, int], int],
-    fast_variables: Bools,
-    pool: int,
-    cores: Cores,
-) -> FramePlacement:
-    units, t, page_bytes = problem.units, problem.profile.tensors, problem.profile.page_bytes
-    stays = packing.all_stays()
-    windows = np.zeros(len(units), dtype=bool)
-    frame = np.full(len(units), -1, dtype=np.int64)
-    top = 0
-    for stay in stays:
-        if not units.variable[stay.unit]:
-            windows[stay.unit] = True
-            top = max(top, ranges[stay.unit, stay.first] + int(units.size[stay.unit]))
-            if stay.promotion is None:
-                frame[stay.unit] = ranges[stay.unit, stay.first]
-    members = np.flatnonzero(units.first_unit >= 0)
-    row, unit = units.of_tensors(members)
-    tensor_own = np.zeros(len(t), dtype=bool)
-    np.logical_or.at(tensor_own, members[row], windows[unit])
-    own = windows.copy()
-    np.logical_or.at(own, unit, tensor_own[members[row]])  # the other pieces
-    layout = lay_out(
-        problem, (problem.classes == LONG) & ~tensor_own, (pool - top) // page_bytes * page_bytes
-    )
-    u = problem.profile.uses
-    saved_ns = np.bincount(
-        u.position,
-        weights=problem.costs.saved_ns * layout.fast_shares(len(t))[u.tensor],
-        minlength=len(problem.op_ns),
-    ).astype(np.float64)
-    moves = moves_of(stays, ranges)
-    return FramePlacement(
-        problem=problem,
-        own=own,
-        windows=windows,
-        frame=frame,
-        frames=top,
-        fast_variables=fast_variables,
-        moves=moves,
-        layout=layout,
-        timeline=predict_stays(problem, stays, moves, saved_ns, cores),
-    )
-
-
 def moves_of(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[FrameMove]:
     """Return the moves of stays in order of `at`, most urgent first."""
     moves = []
@@ -196,20 +110,19 @@ def moves_of(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[Fram
 
 
 def predict_stays(
-    problem: Problem, stays: list[Stay], moves: list[FrameMove], saved_ns: Floats, cores: Cores
+    packing: Packing, stays: list[Stay], moves: list[FrameMove], saved_ns: Floats | float = 0.0
 ) -> Timeline:
     """Predict the step, in which operations save `saved_ns` besides what the stays save."""
+    problem = packing.problem
     size = problem.units.size
     fast = np.zeros(len(problem.use_unit), dtype=bool)
     for stay in stays:
         fast[stay.first : stay.last + 1] = True
     weights = np.where(fast, problem.use_saved_ns, 0.0)
     op_ns = problem.op_ns - np.bincount(problem.use_position, weights=weights, minlength=len(problem.op_ns))
-    if len(saved_ns):
-        op_ns = op_ns - saved_ns
     remappings = [Remapping(m.at, m.to, m.before, m.map, m.copy, int(size[m.unit])) for m in moves]
     returns = [
         (int(problem.units.death[unit]), int(size[unit])) for unit in returning((m.unit, m.to) for m in moves)
     ]
-    parts = divide(problem.costs, np.maximum(op_ns, 0.0))
-    return run(parts, problem.costs.prologue_ns, remappings, cores, returns)
+    parts = divide(problem.costs, np.maximum(op_ns - saved_ns, 0.0))
+    return run(parts, problem.costs.prologue_ns, remappings, packing.cores, returns)

@@ -72,11 +72,13 @@ class Layout:
     fast_bytes: int
     block_offset: Ints
 
-    def fast_shares(self, count: int) -> Floats:
-        """Return `fast_share` for all `count` tensors of the profile: 0 for tensors outside the layout."""
-        shares = np.zeros(count)
-        shares[self.tensors] = self.fast_share
-        return shares
+    def saved_ns(self, problem: Problem) -> Floats:
+        """Return what the layout saves in each operation."""
+        uses = problem.profile.uses
+        share = np.zeros(len(problem.classes))
+        share[self.tensors] = self.fast_share
+        weights = problem.costs.saved_ns * share[uses.tensor]
+        return np.bincount(uses.position, weights=weights, minlength=len(problem.op_ns)).astype(np.float64)
 
 
 _NONE = np.zeros(0, dtype=np.int64)

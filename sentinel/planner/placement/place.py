@@ -65,27 +65,20 @@ def place(
     those in `preferred` get fast memory first. If one piece of a tensor has its own pages, all of its pieces
     have. Returns None if the units with pages of their own exceed the budget at any position.
     """
-    units, t, n = problem.units, problem.profile.tensors, len(problem.op_ns)
+    units, n = problem.units, len(problem.op_ns)
     born_fast = _born_fast(problem, schedule)
     migrating = [move.unit for move in schedule.moves]
     own = born_fast & ~shared & ~units.variable
     own[migrating] = True
-    members = np.flatnonzero(units.first_unit >= 0)
-    row, unit = units.of_tensors(members)
-    tensor_own = np.zeros(len(t), dtype=bool)
-    np.logical_or.at(tensor_own, members[row], own[unit])
-    np.logical_or.at(own, unit, tensor_own[members[row]])  # the other pieces
+    own = units.whole_tensors(own)
     available = problem.unit_budget - int(_occupied(problem, schedule, born_fast, own).max(initial=0))
     if available < 0:
         return None
     page_bytes = problem.profile.page_bytes
-    included = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~tensor_own
+    included = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~units.tensors_with(own)
     layout = lay_out(problem, included, available // page_bytes * page_bytes, order, preferred)
 
-    u = problem.profile.uses
-    saved_by_layout = problem.costs.saved_ns * layout.fast_shares(len(t))[u.tensor]
-    saved_ns = _saved_ns(problem, schedule, own)
-    saved_ns = saved_ns + np.bincount(u.position, weights=saved_by_layout, minlength=n)
+    saved_ns = _saved_ns(problem, schedule, own) + layout.saved_ns(problem)
     keep = own & ~born_fast
     keep[migrating] = False
     renewed = np.flatnonzero(own & ~keep & ~units.variable & (units.share > 0))

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..memory.classify import LONG
-from ..problem import Problem
 from ..schedule.packing import Packing, Stay
-from ..timing.cores import Cores
 from .frames import FramePlacement, moves_of, predict_stays, retime
-from .layout import Blocks, Order, lay_out
+from .layout import NO_BLOCKS, Blocks, Order, lay_out
 
 if TYPE_CHECKING:
     from ..formats.fields import Bools, Ints
@@ -24,24 +22,23 @@ if TYPE_CHECKING:
 _MIN_CHUNK_PAGES, _CHUNKS = 4, 256  # of windows of tensors that never migrate: pages, and windows in the pool
 
 
-def place_shared(problem: Problem, packing: Packing, cores: Cores, order: Order) -> FramePlacement | None:
-    """Give every migrating unit its ranges, and every other tensor an address. None if nothing migrates.
+def place(packing: Packing, order: Order) -> FramePlacement:
+    """Give every migrating unit its ranges, and every other tensor an address.
 
     Stays that find no range are dropped. `packing` is left with the stays of the placement.
     """
-    units, page_bytes = problem.units, problem.profile.page_bytes
+    problem, page_bytes = packing.problem, packing.problem.profile.page_bytes
+    units = problem.units
     for _ in range(2):  # without the stays that found no range, others may no longer migrate
-        retime(packing, cores)
+        retime(packing)
         fast_variables, migrating = _sort(packing)
-        if not migrating:
-            return None
         pool = (problem.unit_budget - int(units.size[fast_variables].sum())) // page_bytes * page_bytes
         chunk = max(_MIN_CHUNK_PAGES, pool // page_bytes // _CHUNKS) * page_bytes
-        own = _owners(problem, {stay.unit for stay in migrating})
+        own = units.whole_tensors(migrating)
         stays = [stay for stay in packing.all_stays() if own[stay.unit] and not units.variable[stay.unit]]
         layout = lay_out(
             problem,
-            _shared_tensors(problem, own),
+            (problem.classes == LONG) & ~units.tensors_with(own),
             pool // chunk * chunk,
             order,
             blocks=_blocks(packing, stays, chunk),
@@ -51,7 +48,7 @@ def place_shared(problem: Problem, packing: Packing, cores: Cores, order: Order)
             packing.remove(stay)
         if not dropped:
             break
-    retime(packing, cores, extend=False)  # ranges are taken for the time that stays have now
+    retime(packing, extend=False)  # ranges are taken for the time that stays have now
     ranges = {(s.unit, s.first): o for s, o in zip(stays, layout.block_offset.tolist()) if o >= 0}
     kept = [stay for stay in packing.all_stays() if (stay.unit, stay.first) in ranges]
     windows = np.zeros(len(units), dtype=bool)
@@ -60,12 +57,6 @@ def place_shared(problem: Problem, packing: Packing, cores: Cores, order: Order)
         windows[stay.unit] = True
         if stay.promotion is None:
             frame[stay.unit] = ranges[stay.unit, stay.first]
-    u = problem.profile.uses
-    saved_ns = np.bincount(
-        u.position,
-        weights=problem.costs.saved_ns * layout.fast_shares(len(problem.classes))[u.tensor],
-        minlength=len(problem.op_ns),
-    ).astype(np.float64)
     variables = [stay for stay in packing.all_stays() if units.variable[stay.unit]]
     moves = moves_of(kept, ranges)
     return FramePlacement(
@@ -73,53 +64,31 @@ def place_shared(problem: Problem, packing: Packing, cores: Cores, order: Order)
         own=own,
         windows=windows,
         frame=frame,
-        frames=pool // chunk * chunk,
         fast_variables=fast_variables,
         moves=moves,
         layout=layout,
-        timeline=predict_stays(problem, [*kept, *variables], moves, saved_ns, cores),
-        shares_pool=True,
         chunk=chunk,
+        timeline=predict_stays(packing, [*kept, *variables], moves, layout.saved_ns(problem)),
     )
 
 
-def _sort(packing: Packing) -> tuple[Bools, list[Stay]]:
-    """Return the variables in fast memory, and the stays of other units that migrate."""
+def _sort(packing: Packing) -> tuple[Bools, Bools]:
+    """Return the variables in fast memory, and the other units that migrate."""
     variable = packing.problem.units.variable
-    fast = np.zeros(len(variable), dtype=bool)
-    migrating = []
+    fast, migrating = np.zeros(len(variable), dtype=bool), np.zeros(len(variable), dtype=bool)
     for stay in packing.all_stays():
         if variable[stay.unit]:
             fast[stay.unit] = True
         elif stay.promotion is not None or stay.demotion is not None:
-            migrating.append(stay)
+            migrating[stay.unit] = True
     return fast, migrating
-
-
-def _owners(problem: Problem, migrating: set[int]) -> Bools:
-    """Return the units with pages of their own: those that migrate, and the other pieces of their tensors."""
-    units = problem.units
-    own = np.zeros(len(units), dtype=bool)
-    own[sorted(migrating)] = True
-    members = np.flatnonzero(units.first_unit >= 0)
-    row, unit = units.of_tensors(members)
-    tensor_own = np.zeros(len(problem.classes), dtype=bool)
-    np.logical_or.at(tensor_own, members[row], own[unit])
-    np.logical_or.at(own, unit, tensor_own[members[row]])
-    return own
-
-
-def _shared_tensors(problem: Problem, own: Bools) -> Bools:
-    units = problem.units
-    shared: Bools = problem.classes == LONG
-    tensors = np.flatnonzero(shared & (units.first_unit >= 0))
-    shared[tensors] = ~own[units.first_unit[tensors]]
-    return shared
 
 
 def _blocks(packing: Packing, stays: list[Stay], chunk: int) -> Blocks:
     size = packing.problem.units.size
     columns = [(s.begin, s.end, int(size[s.unit]), packing.value(s.first, s.last)) for s in stays]
+    if not columns:
+        return NO_BLOCKS
     begin, end, length, value = (np.array(column) for column in zip(*columns))
     whole: Ints = -(-length // chunk) * chunk
     return Blocks(begin, end, whole, value.astype(np.float64), chunk)

@@ -8,6 +8,7 @@ possible before the first use, a demotion as early as possible after the last wr
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -86,6 +87,13 @@ class Packing:
         longest = CHUNK * max(cores.byte_ns(0), cores.byte_ns(1)) if count else 0.0
         self._latency_ns = margin * (longest + figures.remap_ns)
         self.slack_ns = (margin - 1) * (longest + figures.remap_ns)
+
+    def copy(self) -> Packing:
+        """Return a packing that changes on its own."""
+        other = copy.copy(self)
+        other.occupied, other._free = self.occupied.copy(), self._free.copy()
+        other.stays = {unit: list(stays) for unit, stays in self.stays.items()}
+        return other
 
     def always(self, unit: int) -> bool:
         """Keep a unit in fast memory for its whole lifetime, if there is space."""
