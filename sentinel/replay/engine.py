@@ -93,6 +93,8 @@ class Replayed:
     `remaps` counts those of windows, `unknown` the operations that used one and are not in the plan's `uses`;
     `moved` has what happened to each move.
 
+    `pool_pages` are the pages of the runtime's pool on each node at the end, under a page-based policy.
+
     `event_ns` is the time of each event since the step's begin. `traffic` has the lines that each operation
     read and wrote of each tensor, if they were counted: fields `tensor`, `op`, `read`, `written`. `counters`
     are those of each vCPU; counts with two values are by node.
@@ -107,6 +109,7 @@ class Replayed:
     remaps: int = 0
     unknown: int = 0
     moved: list[Moved] = field(default_factory=list)
+    pool_pages: tuple[int, int] | None = None
 
     @property
     def misses(self) -> int:
@@ -147,12 +150,15 @@ def run(
     cores: int = 1,
     waiting: bool = True,
     tensors: int = 0,
+    paging: library.Paging | None = None,
+    steps: int | None = None,
 ) -> Replayed:
     """Replay a trace. Thread-safe: several may run at once.
 
     `cores` vCPUs migrate; without windows 1 for both directions, or 2. `waiting`: wait for promotions that
-    are late, as opposed to cancelling them. With the number of `tensors`, traffic is counted. Raises
-    `UsageError` for presets that cannot be replayed.
+    are late, as opposed to cancelling them. With the number of `tensors`, traffic is counted. `paging` is a
+    page-based policy (paging.py). The result is the last of the `steps`, by default of two if pages move.
+    Raises `UsageError` for presets that cannot be replayed.
     """
     _check(preset)
     cores = min(cores, library.CPUS - 1 if scenario.frames is not None else 2)
@@ -188,8 +194,9 @@ def run(
         frames=len(scenario.page) if scenario.frames is None else scenario.frames,
         helpers=cores,
         waiting=waiting,
-        steps=2 if scenario.moves else 1,  # migrations may go on in the next step
+        steps=steps or (2 if scenario.moves else 1),  # migrations may go on in the next step
         warm=min(len(trace.words), _WARM * preset.cache.size // LINE),
+        paging=ctypes.pointer(paging) if paging is not None else None,
     )
     event_ns = np.zeros(trace.events, dtype=np.float64)
     vcpus = (library.Counters * (1 + cores))()

@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 _TIMING = _HERE.parent.parent / "testbed" / "timing"
 _WINDOWS = ("windows.c", "moves.c", "cores.c")
 _SOURCES = (
-    *(_HERE / name for name in ("replay.c", "counting.c", "migration.c", "room.c", *_WINDOWS)),
+    *(_HERE / name for name in ("replay.c", "counting.c", "migration.c", "room.c", "paging.c", *_WINDOWS)),
     *(_TIMING / name for name in ("model.c", "memory.c", "llc.c", "bandwidth.c")),
 )
 _HEADERS = (*sorted(_HERE.glob("*.h")), *sorted(_TIMING.glob("*.h")))
@@ -70,6 +70,23 @@ COUNTS = ("words", "events", "dense", "pages", "groups", "moves", "waits")
 ARRAYS = ("word", "first_action", "action", "line", "page", "group", "move", "wait")
 
 
+Decide = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_double)
+PAGING = ("node", "touched", "reads", "writes", "hidden", "latency")
+
+
+class Paging(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in ("first", "count", "budget")),
+        ("period", ctypes.c_double),
+        ("sample", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        *((name, ctypes.c_void_p) for name in PAGING),
+        ("move", ctypes.c_void_p * NODES),
+        ("moves", ctypes.c_uint64 * NODES),
+        ("decide", Decide),
+    ]
+
+
 class Scenario(ctypes.Structure):
     _fields_ = [
         ("config", ctypes.POINTER(Config)),
@@ -77,6 +94,7 @@ class Scenario(ctypes.Structure):
         *((name, ctypes.c_uint64) for name in COUNTS),
         *((name, ctypes.c_void_p) for name in ARRAYS),
         *((name, ctypes.c_uint64) for name in ("room", "frames", "helpers", "waiting", "steps", "warm")),
+        ("paging", ctypes.POINTER(Paging)),
     ]
 
 

@@ -42,6 +42,12 @@ static void cancel(struct replay *r, struct request *q)
 	end_request(r, q);
 }
 
+void wake_helpers(struct replay *r)
+{
+	for (unsigned int cpu = 1; cpu <= r->s->helpers; cpu++)
+		model_wake(r->model, cpu, model_clock(r->model, 0));
+}
+
 static void submit(struct replay *r, uint64_t move)
 {
 	const struct replay_move *m = &r->s->move[move];
@@ -55,9 +61,8 @@ static void submit(struct replay *r, uint64_t move)
 	}
 	if (r->has_windows)
 		change(r, model_clock(r->model, 0));
-	else if (!is_migrating(r)) /* the helpers were idle until now */
-		for (unsigned int cpu = 1; cpu <= r->s->helpers; cpu++)
-			model_wake(r->model, cpu, model_clock(r->model, 0));
+	else if (!is_migrating(r))
+		wake_helpers(r);
 	r->queue[r->newest++] = (struct request){.page = g->page,
 						 .pages = g->pages,
 						 .group = m->group,
@@ -135,17 +140,8 @@ static void end_piece(struct replay *r, struct thread *t)
 	end_request(r, q);
 }
 
-/* Copy one page, on the helper's vCPU. */
-static void move_page(struct replay *r, struct thread *t, unsigned int cpu)
+void migrate_page(struct replay *r, uint64_t page, unsigned int to, unsigned int cpu)
 {
-	uint64_t page = t->request->page + t->at++;
-	unsigned int to = t->request->to;
-
-	if (r->page[page] & REPLAY_ABSENT)
-		return;
-	t->moved++;
-	if (r->page[page] == to)
-		return;
 	model_charge(r->model, cpu, r->s->page_ns);
 	for (int i = 0; i < REPLAY_LINES; i++) {
 		model_access(r->model, cpu, frame_of(r, page, !to) + i * LINE, 1, false);
@@ -154,12 +150,27 @@ static void move_page(struct replay *r, struct thread *t, unsigned int cpu)
 	r->page[page] = (uint8_t)to;
 }
 
+/* Move the next page of a piece, if it is not there yet. */
+static void move_page(struct replay *r, struct thread *t, unsigned int cpu)
+{
+	uint64_t page = t->request->page + t->at++;
+	unsigned int to = t->request->to;
+
+	if (r->page[page] & REPLAY_ABSENT)
+		return;
+	t->moved++;
+	if (r->page[page] != to)
+		migrate_page(r, page, to, cpu);
+}
+
 /* Let a thread do a page's work on its vCPU. False if it has nothing to do. */
 static bool run_thread(struct replay *r, unsigned int to, unsigned int cpu)
 {
 	struct thread *t = &r->thread[to];
 	struct request *q;
 
+	if (r->s->paging)
+		return page_next(r, to, cpu);
 	while (!t->request) {
 		t->request = next_request(r, to);
 		if (!t->request)

@@ -48,6 +48,8 @@ static void access_line(struct replay *r, uint64_t dense, bool store)
 	missed = model_access(r->model, 0, address_of(r, line), 1, store);
 	if (r->counts.to)
 		count_access(r, dense, missed, store);
+	if (r->s->paging)
+		observe_access(r, page, missed, store);
 }
 
 static void act(struct replay *r, const struct replay_action *a)
@@ -106,6 +108,8 @@ static void migrate(struct replay *r)
 	} else if (model_clock(r->model, 0) > r->due) {
 		run_cores(r);
 	}
+	if (r->s->paging && model_clock(r->model, 0) >= r->pager.due && !is_paging(r))
+		decide_paging(r);
 }
 
 static double replay_step(struct replay *r, double *event_ns)
@@ -118,7 +122,7 @@ static double replay_step(struct replay *r, double *event_ns)
 	r->step_begin = begin;
 	begin_moves(r);
 	reach(r, -1);
-	for (uint64_t i = 0; i < s->words; i++) {
+	for (uint64_t i = 0; i < s->words && !r->pager.failed; i++) {
 		uint64_t word = s->word[i], kind = TRACE_KIND_OF(word);
 		uint64_t count = kind == TRACE_TIME ? TRACE_LINE_OF(word) : TRACE_COUNT_OF(word);
 
@@ -196,7 +200,8 @@ static void replay_steps(struct replay *r, double *event_ns)
 	unsigned int vcpus = 1 + (unsigned int)r->s->helpers;
 	struct model_counters before[MODEL_CPUS];
 
-	for (uint64_t i = 0; i < r->s->steps; i++) {
+	begin_paging(r);
+	for (uint64_t i = 0; i < r->s->steps && !r->pager.failed; i++) {
 		clear_result(r);
 		for (unsigned int cpu = 0; cpu < vcpus; cpu++)
 			before[cpu] = model_counters(r->model, cpu);
@@ -240,6 +245,7 @@ int replay_run(const struct replay_scenario *s, double *event_ns, struct replay_
 				tensor_born(&r, i, 1);
 		warm_caches(&r);
 		replay_steps(&r, event_ns);
+		error = r.pager.failed ? ECANCELED : 0;
 	} else {
 		error = errno;
 	}

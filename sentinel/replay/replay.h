@@ -76,6 +76,31 @@ struct replay_counting {
 	struct replay_traffic *traffic;
 };
 
+/* Bits of `touched` */
+#define REPLAY_READ    1
+#define REPLAY_WRITTEN 2
+
+/*
+ * A page-based policy. It decides every `period` ns, but not before the moves of its last decision
+ * have ended. Pages are numbered from `first` on. The arrays are shared: the policy clears what it
+ * has seen. A page that is hidden is seen at its next access, as by a hint fault.
+ */
+struct replay_paging {
+	uint64_t first, count; /* target pages that it manages */
+	uint64_t budget;       /* of them on node 0, at most */
+	double period;
+	uint64_t sample; /* misses for one sample, on average; 0: no samples */
+	uint64_t seed;	 /* of the samples */
+	uint8_t *node;	 /* by page: where it is; as in the scenario before the first step */
+	uint8_t *touched;
+	uint32_t *reads, *writes; /* sampled misses */
+	double *hidden;		  /* when the page was hidden; negative: it is not */
+	double *latency; /* ns from then to its next access; set by that, which shows the page */
+	uint64_t *move[MODEL_NODES]; /* by node: pages to move to it, in order */
+	uint64_t moves[MODEL_NODES];
+	int (*decide)(double ns); /* sets `moves`. Other than 0: end the replay */
+};
+
 struct replay_scenario {
 	const struct model_config *config; /* without `split`, `end` and `hole` */
 	double page_ns;			   /* fixed time to migrate a page */
@@ -94,6 +119,7 @@ struct replay_scenario {
 	uint64_t waiting; /* at a wait: wait for late promotions, or cancel them */
 	uint64_t steps;	  /* the result is of the last one */
 	uint64_t warm;	  /* words at the step's end that warm the caches before the first step */
+	const struct replay_paging *paging; /* NULL: no page-based policy */
 };
 
 /* The results of the last step. The caller has the arrays. */

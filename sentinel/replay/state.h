@@ -68,6 +68,15 @@ struct counts {
 	int64_t *entry_op; /* by tensor: the operation of that */
 };
 
+/* State of a page-based policy. */
+struct pager {
+	uint64_t random, countdown; /* misses until the next sample */
+	uint64_t fast;		    /* pages on node 0 */
+	double due;		    /* when the policy decides next */
+	uint64_t done[2];	    /* by node: moves that have ended */
+	bool failed;		    /* the policy ends the replay */
+};
+
 struct replay {
 	const struct replay_scenario *s;
 	struct replay_result *result;
@@ -84,6 +93,7 @@ struct replay {
 	uint64_t next_move, next_wait;
 	double step_begin;
 	struct counts counts;
+	struct pager pager;
 	/* Windows */
 	bool has_windows;
 	struct window *window; /* by group */
@@ -134,10 +144,34 @@ void run_migrations(struct replay *r);
 /* Let a helper's vCPU do a page's work of move_pages. False if it has nothing to do. */
 bool run_helper(struct replay *r, unsigned int cpu);
 
+/* Migrate a page by move_pages, on a helper's vCPU. */
+void migrate_page(struct replay *r, uint64_t page, unsigned int to, unsigned int cpu);
+
+/* The helpers were idle until now. */
+void wake_helpers(struct replay *r);
+
+/* Page-based policies (paging.c) */
+
+void begin_paging(struct replay *r);
+void observe_access(struct replay *r, uint64_t target, bool missed, bool store);
+
+/* Let the policy decide. */
+void decide_paging(struct replay *r);
+
+/* Move the next page of its decision to a node. False if there is none, or no room for it now. */
+bool page_next(struct replay *r, unsigned int to, unsigned int cpu);
+
+static inline bool is_paging(const struct replay *r)
+{
+	const struct replay_paging *p = r->s->paging;
+
+	return p && (r->pager.done[FAST] < p->moves[FAST] || r->pager.done[SLOW] < p->moves[SLOW]);
+}
+
 /* Whether a migration thread has work by move_pages. */
 static inline bool is_migrating(const struct replay *r)
 {
-	return r->oldest < r->newest;
+	return r->oldest < r->newest || is_paging(r);
 }
 
 /* Windows (windows.c): what they show, and who has the frames. */
