@@ -51,7 +51,7 @@ def _published() -> Iterator[tuple[str, str, str, str]]:
 myst_substitutions = {
     "policies": _table(
         ("policy", "description", "needs", "source"),
-        ((f"`{p.name}`", p.description, str(p.needs), p.source) for p in policies.registry().values()),
+        ((f"`{p.name}`", p.description, p.requirements, p.source) for p in policies.registry().values()),
     ),
     "models": _table(
         ("model", "description", "parameters"),

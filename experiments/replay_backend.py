@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import profiles
+from experiments import policies, profiles
 from experiments.backend import Callbacks, VirtualMachines
 from experiments.boot import Artifacts
 from experiments.job import Work
@@ -96,7 +96,7 @@ class Replayer:
         if waiting.key not in self._recorded:
             work = self._works[waiting.key]
             path = self._machines.access_trace(waiting, preset, work=work.name)
-            player = Replays(traces.read(path), path, preset, migration_cores=self._cores)
+            player = Replays(traces.read(path), path, preset, migration_cores=self._cores, seed=work.seed)
             self._recorded[waiting.key] = _Recorded(player, self._profiles(waiting, player))
         return self._recorded[waiting.key]
 
@@ -120,6 +120,8 @@ def _replay(player: Replays, order: Mapping[str, Any], inputs: Mapping[str, Path
             return player.run_plan("", planner.read_plan(path)).replayed
         except (UsageError, ValueError) as e:
             raise NoPlanError(f"cannot be replayed: {e}") from None
+    if "replay" in order:
+        return player.run(policies.get(order["replay"]), order["fast_memory"]).replayed
     if "limit" in order:
         return player.run_limit(order["limit"], order["fast_memory"])
     memory = order.get("memory", {})

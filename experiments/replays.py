@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from experiments.policies import PlanContext, Policy
+from experiments.policies import PlanContext, Policy, ReplayContext
 from experiments.profiles import Profiled, figures_of
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.memory import classify
@@ -39,11 +39,13 @@ class Row:
 class Replays:
     """Replays one trace with one preset, on a machine with a number of migration cores.
 
-    Raises `UsageError` for presets that cannot be replayed.
+    `seed` is that of policies that sample. Raises `UsageError` for presets that cannot be replayed.
     """
 
-    def __init__(self, trace: Trace, path: Path, preset: Preset, *, migration_cores: int = 1) -> None:
-        self.trace, self.preset = trace, preset
+    def __init__(
+        self, trace: Trace, path: Path, preset: Preset, *, migration_cores: int = 1, seed: int = 0
+    ) -> None:
+        self.trace, self.preset, self.seed = trace, preset, seed
         self._path, self._cores = path, migration_cores
 
     @property
@@ -117,9 +119,11 @@ class Replays:
 
     def _unplanned(self, policy: Policy, budget: int | None) -> Replayed:
         """Replay a policy without a plan. Raises `UsageError` if it cannot be."""
+        if budget is not None and policy.replay is not None:
+            return policy.replay(ReplayContext(self.trace, self.preset, budget, self._cores, self.seed))
         if budget is not None and policy.guest.limit is not None:
             return self.run_limit(policy.guest.limit, budget)
-        if policy.guest.limit is not None:
+        if policy.needs.budget == "required" or policy.guest.limit is not None:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         return self.run_memory(policy.guest.memory_policy, policy.guest.nodes)
 

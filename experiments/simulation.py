@@ -120,6 +120,11 @@ def run(
 
     `on_cell` is called with what is predicted next. Raises `UsageError` for a policy without a prediction.
     """
+    for policy in policies:
+        if policy.replay is not None:
+            raise UsageError(
+                f"policy {policy.name} exists in replays only", hint="use `sentinel replay` with a trace"
+            )
     kinds = steps.kinds
     costs = {kind: estimate_costs(p.profile, figures, p.fast_step_ns) for kind, p in kinds.items()}
     fast_ns, slow_ns = (sum(getattr(c, name) for c in costs.values()) for name in ("fast_ns", "slow_ns"))

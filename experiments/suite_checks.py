@@ -61,6 +61,8 @@ def _check_policy(suite: Suite, one: Combination, error: Error) -> None:
         raise error(one.place("warmup"), problem)
     if needs.budget == "required" and budget is None:
         raise error(place, f"{name} needs `fast_memory`, such as [20%, 40%]")
+    if policies.get(name).replay is not None and suite.mode != "replay":
+        raise error(place, f"{name} exists in replays only: set `mode: replay`, or use `sentinel replay`")
     if (needs.preset or needs.profile) and suite.preset is None:
         raise error(place, f"{name} needs a `preset`, such as optane-6dimm")
     if budget is not None and suite.preset is None:

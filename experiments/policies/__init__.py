@@ -12,9 +12,19 @@ import pkgutil
 from collections.abc import Mapping
 
 from experiments import plugins
-from experiments.policies.interface import GuestSetup, Needs, PlanContext, Policy
+from experiments.policies.interface import GuestSetup, Needs, PlanContext, Policy, ReplayContext
 
-__all__ = ["GROUP", "GuestSetup", "Needs", "PlanContext", "Policy", "get", "names", "registry"]
+__all__ = [
+    "GROUP",
+    "GuestSetup",
+    "Needs",
+    "PlanContext",
+    "Policy",
+    "ReplayContext",
+    "get",
+    "names",
+    "registry",
+]
 
 GROUP = "sentinel.policies"
 

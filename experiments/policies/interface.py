@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from experiments.profiles import Profiled
     from sentinel.planner.formats.figures import Figures
     from sentinel.planner.formats.plan import Plan
+    from sentinel.replay.engine import Replayed
+    from sentinel.replay.paging import PagePolicy
+    from sentinel.replay.trace import Trace
+    from testbed.timing.preset import Preset
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,23 @@ class PlanContext:
 
 
 @dataclass(frozen=True)
+class ReplayContext:
+    """What a policy is replayed with: a traced step, the budget in bytes, CPUs that migrate, a seed."""
+
+    trace: Trace
+    preset: Preset
+    budget: int
+    cores: int = 1
+    seed: int = 0
+
+    def run_pages(self, policy: PagePolicy) -> Replayed:
+        """Replay steps under a page-based policy. Returns the last one."""
+        from sentinel.replay import paging
+
+        return paging.run(self.trace, self.preset, policy, self.budget, cores=self.cores, seed=self.seed)
+
+
+@dataclass(frozen=True)
 class Policy:
     """A way to use the two tiers.
 
@@ -78,7 +99,8 @@ class Policy:
     step; it may raise the planner's errors, and may return None to run without a plan, within the `limit`.
     `joint`: the plans of several kinds of steps may have the same variables in fast memory, if that is
     faster (`PlanContext.resident`). `online`: the guest can profile, plan and execute the policy by itself.
-    `mechanisms`: its plans can migrate in different ways (`PlanContext.mechanism`).
+    `mechanisms`: its plans can migrate in different ways (`PlanContext.mechanism`). A policy with `replay`
+    exists in replays only, and is carried out by it.
     """
 
     name: str
@@ -90,14 +112,22 @@ class Policy:
     joint: bool = False
     online: bool = False
     mechanisms: bool = False
+    replay: Callable[[ReplayContext], Replayed] | None = None
 
     def __post_init__(self) -> None:
         if not names.is_valid(self.name):
             raise ValueError(f"not a valid policy name: {self.name!r}")
-        if self.needs.budget != "none" and self.plan is None and self.guest.limit is None:
+        if self.needs.budget != "none" and not (self.plan or self.guest.limit or self.replay):
             raise ValueError(f"{self.name}: a policy with a budget needs a plan or a limit")
+        if self.replay is not None and (self.needs.budget != "required" or self.plan or self.guest.limit):
+            raise ValueError(f"{self.name}: a policy with replays needs a budget, and no plan or limit")
         if self.plan is not None and not (self.needs.runtime and self.needs.profile and self.needs.preset):
             raise ValueError(f"{self.name}: a policy with a plan needs a preset, a profile and the runtime")
+
+    @property
+    def requirements(self) -> str:
+        """What it needs in words, for tables."""
+        return f"{self.needs}, replays" if self.replay else str(self.needs)
 
     def order(self, *, budget: int | None = None, plan: str | None = None) -> dict[str, Any]:
         """The policy's part of the order to the training process (sentinel/guest/job.py).
@@ -113,6 +143,8 @@ class Policy:
             order["plan"] = plan
         elif self.guest.limit is not None:
             order["limit"] = self.guest.limit
+        elif self.replay is not None:
+            order["replay"] = self.name
         return order
 
     def online_order(self, *, budget: int | str, figures: str, skip: int) -> dict[str, Any]:
@@ -146,4 +178,5 @@ class Policy:
             "plans": self.plan is not None,
             "online": self.online,
             "mechanisms": self.mechanisms,
+            "replays_only": self.replay is not None,
         }

@@ -26,6 +26,7 @@ POLICIES: dict[str, Colour] = {
     "sentinel-opt": Colour("#00785a", "#4fcfa6"),
     "sentinel": Colour("#7248a8", "#c3a1f2"),
     "autotm": Colour("#4d6b00", "#b4d455"),
+    "ial": Colour("#6a3d3d", "#d8a0a0"),
 }
 OTHER = Colour("#5c6670", "#a3adb7")  # other policies
 

@@ -21,6 +21,7 @@ _MARKERS = {
     "interleave": "v",
     "slow-only": "P",
     "autotm": "D",
+    "ial": "<",
 }
 _OTHER_MARKER = "X"
 _STYLES = ("-", "--", "-.", ":")  # of series of a policy with different settings

@@ -23,6 +23,6 @@ def list_(as_json: bool) -> None:
         output.show_json({name: policy.to_dict() for name, policy in registry.items()})
         return
     lines = [
-        (name, policy.description, str(policy.needs), policy.source) for name, policy in registry.items()
+        (name, policy.description, policy.requirements, policy.source) for name, policy in registry.items()
     ]
     output.show(output.rows(("policy", "description", "needs", "source"), lines))

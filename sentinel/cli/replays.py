@@ -81,6 +81,9 @@ Examples:
 @click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
 @options.migration_cores
 @options.mechanism
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of sampled misses."
+)
 @output.json_option
 def replay(
     trace: Path,
@@ -90,6 +93,7 @@ def replay(
     plan_file: Path | None,
     migration_cores: int,
     mechanism: Mechanism,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Replay the step recorded in the file TRACE under policies and budgets.
@@ -105,7 +109,9 @@ def replay(
     from testbed.common.progress import step
     from testbed.timing import preset as presets
 
-    player = replays.Replays(traces.read(trace), trace, presets.load(preset), migration_cores=migration_cores)
+    player = replays.Replays(
+        traces.read(trace), trace, presets.load(preset), migration_cores=migration_cores, seed=seed
+    )
     with usage_errors():
         if plan_file is not None:
             check_input(plan_file)
@@ -120,7 +126,8 @@ def replay(
                 rows = list(_rows(player, names, budgets, mechanism=mechanism, on_policy=on_policy))
     shown = [_to_dict(row, player) for row in rows]
     if as_json:
-        output.show_json({"measured": "replayed", "trace": str(trace), "preset": preset, "rows": shown})
+        made = {"measured": "replayed", "trace": str(trace), "preset": preset, "seed": seed}
+        output.show_json({**made, "rows": shown})
     else:
         _show(shown, trace, preset)
 
@@ -138,7 +145,7 @@ def _rows(
     Of `all` policies, those are left out that cannot be replayed, or need a budget that is not given.
     """
     for policy in options.chosen_policies(names):
-        affected = bool(policy.plan or policy.guest.limit)
+        affected = bool(policy.plan or policy.guest.limit or policy.replay)
         if names == options.ALL and not (budgets if affected else player.can_place(policy)):
             continue
         on_policy(policy.name)
@@ -160,6 +167,7 @@ def _to_dict(row: Row, player: Replays) -> dict[str, Any]:
         "promoted_bytes": replayed.pages["promoted"] * page,
         "demoted_bytes": replayed.pages["demoted"] * page,
         "misses": replayed.misses,
+        "pool_pages": replayed.pool_pages,
         "pages": replayed.pages,
         "remaps": replayed.remaps,
         "counters": replayed.counters,

@@ -97,6 +97,8 @@ def simulate(
 
     figures = _figures(preset, cache, helpers)
     policies = options.chosen_policies(policy_names)
+    if policy_names == options.ALL:
+        policies = [policy for policy in policies if policy.replay is None]
     shares = options.budgets(fast_memory)
     if len(profile_files) > 1 and (plan_file is not None or fast_step_ns is not None):
         option = "--plan" if plan_file is not None else "--fast-step-ns"

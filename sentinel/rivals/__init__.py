@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planners of other systems, for comparison. They need scipy, and are not in the guest."""
+"""Algorithms of other systems, for comparison: planners, and page-based policies. Not in the guest."""

@@ -17,7 +17,7 @@ from experiments.policies import GuestSetup, Needs, Policy
 
 def test_the_policies_are_these() -> None:
     assert policies.names() == (
-        *("autotm", "fast-only", "first-touch", "interleave", "sentinel", "sentinel-opt", "slow-only"),
+        *("autotm", "fast-only", "first-touch", "ial", "interleave", "sentinel", "sentinel-opt", "slow-only"),
     )
     assert [name for name, policy in policies.registry().items() if policy.plan] == [
         "autotm",
@@ -49,6 +49,7 @@ def test_without_a_budget_the_order_names_the_memory_policy(name: str, order: ob
 
 def test_with_a_budget_the_order_names_the_limit_or_the_plan() -> None:
     assert policies.get("interleave").order(budget=4) == {"fast_memory": 4, "limit": "interleave"}
+    assert policies.get("ial").order(budget=4) == {"fast_memory": 4, "replay": "ial"}
     assert policies.get("sentinel").order(budget=4, plan="/p") == {"fast_memory": 4, "plan": "/p"}
 
 
@@ -63,6 +64,8 @@ def test_a_policy_that_cannot_keep_to_a_budget_is_refused() -> None:
         Policy("unlimited", "-", "-")
     with pytest.raises(ValueError, match="a policy with a plan needs a preset, a profile and the runtime"):
         Policy("planned", "-", "-", plan=lambda _: None)
+    with pytest.raises(ValueError, match="a policy with replays needs a budget, and no plan or limit"):
+        Policy("replayed", "-", "-", Needs(budget="none"), replay=policies.get("ial").replay)
     with pytest.raises(ValueError, match="not a valid policy name: 'Big'"):
         Policy("Big", "-", "-")
 

@@ -364,6 +364,7 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
         *2 * [("autotm", True)],
         ("fast-only", False),
         *2 * [("first-touch", True)],
+        *2 * [("ial", True)],
         *2 * [("interleave", True)],
         *2 * [("sentinel", True)],
         *2 * [("sentinel-opt", True)],

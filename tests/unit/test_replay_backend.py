@@ -94,6 +94,17 @@ def test_budget_is_a_share_of_the_recorded_peak(tmp_path: Path, machines: Machin
     assert budgets == {PAGES * 4096 // 2, PAGES * 4096}
 
 
+def test_page_based_policies_are_replayed(tmp_path: Path, machines: Machines) -> None:
+    outcome = replay(suite(tmp_path, policies="ial"), tmp_path / "out", machines)
+    assert outcome.failures == []
+    run = Run.load(tmp_path / "out")
+    cells = [cell for cell in run.cells if cell.resolved["placement"] == "ial"]
+    assert [cell.resolved["fast_memory"] for cell in cells] == ["25%", "50%"]
+    for cell in cells:
+        steps = {step.model_ns for repeat in cell.repeats for step in repeat.steps if not step.warmup}
+        assert len(steps) == 1  # equal in both repeats
+
+
 def test_report_says_that_times_are_replayed(tmp_path: Path, machines: Machines) -> None:
     replay(suite(tmp_path), tmp_path / "out", machines)
     sentence = report.to_dict(Run.load(tmp_path / "out"))

@@ -46,8 +46,11 @@ def small() -> Profile:
     return profiles.small(LAYERS, MEGA, tensors)
 
 
+SIMULATED = [policy for policy in policies.registry().values() if policy.replay is None]
+
+
 def simulated(path: Path, *names: str, shares: tuple[str, ...] = ("20%",)) -> Simulation:
-    chosen = [policies.get(name) for name in names] or list(policies.registry().values())
+    chosen = [policies.get(name) for name in names] or SIMULATED
     return simulation.run("x", simulation.load(path), chosen, shares, OPTANE)
 
 
@@ -95,7 +98,7 @@ def test_all_policies_are_within_the_bound(profile: Path) -> None:
     by_policy = {(row.policy, row.share): row for row in result.predictions}
     assert by_policy["fast-only", ""].step_ns == pytest.approx(costs.fast_ns)
     assert by_policy["slow-only", ""].step_ns == pytest.approx(costs.slow_ns)
-    assert {name for name, _ in by_policy} == set(policies.names())
+    assert {name for name, _ in by_policy} == {policy.name for policy in SIMULATED}
     for row in result.predictions:
         assert row.result == "simulated"
         if row.budget is not None and row.step_ns is not None:
@@ -197,6 +200,7 @@ def test_a_plan_of_another_step_or_machine_is_refused(tmp_path: Path, profile: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--policy", "ial"), "policy ial exists in replays only"),
         (("--policy", "best"), "unknown policy 'best'; there are: all, autotm"),
         (("--cache", "3"), "--cache: must be a size such as 512 MiB"),
         (("--fast-memory", "20 percent"), "budget: must be a size"),

@@ -134,6 +134,17 @@ def test_a_missing_need_of_a_policy_is_reported(folder: Path, more: str, message
     assert message in caught.value.message
 
 
+def test_a_policy_of_replays_is_refused_in_a_suite_that_emulates(folder: Path) -> None:
+    text = replaced("[slow-only, fast-only]", "[ial]") + "preset: optane-6dimm\nfast_memory: [20%]\n"
+    with pytest.raises(UsageError) as caught:
+        load(folder, text)
+    assert caught.value.message.endswith(
+        "placements[0]: ial exists in replays only: set `mode: replay`, or use `sentinel replay`"
+    )
+    suite = load(folder, text + "mode: replay\n")
+    assert [cell.policy.name for cell in suite.cells] == ["ial", "ial"]
+
+
 def test_a_budget_needs_a_preset(folder: Path) -> None:
     text = replaced("[slow-only, fast-only]", "[fast-only, first-touch]")
     with pytest.raises(UsageError, match=r"fast_memory: needs a `preset`, such as optane-6dimm$"):
