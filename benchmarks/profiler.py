@@ -20,7 +20,7 @@ from typing import Any
 
 from experiments import boot, guest_code, models
 from testbed import machine, vm
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 
 HERE = Path(__file__).parent
 SELFTESTS = HERE.parent / "kernel" / "selftests"

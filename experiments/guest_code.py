@@ -11,7 +11,7 @@ from pathlib import Path
 import sentinel.planner
 from experiments import frameworks, models
 from testbed.common import files
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 
 FOLDER = "/opt/sentinel"
 # Their names in FOLDER

@@ -20,7 +20,7 @@ from experiments import frameworks, guest_code
 from experiments.host_files import HostFiles
 from experiments.scripts import Script
 from testbed.common.errors import LostConnectionError, SentinelError, WorkloadError
-from testbed.guestlink.ssh import Follower, Shell
+from testbed.guestlink.shell import Follower, Shell
 from testbed.guestlink.watchdog import Watchdog
 
 FOLDER = "/run/sentinel/job"

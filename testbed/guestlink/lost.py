@@ -14,10 +14,10 @@ BROKEN = (paramiko.SSHException, EOFError, OSError)  # raised on a broken connec
 
 
 @contextlib.contextmanager
-def lost_if_broken() -> Iterator[None]:
-    """Turn the exceptions of a broken connection into `LostConnectionError`."""
+def lost_if_broken(place: str = "the guest") -> Iterator[None]:
+    """Turn the exceptions of a broken connection to `place` into `LostConnectionError`."""
     try:
         yield
     except BROKEN as e:
         reason = f": {e}" if str(e) else ""
-        raise LostConnectionError(f"the connection to the guest broke{reason}") from None
+        raise LostConnectionError(f"the connection to {place} broke{reason}") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copy files and folders between host and guest, over an SSH transport and the guest's shell."""
+"""Copy files and folders between host and guest, by commands of the guest's shell."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from testbed.guestlink.lost import lost_if_broken
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from testbed.guestlink.shell import Shell
 
 _CHUNK = 1 << 18  # bytes
 
@@ -75,8 +77,8 @@ _REFUSALS = {
 }
 
 
-def put(transport: paramiko.Transport, source: Path, target: str) -> None:
-    """Copy `source` into the guest, with its mode. See `Shell.put` in `testbed.guestlink.ssh`."""
+def put(shell: Shell, source: Path, target: str) -> None:
+    """Copy `source` into the guest, with its mode. See `Shell.put`."""
     if not target:
         raise UsageError("the path in the guest is empty")
     try:
@@ -95,25 +97,23 @@ def put(transport: paramiko.Transport, source: Path, target: str) -> None:
         script, chunks = _PUT_FILE, _read_file(origin)
     mode = f"{origin.stat().st_mode & 0o7777:o}"
     command = _command(script, target, source.name or origin.name, mode)
-    with lost_if_broken(), contextlib.closing(transport.open_session()) as channel:
-        channel.exec_command(command)
+    with lost_if_broken(shell.place), contextlib.closing(shell.start(command)) as channel:
         try:
             for chunk in chunks:
                 channel.sendall(chunk)
             channel.shutdown_write()
         except OSError:
-            if not transport.is_active():
+            if not shell.connected:
                 raise
             # otherwise the command exited before it had read everything: its message follows
-        _check_exit(channel, "writing")
+        _check_exit(shell, channel, "writing")
 
 
-def get(transport: paramiko.Transport, source: str, target: Path) -> None:
-    """Copy `source` out of the guest. See `Shell.get` in `testbed.guestlink.ssh`."""
+def get(shell: Shell, source: str, target: Path) -> None:
+    """Copy `source` out of the guest. See `Shell.get`."""
     if not source:
         raise UsageError("the path in the guest is empty")
-    with lost_if_broken(), contextlib.closing(transport.open_session()) as channel:
-        channel.exec_command(_command(_GET, source))
+    with lost_if_broken(shell.place), contextlib.closing(shell.start(_command(_GET, source))) as channel:
         output = io.BufferedReader(_Output(channel), _CHUNK)
         kind = output.readline().decode(errors="replace").strip()
         if kind in _REFUSALS:
@@ -127,12 +127,12 @@ def get(transport: paramiko.Transport, source: str, target: Path) -> None:
                     (_unpack if kind == "folder" else _write)(output, new)
                 except OSError:
                     if channel.eof_received or channel.closed:  # the content broke off
-                        _check_exit(channel, f"reading {source}")
+                        _check_exit(shell, channel, f"reading {source}")
                     raise
-                _check_exit(channel, f"reading {source}")
+                _check_exit(shell, channel, f"reading {source}")
             return
-        _check_exit(channel, f"reading {source}")
-        raise LostConnectionError("the connection to the guest broke")
+        _check_exit(shell, channel, f"reading {source}")
+        raise LostConnectionError(f"the connection to {shell.place} broke")
 
 
 class _Output(io.RawIOBase):
@@ -152,9 +152,9 @@ class _Output(io.RawIOBase):
         return len(received)
 
 
-def _command(script: str, *arguments: str) -> bytes:
+def _command(script: str, *arguments: str) -> str:
     """Return the command line that runs `script` with `arguments`."""
-    return shlex.join(["sh", "-ec", script, "sh", *arguments]).encode()
+    return shlex.join(["sh", "-ec", script, "sh", *arguments])
 
 
 def _read_file(path: Path) -> Iterator[bytes]:
@@ -188,15 +188,15 @@ def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return info
 
 
-def _check_exit(channel: paramiko.Channel, operation: str) -> None:
+def _check_exit(shell: Shell, channel: paramiko.Channel, operation: str) -> None:
     """Wait for the command's exit. Raises `WorkloadError` with its last line of errors if it failed."""
     code = channel.recv_exit_status()
     if code == -1:
-        raise LostConnectionError("the connection to the guest broke")
+        raise LostConnectionError(f"the connection to {shell.place} broke")
     if code != 0:
         errors = channel.makefile_stderr("rb").read().decode(errors="replace").strip().splitlines()
         raise WorkloadError(
-            f"in the guest: {errors[-1] if errors else f'{operation} failed'} (status {code})"
+            f"{shell.where}: {errors[-1] if errors else f'{operation} failed'} (status {code})"
         )
 
 

@@ -32,7 +32,8 @@ class Watchdog:
     """Call `check` often; it raises the verdict.
 
     `end_reason` returns why the machine ended, or None while it runs. `reachable` returns whether its SSH
-    server answers; it is called only when progress is overdue. `now` is a clock in seconds.
+    server answers; it is called only when progress is overdue. `place` names the guest in messages. `now` is
+    a clock in seconds.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Watchdog:
         *,
         end_reason: Callable[[], str | None],
         reachable: Callable[[], bool] = lambda: True,
+        place: str = "the guest",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
         self.limits = limits
         self._end_reason = end_reason
         self._reachable = reachable
+        self._place = place
         self._now = now
         self._lost_at: float | None = None
         self._last_progress = now()
@@ -85,14 +88,16 @@ class Watchdog:
         if end_reason is not None:
             raise self._ended(end_reason)
         if self._lost_at is not None and self._now() - self._lost_at >= self.limits.lost:
-            raise self._explained(LostConnectionError("lost the connection to the guest, which still runs"))
+            raise self._explained(
+                LostConnectionError(f"lost the connection to {self._place}, which still runs")
+            )
         if silence is not None and self._now() - self._last_output >= silence:
-            raise self._explained(GuestHangError(f"no output from the guest for {silence:.0f} s"))
+            raise self._explained(GuestHangError(f"no output from {self._place} for {silence:.0f} s"))
         if progress is not None and self._now() - self._last_progress >= progress:
             overdue = f"no progress for {progress:.0f} s"
             if self._reachable():
-                raise self._explained(GuestHangError(f"{overdue}, though the guest answers"))
-            raise self._explained(LostConnectionError(f"{overdue}, and the guest does not answer"))
+                raise self._explained(GuestHangError(f"{overdue}, though {self._place} answers"))
+            raise self._explained(LostConnectionError(f"{overdue}, and {self._place} does not answer"))
 
     def _ended(self, reason: str) -> SentinelError:
         if reason == "shut down" and not self.console.ready:

@@ -117,7 +117,7 @@ class Vm:
                 time.sleep(0.02)
 
     @contextlib.contextmanager
-    def shell(self) -> Iterator[ssh.Shell]:
+    def shell(self) -> Iterator[ssh.GuestShell]:
         """Connect to the guest's root account for the block.
 
         Raises the watchdog's verdict, or `InfrastructureError` if an artefact is damaged.

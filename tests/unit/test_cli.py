@@ -27,7 +27,7 @@ from testbed.common.cache import Cache
 from testbed.common.errors import ExitCode, SentinelError
 from testbed.common.revision import revision
 from testbed.guestlink import ssh
-from testbed.guestlink.ssh import Result
+from testbed.guestlink.shell import Result
 from testbed.host import doctor
 from testbed.host.doctor import Check
 from tests.fakes.hypervisor import Hypervisor

@@ -22,7 +22,7 @@ from testbed.common.errors import (
     WorkloadError,
 )
 from testbed.guestlink.console import Console
-from testbed.guestlink.ssh import Result
+from testbed.guestlink.shell import Result
 from testbed.guestlink.watchdog import Watchdog
 from testbed.limits import Limits
 

@@ -26,7 +26,7 @@ from testbed.common.errors import (
     WorkloadError,
 )
 from testbed.guestlink import keys, ssh
-from testbed.guestlink.ssh import Result, Shell
+from testbed.guestlink.shell import Result, Shell
 from testbed.vm import ports
 from tests.fakes.ssh_server import SshServer
 

@@ -20,7 +20,7 @@ from testbed import machine, vm
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.errors import GuestHangError, UsageError, WorkloadError
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 from testbed.timing import counters, preset
 from testbed.vm import Vm
 from tests.vm.training import SCRIPTS

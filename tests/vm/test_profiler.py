@@ -17,7 +17,7 @@ import pytest
 from experiments import boot
 from kernel.config import DEFAULT
 from testbed import machine, vm
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 from testbed.vm import Vm
 
 TAP = re.compile(r"(?P<not>not )?ok \d+ - (?P<name>.*?)(?: # SKIP (?P<reason>.*))?")
