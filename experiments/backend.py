@@ -14,9 +14,11 @@ from experiments.boot import Artifacts
 from experiments.job import ProcessError, Work
 from experiments.matrix import Matrix
 from experiments.profiles import Profiles
+from sentinel.planner.formats.figures import Figures
 from testbed import vm
 from testbed.common.cache import Cache
 from testbed.common.cache_entry import Entry
+from testbed.machine import Machine
 from testbed.timing import calibration, counters, measurement
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
@@ -53,6 +55,9 @@ class Backend(Protocol):
 
     def profiles(self, waiting: Entry, preset: Preset, *, script: bool) -> Profiles:
         """The profiles of the process that waits in the snapshot; see `ensure_profiles`."""
+
+    def figures(self, preset: Preset, machine: Machine) -> Figures:
+        """The figures of the memory, for the planner."""
 
     def train(
         self,
@@ -106,6 +111,10 @@ class VirtualMachines:
         return profiles.ensure_profiles(
             waiting, preset, script=script, name=self._name, cache=self._cache, uri=self._uri
         )
+
+    def figures(self, preset: Preset, machine: Machine) -> Figures:
+        """The figures that the timing model has."""
+        return profiles.figures_of(preset, helpers=profiles.helpers_of(machine))
 
     def access_trace(self, waiting: Entry, preset: Preset, *, work: str) -> Path:
         """Trace a step of the process that waits in the snapshot, unless the trace is cached."""

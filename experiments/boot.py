@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from images.build import Image
 from images.build import build as build_image
@@ -21,11 +23,15 @@ from testbed.vm import Boot
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The kernel and the image of a machine, and how to boot it."""
+    """The kernel and the image of a machine, and how to boot it.
+
+    `origin` are fields of the provenance that a machine other than this host has.
+    """
 
     kernel: Kernel
     image: Image
     boot: Boot
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(

@@ -37,7 +37,10 @@ class Durations:
 
 def _kind(cell: Cell) -> str:
     names = ("model", "mode", "steps", "warmup", "preset")
-    return files.sha256_json({name: cell.resolved.get(name) for name in names})[:16]
+    kind = {name: cell.resolved.get(name) for name in names}
+    if "target" in cell.resolved:
+        kind["target"] = cell.resolved["target"]
+    return files.sha256_json(kind)[:16]
 
 
 def _path() -> Path:

@@ -129,6 +129,9 @@ class Matrix:
     def _expand(self) -> Iterator[Cell]:
         suite, models = self.suite, self.models
         machine = self.machine.model_dump(mode="json", exclude={"description"})
+        where: dict[str, Any] = {"machine": machine, "kernel": suite.kernel}
+        if suite.target is not None:
+            where = {"target": suite.target.identity()}  # it has a kernel and nodes of its own
         preset = None
         if self.preset is not None:
             preset = self.preset.model_dump(mode="json", exclude={"description", "source"})
@@ -142,8 +145,7 @@ class Matrix:
             resolved: dict[str, Any] = {
                 "model": models[one["models"]],
                 "placement": {"policy": placement, **parameters} if parameters else placement,
-                "machine": machine,
-                "kernel": suite.kernel,
+                **where,
                 **{name: one[name] for name in ("steps", "warmup", "threads", "seed")},
             }
             if suite.mode != "emulate":
@@ -159,10 +161,14 @@ class Matrix:
             yield Cell(cell_id, resolved, one.repeats, self.scripts.get(index), self.data.get(index))
 
 
-def load(path: Path) -> Matrix:
-    """Read, validate and expand a suite. Raises `UsageError` with the position of each mistake."""
+def load(path: Path, **instead: Any) -> Matrix:
+    """Read, validate and expand a suite. Raises `UsageError` with the position of each mistake.
+
+    `instead` are values of fields that take the place of those in the file.
+    """
     document = suite_file.read(path)
-    return resolve(document.parse(Suite), folder_of=document.folder_of, error=document.error)
+    suite = document.parse(Suite).model_copy(update=instead)
+    return resolve(suite, folder_of=document.folder_of, error=document.error)
 
 
 def resolve(suite: Suite, *, folder_of: Callable[[str], Path], error: Error) -> Matrix:

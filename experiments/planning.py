@@ -137,14 +137,13 @@ class Planning:
             return {}
         path = Path(self._folder.name) / guest_code.FIGURES
         if not path.exists():
-            profiles.write_figures(path, self._matrix.machine, self._matrix.preset)
+            profiles.write_figures(path, self._figures())
         return {_FIGURES: path}
 
     def _figures(self) -> Figures:
         """The machine's figures for the planner."""
         assert self._matrix.preset is not None  # noqa: S101 -- profiles() checks it
-        helpers = profiles.helpers_of(self._matrix.machine)
-        return profiles.figures_of(self._matrix.preset, helpers=helpers)
+        return self._backend.figures(self._matrix.preset, self._matrix.machine)
 
 
 def make_plans(

@@ -33,7 +33,7 @@ from testbed.common.cache import Cache
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import WorkloadError
 from testbed.common.progress import step
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 from testbed.machine import Machine
 from testbed.timing.preset import Preset
 from testbed.vm import SavedVm, Vm, snapshot
@@ -134,9 +134,8 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
     )
 
 
-def write_figures(path: Path, machine: Machine, preset: Preset) -> None:
-    """Write the figures of a machine with a preset to a file, for the planner in the guest."""
-    figures = figures_of(preset, helpers=helpers_of(machine))
+def write_figures(path: Path, figures: Figures) -> None:
+    """Write a machine's figures to a file, for the planner in the guest."""
     common.write_json(path, figures_format.encode(figures))
 
 
@@ -164,21 +163,41 @@ def ensure_profiles(
         return train(machine, order, name=name, uri=uri, then=lambda _, shell: shell.get(_IN_GUEST, folder))
 
     def fill(folder: Path) -> dict[str, Any]:
-        profiles = folder / "profiles"
-        with tempfile.TemporaryDirectory() as scratch:
-            steps = SCRIPT_STEPS if script else PROFILED_STEPS
-            records = record(preset.all_fast(), Path(scratch) / "fast", steps + 1)
-            fast = _read(Path(scratch) / "fast")
-        record(preset, profiles, _steps_to_profile(records) if script else PROFILED_STEPS)
-        for kind, profile in _read(profiles).items():
-            if kind in fast:
-                files.write_profile(profiles / f"{kind}{SUFFIX}", with_fast_times(profile, fast[kind]))
-        return {"fast_step_ns": _durations(records, fast)}
+        return record_twice(
+            lambda fast, folder, steps: record(preset.all_fast() if fast else preset, folder, steps),
+            folder,
+            script=script,
+        )
 
     entry = cache.get(KIND, key)
     if entry is None:
         with step("Profiling a step"):
             entry = cache.build(KIND, key, fill)
+    return load(entry)
+
+
+def record_twice(
+    record: Callable[[bool, Path, int], list[dict[str, Any]]], folder: Path, *, script: bool
+) -> dict[str, Any]:
+    """Fill a cache entry: record the profiles in fast memory, then in slow memory, and put them together.
+
+    `record` trains in fast memory or not, writes the profiles into a folder, and returns the records of so
+    many measured steps. Returns the entry's part of its manifest.
+    """
+    profiles = folder / "profiles"
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = SCRIPT_STEPS if script else PROFILED_STEPS
+        records = record(True, Path(scratch) / "fast", steps + 1)
+        fast = _read(Path(scratch) / "fast")
+    record(False, profiles, _steps_to_profile(records) if script else PROFILED_STEPS)
+    for kind, profile in _read(profiles).items():
+        if kind in fast:
+            files.write_profile(profiles / f"{kind}{SUFFIX}", with_fast_times(profile, fast[kind]))
+    return {"fast_step_ns": _durations(records, fast)}
+
+
+def load(entry: Entry) -> Profiles:
+    """Return the profiles in a cache entry."""
     durations = entry.manifest["fast_step_ns"]
     return Profiles(
         {
@@ -223,12 +242,17 @@ def _durations(records: list[dict[str, Any]], profiled: Mapping[str, Profile]) -
         kind = record.get("kind")
         counts[kind] += 1
         if counts[kind] > PROFILED_STEPS:
-            after[kind] = float(record["model_ns"])
+            after[kind] = _ns(record)
     if profiled.keys() <= counts.keys():
         return {kind: after.get(kind, float(profile.step_ns)) for kind, profile in profiled.items()}
-    iteration_ns = float(measured[-1]["model_ns"])
+    iteration_ns = _ns(measured[-1])
     total_ns = sum(profile.step_ns for profile in profiled.values())
     return {kind: iteration_ns * profile.step_ns / total_ns for kind, profile in profiled.items()}
+
+
+def _ns(record: Mapping[str, Any]) -> float:
+    """The duration of a step by the model clock, or by the machine's own clock if it has no other."""
+    return float(record["guest_ns"] if record["model_ns"] is None else record["model_ns"])
 
 
 def train(

@@ -20,30 +20,31 @@ from testbed.timing.preset import Preset
 def collect(artifacts: Artifacts, *, command: str, calibration: Calibration | None = None) -> Provenance:
     """The part that all repeats of a run share."""
     boot = artifacts.boot
-    return Provenance(
-        accelerator=boot.accelerator,
-        throttle=throttle(boot.preset, calibration, boot.remote),
-        command=command,
-        git_commit=revision(digits=40),
-        kernel=_summary(artifacts.kernel.entry.manifest),
-        image=_summary(artifacts.image.entry.manifest),
-        qemu=accel.qemu_version(settings.QEMU.get()),
-        host=host(),
-    )
+    fields = {
+        "accelerator": boot.accelerator,
+        "throttle": throttle(boot.preset, calibration, boot.remote),
+        "command": command,
+        "git_commit": revision(digits=40),
+        "kernel": _summary(artifacts.kernel.entry.manifest),
+        "image": _summary(artifacts.image.entry.manifest),
+        "qemu": None if boot.accelerator == "hardware" else accel.qemu_version(settings.QEMU.get()),
+        "host": host(),
+    }
+    return Provenance.model_validate({**fields, **artifacts.origin})
 
 
 def throttle(
     preset: Preset | None, calibration: Calibration | None = None, far_node: RemoteMemory | None = None
 ) -> Throttle:
     """How node 1 is slowed down, if at all, and what a guest measured."""
-    if preset is None and far_node is not None and calibration is not None:
+    if preset is None and calibration is not None:
         return Throttle.model_validate(
             {
-                "method": "remote-node",
+                "method": "remote-node" if far_node is not None else "hardware",
                 "nodes_alike": calibration.nodes_alike,
                 "calibrated": True,
                 "calibration": calibration.to_record(),
-                "remote": far_node.to_json(),
+                **({} if far_node is None else {"remote": far_node.to_json()}),
             }
         )
     if preset is None:

@@ -22,11 +22,13 @@ from experiments.planning import NoPlanError
 from experiments.profiles import SUFFIX, Profiled, Profiles
 from experiments.replays import Replays
 from sentinel.planner.formats import files as planner
+from sentinel.planner.formats.figures import Figures
 from sentinel.replay import costs
 from sentinel.replay import trace as traces
 from sentinel.replay.engine import Replayed
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
+from testbed.machine import Machine
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot
@@ -70,6 +72,10 @@ class Replayer:
     def profiles(self, waiting: Entry, preset: Preset, *, script: bool) -> Profiles:
         """The profiles of the recorded step, with its replayed times. Raises `UsageError`."""
         return self._step(waiting, preset).profiles
+
+    def figures(self, preset: Preset, machine: Machine) -> Figures:
+        """The figures that the replay has."""
+        return self._machines.figures(preset, machine)
 
     def train(
         self,

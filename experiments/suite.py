@@ -42,6 +42,7 @@ from experiments.suite_fields import (
 from kernel import source as kernels
 from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from testbed.common.schema import Strict
+from testbed.targets.spec import TargetField
 
 AXES = ("models", "placements", "fast_memory")
 MECHANISM = MOVE_PAGES
@@ -121,6 +122,10 @@ class Suite(Strict):
         ),
     ] = None
     kernel: Annotated[str, OneOf(kernels.names)] = kernels.AUTO
+    target: Annotated[
+        TargetField,
+        Field(description="where cells run: vm, host, or a real machine over SSH, {ssh: user@host}"),
+    ] = None
     defaults: Annotated[
         ModelDefaults,
         Field(

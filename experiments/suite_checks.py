@@ -13,7 +13,10 @@ from testbed.machine import Machine
 
 def check(suite: Suite, machine: Machine, combinations: Sequence[Combination], error: Error) -> None:
     """Check all combinations of the suite. Raises what `error` makes of the first mistake."""
-    _check_machine(suite, machine, combinations, error)
+    if suite.target is None:
+        _check_machine(suite, machine, combinations, error)
+    elif suite.mode == "replay":
+        raise error(("target",), "replays need the timing model of a virtual machine")
     _check_online(suite, error)
     for one in combinations:
         _check_policy(suite, one, error)

@@ -23,7 +23,7 @@ from experiments import frameworks, guest_code, profiles
 from testbed.common.cache import Cache
 from testbed.common.errors import SentinelError
 from testbed.common.progress import warn
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 from testbed.timing import measurement
 from testbed.vm import Boot
 
@@ -56,6 +56,7 @@ def install(shell: Shell, tools: dict[str, Path], boot: Boot) -> None:
         folder.mkdir(mode=0o755)
         guest_code.stage(folder, tools)
         if boot.preset is not None:
-            profiles.write_figures(folder / guest_code.FIGURES, boot.machine, boot.preset)
+            figures = profiles.figures_of(boot.preset, helpers=profiles.helpers_of(boot.machine))
+            profiles.write_figures(folder / guest_code.FIGURES, figures)
         shell.put(folder, guest_code.FOLDER)
     shell.run(_ADD_TO_PATH)

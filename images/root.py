@@ -22,13 +22,18 @@ from testbed.common.errors import InfrastructureError
 from testbed.common.run import spawn, which
 
 _UPPER_SIZE = "1g"  # of what the program may write outside of the host's folders
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROFILER = "page_profile"  # the device of the page-access profiler, in kernels that have it
+_BASICS = "HOME=/root LC_ALL=C.UTF-8"
+OUTER = "SENTINEL_OUTER_PID"  # in the program's environment: its process id outside of the namespace
 _REFUSED = 97  # exit status of the set-up; the last line of its output is _MARK and the step
 _MARK = "cannot mount "
 # $1: a folder of the host to mount on; $2: the image; $3: the working folder; then pairs of a folder of the
 # host and its place, up to `--`; then the command.
 _SETUP = f"""
 refuse() {{ echo "{_MARK}$*"; exit {_REFUSED}; }}
-top=$1 image=$2 folder=$3 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+read -r outer _ </proc/self/stat  # this process outside of its namespace
+top=$1 image=$2 folder=$3 path={_PATH}
 shift 3
 mount -t tmpfs -o size={_UPPER_SIZE},mode=755 tmpfs "$top" || refuse "a file system in memory (tmpfs)"
 mkdir "$top/image" "$top/upper" "$top/work" "$top/root"
@@ -42,6 +47,7 @@ for device in null zero full random urandom tty; do
   : >dev/$device
   mount --bind /dev/$device dev/$device || refuse "the device /dev/$device"
 done
+if [ -e /dev/{_PROFILER} ]; then : >dev/{_PROFILER} && mount --bind /dev/{_PROFILER} dev/{_PROFILER}; fi
 mkdir -m 1777 dev/shm
 while [ "$1" != -- ]; do
   mkdir -p ".$2"
@@ -49,7 +55,7 @@ while [ "$1" != -- ]; do
   shift 2
 done
 shift
-exec chroot . env -i "PATH=$path" HOME=/root LC_ALL=C.UTF-8 sh -c 'cd "$0" && exec env "$@"' "$folder" "$@"
+exec chroot . env -i "PATH=$path" {_BASICS} "{OUTER}=$outer" sh -c 'cd "$0" && exec env "$@"' "$folder" "$@"
 """
 
 
@@ -102,17 +108,38 @@ def check_host() -> None:
         which(program, package=package)
 
 
+def entrance(pid: int, *, cpus: str = "") -> list[str]:
+    """Return the words before a program that run it beside process `pid`, in its root file system.
+
+    `pid` is outside of the namespaces, as `OUTER` names it. `cpus`, such as 0-3,8, are those that it may use.
+    If memory runs out, the kernel ends the program before all others.
+    """
+    return [
+        *["choom", "-n", "1000", "--"],
+        *(["taskset", "--cpu-list", cpus] if cpus else []),
+        *["nsenter", f"--target={pid}", "--mount", "--pid", "--root", "--wd"],
+        *["env", "-i", f"PATH={_PATH}", *_BASICS.split()],
+    ]
+
+
 def explain(status: int, log: Path) -> InfrastructureError | None:
     """Return why the set-up failed, if a program with this exit status and log never started."""
-    lines = ["", *log.read_text(errors="replace").splitlines()]
+    text = log.read_text(errors="replace")
+    last = (text.splitlines() or [""])[-1]
+    return None if last.startswith(_MARK) and status != _REFUSED else refusal(text)
+
+
+def refusal(text: str, place: str = "this host") -> InfrastructureError | None:
+    """Return why the set-up failed, if the output `text` says so. `place` is the machine where it ran."""
+    lines = ["", *text.splitlines()]
     details = next((line for line in lines if line.startswith("mount: ")), "mount gave no reason")
-    if status == _REFUSED and lines[-1].startswith(_MARK):
+    if lines[-1].startswith(_MARK):
         problem = f"{lines[-1]}: {details}"
     elif lines[-1].startswith("unshare: "):
         problem = f"cannot create namespaces: {lines[-1]}"
     else:
         return None
     return InfrastructureError(
-        f"this host {problem}",
+        f"{place} {problem}",
         hint="needs CAP_SYS_ADMIN, a free loop device (losetup -f), and overlay in /proc/filesystems",
     )

@@ -141,8 +141,9 @@ class Step(_Record):
 class Throttle(BaseModel):
     """How node 1 was slowed down.
 
-    `method` is "none", "timing-plugin" (the timing model) or "remote-node" (memory of a remote node of the
-    host). `nodes_alike` means that both nodes are equally fast. Further keys hold the calibration.
+    `method` is "none", "timing-plugin" (the timing model), "remote-node" (memory of a remote node of the
+    host) or "hardware" (slow memory of a real machine). `nodes_alike` means that both nodes are equally fast.
+    Further keys hold the calibration.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -62,17 +62,24 @@ def sentence(cells: Iterable[Cell], preset: Any, clock: Clock) -> str:
     if not repeats:
         return "No repeat has finished yet."
     kernels = _distinct(f"Linux {repeat.provenance.kernel.get('version', '(unknown)')}" for repeat in repeats)
-    accelerators = _distinct(repeat.provenance.accelerator.upper() for repeat in repeats)
+    accelerators = _distinct(_accelerator(repeat) for repeat in repeats)
     methods = _distinct(repeat.provenance.throttle.method for repeat in repeats)
     if methods == "none":
         memory = "both nodes equally fast"
     else:
         name = f"preset {printable(preset)}" if isinstance(preset, str) else f"memory by {methods}"
         nodes = _distinct(_nodes(cell.resolved.get("preset")) for cell in cells)
+        if methods == "hardware":
+            name, nodes = "its own slow memory", ""
         memory = f"{name} ({nodes})" if nodes else name
     replayed = any(cell.resolved.get("mode") == "replay" for cell in cells)
     how = "; replayed from recorded accesses, not emulated" if replayed else ""
     return f"{kernels} on {accelerators}, {memory}, {_calibrated(repeats)}; times by the {clock} clock{how}."
+
+
+def _accelerator(repeat: Repeat) -> str:
+    name = repeat.provenance.accelerator
+    return "a real machine" if name == "hardware" else name.upper()
 
 
 def _nodes(preset: Any) -> str:

@@ -9,7 +9,8 @@ from testbed.common import settings
 
 # Slowdown of guest code against KVM. TCG executes integer code about 10 times slower and emulates vector
 # floating point in software; the largest measured factor, importing TensorFlow, is 20.
-_SLOWDOWN = {"kvm": 1.0, "tcg": 20.0}
+# On hardware, models of its size are trained: a step may take minutes.
+_SLOWDOWN = {"kvm": 1.0, "tcg": 20.0, "hardware": 40.0}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,6 @@ class Limits:
 
 
 def scaled(accelerator: str) -> Limits:
-    """Return the limits for `kvm` or `tcg`, multiplied by SENTINEL_TIMEOUT_SCALE."""
+    """Return the limits for `kvm`, `tcg` or `hardware`, multiplied by SENTINEL_TIMEOUT_SCALE."""
     factor = _SLOWDOWN[accelerator] * settings.TIMEOUT_SCALE.get_float()
     return Limits(**{name: value * factor for name, value in vars(Limits()).items()})

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
 
 from sentinel.cli import output
 from testbed.common.errors import ExitCode
+
+if TYPE_CHECKING:
+    from testbed.host.doctor import Check
 
 _STYLE = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
 
@@ -25,20 +30,25 @@ Examples:
 @output.json_option
 def doctor(uri: str | None, as_json: bool) -> int:
     """Check this host: QEMU, KVM, libvirt, build tools, memory, disk. Exit 9 if a check fails."""
-    from rich.markup import escape
-
     from kernel.build import installed
     from testbed.common.cache import Cache
     from testbed.host import doctor as doctor_checks
 
     kernels = installed(Cache())  # the most recently used one is the last
     checks = doctor_checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)
+    shown_checks(checks, as_json=as_json)
+    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
+
+
+def shown_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print checks as a table, or as JSON."""
+    from rich.markup import escape
+
     if as_json:
         output.show_json([asdict(check) for check in checks])
-    else:
-        lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in checks]
-        output.show(output.rows(("", "check", "result", "how to fix it"), lines))
-    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
+        return
+    lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in checks]
+    output.show(output.rows(("", "check", "result", "how to fix it"), lines))
 
 
 @click.command(

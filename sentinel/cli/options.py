@@ -42,6 +42,11 @@ kernel = click.option(
 source_location = click.option(
     "--source-location", "location", help="Source of the kernel; see `sentinel kernel build`."
 )
+target = click.option(
+    "--target",
+    metavar="vm|host|ssh:USER@HOST",
+    help="Where cells run, instead of the suite's `target`: in virtual machines, or on a real machine.",
+)
 uri = click.option("--uri", help="Connection to libvirt (default: embed).")
 min_effect = click.option(
     "--min-effect",

@@ -65,6 +65,7 @@ Examples:
   sentinel run experiments/suites/first.yaml --only "cnn b8, fast-only"
   sentinel run my/suite.yaml -j 4                                   four repeats at once
   sentinel run my/suite.yaml --scheduler tcp://node1:8786           on a Dask cluster
+  sentinel run my/suite.yaml --target ssh:root@optane1              on a real machine
 """,
 )
 @click.argument("suite", type=_PATH)
@@ -91,6 +92,7 @@ Examples:
     help="Processes of this host that run repeats at once.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Run repeats on the workers of this Dask scheduler.")
+@options.target
 @options.source_location
 @options.uri
 @click.option("--dry-run", is_flag=True, help="List the cells without running them.")
@@ -102,6 +104,7 @@ def run(
     which: Which | None,
     jobs: int,
     scheduler: str | None,
+    target: str | None,
     location: str | None,
     uri: str | None,
     dry_run: bool,
@@ -113,7 +116,7 @@ def run(
     from results.runs import Run
     from testbed.common.progress import note
 
-    matrix = _load(suite)
+    matrix = _load(suite, target)
     cells = _cells(matrix, only, location) if only or dry_run else []
     which = which or "missing"
     if dry_run:
@@ -130,6 +133,7 @@ def run(
         which=which,
         jobs=jobs,
         scheduler=scheduler,
+        target=target,
         location=location,
         uri=uri,
     )
@@ -149,12 +153,13 @@ def measure(suite: Path, out: Path | None, *, location: str | None, uri: str | N
     return _execute(_load(suite), suite, out, location=location, uri=uri)
 
 
-def _load(suite: Path) -> Matrix:
+def _load(suite: Path, target: str | None = None) -> Matrix:
     """Read a suite, and check that what it needs can be built."""
     from experiments import matrix as matrices
     from testbed.common import places
+    from testbed.targets import spec
 
-    matrix = matrices.load(suite)
+    matrix = matrices.load(suite, **({} if target is None else {"target": spec.parse(target)}))
     places.check_roots(cache=True)
     return matrix
 
@@ -168,6 +173,7 @@ def _execute(
     which: Which = "missing",
     jobs: int = 1,
     scheduler: str | None = None,
+    target: str | None = None,
     location: str | None,
     uri: str | None,
 ) -> tuple[Path, Outcome]:
@@ -183,14 +189,17 @@ def _execute(
     places.check_folder(out, "--out")
     streams.check()
     words = ["sentinel", "run", str(suite)] + (["--source-location", location] if location else [])
+    words += ["--target", target] if target else []
 
     def command_of(cell: Cell) -> str:
         return shlex.join([*words, "--only", matrix.axes.label(cell.resolved)])
 
+    alone = scheduler is None and jobs == 1
+    if matrix.suite.target is not None and not alone:
+        raise UsageError("a real machine runs one repeat at a time: no -j, no --scheduler")
     if jobs > 1 and matrix.suite.mode == "emulate":
         memory.check_capacity(matrix.machine, count=jobs)
-    make = functools.partial(backend_of, matrix.suite.mode, location=location, uri=uri)
-    alone = scheduler is None and jobs == 1
+    make = functools.partial(backend_of, matrix.suite, location=location, uri=uri)
     outcome = runner.run(
         matrix,
         out,
@@ -211,7 +220,9 @@ def _cells(matrix: Matrix, only: Sequence[str], location: str | None) -> list[Ce
     from testbed.common.cache import Cache
 
     # Resolve `auto` as the run would, since the id of a cell depends on the kernel.
-    matrix = matrix.with_kernel(kernels.source_of(matrix.suite.kernel, location=location, cache=Cache()))
+    if matrix.suite.target is None:
+        kernel = kernels.source_of(matrix.suite.kernel, location=location, cache=Cache())
+        matrix = matrix.with_kernel(kernel)
     labels = {cell.id: matrix.axes.label(cell.resolved) for cell in matrix.cells}
     chosen = {cell for name in only for cell in selection.choose(name, labels)}
     return [cell for cell in matrix.cells if not only or cell.id in chosen]

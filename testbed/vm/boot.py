@@ -20,13 +20,13 @@ class Boot:
 
     `uses` are cache entries that must not be pruned while the machine runs. `preset` selects the timing
     model; without one, memory has the host's speed. `remote` places the guest's memory on host nodes, under
-    KVM.
+    KVM. The accelerator is `hardware` for a real machine, which is not booted.
     """
 
     machine: Machine
     kernel: Path
     image: Path
-    accelerator: Literal["kvm", "tcg"]
+    accelerator: Literal["kvm", "tcg", "hardware"]
     uses: tuple[Entry, ...] = ()
     preset: Preset | None = None
     remote: RemoteMemory | None = None

@@ -21,6 +21,8 @@ from testbed.vm.domain import HostResources, TimingFiles
 def assign(name: str, source: Boot | SavedVm, folder: Path) -> HostResources:
     """Choose the host resources of a machine. Builds the timing plugin if needed; creates no other file."""
     boot = source.boot if isinstance(source, SavedVm) else source
+    if boot.accelerator == "hardware":
+        raise ValueError("a real machine is not started")
     return HostResources(
         name=source.name if isinstance(source, SavedVm) else f"sentinel-{name}",
         uuid=source.uuid if isinstance(source, SavedVm) else str(uuid.uuid4()),

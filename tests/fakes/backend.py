@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from experiments import profiles
 from experiments.backend import Callbacks
 from experiments.job import Work
 from experiments.matrix import Matrix
@@ -48,7 +49,7 @@ class FakeBackend:
     works: list[Work] = field(default_factory=list)
     profiled_snapshots: list[str] = field(default_factory=list)
     inputs: list[Mapping[str, Path]] = field(default_factory=list)
-    figures: Figures | None = None
+    figures_received: Figures | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     plans: list[list[str]] = field(default_factory=list)
     runtime: str = "a digest"
@@ -65,6 +66,7 @@ class FakeBackend:
             ),
             image=SimpleNamespace(entry=image),
             boot=SimpleNamespace(accelerator="tcg", preset=None, remote=None),
+            origin={},
         )
 
     def calibrate(self, boot: Any) -> None:
@@ -81,6 +83,9 @@ class FakeBackend:
         assert self.profiles_ is not None
         return self.profiles_
 
+    def figures(self, preset: Any, machine: Any) -> Figures:
+        return profiles.figures_of(preset, helpers=profiles.helpers_of(machine))
+
     def train(
         self,
         waiting: Any,
@@ -94,7 +99,7 @@ class FakeBackend:
         self.orders.append(order)
         self.inputs.append(inputs)
         if path := inputs.get("/opt/sentinel/figures.json"):
-            self.figures = files.read_figures(path)
+            self.figures_received = files.read_figures(path)
         if "plan" in order:
             plans = sorted(inputs[order["plan"]].iterdir())
             assert {files.read_plan(path).budget for path in plans} == {order["fast_memory"]}

@@ -39,7 +39,7 @@ class SshServer:
     def __init__(self, public_key: str) -> None:
         self.public_key = public_key
         self.commands: list[str] = []
-        self._host_key = paramiko.ECDSAKey.generate()
+        self.host_key = paramiko.ECDSAKey.generate()
         self._transports: list[paramiko.Transport] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,7 +51,7 @@ class SshServer:
             while True:
                 peer, _ = self._listener.accept()
                 transport = paramiko.Transport(peer)
-                transport.add_server_key(self._host_key)
+                transport.add_server_key(self.host_key)
                 self._transports.append(transport)
                 with contextlib.suppress(paramiko.SSHException, EOFError):
                     transport.start_server(server=_Session(self))

@@ -92,5 +92,6 @@ def test_throttling_methods_are_documented() -> None:
         provenance.throttle(None),
         provenance.throttle(preset.load("optane-6dimm")),
         provenance.throttle(None, calibration, far),
+        provenance.throttle(None, calibration),
     )
     assert {throttle.method for throttle in throttles} == set(WORD.findall(Throttle.__doc__ or ""))

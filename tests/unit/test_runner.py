@@ -119,8 +119,8 @@ def test_a_policy_may_plan_in_the_guest(lab: Lab) -> None:
     assert not {"memory", "fast_memory", "plan"} & orders[2].keys()
     assert list(inputs[0]) == ["/opt/sentinel/figures.json"]
     assert list(inputs[2]) == ["/opt/sentinel/figures.json", "/opt/sentinel/sentinel/planner"]
-    assert lab.backend.figures is not None
-    assert lab.backend.figures.migration_cores == 1
+    assert lab.backend.figures_received is not None
+    assert lab.backend.figures_received.migration_cores == 1
     assert lab.backend.profiled_snapshots == []
     fast, share = lab.stored().cells[:2]
     assert json.loads((share.repeats[1].path / "summary.json").read_text()) == lab.backend.summary

@@ -11,8 +11,7 @@ from typing import Any
 
 from experiments import guest_code, profiles
 from sentinel.runtime import build
-from testbed import machine
-from testbed.guestlink.ssh import Shell
+from testbed.guestlink.shell import Shell
 from testbed.timing import preset
 
 Json = dict[str, Any]
@@ -30,7 +29,7 @@ class Trainer:
         shell.run(f"mkdir -p {guest_code.FOLDER}/{guest_code.PLANNER}")
         shell.put(guest_code.PLANNER_SOURCE, f"{guest_code.FOLDER}/{guest_code.PLANNER}")
         figures = scratch / guest_code.FIGURES
-        profiles.write_figures(figures, machine.load("two-node"), preset.load("optane-6dimm"))
+        profiles.write_figures(figures, profiles.figures_of(preset.load("optane-6dimm")))
         shell.put(figures, f"{guest_code.FOLDER}/{guest_code.FIGURES}")
         shell.put(SCRIPTS, "/root/scripts")
         self.stock = self(runtime=False)["losses"]
