@@ -123,6 +123,8 @@ def test_every_verb_exists() -> None:
         "run",
         "simulate",
         "suite schema",
+        "target check",
+        "target clean",
         "trace",
         "train",
         "vm console",
