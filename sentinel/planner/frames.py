@@ -57,9 +57,10 @@ def make_plan(
     others: Sequence[Plan] = (),
     source: str = "",
     judge: Judge | None = None,
+    eager: bool = True,
 ) -> Plan:
     """Plan the step with frames; see `search.make_plan`. `relaxed` is a solution of the bound's program,
-    `others` are plans that compete with those made here.
+    `others` are plans that compete with those made here. `eager`: copy a group while it is still read.
 
     Raises BudgetError if the budget is below the floor, whatever is done about short-lived tensors.
     """
@@ -80,7 +81,7 @@ def make_plan(
         pair
         for division, problem in islice(options, 1 if large else _FEW if relaxed is None else None)
         for pair in _placements(
-            problem, relaxed, str(division), large=large, judged=judge is not None and not large
+            problem, relaxed, str(division), large=large, judged=judge is not None and not large, eager=eager
         )
     ]
     if others:  # without migration, they are as good
@@ -102,7 +103,7 @@ def make_plan(
 
 
 def _placements(
-    problem: Problem, relaxed: Relaxed | None, name: str, *, large: bool, judged: bool
+    problem: Problem, relaxed: Relaxed | None, name: str, *, large: bool, judged: bool, eager: bool
 ) -> list[tuple[str, FramePlacement]]:
     cores = Cores(problem.figures, problem.profile.page_bytes)
     if relaxed is None:
@@ -114,15 +115,20 @@ def _placements(
     first_op_ns = np.maximum(problem.op_ns - saved_ns, 0.0)
     placements = []
     for margin in _MARGINS if judged else _MARGINS[:1]:
-        op_ns = first_op_ns
-        for _ in range(1 if large else _ROUNDS):
+        op_ns, rounds = first_op_ns, 1 if large else _ROUNDS
+        for i in range(rounds + 1):
             packing = pack(
-                problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
+                problem,
+                shares,
+                cores,
+                op_ns,
+                problem.unit_budget,
+                threshold=_THRESHOLD,
+                margin=margin,
+                eager=eager,
             )
-            op_ns = np.diff(predict(packing).begin)
-        packing = pack(
-            problem, shares, cores, op_ns, problem.unit_budget, threshold=_THRESHOLD, margin=margin
-        )
+            if i < rounds:
+                op_ns = np.diff(predict(packing).begin)
         rule = f"{kind}, {name}, margin {margin:g}"
         placements += [
             (f"{rule}, lifetime {order.lifetime_power:g}", place(packing.copy(), order)) for order in _ORDERS

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.bound import lower_bound
+from sentinel.planner import frames
 from sentinel.planner.assemble_frames import assemble
 from sentinel.planner.check import check
 from sentinel.planner.errors import BudgetError, PlannerError
@@ -248,3 +249,12 @@ def test_broken_rule_is_reported(step: Profile, plan: Plan, name: str) -> None:
     break_, message = BROKEN[name]
     broken = check(step, break_(plan))
     assert any(message in rule for rule in broken), broken
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_copies_begin_before_the_last_use_only_if_eager(eager: bool) -> None:
+    step = networks.resnet(blocks=2, batch=16, step_ns=20e6)
+    plan = frames.make_plan(step, classify.peak(step) // 5, FOUR, eager=eager)
+    assert check(step, plan) == []
+    early = [move for move in plan.moves if move.to == 1 and move.copy and move.map is not None]
+    assert any(move.at < (move.map or 0) for move in early) == eager

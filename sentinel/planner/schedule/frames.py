@@ -27,9 +27,10 @@ def pack(
     *,
     threshold: float = 0.5,
     margin: float = 1.0,
+    eager: bool = True,
 ) -> Packing:
     """Return stays for what a fractional schedule has in fast memory, and for what fits beside it."""
-    packing = Packing(problem, cores, op_ns, capacity, margin=margin)
+    packing = Packing(problem, cores, op_ns, capacity, margin=margin, eager=eager)
     clock = np.concatenate(([0.0], np.cumsum(op_ns)))
     _add_variables(packing, shares, threshold)
     _add_rounded(packing, shares, clock, threshold)

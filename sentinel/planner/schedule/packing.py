@@ -53,15 +53,23 @@ class Stay:
 class Packing:
     """Stays that fit together. `capacity` is in bytes, `op_ns` how long operations take about.
 
-    `margin` makes moves longer than predicted; demotions should end `slack_ns` before they are due.
+    `margin` makes moves longer than predicted; demotions should end `slack_ns` before they are due. `eager`:
+    demotions begin after the last write, as opposed to the last use.
     """
 
     def __init__(
-        self, problem: Problem, cores: Cores, op_ns: Floats, capacity: int, *, margin: float = 1.0
+        self,
+        problem: Problem,
+        cores: Cores,
+        op_ns: Floats,
+        capacity: int,
+        *,
+        margin: float = 1.0,
+        eager: bool = True,
     ) -> None:
         units, n = problem.units, len(op_ns)
         self.problem, self.cores, self.capacity, self.n = problem, cores, capacity, n
-        self.op_ns = op_ns
+        self.op_ns, self._eager = op_ns, eager
         self.occupied = np.zeros(n, dtype=np.int64)
         self.stays: dict[int, list[Stay]] = {}
         self.size: list[int] = units.size.tolist()
@@ -205,7 +213,9 @@ class Packing:
             copy = promotion is None or written >= 0
             at = max(self._ready[unit], written + 1, promotion.before if promotion is not None else 0)
             need_ns = self._remap_ns[unit] + (size * self._byte_ns[1] if copy else 0.0)
-            slot_end = self._earliest(at if copy else end, min(latest, position[last + 1]), end, need_ns)
+            slot_end = self._earliest(
+                at if copy and self._eager else end, min(latest, position[last + 1]), end, need_ns
+            )
             if slot_end is not None:
                 slot, before = slot_end
                 if not self._fits(unit, begin, before):
