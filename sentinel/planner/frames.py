@@ -19,8 +19,9 @@ from .placement.shared_pool import place
 from .policy import Judge
 from .problem import Problem, above_floor, is_large, prepare
 from .schedule.frames import pack
+from .schedule.packing import Packing
 from .schedule.prices import priced_shares
-from .schedule.shares import Relaxed, shares_of
+from .schedule.shares import Relaxed, Shares, shares_of
 from .timing.cores import Cores
 
 JUDGED = 12  # plans
@@ -42,7 +43,14 @@ class Division(NamedTuple):
         return f"{pool}, {self.pieces} pieces"
 
 
-_DIVISIONS = (Division(0.0, 24), Division(0.0, 64), Division(0.1, 64), Division(None, 64))
+# few pieces take few remaps, many pieces fit better
+_DIVISIONS = (
+    Division(0.0, 8),
+    Division(0.0, 24),
+    Division(0.0, 64),
+    Division(0.1, 64),
+    Division(None, 64),
+)
 _LARGE_DIVISION = Division(0.1, 24)  # of a large profile: few units
 
 
@@ -106,34 +114,40 @@ def _placements(
     problem: Problem, relaxed: Relaxed | None, name: str, *, large: bool, judged: bool, eager: bool
 ) -> list[tuple[str, FramePlacement]]:
     cores = Cores(problem.figures, problem.profile.page_bytes)
-    if relaxed is None:
-        shares, kind = priced_shares(problem, cores, problem.unit_budget), "prices"
-    else:
-        shares, kind = shares_of(problem, relaxed), "linear program"
-    n = len(problem.op_ns)
-    saved_ns = np.bincount(problem.use_position, weights=problem.use_saved_ns * shares.fast, minlength=n)
-    first_op_ns = np.maximum(problem.op_ns - saved_ns, 0.0)
-    placements = []
-    for margin in _MARGINS if judged else _MARGINS[:1]:
-        op_ns, rounds = first_op_ns, 1 if large else _ROUNDS
-        for i in range(rounds + 1):
-            packing = pack(
-                problem,
-                shares,
-                cores,
-                op_ns,
-                problem.unit_budget,
-                threshold=_THRESHOLD,
-                margin=margin,
-                eager=eager,
-            )
-            if i < rounds:
-                op_ns = np.diff(predict(packing).begin)
-        rule = f"{kind}, {name}, margin {margin:g}"
-        placements += [
-            (f"{rule}, lifetime {order.lifetime_power:g}", place(packing.copy(), order)) for order in _ORDERS
-        ]
-    return placements
+    fractional = {"prices": priced_shares(problem, cores, problem.unit_budget)}
+    if relaxed is not None:
+        fractional["linear program"] = shares_of(problem, relaxed)
+    return [
+        (f"{kind}, {name}, margin {margin:g}, lifetime {order.lifetime_power:g}", placement)
+        for kind, shares in fractional.items()
+        for margin in (_MARGINS if judged else _MARGINS[:1])
+        for packing in [_pack(problem, shares, cores, margin, rounds=1 if large else _ROUNDS, eager=eager)]
+        for order, placement in [(order, place(packing.copy(), order)) for order in _ORDERS]
+    ]
+
+
+def _pack(
+    problem: Problem, shares: Shares, cores: Cores, margin: float, *, rounds: int, eager: bool
+) -> Packing:
+    """Return a packing for the times that operations have with it."""
+    saved_ns = np.bincount(
+        problem.use_position, weights=problem.use_saved_ns * shares.fast, minlength=len(problem.op_ns)
+    )
+    op_ns = np.maximum(problem.op_ns - saved_ns, 0.0)
+    for i in range(rounds + 1):
+        packing = pack(
+            problem,
+            shares,
+            cores,
+            op_ns,
+            problem.unit_budget,
+            threshold=_THRESHOLD,
+            margin=margin,
+            eager=eager,
+        )
+        if i < rounds:
+            op_ns = np.diff(predict(packing).begin)
+    return packing
 
 
 def _row(rule: str, placement: FramePlacement) -> dict[str, Any]:
