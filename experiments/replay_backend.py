@@ -20,20 +20,17 @@ from experiments.job import Work
 from experiments.matrix import Matrix
 from experiments.planning import NoPlanError
 from experiments.profiles import SUFFIX, Profiled, Profiles
-from experiments.replays import Replays
+from experiments.replays import Replays, Row
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
-from sentinel.replay import costs
+from sentinel.replay import costs, record
 from sentinel.replay import trace as traces
-from sentinel.replay.engine import Replayed
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
 from testbed.machine import Machine
 from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot
-
-_PAGE = traces.PAGE
 
 
 @dataclass(frozen=True)
@@ -92,10 +89,8 @@ class Replayer:
         """
         assert preset is not None  # noqa: S101 -- suites with this mode have a preset
         player = self._step(waiting, preset).player
-        replayed = _replay(player, order, inputs)
-        planned = "plan" in order
-        callbacks.on_step(_record(0, replayed, warmup=True, planned=planned))
-        callbacks.on_step(_record(1, replayed, warmup=False, planned=planned))
+        for step in _records(_replay(player, order, inputs), player):
+            callbacks.on_step(step)
 
     def _step(self, waiting: Entry, preset: Preset) -> _Recorded:
         """Record the step if it is not cached, and measure its costs."""
@@ -118,34 +113,39 @@ class Replayer:
         return Profiles(kinds)
 
 
-def _replay(player: Replays, order: Mapping[str, Any], inputs: Mapping[str, Path]) -> Replayed:
+def _replay(player: Replays, order: Mapping[str, Any], inputs: Mapping[str, Path]) -> Row:
     """Replay what an order to a training process says (sentinel/guest/job.py)."""
     if "plan" in order:
         try:
             (path,) = profiles.by_kind(inputs[order["plan"]]).values()
-            return player.run_plan("", planner.read_plan(path)).replayed
+            return player.run_plan("", planner.read_plan(path))
         except (UsageError, ValueError) as e:
             raise NoPlanError(f"cannot be replayed: {e}") from None
     if "replay" in order:
-        return player.run(policies.get(order["replay"]), order["fast_memory"]).replayed
+        return player.run(policies.get(order["replay"]), order["fast_memory"])
     if "limit" in order:
-        return player.run_limit(order["limit"], order["fast_memory"])
+        budget = order["fast_memory"]
+        return Row("", budget, player.run_limit(order["limit"], budget))
     memory = order.get("memory", {})
-    return player.run_memory(memory.get("policy", "default"), tuple(memory.get("nodes", ())))
+    replayed = player.run_memory(memory.get("policy", "default"), tuple(memory.get("nodes", ())))
+    return Row("", None, replayed)
 
 
-def _record(number: int, replayed: Replayed, *, warmup: bool, planned: bool) -> dict[str, Any]:
-    """The record of a step. The runtime's totals grow by what the step did."""
-    ns = max(1, round(replayed.step_ns))
-    names = ("promoted", "demoted", "late", "failed", "crowded")
-    total = {name: 0 if warmup else replayed.pages[name] * _PAGE for name in names}
-    total["exposed_ns"] = 0 if warmup else round(replayed.exposed_ns)
-    return {
-        "step": number,
-        "kind": None,
-        "warmup": warmup,
-        "guest_ns": ns,
-        "model_ns": ns,
-        "loss": None,
-        "runtime": {"planned": planned, "total": total},
-    }
+def _records(row: Row, player: Replays) -> list[dict[str, Any]]:
+    """The records of a warm-up step and of the measured one. The runtime's totals grow by what that did."""
+    total = record.counters(row.replayed)
+    executed = row.executed(player.kind) if row.plan is not None else {}
+    runtimes = [{"total": dict.fromkeys(total, 0)}, {"total": total, **executed}]
+    ns = max(1, round(row.replayed.step_ns))
+    return [
+        {
+            "step": number,
+            "kind": None,
+            "warmup": number == 0,
+            "guest_ns": ns,
+            "model_ns": ns,
+            "loss": None,
+            "runtime": {"planned": row.plan is not None, **runtime},
+        }
+        for number, runtime in enumerate(runtimes)
+    ]

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from experiments.policies import PlanContext, Policy, ReplayContext
 from experiments.profiles import Profiled, figures_of
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.memory import classify
 from sentinel.planner.policy import MOVE_PAGES, Mechanism
-from sentinel.replay import costs, engine, placement, planned
+from sentinel.replay import costs, engine, placement, planned, record
 from sentinel.replay.engine import Replayed, Scenario
 from sentinel.replay.trace import Kind, Trace
 from testbed.common.errors import UsageError
@@ -28,12 +29,17 @@ _PLACEMENTS: dict[tuple[str, tuple[int, ...]], Callable[[Trace], Scenario]] = { 
 
 @dataclass(frozen=True)
 class Row:
-    """A policy with a budget in bytes, or without one, replayed."""
+    """A policy with a budget in bytes, or without one, replayed; with a plan its scenario."""
 
     policy: str
     budget: int | None
     replayed: Replayed
     plan: Plan | None = None
+    scenario: Scenario | None = None
+
+    def executed(self, kind: Kind) -> dict[str, Any]:
+        """Return the times of the planned step as the runtime records them; empty without a plan."""
+        return record.executed(self.replayed, self.scenario, kind) if self.scenario is not None else {}
 
 
 class Replays:
@@ -98,7 +104,7 @@ class Replays:
         if replayed.pages["late"]:  # the runtime tries both ways and keeps the faster one
             cancelling = self._replay(scenario, waiting=False)
             replayed = min(replayed, cancelling, key=lambda r: r.step_ns)
-        return Row(policy, plan.budget, replayed, plan)
+        return Row(policy, plan.budget, replayed, plan, scenario)
 
     def run_limit(self, limit: str, budget: int) -> Replayed:
         """Replay a limit of fast memory (GuestSetup.limit), `budget` in bytes."""

@@ -46,6 +46,18 @@ def migration(repeats: Iterable[Repeat]) -> Migration | None:
     return Migration(*(sum(column) / len(growths) for column in zip(*growths, strict=True)))
 
 
+def grown(before: Step | None, step: Step) -> dict[str, int]:
+    """Return by how much each of the runtime's counters has grown in a step; none if it is unknown."""
+    now, then = (s.runtime.get("total") if s is not None else None for s in (step, before))
+    if not isinstance(now, dict) or not isinstance(then, dict):
+        return {}
+    return {
+        name: value - then[name]
+        for name, value in now.items()
+        if is_count(value) and is_count(then.get(name)) and value >= then[name]
+    }
+
+
 def _growths(steps: list[Step]) -> Iterable[tuple[int, ...]]:
     """Yield the growth of every counter in each measured step that ran with a plan."""
     before: tuple[int, ...] | None = None

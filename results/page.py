@@ -75,7 +75,7 @@ def write(run: Run, path: Path | str) -> Path:
         no_performance=notes.NO_PERFORMANCE,
         resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
     )
-    _write(Path(path), text)
+    write_text(Path(path), text)
     return Path(path)
 
 
@@ -101,7 +101,8 @@ def render(template: str, **values: Any) -> str:
     )
 
 
-def _write(target: Path, page: str) -> None:
+def write_text(target: Path, page: str) -> None:
+    """Write a page, atomically. Raises `UsageError` if it cannot be written."""
     if target.is_dir():
         raise UsageError(f"{target}: is a folder", hint=f"give a file name, such as {target / 'report.html'}")
     try:

@@ -49,7 +49,7 @@ def build(run: Run, cell: str, repeat: int | None = None) -> Trace:
     such cell or repeat.
     """
     found = find_cell(run, cell)
-    source = _find_repeat(found, repeat)
+    source = find_repeat(found, repeat)
     axes = Axes.of(other.resolved for other in run.cells)
     label = axes.label(found.resolved)
     plans, warnings = read_plans(run, [source])
@@ -84,7 +84,8 @@ def find_cell(run: Run, name: str) -> Cell:
     return next(cell for cell in run.cells if cell.id == found)
 
 
-def _find_repeat(cell: Cell, number: int | None) -> Repeat:
+def find_repeat(cell: Cell, number: int | None) -> Repeat:
+    """Return the finished repeat with a number, or the first. Raises `UsageError` if there is none."""
     found = [repeat for repeat in cell.repeats if number in (None, repeat.number)]
     if not found:
         known = ", ".join(str(repeat.number) for repeat in cell.repeats) or "none"

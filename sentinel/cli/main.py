@@ -36,7 +36,7 @@ _COMMANDS = {
     "compare": ("sentinel.cli.comparisons", "compare", "Compare runs or baselines, cell by cell."),
     "completion": ("sentinel.cli.host", "completion", "Print the shell completion script."),
     "doctor": ("sentinel.cli.host", "doctor", "Check this host, with a command that fixes each problem."),
-    "explain": ("sentinel.cli.plans", "explain", "Explain a profile or a plan: tables and plots."),
+    "explain": ("sentinel.cli.explanations", "explain", "Explain a profile, a plan, or a run of plans."),
     "gate": ("sentinel.cli.comparisons", "gate", "Compare a suite with a baseline, for CI."),
     "history": ("sentinel.cli.histories", "history", "Show a cell over the results of a baseline."),
     "image": ("sentinel.cli.builds", "image", "Build the guest's disk image."),

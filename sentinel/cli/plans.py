@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sentinel plan` and `sentinel explain`: make plans of profiles, and explain both."""
+"""`sentinel plan`: make plans of profiles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
     from sentinel.planner.formats.plan import Plan
-    from sentinel.planner.formats.profile import Profile
 
 _FILE = click.Path(path_type=Path)
 
@@ -98,58 +97,10 @@ def plan(
         new_plan = proven.recorded_in(new_plan)
         files.write_plan(out, ensure_sound(step, new_plan))
     if as_json:
-        output.show_json(_summary(new_plan))
+        output.show_json(summary(new_plan))
     else:
-        output.show(_plan_table(new_plan))
+        output.show(plan_table(new_plan))
     note(f"wrote the plan to {out}")
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  sentinel explain profile.json.gz                                  sizes, lifetimes, accesses
-  sentinel explain profile.plan.json                                the plan and its candidates
-  sentinel explain profile.plan.json --profile profile.json.gz --plots plots
-  sentinel explain profile.json.gz --json
-"""
-)
-@click.argument("file", metavar="PROFILE|PLAN", type=_FILE)
-@click.option("--profile", "profile_file", type=_FILE, help="Profile of the PLAN, for more tables and plots.")
-@click.option("--plots", type=_FILE, metavar="FOLDER", help="Write plots as PNG and SVG.")
-@output.json_option
-def explain(file: Path, profile_file: Path | None, plots: Path | None, as_json: bool) -> None:
-    """Show tables and plots of a profile or a plan."""
-    from sentinel.planner.check import check
-    from sentinel.planner.formats import files
-    from sentinel.planner.formats.plan import Plan
-    from testbed.common import places
-    from testbed.common.files import check_input
-
-    check_input(file)
-    if profile_file is not None:
-        check_input(profile_file)
-    if plots is not None:
-        places.check_folder(plots, "--plots")
-    with usage_errors():
-        document = files.read_profile_or_plan(file)
-        if isinstance(document, Plan):
-            plan = document
-            profile = files.read_profile(profile_file) if profile_file is not None else None
-        else:
-            plan, profile = None, document
-            if profile_file is not None:
-                raise UsageError("--profile needs a PLAN", hint=f"{file} is a profile")
-        if plan is not None and profile is not None and (broken := check(profile, plan)):
-            raise UsageError(
-                f"{file}: {broken[0]}",
-                hint=f"was the plan made from {profile_file}? It breaks {len(broken)} rules",
-            )
-    if as_json:
-        output.show_json(_json(profile, plan))
-    else:
-        _show(profile, plan)
-    if plots is not None:
-        _plot(profile, plan, plots)
 
 
 @contextlib.contextmanager
@@ -165,16 +116,7 @@ def usage_errors() -> Iterator[None]:
         raise UsageError(str(e)) from None
 
 
-def _json(profile: Profile | None, plan: Plan | None) -> dict[str, Any]:
-    from sentinel.planner.explain import characterise
-
-    return {
-        **({"profile": characterise(profile)} if profile is not None else {}),
-        **({"plan": _summary(plan)} if plan is not None else {}),
-    }
-
-
-def _summary(plan: Plan) -> dict[str, Any]:
+def summary(plan: Plan) -> dict[str, Any]:
     nodes = [group.node for group in plan.groups]
     return {
         "budget": plan.budget,
@@ -191,54 +133,10 @@ def _summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _show(profile: Profile | None, plan: Plan | None) -> None:
-    if profile is not None:
-        _show_profile(profile)
-    if profile is not None and plan is not None:
-        click.echo()
-    if plan is not None:
-        output.show(_plan_table(plan))
-        click.echo()
-        output.show(_candidate_table(plan))
-
-
-def _show_profile(profile: Profile) -> None:
-    from results.units import duration, percent
-    from sentinel.planner.explain import characterise
-
-    step = characterise(profile)
-    lines = [
-        ("step", f"{duration(step['step_ns'])} ({step['clock']} clock), all tensors in slow memory"),
-        ("operations", f"{step['ops']} in {step['layers']} layers"),
-        ("tensors", f"{step['tensors']}; {output.size(step['allocated_bytes'])} allocated in the step"),
-        ("peak", output.size(step["peak_bytes"])),
-        ("page accesses", f"{step['accesses']} (counts: {step['counts']})"),
-        *(
-            (f"hottest {percent(row['of_bytes'])}", f"{percent(row['of_accesses'])} of accesses")
-            for row in step["hottest"]
-        ),
-        *(("warning", warning) for warning in step["warnings"]),
-    ]
-    output.show(output.rows(("profile", ""), lines))
-    click.echo()
-    rows = [
-        (
-            row["lifetime"],
-            row["size"],
-            str(row["tensors"]),
-            percent(row["of_tensors"]),
-            output.size(row["bytes"]),
-            percent(row["of_accesses"]),
-        )
-        for row in step["classes"]
-    ]
-    output.show(output.rows(("lifetime", "size", "tensors", "% of tensors", "bytes", "% of accesses"), rows))
-
-
-def _plan_table(plan: Plan) -> Any:
+def plan_table(plan: Plan) -> Any:
     from results.units import duration, percent
 
-    predicted, summary = plan.predicted, _summary(plan)
+    predicted, counts = plan.predicted, summary(plan)
     step_ns = predicted["step_ns"]
     pool_bytes = predicted.get("pool_bytes", plan.reserved)
     fast_ns, slow_ns = predicted.get("fast_ns", 0), predicted.get("slow_ns", 0)
@@ -246,7 +144,7 @@ def _plan_table(plan: Plan) -> Any:
         ("policy", str(plan.made.get("policy", "-"))),
         ("budget", f"{output.size(plan.budget)}, of which {output.size(pool_bytes)} reserved pool"),
         ("rule", str(predicted.get("rule", "-"))),
-        ("intervals", f"{summary['intervals']} of {plan.interval_layers} layers"),
+        ("intervals", f"{counts['intervals']} of {plan.interval_layers} layers"),
         ("why", str(predicted.get("why", "-"))),
         (
             "predicted step",
@@ -257,10 +155,10 @@ def _plan_table(plan: Plan) -> Any:
         ("exposed time", duration(predicted["exposed_ns"])),
         (
             "migrations",
-            f"{summary['promotions']} promotions, {summary['demotions']} demotions; "
+            f"{counts['promotions']} promotions, {counts['demotions']} demotions; "
             f"{output.size(predicted['moved_bytes'])} per step",
         ),
-        ("groups", f"{summary['groups']}, of which {summary['born_on_node_0']} born in fast memory"),
+        ("groups", f"{counts['groups']}, of which {counts['born_on_node_0']} born in fast memory"),
     ]
     return output.rows(("plan", ""), lines)
 
@@ -272,36 +170,3 @@ def _bound_lines(predicted: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     reached = predicted["bound_ns"] / predicted["step_ns"] if predicted["step_ns"] else 1.0
     return [("bound", f"{duration(predicted['bound_ns'])}; the plan has {percent(reached)} of its speed")]
-
-
-def _candidate_table(plan: Plan) -> Any:
-    from results.units import digits, duration
-
-    step_ns = plan.predicted["step_ns"]
-    rows = [
-        (
-            candidate["rule"],
-            str(candidate["interval_layers"]),
-            duration(candidate["step_ns"]),
-            digits(candidate["step_ns"] / step_ns),
-            duration(candidate["exposed_ns"]),
-            f"{candidate['moves']}, {output.size(candidate['moved_bytes'])}",
-            output.size(candidate["needed_bytes"]) + ("" if candidate["fits"] else " (exceeds budget)"),
-        )
-        for candidate in plan.predicted.get("candidates", ())
-    ]
-    head = ("candidate", "layers", "step", "vs plan", "exposed", "migrations", "Tensor(MIL)")
-    return output.rows(head, rows)
-
-
-def _plot(profile: Profile | None, plan: Plan | None, folder: Path) -> None:
-    from sentinel.cli import plan_plots
-    from testbed.common.progress import note
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with usage_errors():
-            names = plan_plots.write(profile, plan, folder)
-    except OSError as e:
-        raise UsageError(f"{folder}: cannot be written: {e.strerror}") from None
-    note(f"wrote plots to {folder}: {', '.join(names)}")

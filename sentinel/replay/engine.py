@@ -72,8 +72,9 @@ class Scenario:
     """Where the pages of a trace are, and what a plan does with them; see replay.h for the arrays.
 
     `page` has the state of each target page, `line` the target line of each dense line before the first
-    event. `actions` are (event, kind, first, count, to), in order of events. `room` is in pages. `frames` is
-    the first target page of the fast frame pool, if there are windows.
+    event. `actions` are (event, kind, first, count, to), in order of events. `plan_moves` has the index of
+    each move in the plan. `room` is in pages. `frames` is the first target page of the fast frame pool, if
+    there are windows.
     """
 
     page: NDArray[np.uint8]
@@ -81,6 +82,7 @@ class Scenario:
     actions: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    plan_moves: list[int] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
     room: int = 0
     frames: int | None = None
@@ -91,10 +93,11 @@ class Replayed:
     """One replayed step. Times in ns; `pages` counts pages by what happened to them.
 
     `remaps` counts those of windows, `unknown` the operations that used one and are not in the plan's `uses`;
-    `moved` has what happened to each move.
+    `moved` has what happened to each move, `waiting` whether late promotions were waited for.
 
     `pool_pages` are the pages of the runtime's pool on each node at the end, under a page-based policy.
 
+    `computed_ns` is when the step has come to its end, before what it waits for there.
     `event_ns` is the time of each event since the step's begin. `traffic` has the lines that each operation
     read and wrote of each tensor, if they were counted: fields `tensor`, `op`, `read`, `written`. `counters`
     are those of each vCPU; counts with two values are by node.
@@ -102,6 +105,7 @@ class Replayed:
 
     step_ns: float
     exposed_ns: float
+    computed_ns: float
     pages: dict[str, int]
     counters: list[dict[str, Any]]
     event_ns: NDArray[np.float64]
@@ -110,6 +114,7 @@ class Replayed:
     unknown: int = 0
     moved: list[Moved] = field(default_factory=list)
     pool_pages: tuple[int, int] | None = None
+    waiting: bool = True
 
     @property
     def misses(self) -> int:
@@ -215,6 +220,7 @@ def run(
     return Replayed(
         step_ns=result.step_ns,
         exposed_ns=result.exposed_ns,
+        computed_ns=result.computed_ns,
         pages={name: getattr(result, name) for name in library.PAGES},
         counters=[_plain(counters) for counters in vcpus],
         event_ns=event_ns,
@@ -222,6 +228,7 @@ def run(
         remaps=result.remaps,
         unknown=result.unknown,
         moved=[_moved(row) for row in moved],
+        waiting=waiting,
     )
 
 

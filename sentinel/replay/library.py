@@ -105,6 +105,7 @@ class Result(ctypes.Structure):
     _fields_ = [
         ("step_ns", ctypes.c_double),
         ("exposed_ns", ctypes.c_double),
+        ("computed_ns", ctypes.c_double),
         *((name, ctypes.c_uint64) for name in (*PAGES, "remaps", "unknown")),
         ("vcpu", ctypes.POINTER(Counters)),
         ("moved", ctypes.c_void_p),

@@ -87,12 +87,14 @@ class _Builder:
         self._group_starts = [group.page for group in self._groups]
 
     def scenario(self) -> Scenario:
+        moves = self._moves()
         return Scenario(
             page=self._pages(),
             line=identity_lines(len(self._trace.pages)),
             actions=sorted(self._actions(), key=lambda action: action[0]),
             groups=self._groups,
-            moves=self._moves(),
+            moves=list(moves.values()),
+            plan_moves=list(moves),
             waits=list(self._plan.waits),
             room=self._plan.migratable_budget // PAGE,
             frames=self._frames.first_page if self._plan.has_frames else None,
@@ -148,10 +150,11 @@ class _Builder:
         reserved, fast = (np.zeros(pool.pages, dtype=np.uint8) for pool in (self._reserved, self._frames))
         return np.concatenate([identity, reserved, arena, fast])
 
-    def _moves(self) -> list[Move]:
+    def _moves(self) -> dict[int, Move]:
+        """The moves of what the trace has, by their index in the plan."""
         variables = self._variables()
-        moves = []
-        for move in self._plan.moves:
+        moves = {}
+        for index, move in enumerate(self._plan.moves):
             if move.tensor is None:
                 assert move.offset is not None  # noqa: S101 -- the format has one of both
                 page = self._arena.first_page + move.offset // PAGE
@@ -162,7 +165,7 @@ class _Builder:
                 page = dense_page(self._trace, traced.address)
             group = self._group_index[page]
             frame = self._frame(move.frame)
-            moves.append(Move(move.at, move.before, move.to, group, move.map or 0, frame, move.copy))
+            moves[index] = Move(move.at, move.before, move.to, group, move.map or 0, frame, move.copy)
         return moves
 
     def _actions(self) -> Iterable[_Action]:

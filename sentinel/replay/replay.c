@@ -143,6 +143,7 @@ static double replay_step(struct replay *r, double *event_ns)
 			act(r, &s->action[a]);
 		event++;
 	}
+	r->result->computed_ns = model_clock(r->model, 0) - begin;
 	reach(r, INT64_MAX);
 	end_moves(r);
 	model_drain(r->model, 0);

@@ -125,6 +125,7 @@ struct replay_scenario {
 /* The results of the last step. The caller has the arrays. */
 struct replay_result {
 	double step_ns, exposed_ns;
+	double computed_ns; /* when the last access had been made, before what the end waits for */
 	/* Pages; `copied` by the migration cores */
 	uint64_t promoted, demoted, cancelled, failed, late, crowded, new_pages, absent, copied;
 	uint64_t remaps;

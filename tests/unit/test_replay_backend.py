@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,23 @@ import pytest
 
 from experiments import matrix, runner
 from experiments.matrix import Matrix
+from experiments.profiles import Profiled
 from experiments.replay_backend import Replayer
 from experiments.runner import Outcome
 from results import report
 from results.compare import compare
 from results.runs import Run
 from results.sides import Side
+from sentinel.planner import check
+from sentinel.planner.formats import files
+from sentinel.planner.formats.plan import Plan
 from testbed.common.errors import UsageError
 from testbed.timing.preset import Preset
 from tests.fakes.access_traces import PAGES, Recording
 from tests.fakes.backend import FakeBackend
+from tests.unit.test_replay import moving_variable
 
+Command = Callable[..., tuple[int, str, str]]
 SUITE = """
 name: replayed
 mode: replay
@@ -109,6 +117,31 @@ def test_report_says_that_times_are_replayed(tmp_path: Path, machines: Machines)
     replay(suite(tmp_path), tmp_path / "out", machines)
     sentence = report.to_dict(Run.load(tmp_path / "out"))
     assert "replayed from recorded accesses, not emulated" in str(sentence)
+
+
+def test_replay_records_what_became_of_each_move(
+    tmp_path: Path, machines: Machines, sentinel_: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan promotes a variable for the step's end, and demotes it then; cancelling is faster."""
+
+    def plan(profiled: Profiled, *_: Any, **__: Any) -> Plan:
+        return moving_variable(
+            predicted={"step_ns": 400_000, "exposed_ns": 0, "moved_bytes": 2 * PAGES * 4096},
+            made={"profile": files.digest(profiled.path)},
+        )
+
+    monkeypatch.setattr(Profiled, "plan", plan)
+    monkeypatch.setattr(check, "ensure_sound", lambda _, plan: plan)
+    replay(suite(tmp_path, policies="sentinel"), tmp_path / "out", machines)
+    code, out, _ = sentinel_("explain", tmp_path / "out", "lstm b8, sentinel, 50%", "--json")
+    assert code == 0
+    (explained,) = json.loads(out)["plans"]
+    measured, (promotion, demotion) = explained["measured"], explained["moves"]
+    assert measured["late"] == PAGES * 4096
+    assert (promotion["tensor"], promotion["to"], promotion["status"]) == ("w", 0, "unfinished")
+    assert promotion["reason"].startswith("unfinished at the step's end")
+    assert 0 <= promotion["ready_ns"] < promotion["due_ns"] <= measured["step_ns"]
+    assert demotion["status"] == "unfinished"
 
 
 def test_replays_are_not_compared_with_emulated_steps(tmp_path: Path, machines: Machines) -> None:
