@@ -27,6 +27,10 @@ POLICIES: dict[str, Colour] = {
     "sentinel": Colour("#7248a8", "#c3a1f2"),
     "autotm": Colour("#4d6b00", "#b4d455"),
     "ial": Colour("#6a3d3d", "#d8a0a0"),
+    "memtis": Colour("#005f6b", "#5fc4d0"),
+    "hemem": Colour("#4a4ac4", "#a9a9ff"),
+    "tpp": Colour("#a0522d", "#e0a882"),
+    "numa-balancing": Colour("#3f7f3f", "#90d090"),
 }
 OTHER = Colour("#5c6670", "#a3adb7")  # other policies
 

@@ -22,6 +22,10 @@ _MARKERS = {
     "slow-only": "P",
     "autotm": "D",
     "ial": "<",
+    "memtis": ">",
+    "hemem": "p",
+    "tpp": "h",
+    "numa-balancing": "d",
 }
 _OTHER_MARKER = "X"
 _STYLES = ("-", "--", "-.", ":")  # of series of a policy with different settings
