@@ -31,6 +31,8 @@ POLICIES: dict[str, Colour] = {
     "hemem": Colour("#4a4ac4", "#a9a9ff"),
     "tpp": Colour("#a0522d", "#e0a882"),
     "numa-balancing": Colour("#3f7f3f", "#90d090"),
+    "memory-mode": Colour("#8e24aa", "#e08cf5"),
+    "weighted-interleave": Colour("#94305f", "#ffb3d1"),
 }
 OTHER = Colour("#5c6670", "#a3adb7")  # other policies
 

@@ -26,6 +26,8 @@ _MARKERS = {
     "hemem": "p",
     "tpp": "h",
     "numa-balancing": "d",
+    "memory-mode": "*",
+    "weighted-interleave": "H",
 }
 _OTHER_MARKER = "X"
 _STYLES = ("-", "--", "-.", ":")  # of series of a policy with different settings

@@ -143,7 +143,8 @@ def _check(preset: Preset) -> None:
         raise UsageError(f"traces have lines of {LINE} bytes, and the preset's have {preset.cache.line}")
     if preset.memory_mode:
         raise UsageError(
-            "a preset with memory_mode cannot be replayed", hint="its node 0 is as large as the machine's"
+            "a preset with memory_mode cannot be replayed",
+            hint="use it without, and policy memory-mode",
         )
 
 
@@ -157,17 +158,20 @@ def run(
     tensors: int = 0,
     paging: library.Paging | None = None,
     steps: int | None = None,
+    near: int = 0,
 ) -> Replayed:
     """Replay a trace. Thread-safe: several may run at once.
 
     `cores` vCPUs migrate; without windows 1 for both directions, or 2. `waiting`: wait for promotions that
     are late, as opposed to cancelling them. With the number of `tensors`, traffic is counted. `paging` is a
     page-based policy (paging.py). The result is the last of the `steps`, by default of two if pages move.
+    With `near`, that many bytes of node 0 are a direct-mapped cache of node 1, apart from its pages.
     Raises `UsageError` for presets that cannot be replayed.
     """
     _check(preset)
     cores = min(cores, library.CPUS - 1 if scenario.frames is not None else 2)
     config = _config(preset)
+    config.memory_mode, config.near_size = bool(near), near
     actions = np.array([action[1:] for action in scenario.actions], dtype=np.uint64).reshape(-1, 4)
     events = np.array([action[0] for action in scenario.actions], dtype=np.int64)
     arrays: dict[str, NDArray[Any]] = {

@@ -47,6 +47,7 @@ class Config(ctypes.Structure):
         ("cache_line", ctypes.c_uint32),
         ("cache_shared", ctypes.c_uint32),
         ("memory_mode", ctypes.c_uint32),
+        ("near_size", ctypes.c_uint64),
         ("write_buffer", ctypes.c_double),
         ("instruction", ctypes.c_double * CPUS),
         ("parallelism", ctypes.c_double * CPUS),

@@ -77,6 +77,11 @@ def interleave(trace: Trace, budget: int) -> Scenario:
     return _static(trace, _with_pool(trace, (trace.pages >= end) | (trace.pages % np.uint64(2) == 1)))
 
 
+def pool_on(trace: Trace, slow: NDArray[np.bool_]) -> Scenario:
+    """Those pages of the pool on node 1 that are `slow`, and all other memory on node 0."""
+    return _static(trace, _with_pool(trace, slow))
+
+
 def outside_pool(trace: Trace) -> NDArray[np.uint8]:
     """Return the node of each page with the pool on node 1, and no policy for other memory."""
     return _with_pool(trace, np.ones(len(trace.pages), dtype=bool))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's scanner: hides pages of slow memory part by part, so that their next access is a hint fault.
 
-Linux, kernel/sched/fair.c (`task_numa_work`), in the mode for memory tiers. It scans 256 MiB of a process's
+Linux, sched/fair.c (`task_numa_work`), in the mode for memory tiers. It scans 256 MiB of a process's
 addresses in a period of at least 1 s, so a pass of 4 GiB takes 16 periods. Here a pass takes one step, since
 there are only ten of them.
 """

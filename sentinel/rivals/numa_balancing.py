@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NUMA balancing for memory tiers: a page is promoted if its hint fault comes soon after it was hidden.
 
-Linux, kernel/sched/fair.c (`should_numa_migrate_memory`), mode NUMA_BALANCING_MEMORY_TIERING since 5.18, and
+Linux, sched/fair.c (`should_numa_migrate_memory`), mode NUMA_BALANCING_MEMORY_TIERING since 5.18, and
 kswapd's demotions (/sys/kernel/mm/numa/demotion_enabled). While a sixteenth of fast memory is free, every
 fault promotes. Else one promotes if its latency is below a threshold, and the rate of promotions below a
 limit. The threshold is adjusted in 16 steps, up to twice its initial value, so that as many pages as the

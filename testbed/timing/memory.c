@@ -70,10 +70,16 @@ static double fetch(struct model *m, struct cpu *c, unsigned int cpu, int node)
 	return arrival;
 }
 
-/* Memory mode: the entry of node 0 to which `line` maps. */
+/* Memory mode: whether a line of `node` is accessed through the cache in node 0. */
+static bool is_far(const struct model *m, int node)
+{
+	return m->near && (node || !m->config.near_size);
+}
+
+/* Memory mode: the entry of the cache to which `line` maps. */
 static _Atomic uint64_t *near_entry(struct model *m, uint64_t line)
 {
-	return &m->near[line % (m->config.split >> m->line_bits)];
+	return &m->near[line % m->near_lines];
 }
 
 /* Memory mode: read a line of node 1 through node 0, its direct-mapped cache. */
@@ -99,7 +105,7 @@ double memory_miss(struct model *m, unsigned int cpu, uint64_t line, bool store)
 	int node = node_of(m, line << m->line_bits);
 
 	count(&c->counters.misses[node], 1);
-	if (m->near)
+	if (is_far(m, node))
 		return fetch_through_near(m, c, cpu, line);
 	if (!store)
 		return fetch(m, c, cpu, node);
@@ -114,7 +120,7 @@ void memory_evict(struct model *m, unsigned int cpu, uint64_t line)
 	struct cpu *c = &m->cpus[cpu];
 	uint64_t clean = (line + 1) << 1, entry = clean;
 
-	if (!m->near) {
+	if (!is_far(m, node_of(m, line << m->line_bits))) {
 		write_back(m, c, line);
 		return;
 	}

@@ -15,6 +15,7 @@ static bool is_valid(const struct model_config *c)
 	    c->cache_size < (uint64_t)c->cache_line * c->cache_ways || !(c->write_buffer >= 0))
 		return false;
 	if (c->split >= c->end || c->hole[0] > c->hole[1] || (c->memory_mode && !c->split) ||
+	    (c->near_size && c->near_size < c->cache_line) ||
 	    (c->split | c->end | c->hole[0] | c->hole[1]) % MODEL_PAGE)
 		return false;
 	for (int n = 0; n < MODEL_NODES; n++) {
@@ -60,8 +61,9 @@ struct model *model_new(const struct model_config *config)
 		cache->sets = sets;
 		cache->ways = config->cache_ways;
 	}
+	m->near_lines = (config->near_size ? config->near_size : config->split) >> m->line_bits;
 	if (config->memory_mode)
-		m->near = calloc(config->split >> m->line_bits, sizeof(*m->near));
+		m->near = calloc(m->near_lines, sizeof(*m->near));
 	if (!m->caches || (config->memory_mode && !m->near) ||
 	    (config->cache_shared && !cache_allocate(&m->caches[0]))) {
 		model_free(m);

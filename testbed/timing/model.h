@@ -28,8 +28,9 @@ struct model_config {
 	uint32_t cache_ways;
 	uint32_t cache_line; /* bytes, a power of two */
 	uint32_t cache_shared;
-	uint32_t memory_mode;		/* node 0 is a direct-mapped cache of node 1 */
-	double write_buffer;		/* ns by which write-backs may lag behind */
+	uint32_t memory_mode; /* node 0 is a direct-mapped cache of node 1 */
+	uint64_t near_size;   /* memory mode: bytes of that cache, apart from node 0; 0: node 0 */
+	double write_buffer;  /* ns by which write-backs may lag behind */
 	double instruction[MODEL_CPUS]; /* ns, by vCPU */
 	double parallelism[MODEL_CPUS]; /* misses in flight at once, by vCPU */
 	double remap, remap_page;	/* ns to remap a window, and for each of its pages */

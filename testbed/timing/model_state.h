@@ -41,7 +41,8 @@ struct model {
 	unsigned int line_bits;
 	double service[MODEL_NODES][2]; /* ns to read and to write a line at full bandwidth */
 	struct cache *caches;
-	_Atomic uint64_t *near; /* memory mode, by line of node 0: (line + 1) << 1 | dirty */
+	_Atomic uint64_t *near; /* memory mode, by line of the cache: (line + 1) << 1 | dirty */
+	uint64_t near_lines;
 	void (*evicted)(void *data, uint64_t line); /* may be NULL */
 	void *evicted_data;
 	struct queue queues[MODEL_NODES];

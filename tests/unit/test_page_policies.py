@@ -11,9 +11,10 @@ import pytest
 
 from experiments import policies
 from experiments.replays import Replays
+from sentinel.replay import engine, placement
 from sentinel.replay.paging import Pages
 from sentinel.replay.trace import PAGE, Trace
-from sentinel.rivals import memtis, tpp
+from sentinel.rivals import memory_mode, memtis, tpp, weighted_interleave
 from sentinel.rivals.exchange import exchange
 from sentinel.rivals.hemem import HeMem
 from sentinel.rivals.hint_faults import Scanner
@@ -21,7 +22,15 @@ from sentinel.rivals.ial import Ial
 from sentinel.rivals.lru import Lru
 from sentinel.rivals.numa_balancing import NumaBalancing
 from tests.fakes import page_steps
-from tests.fakes.page_steps import HOT_PAGES, OPTANE, decide, fast_pages, pages_of, touch
+from tests.fakes.page_steps import (
+    HOT_PAGES,
+    OPTANE,
+    SCANNED_PAGES,
+    decide,
+    fast_pages,
+    pages_of,
+    touch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +267,42 @@ def test_numa_balancing_adjusts_its_threshold_to_the_limit() -> None:
     policy, pages = balancing(1)
     faults(policy, pages, range(64), 3)
     assert policy.threshold < initial
+
+
+# ---------------------------------------------------------------- without migrations
+
+POOL = 1024  # pages
+
+
+def test_weighted_interleave_has_pages_in_the_ratio_of_bandwidths(recorded: Trace) -> None:
+    fast = OPTANE.nodes[0].read_bandwidth / sum(node.read_bandwidth for node in OPTANE.nodes)
+    node = weighted_interleave.place(recorded, OPTANE, POOL * PAGE).page
+    assert (node == 0).sum() == int(POOL * fast)
+    assert all((node[i : i + 100] == 0).sum() in (72, 73) for i in range(POOL - 100))
+
+
+def test_weighted_interleave_keeps_to_the_budget(recorded: Trace) -> None:
+    node = weighted_interleave.place(recorded, OPTANE, 100 * PAGE + 5).page
+    assert (node == 0).sum() == 100
+    assert node[:138].sum() == 38
+    assert node[138:].all()
+
+
+def test_memory_mode_of_the_whole_pool_is_as_fast_as_fast_memory(recorded: Trace) -> None:
+    fast = engine.run(recorded, placement.fast_only(recorded), OPTANE)
+    cached = memory_mode.run(recorded, OPTANE, POOL * PAGE)
+    assert cached.counters[0]["bytes_read"][1] == 0
+    assert cached.step_ns == pytest.approx(fast.step_ns, rel=0.01)
+
+
+def test_memory_mode_misses_what_collides(recorded: Trace) -> None:
+    """The hot set and the first pages of the scan take each other's places once; the others are alone."""
+    assert POOL % SCANNED_PAGES == 0
+    assert HOT_PAGES < SCANNED_PAGES
+    cached = memory_mode.run(recorded, OPTANE, SCANNED_PAGES * PAGE).counters[0]
+    assert cached["bytes_read"][1] == 2 * HOT_PAGES * PAGE
+    everything = memory_mode.run(recorded, OPTANE, 0).counters[0]
+    assert everything["hits_near"] == 0
 
 
 # ---------------------------------------------------------------- all, in the engine

@@ -367,12 +367,14 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
         *2 * [("hemem", True)],
         *2 * [("ial", True)],
         *2 * [("interleave", True)],
+        *2 * [("memory-mode", True)],
         *2 * [("memtis", True)],
         *2 * [("numa-balancing", True)],
         *2 * [("sentinel", True)],
         *2 * [("sentinel-opt", True)],
         ("slow-only", False),
         *2 * [("tpp", True)],
+        *2 * [("weighted-interleave", True)],
     ]
     assert shown["rows"][2]["fraction"] == 1
     table = CliRunner().invoke(replay_command, arguments, catch_exceptions=False).stdout

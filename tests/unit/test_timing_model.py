@@ -40,6 +40,7 @@ class Config(ctypes.Structure):
         ("cache_line", ctypes.c_uint32),
         ("cache_shared", ctypes.c_uint32),
         ("memory_mode", ctypes.c_uint32),
+        ("near_size", ctypes.c_uint64),
         ("write_buffer", ctypes.c_double),
         ("instruction", ctypes.c_double * 64),
         ("parallelism", ctypes.c_double * 64),
@@ -443,6 +444,20 @@ def test_addresses_outside_memory_cost_nothing(library: ctypes.CDLL) -> None:
     model.free()
 
 
+def test_memory_mode_with_a_size_caches_node_1_only(library: ctypes.CDLL) -> None:
+    lines = 100_000  # exceeds the cache
+    fitting, larger = (Model(library, memory_mode=1, near_size=64 * size) for size in (lines, lines // 2))
+    for model in (fitting, larger):
+        for _ in range(2):
+            for node in (0, 1):
+                for line in range(lines):
+                    model.touch(0, at(node, line))
+    assert fitting.counters(0).hits_near == lines
+    assert larger.counters(0).hits_near == 0
+    for model in (fitting, larger):
+        assert model.counters(0).bytes_read[0] == 64 * (2 * lines + model.counters(0).hits_near)
+
+
 def test_in_memory_mode_node_0_caches_node_1(library: ctypes.CDLL) -> None:
     model = Model(library, memory_mode=1)
     fitting = 100_000  # lines; exceeds the cache, fits node 0
@@ -527,6 +542,7 @@ def test_an_access_stops_at_the_end_of_its_page(
         {"split": GIB + 64},
         {"end": 2 * GIB + 1},
         {"split": 0, "memory_mode": 1},
+        {"near_size": 63, "memory_mode": 1},
         {"hole": (ctypes.c_uint64 * 2)(GIB, GIB // 2)},
         {"write_buffer": -1},
         {"write_buffer": float("nan")},
