@@ -83,9 +83,9 @@ class RealMachine:
         """Lock and check the target, and send it the image. Raises `InfrastructureError`, `UsageError`."""
         self._image = images.build(cache=self._cache).entry
         machine = self._ready()
-        sent = target_root.has_image(machine, self._image)
+        disk = target_root.disk_needed(machine, self._image)
         budget = max((cell.budget_bytes or 0 for cell in matrix.cells), default=0)
-        found = checks.examine(machine.facts, sent=sent, budget=budget)
+        found = checks.examine(machine.facts, disk=disk, budget=budget)
         checks.ensure(machine.shell.place, found)
         for check in found:
             if check.state == "warn":

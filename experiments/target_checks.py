@@ -24,7 +24,8 @@ def examine(machine: TargetMachine, *, cache: Cache) -> Iterator[Check]:
     """
     image = cache.get(images.KIND, definition.default().key)
     sent = image is not None and target_root.has_image(machine, image)
-    found = checks.examine(machine.facts, sent=sent)
+    disk = 0 if image is None else target_root.disk_needed(machine, image)
+    found = checks.examine(machine.facts, disk=disk)
     yield from found
     if any(check.state == "fail" for check in found):
         return

@@ -30,6 +30,7 @@ from testbed.targets.held import ALIVE, SILENCE, Held
 from testbed.targets.machine import TargetMachine
 
 PROBE = "probe"  # in the folder, while `sentinel target check` measures
+_WORK = 64 << 20  # bytes
 _CHUNK = 1 << 18  # bytes
 _WITHIN = 60.0  # seconds to mount the image, beyond the wait for an earlier training to end
 # $1: the folder for the image; $2: its SHA-256. The image, as tar.gz, is the input.
@@ -58,6 +59,12 @@ def disk_on(machine: TargetMachine, image: Entry) -> PurePosixPath:
     if machine.target.ssh is None:
         return PurePosixPath(image.path / images.DISK)
     return machine.folder / f"image-{image.key}" / images.DISK
+
+
+def disk_needed(machine: TargetMachine, image: Entry) -> int:
+    """Bytes that the target has to store: those of the image, if it lacks it, and the work of a run."""
+    missing = 0 if has_image(machine, image) else (image.path / images.DISK).stat().st_blocks * 512
+    return missing + _WORK
 
 
 def has_image(machine: TargetMachine, image: Entry) -> bool:

@@ -11,18 +11,17 @@ from testbed.targets.facts import PROGRAMS, Facts
 
 FAST, SLOW = 0, 1  # nodes, as in the runtime
 MIN_MEMORY = 2 << 30  # bytes that TensorFlow and the smallest models need
-IMAGE_DISK = 3 << 30  # bytes: the image, and a run's work
 _GIB = 1 << 30
 
 
-def examine(facts: Facts, *, sent: bool = False, budget: int = 0) -> list[Check]:
-    """Check a target. `sent`: it has the image. `budget`: the largest one of a suite, in bytes."""
+def examine(facts: Facts, *, disk: int = 0, budget: int = 0) -> list[Check]:
+    """Check a target that has to store `disk` more bytes. `budget`: the largest one of a suite, in bytes."""
     return [
         *basic(facts),
         _file_systems(facts),
         _nodes(facts),
         _memory(facts, budget),
-        _disk(facts, sent=sent),
+        _disk(facts, disk),
         _page_profile(facts),
     ]
 
@@ -98,10 +97,10 @@ def _memory(facts: Facts, budget: int) -> Check:
     return Check("memory", "ok", detail)
 
 
-def _disk(facts: Facts, *, sent: bool) -> Check:
+def _disk(facts: Facts, needed: int) -> Check:
     detail = f"{facts.disk / _GIB:.1f} GiB free for the folder"
-    if not sent and facts.disk < IMAGE_DISK:
-        return Check("disk", "fail", f"{detail}; the image needs {IMAGE_DISK >> 30}", "another `folder`")
+    if facts.disk < needed:
+        return Check("disk", "fail", f"{detail}; needs {needed / _GIB:.1f}", "another `folder`")
     return Check("disk", "ok", detail)
 
 

@@ -66,7 +66,9 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ss
 def test_image_is_sent_once(remote: tuple[SshServer, TargetMachine], tmp_path: Path) -> None:
     server, machine = remote
     image = image_in(tmp_path / "image")
+    missing = target_root.disk_needed(machine, image)
     target_root.send_image(machine, image)
+    assert missing - target_root.disk_needed(machine, image) >= 500_000
     there = tmp_path / "target" / "image-abc"
     assert [path.name for path in there.iterdir()] == [images.DISK]
     assert (there / images.DISK).read_bytes() == (tmp_path / "image" / images.DISK).read_bytes()

@@ -164,25 +164,20 @@ def test_two_node_machine_passes_all_checks() -> None:
             "fail",
             "the budget is 100.0 GiB",
         ),
-        ({"disk": GIB}, "disk", "fail", "the image needs 3"),
+        ({"disk": GIB}, "disk", "fail", "1.0 GiB free for the folder; needs 3.0"),
         ({"page_profile": True}, "page profiler", "ok", "/dev/page_profile"),
     ],
 )
 def test_check_of_a_target_says_what_is_wrong(
     change: dict[str, Any], name: str, state: str, words: str
 ) -> None:
-    found = checks.examine(dataclasses.replace(OPTANE, **change), budget=100 * GIB)
+    found = checks.examine(dataclasses.replace(OPTANE, **change), disk=3 * GIB, budget=100 * GIB)
     check = next(check for check in found if check.name == name)
     assert (check.state, words in check.detail) == (state, True)
     if state == "fail":
         assert check.fix
         with pytest.raises(InfrastructureError, match=f"^optane1: {name}: "):
             checks.ensure("optane1", found)
-
-
-def test_disk_matters_only_until_the_image_is_sent() -> None:
-    full = dataclasses.replace(OPTANE, disk=GIB)
-    assert {check.state for check in checks.examine(full, sent=True)} == {"ok"}
 
 
 def test_local_shell_runs_commands_and_copies_files(tmp_path: Path) -> None:
