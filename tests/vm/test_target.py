@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
 import pytest
 
 from experiments import matrix, runner
@@ -14,6 +13,7 @@ from experiments.target_backend import RealMachine
 from images import build as images
 from images import definition
 from results import runs
+from testbed.common import processes
 from testbed.common.cache import Cache
 from testbed.targets.spec import Target
 
@@ -45,7 +45,8 @@ def test_suite_runs_on_this_host(request: pytest.FixtureRequest, tmp_path: Path)
     assert not (tmp_path / "target" / "run").exists()
     assert Path("/proc/mounts").read_text() == mounts
     backend.close()
-    assert not [p for p in psutil.process_iter() if any("rootfs.ext4" in word for word in p.cmdline())]
+    folder = str(tmp_path / "target")
+    assert not [pid for pid, words in processes.command_lines() if any(folder in word for word in words)]
     run = runs.Run.load(tmp_path / "out")
     losses = [[step.loss for step in cell.repeats[0].steps[:3]] for cell in run.cells]
     assert losses[0] == losses[1]
