@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Page-based policies: what they see of their pages, when they decide, and the moves they ask for.
- */
-#include <math.h>
-
+/* Page-based policies: what they see, when they decide, and the moves that they ask for. */
 #include "state.h"
 
 /* A pseudo-random number: xorshift64*, Vigna 2016 */
@@ -83,6 +80,8 @@ bool page_next(struct replay *r, unsigned int to, unsigned int cpu)
 		return false;
 	}
 	page = paging->move[to][p->done[to]++];
+	if (paging->node[page] == to) /* it was named twice */
+		return true;
 	migrate_page(r, paging->first + page, to, cpu);
 	paging->node[page] = (uint8_t)to;
 	p->fast += to == FAST ? 1 : -1;

@@ -154,6 +154,13 @@ def test_budget_is_kept_while_everything_moves(recorded: Trace, cores: int) -> N
     assert (replayed.pool_pages or (COUNT,))[0] <= BUDGET
 
 
+def test_page_that_is_named_twice_moves_once(recorded: Trace) -> None:
+    policy = Policy(lambda pages: np.repeat(np.flatnonzero(pages.fast)[:2], 2))
+    replayed = run(recorded, policy, steps=1)
+    assert replayed.pages["demoted"] == 2 * len(policy.times)
+    assert replayed.pool_pages == (BUDGET - 2 * len(policy.times), COUNT - BUDGET + 2 * len(policy.times))
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_error_of_a_policy_ends_the_replay(recorded: Trace, error: type[BaseException]) -> None:
     def decide(pages: Pages) -> Any:
