@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from results.moves import read as read_moves
+from results.records import Step
 from sentinel.runtime import build
 from testbed.common.errors import BuildError
 from tests import hand_plan
@@ -220,6 +222,10 @@ def test_plan_with_frames_is_executed(program: Program, frames: Json, tmp_path: 
         assert move["outcome"] in ("moved", "resident", "cancelled")
         assert (move["remap_ns"] is not None) == (move["outcome"] == "moved")
         assert move["outcome"] != "moved" or move["begin_ns"] <= move["end_ns"] <= move["remap_ns"]
+        assert move["begin_ns"] is None or stats["step"]["begin_ns"] <= move["ready_ns"] <= move["begin_ns"]
+        assert (move["reason"] is not None) == (move["outcome"] == "cancelled")
+    step = Step(step=0, warmup=False, guest_ns=1, runtime=stats)
+    assert len(read_moves(step, moves=len(frames["moves"]), ops=frames["ops"]).moves) == len(moves)
     moved = sum(frames["moves"][m["move"]]["size"] for m in stats["moves"] if m["outcome"] == "moved")
     assert stats["step"]["copied"] >= moved
     assert stats["step"]["remaps"] >= sum(m["outcome"] == "moved" for m in stats["moves"])

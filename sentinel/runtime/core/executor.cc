@@ -61,6 +61,7 @@ void Executor::wait(int position)
 StepStatistics Executor::step_end(bool typical, const StepStatistics &more)
 {
 	act(plan_.ops);
+	step_.begin_ns = begin_ns_;
 	step_.step_ns = clock_() - begin_ns_;
 	step_.moves = threads_.take_statistics();
 	step_.moves += more.moves;

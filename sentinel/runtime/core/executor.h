@@ -18,9 +18,9 @@ namespace sentinel
 
 /* The current pages of a move; size 0 for a variable that has not been seen yet. */
 using Resolve = std::function<PageRange(const Move &)>;
-using Clock = std::function<uint64_t()>; /* ns */
 
 struct StepStatistics {
+	uint64_t begin_ns = 0;		      /* on the clock */
 	uint64_t step_ns = 0, exposed_ns = 0; /* exposed: time spent waiting for promotions */
 	uint64_t late = 0;		      /* bytes of promotions unfinished at their wait */
 	uint64_t unresolved = 0;	      /* moves of variables that have not been seen yet */

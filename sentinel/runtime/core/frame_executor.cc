@@ -59,6 +59,7 @@ void FrameExecutor::step_begin(uint64_t step, bool waits)
 	in_step_ = true;
 	waits_ = waits;
 	next_due_ = moves_.next_due();
+	moves_.note_ready(clock_);
 	wake_if_ready();
 }
 
@@ -68,7 +69,7 @@ void FrameExecutor::step_end(StepStatistics &statistics)
 	MutexLock lock(mutex_);
 
 	for (size_t i = 0; i < moves_.size(); i++)
-		resolve(i, false);
+		resolve(i, false, Reason::step_end);
 	in_step_ = false;
 	statistics.moves += statistics_;
 	statistics.late += late_;
@@ -83,21 +84,23 @@ void FrameExecutor::resolve_due(int position)
 
 	if (!in_step_)
 		return;
-	std::vector<size_t> due = moves_.take_due(position);
+	std::vector<size_t> due = moves_.take_due(position, clock_());
 	for (size_t move : due)
 		if (moves_[move].to == kFast && moves_.groups[moves_.group_of(move)].live &&
 		    !moves_.resolve_resident(move))
 			late_ += moves_.groups[moves_.group_of(move)].size;
 	/* What follows needs the frames of a demotion: without them many births would be crowded.
 	 */
-	for (size_t move : due)
-		resolve(move, waits_ || moves_[move].to == kSlow);
+	for (size_t move : due) {
+		bool waits = waits_ || moves_[move].to == kSlow;
+		resolve(move, waits, waits ? Reason::stuck : Reason::given_up);
+	}
 	next_due_ = moves_.next_due();
 	wake_if_ready();
 }
 
-/* Wait for the move if that helps, else cancel it. What is copied is remapped if it may be. */
-void FrameExecutor::resolve(size_t move, bool waits)
+/* Wait for the move if that helps, else cancel it for this reason. What is copied is remapped. */
+void FrameExecutor::resolve(size_t move, bool waits, Reason unless)
 {
 	using Stage = FrameMoves::Stage;
 	const FrameMoves::State &s = moves_.state(move);
@@ -115,7 +118,7 @@ void FrameExecutor::resolve(size_t move, bool waits)
 			changed_.wait(mutex_);
 			exposed_ns_ += clock_() - begin;
 		} else {
-			moves_.cancel(move);
+			moves_.cancel(move, unless);
 			uint64_t &bytes = s.record.outcome == Outcome::absent
 						  ? statistics_.absent
 						  : statistics_.cancelled;
@@ -126,7 +129,7 @@ void FrameExecutor::resolve(size_t move, bool waits)
 }
 
 /* The group has been written, or is gone: a copy of it is of no use. */
-void FrameExecutor::drop(size_t group)
+void FrameExecutor::drop(size_t group, Reason reason)
 {
 	size_t move = moves_.in_flight(group);
 
@@ -135,7 +138,7 @@ void FrameExecutor::drop(size_t group)
 	if (move < moves_.size() && moves_.state(move).stage != FrameMoves::Stage::resolved) {
 		if (!moves_.state(move).cancelled) {
 			statistics_.cancelled += moves_.groups[group].size;
-			moves_.cancel(move);
+			moves_.cancel(move, reason);
 			unprotect_resolved(move);
 		}
 		while (moves_.state(move).stage != FrameMoves::Stage::resolved)
@@ -185,18 +188,21 @@ void FrameExecutor::op_ended(uint64_t step, int run, int use,
 	for (const TensorRange &tensor : written) {
 		GroupSpan span = groups_of(tensor);
 		for (size_t i = span.first; i < span.end; i++)
-			drop(i);
+			drop(i, Reason::written);
 	}
 	if (size_t(run) < held_.size()) {
 		for (const Held &held : held_[size_t(run)]) {
 			if (held.is_born)
-				drop(held.group);
+				drop(held.group, Reason::written);
 			moves_.groups[held.group].holders--;
 			changed = true;
 		}
 		held_[size_t(run)].clear();
 	}
-	changed |= use >= 0 && moves_.watermark.end(use);
+	if (use >= 0 && moves_.watermark.end(use)) {
+		moves_.note_ready(clock_);
+		changed = true;
+	}
 	if (changed)
 		wake_if_ready();
 }
@@ -241,7 +247,7 @@ void FrameExecutor::tensor_died(const char *start, size_t size)
 		FrameGroup &g = groups[i];
 		if (--g.live)
 			continue;
-		drop(i);
+		drop(i, Reason::died);
 		groups.vacate(i);
 		if (g.shown != g.birth_frame && !suspended_)
 			returning_.push_back(i);

@@ -95,8 +95,8 @@ private:
 	bool show(size_t group, size_t frame) SENTINEL_REQUIRES(mutex_);
 	bool return_window() SENTINEL_REQUIRES(mutex_);
 	void resolve_due(int position) SENTINEL_EXCLUDES(mutex_);
-	void resolve(size_t move, bool waits) SENTINEL_REQUIRES(mutex_);
-	void drop(size_t group) SENTINEL_REQUIRES(mutex_);
+	void resolve(size_t move, bool waits, Reason unless) SENTINEL_REQUIRES(mutex_);
+	void drop(size_t group, Reason reason) SENTINEL_REQUIRES(mutex_);
 	void hold_group(size_t group, int run, bool is_born) SENTINEL_REQUIRES(mutex_);
 	void show_home(size_t group) SENTINEL_REQUIRES(mutex_);
 	void protect(size_t group, bool is_protected) SENTINEL_REQUIRES(mutex_);

@@ -21,6 +21,13 @@ const char *name_of(Outcome outcome)
 	return names[int(outcome)];
 }
 
+const char *name_of(Reason reason)
+{
+	static const char *const names[] = {nullptr,	"given up", "stuck",
+					    "step end", "written",  "died"};
+	return names[int(reason)];
+}
+
 FrameMoves::FrameMoves(const Plan &plan) : groups(plan), watermark(plan)
 {
 	for (size_t i = 0; i < plan.moves.size(); i++) {
@@ -51,7 +58,7 @@ void FrameMoves::step_begin()
 		groups[i].outlived = groups[i].live > 0;
 	}
 	watermark.step_begin();
-	first_ = next_due_ = 0;
+	first_ = next_due_ = next_ready_ = 0;
 }
 
 int FrameMoves::next_due() const
@@ -59,15 +66,29 @@ int FrameMoves::next_due() const
 	return next_due_ < by_before_.size() ? moves_[by_before_[next_due_]].before : INT_MAX;
 }
 
-std::vector<size_t> FrameMoves::take_due(int position)
+std::vector<size_t> FrameMoves::take_due(int position, uint64_t now)
 {
 	std::vector<size_t> due;
 
-	for (; next_due() <= position; next_due_++)
-		if (states_[by_before_[next_due_]].stage != Stage::resolved)
+	for (; next_due() <= position; next_due_++) {
+		State &s = states_[by_before_[next_due_]];
+		s.record.due_ns = now;
+		if (s.stage != Stage::resolved)
 			due.push_back(by_before_[next_due_]);
+	}
 	std::sort(due.begin(), due.end());
 	return due;
+}
+
+void FrameMoves::note_ready(const Clock &clock)
+{
+	int reached = watermark.position();
+
+	if (next_ready_ == moves_.size() || moves_[next_ready_].at > reached)
+		return;
+	uint64_t now = clock();
+	for (; next_ready_ < moves_.size() && moves_[next_ready_].at <= reached; next_ready_++)
+		states_[next_ready_].record.ready_ns = now;
 }
 
 bool FrameMoves::is_next_of_group(size_t move) const
@@ -188,11 +209,12 @@ bool FrameMoves::resolve_resident(size_t move)
 	return true;
 }
 
-void FrameMoves::cancel(size_t move)
+void FrameMoves::cancel(size_t move, Reason reason)
 {
 	State &s = states_[move];
 
 	s.cancelled = true;
+	s.record.reason = reason;
 	if (!s.running)
 		resolve(move, groups[group_of_[move]].live || s.stage != Stage::waiting
 				      ? Outcome::cancelled

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "frame_groups.h"
@@ -17,6 +18,8 @@
 
 namespace sentinel
 {
+
+using Clock = std::function<uint64_t()>; /* ns */
 
 enum class Outcome : uint8_t {
 	none,	  /* not resolved yet */
@@ -28,12 +31,26 @@ enum class Outcome : uint8_t {
 };
 const char *name_of(Outcome outcome);
 
+/* Why a move was cancelled. */
+enum class Reason : uint8_t {
+	none,
+	given_up, /* late, in a step that does not wait */
+	stuck,	  /* it would have needed a further operation to end */
+	step_end,
+	written, /* while it was copied */
+	died	 /* the group's last tensor */
+};
+const char *name_of(Reason reason); /* nullptr for none */
+
 /* What became of a move, for a timeline. Times in ns on the clock; 0: it did not come to that. */
 struct MoveRecord {
 	size_t move = 0;		   /* index in the plan */
+	uint64_t ready_ns = 0;		   /* the watermark reached `at` */
+	uint64_t due_ns = 0;		   /* the step reached `before` */
 	uint64_t begin_ns = 0, end_ns = 0; /* of the copy */
 	uint64_t remap_ns = 0;		   /* end of the remap */
 	Outcome outcome = Outcome::none;
+	Reason reason = Reason::none;
 };
 
 /* Something that a migration thread can do now. */
@@ -68,10 +85,13 @@ public:
 
 	/* Nothing may be in flight. */
 	void step_begin();
-	/* Indices, in the plan's order, of unresolved moves that are due at `position`. */
-	std::vector<size_t> take_due(int position);
+	/* Indices, in the plan's order, of unresolved moves that are due at `position`, now. */
+	std::vector<size_t> take_due(int position, uint64_t now);
 	/* No move is due before this position. */
 	int next_due() const;
+
+	/* The watermark may have risen: note which moves may begin from now on. */
+	void note_ready(const Clock &clock);
 
 	/* The first thing to do, in the plan's order. */
 	FrameWork next_work();
@@ -85,7 +105,7 @@ public:
 	/* Resolve a move that needs nothing done. False if it is not such a move. */
 	bool resolve_resident(size_t move);
 	/* Resolve a move that is not being remapped; a running chunk delays that. */
-	void cancel(size_t move);
+	void cancel(size_t move, Reason reason);
 
 	/* Whether the move can end although no further operation does. */
 	bool can_finish(size_t move) const;
@@ -127,8 +147,9 @@ private:
 	std::vector<size_t> by_before_; /* indices in order of `before` */
 	std::vector<size_t> plan_index_;
 	std::vector<State> states_;
-	size_t first_ = 0;    /* all moves before it are resolved */
-	size_t next_due_ = 0; /* index in by_before_ */
+	size_t first_ = 0;	/* all moves before it are resolved */
+	size_t next_ready_ = 0; /* the first move whose `at` the watermark has not reached */
+	size_t next_due_ = 0;	/* index in by_before_ */
 };
 
 } // namespace sentinel

@@ -37,9 +37,13 @@ void append(Json &json, const PlacementStatistics &s)
 Json json_of(const MoveRecord &move)
 {
 	auto time = [](uint64_t ns) { return ns ? Json(ns) : Json(nullptr); };
+	const char *reason = name_of(move.reason);
 
 	return {{"move", move.move},
 		{"outcome", name_of(move.outcome)},
+		{"reason", reason ? Json(reason) : Json(nullptr)},
+		{"ready_ns", time(move.ready_ns)},
+		{"due_ns", time(move.due_ns)},
 		{"begin_ns", time(move.begin_ns)},
 		{"end_ns", time(move.end_ns)},
 		{"remap_ns", time(move.remap_ns)}};
@@ -72,11 +76,9 @@ std::string Runtime::statistics()
 	MutexLock lock(mutex_);
 	const PoolStatistics &memory = memory_.total();
 	const PlanStatistics &s = plan_statistics_;
-	Json step = {{"step_ns", s.step.step_ns},
-		     {"exposed_ns", s.step.exposed_ns},
-		     {"late", s.step.late},
-		     {"unresolved", s.step.unresolved},
-		     {"trial", s.step.trial}};
+	Json step = {{"begin_ns", s.step.begin_ns},	{"step_ns", s.step.step_ns},
+		     {"exposed_ns", s.step.exposed_ns}, {"late", s.step.late},
+		     {"unresolved", s.step.unresolved}, {"trial", s.step.trial}};
 	Json total = {{"exposed_ns", s.total_exposed_ns}, {"late", s.total_late}};
 
 	append(step, s.step.moves);

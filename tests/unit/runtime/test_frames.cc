@@ -32,6 +32,11 @@ TEST_CASE("a demoted group is promoted to another range")
 	StepStatistics s = step.end();
 	REQUIRE(s.records.size() == 2);
 	CHECK(s.records[1].outcome == Outcome::moved);
+	CHECK(s.records[0].ready_ns <= s.records[0].begin_ns);
+	CHECK(s.records[1].ready_ns <= s.records[1].begin_ns);
+	CHECK(s.records[1].ready_ns <= s.records[1].due_ns);
+	CHECK(s.records[1].due_ns > s.records[0].due_ns);
+	CHECK(s.records[1].reason == Reason::none);
 	CHECK(s.records[1].begin_ns <= s.records[1].end_ns);
 	CHECK(s.records[1].end_ns <= s.records[1].remap_ns);
 	CHECK(s.moves.promoted == kSize);
@@ -127,6 +132,9 @@ TEST_CASE("a demotion that needs a further operation at its deadline is cancelle
 	step.died(0);
 	StepStatistics s = step.end();
 	CHECK(s.records[0].outcome == Outcome::cancelled);
+	CHECK(s.records[0].reason == Reason::stuck);
+	CHECK(s.records[0].ready_ns > s.records[0].due_ns); /* no use had ended */
+	CHECK(s.records[0].due_ns > 0);
 	CHECK(s.records[1].outcome == Outcome::resident);
 	CHECK(s.moves.cancelled == kSize);
 	CHECK(s.exposed_ns == 0);
@@ -186,7 +194,31 @@ TEST_CASE("an unknown user keeps the window and its write drops the copy")
 	step.reach(9);
 	CHECK(step.contains(0, 8));
 	step.died(0);
-	CHECK(step.end().records[0].outcome == Outcome::cancelled);
+	StepStatistics s = step.end();
+	CHECK(s.records[0].outcome == Outcome::cancelled);
+	CHECK(s.records[0].reason == Reason::written);
+}
+
+TEST_CASE("a promotion that is late is given up in a step that does not wait")
+{
+	Plan plan = two_groups();
+	plan.groups[1].node = kSlow;
+	plan.groups[1].frame = kNoFrame;
+	plan.moves = {promote(1, 2, 4, 0)};
+	Step step(plan);
+
+	step.end();
+	step.begin(false);
+	step.born(0, 7); /* occupies the range */
+	step.born(1, 8);
+	step.reach(4);
+	step.died(0);
+	step.died(1);
+	StepStatistics s = step.end();
+	CHECK(s.records[0].outcome == Outcome::cancelled);
+	CHECK(s.records[0].reason == Reason::given_up);
+	CHECK(s.records[0].due_ns > s.records[0].ready_ns);
+	CHECK(s.records[0].begin_ns == 0);
 }
 
 TEST_CASE("an unknown user of a tensor keeps all its windows, and its write drops their copies")
