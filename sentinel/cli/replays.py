@@ -15,9 +15,11 @@ from sentinel.cli.plans import usage_errors
 
 if TYPE_CHECKING:
     from experiments.replays import Replays, Row
+    from results.executed import Executed
     from sentinel.planner.policy import Mechanism
 
 _PATH = click.Path(path_type=Path)
+_MOST = 50  # moves that --explain lists
 
 
 @click.command(
@@ -71,7 +73,7 @@ def _file_name(planned: Any, cell: Any) -> str:
 Examples:
   sentinel replay traces/lstm-b8.npz --preset optane-6dimm --fast-memory 10,20,40%
   sentinel replay traces/lstm-b8.npz --preset cxl-asic --fast-memory 20% --policy sentinel-opt
-  sentinel replay traces/lstm-b8.npz --preset optane-6dimm --plan plan.json
+  sentinel replay traces/lstm-b8.npz --preset optane-6dimm --plan plan.json --explain
 """
 )
 @click.argument("trace", type=_PATH)
@@ -79,6 +81,7 @@ Examples:
 @click.option("--fast-memory", metavar="LIST", help="Budgets: sizes, or shares of the peak, with commas.")
 @click.option("--policy", "names", default=options.ALL, show_default=True, help="Policies, with commas.")
 @click.option("--plan", "plan_file", type=_PATH, help="Replay this plan instead, with its own budget.")
+@click.option("--explain", is_flag=True, help="Set the moves of the --plan against their execution.")
 @options.migration_cores
 @options.mechanism
 @click.option(
@@ -91,6 +94,7 @@ def replay(
     fast_memory: str | None,
     names: str,
     plan_file: Path | None,
+    explain: bool,
     migration_cores: int,
     mechanism: Mechanism,
     seed: int,
@@ -102,13 +106,17 @@ def replay(
     the trace has.
     """
     from experiments import replays
+    from results import explain_report
     from sentinel.cli.bounds import budgets_of
     from sentinel.planner.formats import files
     from sentinel.replay import trace as traces
+    from testbed.common.errors import UsageError
     from testbed.common.files import check_input
     from testbed.common.progress import step
     from testbed.timing import preset as presets
 
+    if explain and plan_file is None:
+        raise UsageError("--explain needs a --plan")
     player = replays.Replays(
         traces.read(trace), trace, presets.load(preset), migration_cores=migration_cores, seed=seed
     )
@@ -125,11 +133,20 @@ def replay(
 
                 rows = list(_rows(player, names, budgets, mechanism=mechanism, on_policy=on_policy))
     shown = [_to_dict(row, player) for row in rows]
+    explained = _explained(rows[0], player) if explain else None
     if as_json:
         made = {"measured": "replayed", "trace": str(trace), "preset": preset, "seed": seed}
-        output.show_json({**made, "rows": shown})
+        output.show_json(
+            {
+                **made,
+                "rows": shown,
+                **({"explained": explain_report.executed_dict(explained)} if explained else {}),
+            }
+        )
     else:
         _show(shown, trace, preset)
+        if explained is not None:
+            click.echo("\n" + "\n".join(explain_report.body(explained, [], most=_MOST)))
 
 
 def _rows(
@@ -152,6 +169,29 @@ def _rows(
         each: list[int | None] = [*budgets] if affected and budgets else [None]
         for budget in each:
             yield player.run(policy, budget, mechanism=mechanism)
+
+
+def _explained(row: Row, player: Replays) -> Executed:
+    """Set a replayed plan against its prediction from the trace's costs."""
+    from results import executed
+    from results.records import Step
+    from sentinel.planner.errors import PlannerError
+    from sentinel.planner.simulate import simulate
+    from sentinel.replay import record
+
+    assert row.plan is not None  # noqa: S101 -- a replayed plan
+    total, ns = record.counters(row.replayed), max(1, round(row.replayed.step_ns))
+    before, after = (
+        Step(step=number, warmup=False, guest_ns=ns, runtime=runtime)
+        for number, runtime in enumerate(
+            ({"total": dict.fromkeys(total, 0)}, {"total": total, **row.executed(player.kind)})
+        )
+    )
+    try:
+        simulation = simulate(player.costs.profile, row.plan)
+    except PlannerError:
+        simulation = None  # the plan does not have the figures that it was made with
+    return executed.execute(row.plan, simulation, before, after, ns=row.replayed.step_ns)
 
 
 def _to_dict(row: Row, player: Replays) -> dict[str, Any]:

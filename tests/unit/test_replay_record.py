@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sentinel.planner.formats import files
 from sentinel.planner.formats.plan import Move, Plan
 from sentinel.replay import engine, record, trace
 from sentinel.replay.planned import planned
+from testbed.common.errors import ExitCode
 from testbed.timing import preset
 from tests.fakes.access_traces import PAGES, Recording
 from tests.fakes.frames import with_frames
@@ -71,3 +74,20 @@ def test_move_of_a_variable_that_was_not_traced_keeps_the_numbers_of_the_others(
         moves=[Move(0, 0, 2, None, SIZE, 2), *known.moves],
     )
     assert [move["move"] for move in executed(recorded, changed)[1]["moves"]] == [1, 2]
+
+
+def test_replay_command_explains_a_plan(
+    tmp_path: Path, sentinel_: Callable[..., tuple[int, str, str]]
+) -> None:
+    recording = Recording()
+    recording.step()
+    path, plan_file = recording.write(tmp_path), tmp_path / "plan.json"
+    predicted = {"step_ns": 400_000, "exposed_ns": 0, "moved_bytes": 2 * SIZE}
+    files.write_plan(plan_file, moving_variable(predicted=predicted))
+    words = ("replay", path, "--preset", "optane-6dimm")
+    code, out, _ = sentinel_(*words, "--plan", plan_file, "--explain")
+    assert code == 0
+    assert "promote w, 2.00 MiB: unfinished" in out
+    assert "2 moves: 2 unfinished" in out
+    code, _, err = sentinel_(*words, "--explain")
+    assert (code, err) == (ExitCode.USAGE, "error: --explain needs a --plan\n")
