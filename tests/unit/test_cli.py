@@ -563,7 +563,7 @@ def test_special_files_are_refused_at_once(sentinel: Run, tmp_path: Path) -> Non
         for words in (
             ("run", str(path)),
             ("plan", str(path), "--budget", "20%", "--preset", "cxl-asic"),
-            ("explain", str(path)),
+            *([] if path == tmp_path else [("explain", str(path))]),  # a folder may be a run
             ("preset", "show", f"{path}/../{path.name}" if path == tmp_path else str(path)),
             ("vm", "up", "--dry-run", "--machine", str(path)),
         ):

@@ -307,6 +307,12 @@ def test_wrong_requests_are_usage_errors(
     assert len(err.splitlines()) <= 2
 
 
+def test_folder_that_is_no_run_is_refused(tmp_path: Path, sentinel_: Command) -> None:
+    code, _, err = sentinel_("explain", tmp_path)
+    assert code == ExitCode.USAGE
+    assert err.splitlines()[0] == f"error: {tmp_path}: not a run: no run.json"
+
+
 def test_file_has_no_cells(run: Path, sentinel_: Command) -> None:
     code, _, err = sentinel_("explain", run.parent / "plan.json.gz", "cell")
     assert code == ExitCode.USAGE
