@@ -79,5 +79,5 @@ def _parsed(text: str, key: Path | None, folder: Path | None) -> Target:
 
     parsed = spec.parse(text)
     if parsed is None:
-        raise UsageError("virtual machines need no check: sentinel doctor checks this host")
+        raise UsageError("virtual machines need no check", hint="sentinel doctor checks this host")
     return parsed.model_copy(update={"key": key, "folder": folder})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -319,3 +320,42 @@ def test_unreachable_target_is_an_error(remote: tuple[SshServer, Target]) -> Non
     with pytest.raises(InfrastructureError, match=r"cannot connect to root@127\.0\.0\.1: ") as caught:
         RemoteShell(remote[1].model_copy(update={"port": port}))
     assert caught.value.hint is not None
+
+
+def test_clean_removes_the_folder_of_a_target(
+    remote: tuple[SshServer, Target], tmp_path: Path, sentinel_: Run
+) -> None:
+    server, target = remote
+    folder = tmp_path / "target"
+    (folder / "image-abc").mkdir(parents=True)
+    (folder / "run").mkdir()
+    words = [f"ssh:root@127.0.0.1:{server.port}", "--key", target.key or "", "--folder", folder]
+    code, _, errors = sentinel_("target", "clean", *words)
+    assert (code, f"removed {folder} from root@127.0.0.1" in errors) == (0, True)
+    assert not folder.exists()
+
+
+def test_clean_spares_a_folder_with_other_files(tmp_path: Path, sentinel_: Run) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis").touch()
+    code, _, errors = sentinel_("target", "clean", "host", "--folder", tmp_path / "home")
+    assert (code, "has files of others: thesis" in errors) == (2, True)
+    assert (tmp_path / "home" / "thesis").exists()
+
+
+def test_check_shows_what_a_target_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sentinel_: Run
+) -> None:
+    lacking = dataclasses.replace(OPTANE, loop=False, nodes=OPTANE.nodes[:1])
+    monkeypatch.setattr(facts, "read", lambda shell, folder: lacking)
+    code, out, _ = sentinel_("target", "check", "host", "--folder", tmp_path / "target", "--json")
+    states = {check["name"]: check["state"] for check in json.loads(out)}
+    assert code == 9
+    assert (states["nodes"], states["file systems"], states["system"]) == ("warn", "fail", "ok")
+    assert not (tmp_path / "target").exists()  # nothing is written to a target that cannot be used
+
+
+def test_virtual_machines_are_no_real_machine(sentinel_: Run) -> None:
+    for command in ("check", "clean"):
+        code, _, errors = sentinel_("target", command, "vm")
+        assert (code, "virtual machines need no check" in errors) == (2, True)
