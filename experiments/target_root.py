@@ -97,12 +97,9 @@ def _send(shell: Shell, folder: Path, command: str, shown: Step) -> None:
                 channel.sendall(chunk)
                 sent += len(chunk)
                 shown.update(None, f"{sent >> 20} MiB")
-            if tar.wait() == 0:  # otherwise it never learns that this was all
-                channel.shutdown_write()
+            channel.shutdown_write()  # the checksum tells whether this was all
         if not shell.connected:
             raise LostConnectionError(f"the connection to {shell.place} broke")
-        if tar.poll() != 0:
-            tar.kill()
         status = channel.recv_exit_status()
         errors = channel.makefile_stderr("rb").read().decode(errors="replace").strip().splitlines()
     if status != 0:

@@ -340,3 +340,13 @@ def test_throttle_of_a_real_machine_is_what_was_measured() -> None:
     assert not provenance.throttle(
         None, calibration.evaluate(None, rows(80.0), key="k", created="now")
     ).is_slow
+
+
+def test_image_that_cannot_be_read_is_not_kept(
+    remote: tuple[SshServer, TargetMachine], tmp_path: Path
+) -> None:
+    image = image_in(tmp_path / "image")
+    (tmp_path / "image" / images.DISK).unlink()
+    with pytest.raises(InfrastructureError, match="cannot store the image"):
+        target_root.send_image(remote[1], image)
+    assert list((tmp_path / "target").iterdir()) == []
