@@ -16,7 +16,7 @@ import sys
 import threading
 
 import timing_client
-from guest import summary
+from guest import session_config, summary
 from guest.bindings import kinds, runtime
 from guest.bindings.manager import SKIPPED_STEPS, Manager, say
 from guest.bindings.planning import Planning
@@ -38,23 +38,15 @@ class ScriptJob(object):
         self._region = timing_client.Region()
         self._watch = Watch(self, self._region.begin, step_ops)
         self._recorded = threading.Lock()  # held during a step with a record
-        self._wait_at_first_session()
+        session_config.complete_all(self._job.work.get("threads"), before=self._wait_at_first_session)
         watch_all(self._watch)
 
     def _wait_at_first_session(self):
-        from tensorflow.python.client import session as module
-
-        base, plain, threads = module.BaseSession, module.BaseSession.__init__, self._job.work.get("threads")
-
-        def __init__(session, target="", graph=None, config=None):  # noqa: N807 (replaces BaseSession's)
-            with self._first_session:
-                if not self._waited and os.getpid() == self._pid:
-                    self._waited = True
-                    self._job.wait_for_order()
-                    self._begin_online()
-            plain(session, target, graph, _with_threads(config, threads))
-
-        base.__init__ = __init__
+        with self._first_session:
+            if not self._waited and os.getpid() == self._pid:
+                self._waited = True
+                self._job.wait_for_order()
+                self._begin_online()
 
     def _begin_online(self):
         online = self._job.order.get("online")
@@ -140,18 +132,3 @@ def seed(number):
     random.seed(number)
     np.random.seed(number)
     tf.set_random_seed(number)
-
-
-def _with_threads(config, threads):
-    """Return the session's configuration with numbers of threads where it leaves them open."""
-    if not threads:
-        return config
-    import tensorflow as tf
-
-    changed = tf.ConfigProto()
-    if config is not None:
-        changed.CopyFrom(config)
-    for field in ("inter_op_parallelism_threads", "intra_op_parallelism_threads"):
-        if not getattr(changed, field):
-            setattr(changed, field, threads)
-    return changed

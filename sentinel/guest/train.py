@@ -12,6 +12,7 @@ import os
 import sys
 
 import timing_client
+from guest import session_config
 from guest.bindings import runtime
 from guest.bindings.manager import Manager
 from guest.bindings.signatures import Signatures
@@ -50,8 +51,7 @@ def train(job, graph):
     feed = draw(inputs, data)
     runs = [([op], signatures.of(op.graph, [op], feed)) for op in train_ops[:-1]]
     runs.append(([train_ops[-1], loss], signatures.of(loss.graph, [train_ops[-1], loss.op], feed)))
-    config = tf.ConfigProto(inter_op_parallelism_threads=threads, intra_op_parallelism_threads=threads)
-    with tf.Session(config=config) as session:
+    with tf.Session(config=session_config.complete(None, threads)) as session:
         session.run(tf.global_variables_initializer())
         gc.disable()  # a collection within a step would make it a few percent longer
         timing_client.region_begin()

@@ -30,7 +30,7 @@ import sys
 import tempfile
 
 import timing_client
-from guest import script_job, summary
+from guest import script_job, session_config, summary
 from guest.bindings import runtime
 from guest.bindings.manager import SKIPPED_STEPS, Manager, say
 from guest.bindings.planning import Planning
@@ -79,6 +79,7 @@ class Training(object):
         self._observer = None if planning is None else Observer(self._manager, planning, watch)
         if planning is not None:
             self._manager.on_step = self._look_up
+        session_config.complete_all()
         watch_all(watch)
 
     def _look_up(self, _):
