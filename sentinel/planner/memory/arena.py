@@ -22,6 +22,7 @@ import numpy as np
 
 from ..formats.profile import Profile
 from .classify import LONG, VARIABLES, layer_sets
+from .order import births
 from .pool import align
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ _MAX_PIECES = 1 << 16  # of all tensors together, however small the budget is
 class Units:
     """The units: groups of the arena in order of offset, then variables.
 
-    Columns by unit: `size` in bytes (whole pages); `birth` and `death`, between which it occupies memory;
-    `ready`, the position after its last birth, from which on it can migrate; `variable`; `share`, the part of
-    its tensor's accesses (1 except for pieces). `start` is the offset of each group.
+    Columns by unit: `size` in bytes (whole pages); `birth` and `death`, between which it may occupy memory;
+    `ready`, the position after its last birth, from which on it can migrate (see `order`); `variable`;
+    `share`, the part of its tensor's accesses (1 except for pieces). `start` is the offset of each group.
 
     Columns by tensor: `first_unit`, or -1; `pieces`, its number of units; `offset` in the arena of
     `arena_bytes`.
@@ -132,8 +133,9 @@ def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:
     birth = np.full(len(size), n, dtype=np.int64)
     ready = np.zeros(len(size), dtype=np.int64)
     death = np.zeros(len(size), dtype=np.int64)
-    np.minimum.at(birth, unit, np.maximum(t.birth[tensor], 0))
-    np.maximum.at(ready, unit, t.birth[tensor] + 1)
+    born = births(profile)
+    np.minimum.at(birth, unit, born.earliest[tensor])
+    np.maximum.at(ready, unit, born.ready[tensor])
     np.maximum.at(death, unit, t.death[tensor])
     return Units(
         size=size,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..memory.classify import VARIABLES
+from ..memory.order import births
 from ..memory.pool import align, covered_bytes
 from ..problem import Problem
 
@@ -106,7 +107,7 @@ def lay_out(
     variable = problem.classes[tensors] == VARIABLES
     size = np.where(variable, -(-t.size[tensors] // page_bytes) * page_bytes, align(t.size[tensors]))
     partly_touched = ~variable & (touched <= size - page_bytes)
-    birth, death = np.maximum(t.birth[tensors], 0), t.death[tensors]
+    birth, death = births(profile).earliest[tensors], t.death[tensors]
     heat = order.of(saved_ns, touched, death - birth)
     block_heat = order.of(blocks.saved_ns, blocks.size, blocks.end - blocks.begin)
     offset = np.full(len(tensors), -1, dtype=np.int64)
