@@ -221,7 +221,7 @@ TEST_CASE("a promotion that is late is given up in a step that does not wait")
 	CHECK(s.records[0].begin_ns == 0);
 }
 
-TEST_CASE("an unknown user of a tensor keeps all its windows, and its write drops their copies")
+TEST_CASE("an unknown user of a tensor keeps all its windows and its write drops their copies")
 {
 	Plan plan = two_groups();
 	plan.moves = {demote(0, 1, 2, 9), demote(1, 1, 2, 9)};
