@@ -44,6 +44,15 @@ def test_operation_that_runs_when_its_inputs_are_there_has_its_place(step: Profi
     assert born.earliest[3:].tolist() == [p for p in range(N - 1) if p != LATE]
 
 
+def test_operation_that_reads_what_was_written_late_does_not_float() -> None:
+    overwritten = written_then_read(0, LATE - 1, LATE)
+    overwritten["uses"][1] = [LATE - 1, 0, 1]
+    rows = [overwritten, written_then_read(LATE, LATE + 1)]
+    chain = [written_then_read(p, p + 1) for p in range(LATE - 1)]
+    late = profiles.small([0] * N, [10**6] * N, [*rows, *chain])
+    assert order.births(late).earliest[:2].tolist() == [0, LATE]
+
+
 @pytest.mark.parametrize("mechanism", ["move_pages", "frames"])
 def test_plans_leave_space_for_a_floating_tensor_all_the_time(
     step: Profile, mechanism: Literal["move_pages", "frames"]

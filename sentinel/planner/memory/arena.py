@@ -103,7 +103,8 @@ def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:
     top = 0
     sizes, pages = align(t.size).tolist(), profile.pages.tolist()
     touched_pages = (-(-t.resident_bytes // page_bytes)).tolist()
-    for members in _tensors_by_layer_set(profile, classes):
+    born = births(profile)
+    for members in _tensors_by_layer_set(profile, classes, born.floats):
         open_bytes = 0  # size of the shared unit that is open
         for i in members:
             own_pages = pages[i] >= MIN_OWN_PAGES
@@ -133,7 +134,6 @@ def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:
     birth = np.full(len(size), n, dtype=np.int64)
     ready = np.zeros(len(size), dtype=np.int64)
     death = np.zeros(len(size), dtype=np.int64)
-    born = births(profile)
     np.minimum.at(birth, unit, born.earliest[tensor])
     np.maximum.at(ready, unit, born.ready[tensor])
     np.maximum.at(death, unit, t.death[tensor])
@@ -166,14 +166,16 @@ def _cut(pages: int, touched_pages: int, max_pages: int) -> tuple[list[int], lis
     return bounds[:-1], shares
 
 
-def _tensors_by_layer_set(profile: Profile, classes: Ints) -> list[list[int]]:
+def _tensors_by_layer_set(profile: Profile, classes: Ints, floats: Bools) -> list[list[int]]:
     """Return the long-lived tensors by set of layers, sets in order of their first birth.
 
-    In a set small tensors come first, because they share pages; then the order is by accesses per page.
+    Those that float are a set of their own, since they would keep others from migrating. In a set small
+    tensors come first, because they share pages; then the order is by accesses per page.
     """
     t = profile.tensors
     tensors = np.flatnonzero(classes == LONG)
-    keys = layer_sets(profile, tensors)
+    sets = layer_sets(profile, tensors)
+    keys = [b"floats" if floating else key for key, floating in zip(sets, floats[tensors].tolist())]
     set_numbers: dict[bytes, int] = {}
     for i in np.lexsort((tensors, t.birth[tensors])).tolist():
         set_numbers.setdefault(keys[i], len(set_numbers))
