@@ -19,15 +19,14 @@ class Range(NamedTuple):
 
 def overlaps(ranges: Sequence[Range]) -> Iterator[tuple[Range, Range]]:
     """Yield each range that overlaps one that is taken already, with the first such one."""
-    events = [(r.end, 0, i) for i, r in enumerate(ranges)] + [(r.begin, 1, i) for i, r in enumerate(ranges)]
+    used = [(i, r) for i, r in enumerate(ranges) if r.first != r.last and r.begin < r.end]
+    events = [(r.end, 0, i) for i, r in used] + [(r.begin, 1, i) for i, r in used]
     taken: dict[int, Range] = {}
     for _, begins, i in sorted(events):
-        new = ranges[i]
-        if new.first == new.last or new.begin >= new.end:
-            continue
         if not begins:
             del taken[i]
             continue
+        new = ranges[i]
         other = next((r for r in taken.values() if r.first < new.last and new.first < r.last), None)
         if other is not None:
             yield new, other

@@ -118,11 +118,14 @@ def _placements(
     if relaxed is not None:
         fractional["linear program"] = shares_of(problem, relaxed)
     return [
-        (f"{kind}, {name}, margin {margin:g}, lifetime {order.lifetime_power:g}", placement)
+        (
+            f"{kind}, {name}, margin {margin:g}, lifetime {order.lifetime_power:g}",
+            place(packing.copy(), order),
+        )
         for kind, shares in fractional.items()
         for margin in (_MARGINS if judged else _MARGINS[:1])
         for packing in [_pack(problem, shares, cores, margin, rounds=1 if large else _ROUNDS, eager=eager)]
-        for order, placement in [(order, place(packing.copy(), order)) for order in _ORDERS]
+        for order in _ORDERS
     ]
 
 

@@ -42,7 +42,7 @@ class Units:
     `share`, the part of its tensor's accesses (1 except for pieces). `start` is the offset of each group.
 
     Columns by tensor: `first_unit`, or -1; `pieces`, its number of units; `offset` in the arena of
-    `arena_bytes`.
+    `arena_bytes`; `earliest`, the first position at which it may be born.
     """
 
     size: Ints
@@ -55,6 +55,7 @@ class Units:
     first_unit: Ints
     pieces: Ints
     offset: Ints
+    earliest: Ints
     arena_bytes: int
 
     def __len__(self) -> int:
@@ -72,12 +73,11 @@ class Units:
         tensors[members[row[chosen[unit]]]] = True
         return tensors
 
-    def whole_tensors(self, chosen: Bools) -> Bools:
-        """Return `chosen` with the other units of the same tensors, which are their other pieces."""
-        _, unit = self.of_tensors(np.flatnonzero(self.tensors_with(chosen)))
-        whole = chosen.copy()
-        whole[unit] = True
-        return whole
+    def units_of(self, tensors: Bools) -> Bools:
+        """Return the units of `tensors`, all of their pieces."""
+        units = np.zeros(len(self), dtype=bool)
+        units[self.of_tensors(np.flatnonzero(tensors))[1]] = True
+        return units
 
 
 def enumerate_runs(first: Ints, count: Ints) -> tuple[Ints, Ints]:
@@ -148,6 +148,7 @@ def form_units(profile: Profile, classes: Ints, max_pages: int) -> Units:
         first_unit=first_unit,
         pieces=pieces,
         offset=offset,
+        earliest=born.earliest,
         arena_bytes=arena_bytes,
     )
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..memory.classify import VARIABLES
-from ..memory.order import births
 from ..memory.pool import align, covered_bytes
 from ..problem import Problem
 
@@ -107,7 +106,7 @@ def lay_out(
     variable = problem.classes[tensors] == VARIABLES
     size = np.where(variable, -(-t.size[tensors] // page_bytes) * page_bytes, align(t.size[tensors]))
     partly_touched = ~variable & (touched <= size - page_bytes)
-    birth, death = births(profile).earliest[tensors], t.death[tensors]
+    birth, death = problem.units.earliest[tensors], t.death[tensors]
     heat = order.of(saved_ns, touched, death - birth)
     block_heat = order.of(blocks.saved_ns, blocks.size, blocks.end - blocks.begin)
     offset = np.full(len(tensors), -1, dtype=np.int64)

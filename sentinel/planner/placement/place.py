@@ -70,12 +70,13 @@ def place(
     migrating = [move.unit for move in schedule.moves]
     own = born_fast & ~shared & ~units.variable
     own[migrating] = True
-    own = units.whole_tensors(own)
+    tensor_own = units.tensors_with(own)
+    own = units.units_of(tensor_own)
     available = problem.unit_budget - int(_occupied(problem, schedule, born_fast, own).max(initial=0))
     if available < 0:
         return None
     page_bytes = problem.profile.page_bytes
-    included = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~units.tensors_with(own)
+    included = ((problem.classes == LONG) | (problem.classes == VARIABLES)) & ~tensor_own
     layout = lay_out(problem, included, available // page_bytes * page_bytes, order, preferred)
 
     saved_ns = _saved_ns(problem, schedule, own) + layout.saved_ns(problem)

@@ -34,11 +34,12 @@ def place(packing: Packing, order: Order) -> FramePlacement:
         fast_variables, migrating = _sort(packing)
         pool = (problem.unit_budget - int(units.size[fast_variables].sum())) // page_bytes * page_bytes
         chunk = max(_MIN_CHUNK_PAGES, pool // page_bytes // _CHUNKS) * page_bytes
-        own = units.whole_tensors(migrating)
+        tensor_own = units.tensors_with(migrating)
+        own = units.units_of(tensor_own)
         stays = [stay for stay in packing.all_stays() if own[stay.unit] and not units.variable[stay.unit]]
         layout = lay_out(
             problem,
-            (problem.classes == LONG) & ~units.tensors_with(own),
+            (problem.classes == LONG) & ~tensor_own,
             pool // chunk * chunk,
             order,
             blocks=_blocks(packing, stays, chunk),
