@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations with which sessions optimize graphs completely. python2.7 with TensorFlow 1.13.1.
 
-TensorFlow stops to optimize a graph after five minutes and takes it as it is. In an emulated guest a large
+TensorFlow stops optimizing a graph after five minutes and takes it as it is. In an emulated guest a large
 graph needs as long, so the load of the host would decide which operations run, on the last bits of the
 losses, and whether a plan fits.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def exchange(pages: Pages, hot: Indices, cold: Indices, *, spare: int = 0) -> Indices:
     """Return the pages to migrate: as many of the hot ones as fit, and the cold ones that leave for them.
 
-    `hot` pages are on node 1, `cold` pages on node 0, in order. `spare` pages are to be free afterwards.
+    `hot` pages are on node 1, `cold` pages on node 0, in order. The moves leave `spare` pages free.
     """
     promoted = hot[: max(0, pages.free + len(cold) - spare)]
     demoted = cold[: max(0, len(promoted) + spare - pages.free)]

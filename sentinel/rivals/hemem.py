@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.replay.trace import PAGE
 from sentinel.rivals.exchange import exchange
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 HOT_READS, HOT_WRITES, COOLING = 8, 4, 18  # samples
 RATE = 10.0  # bytes per ns, of promotions
-_PAGE = 4096
 
 
 class HeMem:
@@ -52,7 +52,7 @@ class HeMem:
         count = self._reads + self._writes
         hot = np.flatnonzero(is_hot & ~pages.fast)
         order = np.lexsort((-count[hot], self._writes[hot] < HOT_WRITES))
-        hot = hot[order][: max(1, int(RATE * pages.period / _PAGE))]
+        hot = hot[order][: max(1, int(RATE * pages.period / PAGE))]
         cold = np.flatnonzero(~is_hot & pages.fast)
         if count.max(initial=0) >= COOLING:
             self._reads //= 2

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.replay.trace import PAGE
 from sentinel.rivals.exchange import exchange
 from sentinel.rivals.hint_faults import Scanner
 from sentinel.rivals.lru import Lru
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 STEPS = 16  # of the threshold (NUMA_MIGRATION_ADJUST_STEPS)
 ENOUGH = 1 / 16  # share of fast memory: with more of it free, every fault promotes
 FREE = 0.003  # share of fast memory that kswapd keeps free (three times watermark_scale_factor)
-_PAGE = 4096
 
 
 class NumaBalancing:
@@ -63,7 +63,7 @@ class NumaBalancing:
         return exchange(pages, hot, self._lru.coldest(pages.fast), spare=int(np.ceil(FREE * pages.budget)))
 
     def _promotable(self, pages: Pages) -> Indices:
-        """The pages with a fault that are to be promoted, in the order of their addresses."""
+        """The promotable pages, by address: each had a hint fault."""
         faulted, latency = pages.take_faults()
         slow = ~pages.fast[faulted]
         faulted, latency = faulted[slow], latency[slow]
@@ -82,7 +82,7 @@ class NumaBalancing:
         """How many of the candidates the limit allows (`numa_promotion_rate_limit`)."""
         if pages.now - self._second >= self._step(pages):
             self._second, self._promoted = pages.now, 0
-        allowed = max(0, int(self._limit * self._step(pages) / _PAGE) - self._promoted)
+        allowed = max(0, int(self._limit * self._step(pages) / PAGE) - self._promoted)
         self._promoted += min(allowed, candidates)
         return allowed
 
@@ -92,7 +92,7 @@ class NumaBalancing:
         elapsed = pages.now - self._adjusted
         if elapsed < initial:
             return
-        wanted, unit = self._limit * elapsed / _PAGE, 2 * initial / STEPS
+        wanted, unit = self._limit * elapsed / PAGE, 2 * initial / STEPS
         threshold = self.threshold or initial
         if self._candidates > 1.1 * wanted:
             threshold = max(threshold - unit, unit)
