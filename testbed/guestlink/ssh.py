@@ -21,26 +21,12 @@ HOST = "127.0.0.1"
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
 
 
-class GuestShell(Shell):
-    """A connection to a guest's root account."""
+class SshShell(Shell):
+    """A connection to an SSH server."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._connection = fabric.Connection(
-            HOST,
-            user="root",
-            port=port,
-            config=fabric.Config(overrides={"load_ssh_configs": False}),
-            connect_kwargs={
-                "key_filename": str(keys.private_key()),
-                "look_for_keys": False,
-                "allow_agent": False,
-                "banner_timeout": 60,
-                "auth_timeout": 120,
-                "timeout": 10,
-            },
-        )
-        super().__init__(self._connection)
+    def __init__(self, connection: fabric.Connection) -> None:
+        super().__init__(connection)
+        self._connection = connection
 
     def close(self) -> None:
         """Close the connection; a broken one is no error."""
@@ -54,6 +40,29 @@ class GuestShell(Shell):
 
     def _open(self) -> paramiko.Channel:
         return self._connection.transport.open_session()
+
+
+class GuestShell(SshShell):
+    """A connection to a guest's root account."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        super().__init__(
+            fabric.Connection(
+                HOST,
+                user="root",
+                port=port,
+                config=fabric.Config(overrides={"load_ssh_configs": False}),
+                connect_kwargs={
+                    "key_filename": str(keys.private_key()),
+                    "look_for_keys": False,
+                    "allow_agent": False,
+                    "banner_timeout": 60,
+                    "auth_timeout": 120,
+                    "timeout": 10,
+                },
+            )
+        )
 
     def connect(self, *, within: float, alive: Callable[[], None] = lambda: None) -> None:
         """Connect, retrying for `within` seconds. `alive` is called before each try and may raise.

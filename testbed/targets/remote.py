@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import Any
 
@@ -11,15 +10,14 @@ import fabric
 import paramiko
 
 from testbed.common.errors import InfrastructureError, LostConnectionError, UsageError
-from testbed.guestlink.lost import BROKEN
-from testbed.guestlink.shell import Shell
+from testbed.guestlink.ssh import SshShell
 from testbed.targets.spec import Target
 
 _CONNECT_WITHIN = 20  # seconds
 _KEEPALIVE = 5  # seconds between two questions whether the other side is still there
 
 
-class RemoteShell(Shell):
+class RemoteShell(SshShell):
     """A connection to a target. ~/.ssh/config applies, but no password is asked for.
 
     Raises `InfrastructureError` if the target cannot be reached or its host key is unknown or wrong, and
@@ -41,10 +39,9 @@ class RemoteShell(Shell):
                 raise UsageError(f"the key {key}: does not exist")
             options |= {"key_filename": str(key), "allow_agent": False, "look_for_keys": False}
         port = None if target.port == 22 else target.port  # None: that of ~/.ssh/config, or 22
-        self._connection = fabric.Connection(target.name, port=port, connect_kwargs=options)
+        super().__init__(fabric.Connection(target.name, port=port, connect_kwargs=options))
         self._connection.client.load_system_host_keys()
         self._connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        super().__init__(self._connection)
         self._connect(target)
 
     def _connect(self, target: Target) -> None:
@@ -70,17 +67,7 @@ class RemoteShell(Shell):
                 f"cannot connect to {self.place}: {reason}", hint=f"try: {where}"
             ) from None
 
-    def close(self) -> None:
-        """Close the connection; a broken one is no error."""
-        with contextlib.suppress(*BROKEN):
-            self._connection.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection is open, as far as this side knows."""
-        return bool(self._connection.is_connected)
-
     def _open(self) -> paramiko.Channel:
         if not self.connected:
             raise LostConnectionError(f"the connection to {self.place} broke")
-        return self._connection.transport.open_session()
+        return super()._open()
