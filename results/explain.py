@@ -13,7 +13,7 @@ from results.labels import Axes
 from results.plans import Planned, read_plans
 from results.records import Step
 from results.runs import Cell, Repeat, Run
-from results.stats import Clock, has_clock, measured
+from results.stats import Clock, has_clock, measured, step_ns
 from results.trace import find_cell, find_repeat
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.simulate import Simulation
@@ -87,7 +87,7 @@ def _explain(cell: Cell, label: str, repeat: Repeat, planned: Planned) -> Explan
         kind = f" for steps {planned.kind}" if kinds > 1 else ""
         raise LookupError(f"no record of a measured step is of the plan{kind} alone")
     step = _median(steps, clock)
-    executed = execute(planned.plan, planned.simulation, _before(repeat, step), step, ns=_ns(step, clock))
+    executed = execute(planned.plan, planned.simulation, _before(repeat, step), step, ns=step_ns(step, clock))
     return Explanation(
         cell=cell.id,
         label=label,
@@ -132,11 +132,7 @@ def _is_of(repeat: Repeat, step: Step, kind: str) -> bool:
 
 
 def _median(steps: Sequence[Step], clock: Clock) -> Step:
-    return sorted(steps, key=lambda step: (_ns(step, clock), step.step))[(len(steps) - 1) // 2]
-
-
-def _ns(step: Step, clock: Clock) -> float:
-    return float((step.model_ns if clock == "model" else None) or step.guest_ns)
+    return sorted(steps, key=lambda step: (step_ns(step, clock), step.step))[(len(steps) - 1) // 2]
 
 
 def _before(repeat: Repeat, step: Step) -> Step | None:

@@ -67,6 +67,11 @@ def clock_of(repeats: Iterable[Repeat]) -> Clock:
     return "model" if any(has_clock(repeat, "model") and measured(repeat) for repeat in repeats) else "guest"
 
 
+def step_ns(step: Step, clock: Clock) -> float:
+    """Return the duration of a step by a clock; by the guest's if the step has no other."""
+    return float((step.model_ns if clock == "model" else None) or step.guest_ns)
+
+
 def has_clock(repeat: Repeat, clock: Clock) -> bool:
     """Return whether every measured step has a time by the clock."""
     return clock == "guest" or all(step.model_ns is not None for step in measured(repeat))

@@ -21,7 +21,7 @@ from results import selection
 from results.labels import Axes
 from results.plans import Planned, read_plans
 from results.runs import Cell, Repeat, Run
-from results.stats import Clock, has_clock
+from results.stats import Clock, has_clock, step_ns
 from results.tensors import by_node
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import KINDS, Profile
@@ -100,7 +100,7 @@ def _measured(repeat: Repeat, name: str) -> Iterator[Event]:
     yield from _names(1, f"{name} by the {clock} clock", ["steps"])
     now = 0.0
     for step in repeat.steps:
-        ns = float((step.model_ns if clock == "model" else None) or step.guest_ns)
+        ns = step_ns(step, clock)
         loss = None if step.loss is None else str(float.fromhex(step.loss))  # JSON has no NaN
         runtime = step.runtime.get("step")
         values = runtime if isinstance(runtime, Mapping) else {}
