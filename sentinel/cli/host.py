@@ -36,19 +36,19 @@ def doctor(uri: str | None, as_json: bool) -> int:
 
     kernels = installed(Cache())  # the most recently used one is the last
     checks = doctor_checks.examine(kernel=kernels[-1].bzimage if kernels else None, uri=uri)
-    shown_checks(checks, as_json=as_json)
-    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
+    return show_checks(checks, as_json=as_json)
 
 
-def shown_checks(checks: Sequence[Check], *, as_json: bool) -> None:
-    """Print checks as a table, or as JSON."""
+def show_checks(checks: Sequence[Check], *, as_json: bool) -> ExitCode:
+    """Print checks as a table, or as JSON. Returns the exit code that they ask for."""
     from rich.markup import escape
 
     if as_json:
         output.show_json([asdict(check) for check in checks])
-        return
-    lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in checks]
-    output.show(output.rows(("", "check", "result", "how to fix it"), lines))
+    else:
+        lines = [[_STYLE[c.state], c.name, escape(c.detail), escape(c.fix)] for c in checks]
+        output.show(output.rows(("", "check", "result", "how to fix it"), lines))
+    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
 
 
 @click.command(

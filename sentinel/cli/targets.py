@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sentinel.cli import output
-from sentinel.cli.host import shown_checks
-from testbed.common.errors import ExitCode, UsageError
+from sentinel.cli.host import show_checks
+from testbed.common.errors import UsageError
 
 if TYPE_CHECKING:
     from testbed.targets.spec import Target
@@ -49,8 +49,7 @@ def check(target: str, key: Path | None, folder: Path | None, as_json: bool) -> 
 
     with TargetMachine.open(_parsed(target, key, folder)) as machine:
         checks = list(target_checks.examine(machine, cache=Cache()))
-    shown_checks(checks, as_json=as_json)
-    return ExitCode.INFRASTRUCTURE if any(check.state == "fail" for check in checks) else ExitCode.OK
+    return show_checks(checks, as_json=as_json)
 
 
 @target.command(
