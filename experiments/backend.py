@@ -114,7 +114,7 @@ class VirtualMachines:
 
     def figures(self, preset: Preset, machine: Machine) -> Figures:
         """The figures that the timing model has."""
-        return profiles.figures_of(preset, helpers=profiles.helpers_of(machine))
+        return profiles.machine_figures(preset, machine)
 
     def access_trace(self, waiting: Entry, preset: Preset, *, work: str) -> Path:
         """Trace a step of the process that waits in the snapshot, unless the trace is cached."""

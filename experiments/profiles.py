@@ -134,6 +134,11 @@ def figures_of(preset: Preset, *, helpers: int = 1) -> Figures:
     )
 
 
+def machine_figures(preset: Preset, machine: Machine) -> Figures:
+    """The planner's figures of a preset, and of a virtual machine."""
+    return figures_of(preset, helpers=helpers_of(machine))
+
+
 def write_figures(path: Path, figures: Figures) -> None:
     """Write a machine's figures to a file, for the planner in the guest."""
     common.write_json(path, figures_format.encode(figures))

@@ -13,7 +13,7 @@ import datetime
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from experiments import (
     barrier_snapshot,
@@ -50,7 +50,7 @@ from testbed.timing.calibration import Calibration
 from testbed.timing.preset import Preset
 from testbed.vm import Boot
 
-HARDWARE = "hardware"  # the accelerator that records name
+HARDWARE: Final = "hardware"  # the accelerator that records name
 _KIND = "target"  # of entries that stand for a process to start; they are not in the cache
 _PROFILES = "/run/sentinel/profiles"
 _PLANNING_FACTOR = 5  # of the limit of a step, if the planner runs in it
@@ -101,7 +101,7 @@ class RealMachine:
             machine=matrix.machine,
             kernel=kernel.bzimage,
             image=self._image.path / images.DISK,
-            accelerator="hardware",
+            accelerator=HARDWARE,
             uses=(self._image,),
         )
         origin = {"host": target_origin.host(machine), "target": target_origin.target(machine)}

@@ -56,7 +56,7 @@ def install(shell: Shell, tools: dict[str, Path], boot: Boot) -> None:
         folder.mkdir(mode=0o755)
         guest_code.stage(folder, tools)
         if boot.preset is not None:
-            figures = profiles.figures_of(boot.preset, helpers=profiles.helpers_of(boot.machine))
+            figures = profiles.machine_figures(boot.preset, boot.machine)
             profiles.write_figures(folder / guest_code.FIGURES, figures)
         shell.put(folder, guest_code.FOLDER)
     shell.run(_ADD_TO_PATH)

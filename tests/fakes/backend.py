@@ -84,7 +84,7 @@ class FakeBackend:
         return self.profiles_
 
     def figures(self, preset: Any, machine: Any) -> Figures:
-        return profiles.figures_of(preset, helpers=profiles.helpers_of(machine))
+        return profiles.machine_figures(preset, machine)
 
     def train(
         self,
