@@ -16,15 +16,12 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from experiments.profiles import figures_of
+from experiments.profiles import Profiled, figures_of
 from experiments.replays import Replays, Row
-from sentinel.bound import BOUND_SECONDS, lower_bound
-from sentinel.planner import frames, search
-from sentinel.planner.formats.plan import Plan
-from sentinel.planner.formats.profile import Profile
+from sentinel.planner import frames
 from sentinel.planner.policy import FRAMES
 from sentinel.replay import trace as traces
-from sentinel.replay.trace import Trace
+from sentinel.replay.trace import PAGE, Trace
 from testbed.timing import preset
 from testbed.timing.preset import Preset
 
@@ -84,7 +81,7 @@ def needing(name: str) -> tuple[str, ...]:
 
 def show(name: str, player: Player, row: Row) -> None:
     replayed = row.replayed
-    copied = 4096 * (replayed.pages["copied"] or replayed.pages["promoted"] + replayed.pages["demoted"])
+    copied = PAGE * (replayed.pages["copied"] or replayed.pages["promoted"] + replayed.pages["demoted"])
     of_fast = player.replays.fast.step_ns / replayed.step_ns
     print(
         LINE.format(
@@ -99,30 +96,20 @@ class Player:
 
     def __init__(self, trace: Trace, path: Path, memory: Preset, cores: int) -> None:
         self.replays = Replays(trace, path, memory, migration_cores=cores)
-        self.figures = figures_of(memory, helpers=cores)
+        self.figures, self._path = figures_of(memory, helpers=cores), path
 
     def run(self, parts: Parts, budget: int) -> Row:
         """Replay the plan of a planner with these parts."""
-        profile = self._profile(exact=parts.costs)
-        fast_ns = self.replays.fast.step_ns
-        judge = self._judge if parts.replays else None
-        static = search.make_plan(
-            profile, budget, self.figures, fast_step_ns=fast_ns, spill=True, judge=judge
-        )
-        plan = static
+        profiled = self._profiled(exact=parts.costs)
+        judge = self.replays.step_ns if parts.replays else None
+        plan = static = profiled.plan(budget, self.figures, judge=judge)
         if parts.frames:
-            relaxed = None
-            if parts.program:
-                bound = lower_bound(
-                    profile, budget, self.figures, fast_ns, mechanism=FRAMES, time_limit_s=BOUND_SECONDS
-                )
-                relaxed = bound.relaxed
             plan = frames.make_plan(
-                profile,
+                profiled.profile,
                 budget,
                 self.figures,
-                fast_step_ns=fast_ns,
-                relaxed=relaxed,
+                fast_step_ns=profiled.fast_step_ns,
+                relaxed=profiled.bound(budget, self.figures, FRAMES).relaxed if parts.program else None,
                 others=[] if static.moves else [static],
                 judge=judge,
                 eager=parts.eager,
@@ -131,24 +118,18 @@ class Player:
 
     def paper(self, budget: int) -> Row:
         """Replay the plan of the paper's rule."""
-        profile, fast_ns = self._profile(exact=False), self.replays.fast.step_ns
-        plan = search.make_plan(
-            profile, budget, self.figures, policy="sentinel", fast_step_ns=fast_ns, spill=True
-        )
+        plan = self._profiled(exact=False).plan(budget, self.figures, policy="sentinel")
         return self.replays.run_plan("", plan)
 
-    def _profile(self, *, exact: bool) -> Profile:
+    def _profiled(self, *, exact: bool) -> Profiled:
         profile = self.replays.costs.profile
-        if exact:
-            return profile
-        return replace(
-            profile,
-            ops=replace(profile.ops, fast_ns=None),
-            uses=replace(profile.uses, saved_ns=None),
-        )
-
-    def _judge(self, plan: Plan) -> float:
-        return self.replays.run_plan("", plan).replayed.step_ns
+        if not exact:
+            profile = replace(
+                profile,
+                ops=replace(profile.ops, fast_ns=None),
+                uses=replace(profile.uses, saved_ns=None),
+            )
+        return Profiled(self._path, profile, self.replays.fast.step_ns)
 
 
 if __name__ == "__main__":

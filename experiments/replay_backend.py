@@ -23,7 +23,7 @@ from experiments.profiles import SUFFIX, Profiled, Profiles
 from experiments.replays import Replays, Row
 from sentinel.planner.formats import files as planner
 from sentinel.planner.formats.figures import Figures
-from sentinel.replay import costs, record
+from sentinel.replay import costs
 from sentinel.replay import trace as traces
 from testbed.common.cache_entry import Entry
 from testbed.common.errors import UsageError
@@ -89,7 +89,7 @@ class Replayer:
         """
         assert preset is not None  # noqa: S101 -- suites with this mode have a preset
         player = self._step(waiting, preset).player
-        for step in _records(_replay(player, order, inputs), player):
+        for step in _records(_replay(player, order, inputs)):
             callbacks.on_step(step)
 
     def _step(self, waiting: Entry, preset: Preset) -> _Recorded:
@@ -131,11 +131,8 @@ def _replay(player: Replays, order: Mapping[str, Any], inputs: Mapping[str, Path
     return Row("", None, replayed)
 
 
-def _records(row: Row, player: Replays) -> list[dict[str, Any]]:
-    """The records of a warm-up step and of the measured one. The runtime's totals grow by what that did."""
-    total = record.counters(row.replayed)
-    executed = row.executed(player.kind) if row.plan is not None else {}
-    runtimes = [{"total": dict.fromkeys(total, 0)}, {"total": total, **executed}]
+def _records(row: Row) -> list[dict[str, Any]]:
+    """The records of a warm-up step and of the measured one."""
     ns = max(1, round(row.replayed.step_ns))
     return [
         {
@@ -147,5 +144,5 @@ def _records(row: Row, player: Replays) -> list[dict[str, Any]]:
             "loss": None,
             "runtime": {"planned": row.plan is not None, **runtime},
         }
-        for number, runtime in enumerate(runtimes)
+        for number, runtime in enumerate(row.statistics())
     ]

@@ -29,17 +29,24 @@ _PLACEMENTS: dict[tuple[str, tuple[int, ...]], Callable[[Trace], Scenario]] = { 
 
 @dataclass(frozen=True)
 class Row:
-    """A policy with a budget in bytes, or without one, replayed; with a plan its scenario."""
+    """A policy with a budget in bytes, or without one, replayed; with a plan its scenario and kind."""
 
     policy: str
     budget: int | None
     replayed: Replayed
     plan: Plan | None = None
     scenario: Scenario | None = None
+    kind: Kind | None = None
 
-    def executed(self, kind: Kind) -> dict[str, Any]:
-        """Return the times of the planned step as the runtime records them; empty without a plan."""
-        return record.executed(self.replayed, self.scenario, kind) if self.scenario is not None else {}
+    def statistics(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the runtime records before the step and after it; the totals grow by what that did.
+
+        With a plan, the second one has the times of the step.
+        """
+        total, times = record.counters(self.replayed), {}
+        if self.scenario is not None and self.kind is not None:
+            times = record.executed(self.replayed, self.scenario, self.kind)
+        return {"total": dict.fromkeys(total, 0)}, {"total": total, **times}
 
 
 class Replays:
@@ -88,13 +95,14 @@ class Replays:
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
         figures = figures_of(self.preset, helpers=self._cores)
         mechanism = mechanism if policy.mechanisms else MOVE_PAGES
-        context = PlanContext(profiled, budget, figures, judge=self._step_ns, mechanism=mechanism)
+        context = PlanContext(profiled, budget, figures, judge=self.step_ns, mechanism=mechanism)
         plan = policy.plan(context)
         if plan is None:
             return Row(policy.name, budget, self._unplanned(policy, budget))
         return self.run_plan(policy.name, plan)
 
-    def _step_ns(self, plan: Plan) -> float:
+    def step_ns(self, plan: Plan) -> float:
+        """Return the ns of a step with the plan, to judge it."""
         return self.run_plan("", plan).replayed.step_ns
 
     def run_plan(self, policy: str, plan: Plan) -> Row:
@@ -104,7 +112,7 @@ class Replays:
         if replayed.pages["late"]:  # the runtime tries both ways and keeps the faster one
             cancelling = self._replay(scenario, waiting=False)
             replayed = min(replayed, cancelling, key=lambda r: r.step_ns)
-        return Row(policy, plan.budget, replayed, plan, scenario)
+        return Row(policy, plan.budget, replayed, plan, scenario, self.kind)
 
     def run_limit(self, limit: str, budget: int) -> Replayed:
         """Replay a limit of fast memory (GuestSetup.limit), `budget` in bytes."""

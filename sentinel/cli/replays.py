@@ -177,15 +177,12 @@ def _explained(row: Row, player: Replays) -> Executed:
     from results.records import Step
     from sentinel.planner.errors import PlannerError
     from sentinel.planner.simulate import simulate
-    from sentinel.replay import record
 
     assert row.plan is not None  # noqa: S101 -- a replayed plan
-    total, ns = record.counters(row.replayed), max(1, round(row.replayed.step_ns))
+    ns = max(1, round(row.replayed.step_ns))
     before, after = (
         Step(step=number, warmup=False, guest_ns=ns, runtime=runtime)
-        for number, runtime in enumerate(
-            ({"total": dict.fromkeys(total, 0)}, {"total": total, **row.executed(player.kind)})
-        )
+        for number, runtime in enumerate(row.statistics())
     )
     try:
         simulation = simulate(player.costs.profile, row.plan)

@@ -237,8 +237,9 @@ def run(
 
 
 def _moved(row: Any) -> Moved:
-    times = [None if row[name] < 0 else float(row[name]) for name in ("begin", "copied", "ended")]
-    return Moved(times[0], times[1], times[2], _OUTCOMES[int(row["outcome"])])
+    times = (None if row[name] < 0 else float(row[name]) for name in ("begin", "copied", "ended"))
+    begin, copied, ended = times
+    return Moved(begin, copied, ended, _OUTCOMES[int(row["outcome"])])
 
 
 def _plain(counters: library.Counters) -> dict[str, Any]:

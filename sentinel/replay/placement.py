@@ -68,13 +68,13 @@ def slow_only(trace: Trace) -> Scenario:
 def first_touch(trace: Trace, budget: int) -> Scenario:
     """The pool's lowest pages on node 0, `budget` bytes of them: those that were touched first."""
     end = _resident_prefix(trace, budget)
-    return _static(trace, _with_pool(trace, trace.pages >= end))
+    return pool_on(trace, trace.pages >= end)
 
 
 def interleave(trace: Trace, budget: int) -> Scenario:
     """Every other page of the pool on node 0, from its lowest on, until `budget` bytes are used up."""
     end = _resident_prefix(trace, 2 * budget)
-    return _static(trace, _with_pool(trace, (trace.pages >= end) | (trace.pages % np.uint64(2) == 1)))
+    return pool_on(trace, (trace.pages >= end) | (trace.pages % np.uint64(2) == 1))
 
 
 def pool_on(trace: Trace, slow: NDArray[np.bool_]) -> Scenario:
