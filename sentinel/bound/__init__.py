@@ -89,22 +89,31 @@ def lower_bound(
     """
     costs = estimate_costs(profile, figures, fast_step_ns)
     relaxation = Relaxation(profile, costs, budget, figures, mechanism)
-    positions = relaxation.first_positions()
-    best, solution = costs.fast_ns, relaxation.all_fast()
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    value, solution, positions = _solve(relaxation, positions, solution, deadline)
-    best = max(best, value)
-    if mechanism == FRAMES:
-        _, solution, _ = _solve(relaxation, positions, relaxation.typical(solution), deadline)
+    value, solution, positions = _solve(relaxation, relaxation.first_positions(), deadline)
+    if solution is None:
+        solution = relaxation.all_fast()
+    elif mechanism == FRAMES:
+        stricter = Relaxation(profile, costs, budget, figures, mechanism, relaxation.op_ns(solution))
+        _, closer, _ = _solve(stricter, positions, deadline)
+        if closer is not None:
+            relaxation, solution = stricter, closer
     promoted, demoted = relaxation.moved_bytes(solution)
-    return Bound(best, costs.fast_ns, costs.slow_ns, promoted, demoted, relaxation.relaxed(solution))
+    return Bound(
+        max(value, costs.fast_ns),
+        costs.fast_ns,
+        costs.slow_ns,
+        promoted,
+        demoted,
+        relaxation.relaxed(solution),
+    )
 
 
 def _solve(
-    relaxation: Relaxation, positions: Ints, solution: Floats, deadline: float | None
-) -> tuple[float, Floats, Ints]:
-    """Return the best value, the last solution, and the positions at which it keeps the budget."""
-    best = 0.0
+    relaxation: Relaxation, positions: Ints, deadline: float | None
+) -> tuple[float, Floats | None, Ints]:
+    """Return the best value, the last solution if any, and the positions at which it keeps the budget."""
+    best, solution = 0.0, None
     for _ in range(_ROUNDS):
         solved = relaxation.solve(positions, None if deadline is None else deadline - time.monotonic())
         if solved is None:

@@ -35,14 +35,27 @@ _MIB, _US = float(1 << 20), 1e3  # scale the program's coefficients
 
 
 class Relaxation:
-    """The linear program for a profile, a budget, a machine and a mechanism."""
+    """The linear program for a profile, a budget, a machine and a mechanism.
+
+    With `op_ns`, how long operations take about, the program is stricter: its solutions are closer to
+    schedules, but its value is no bound. Migrations take as long as a unit's do, computation loses as much by
+    them as it does on average, variables do not move, and a tensor occupies memory until it dies, also after
+    the last use that saves time.
+    """
 
     def __init__(
-        self, profile: Profile, costs: Costs, budget: int, figures: Figures, mechanism: Mechanism
+        self,
+        profile: Profile,
+        costs: Costs,
+        budget: int,
+        figures: Figures,
+        mechanism: Mechanism,
+        op_ns: Floats | None = None,
     ) -> None:
         self._n, self._costs, self._budget, self._figures = len(profile.ops), costs, budget, figures
         self._frames = mechanism == "frames"
-        self._uses = collect_uses(profile, costs, with_writes=self._frames)
+        self._stricter = op_ns is not None
+        self._uses = collect_uses(profile, costs, with_writes=self._frames, whole=self._stricter)
         self._gaps = collect_gaps(profile, self._uses, eager=self._frames)
         self._bytes = profile.tensors.resident_bytes.astype(np.float64)[self._uses.tensor]
         self._migrations = Migrations(
@@ -53,8 +66,11 @@ class Relaxation:
         self._first, self._last = (self._uses.position[use] for use in (self._gaps.before, self._gaps.after))
         # between them, y before, then k, then y after is in fast memory
         self._left, self._back = self._first + 1, self._last
-        self._typical = False
-        self._op_ns = np.maximum(costs.op_ns - costs.op_saved_ns, 0.0)
+        if op_ns is None:
+            op_ns = np.maximum(costs.op_ns - costs.op_saved_ns, 0.0)
+        else:
+            self._migrate_in(op_ns)
+        self._op_ns = op_ns
 
     @property
     def _width(self) -> int:
@@ -83,18 +99,18 @@ class Relaxation:
         kept[self._gaps.before] = solution[uses : uses + len(self._gaps.before)]
         return Relaxed(self._uses.tensor, self._uses.position, solution[:uses], kept)
 
-    def typical(self, solution: Floats) -> Floats:
-        """Make the program stricter, so that its solutions are closer to schedules, but its value no bound.
-
-        Migrations take as long as a unit's do, and computation loses as much by them as it does on average.
-        Variables do not move. Returns the first solution to try.
-        """
+    def op_ns(self, solution: Floats) -> Floats:
+        """Return how long operations take with what the solution has in fast memory."""
         uses = self._uses
         saved_ns = np.bincount(
             uses.position, weights=uses.saved_ns * solution[: len(uses.tensor)], minlength=self._n
         )
-        self._op_ns = np.maximum(self._costs.op_ns - saved_ns, 0.0)
-        clock = np.concatenate(([0.0], np.cumsum(self._op_ns)))
+        return np.maximum(self._costs.op_ns - saved_ns, 0.0)
+
+    def _migrate_in(self, op_ns: Floats) -> None:
+        """Let migrations in gaps take time: what leaves or comes occupies memory meanwhile."""
+        uses = self._uses
+        clock = np.concatenate(([0.0], np.cumsum(op_ns)))
         size = self._bytes[self._gaps.before]
         down_ns, up_ns = (
             self._cores.move_ns(to, CHUNK) + 0.5 * size * self._cores.fluid_ns(to) for to in (1, 0)
@@ -109,9 +125,6 @@ class Relaxation:
         within &= left <= back
         self._left = np.where(within, np.maximum(left, self._first + 1), self._first + 1)
         self._back = np.where(within, np.minimum(back, self._last), self._last)
-        self._typical = True
-        vars(self).pop("_unbudgeted", None)
-        return solution
 
     def solve(self, positions: Ints, time_limit_s: float | None) -> tuple[float, Floats] | None:
         """Return a proven lower bound in ns, and the solution, with the budget kept at `positions`.
@@ -182,21 +195,21 @@ class Relaxation:
         gap = np.flatnonzero(~self._migrations.variable[self._gaps.before])
         for to in (0, 1):
             least_ns = self._cores.least_lost_ns(to)
-            lost_ns = self._cores.lost_ns(to, *shares.tolist()) if self._typical else least_ns
+            lost_ns = self._cores.lost_ns(to, *shares.tolist()) if self._stricter else least_ns
             per_byte = np.full(len(self._gaps.before), lost_ns / _US)
             for columns, ns in self._migrations.moved(gap, to, per_byte):
                 np.add.at(objective, columns, ns)
             # at least one remap each way for a tensor that has pages of its own
             size = self._bytes[self._gaps.before]
-            own = gap if self._typical else gap[size[gap] >= MIN_OWN_PAGES * self._cores.page_bytes]
+            own = gap if self._stricter else gap[size[gap] >= MIN_OWN_PAGES * self._cores.page_bytes]
             remapped = (
-                self._migrations.piece_bytes[self._gaps.before] if self._typical else np.maximum(size, 1.0)
+                self._migrations.piece_bytes[self._gaps.before] if self._stricter else np.maximum(size, 1.0)
             )
             for columns, ns in self._migrations.remapped(
                 own, to, self._figures.shootdown_ns / _US / remapped
             ):
                 np.add.at(objective, columns, ns)
-            if self._typical:  # schedules do not move variables
+            if self._stricter:
                 of_variable = np.flatnonzero(self._migrations.variable[self._gaps.before])
                 dear = self._costs.slow_ns / _US / np.maximum(self._bytes[self._gaps.before], 1.0)
                 for columns, ns in self._migrations.moved(of_variable, to, dear):
@@ -246,7 +259,7 @@ class Relaxation:
             for use in (self._gaps.before, self._gaps.after)
             for columns in zip(k.tolist(), use.tolist(), strict=True)
         ]
-        if self._typical:
+        if self._stricter:
             rows += [
                 (np.array([use, uses + gap]), np.array([1.0, -1.0]))
                 for gap in np.flatnonzero(self._short).tolist()

@@ -41,20 +41,30 @@ class Gaps(NamedTuple):
     begin: Ints
 
 
-def collect_uses(profile: Profile, costs: Costs, *, with_writes: bool) -> Uses:
-    """Merge the uses of a tensor at a position, and drop those that save nothing; keep writes if asked."""
-    u, n = profile.uses, len(profile.ops)
+def collect_uses(profile: Profile, costs: Costs, *, with_writes: bool, whole: bool = False) -> Uses:
+    """Merge the uses of a tensor at a position, and drop those that save nothing; keep writes if asked.
+
+    With `whole`, tensors that save something keep all uses, and are used once more when they die.
+    """
+    u, n, tensors = profile.uses, len(profile.ops), profile.tensors
     inside = classify(profile)[u.tensor] != OUTSIDE
     keys, inverse = np.unique(u.tensor[inside] * n + u.position[inside], return_inverse=True)
     saved_ns: Floats = np.bincount(inverse, weights=costs.saved_ns[inside], minlength=len(keys)).astype(
         np.float64
     )
-    born = u.position == profile.tensors.birth[u.tensor]
+    born = u.position == tensors.birth[u.tensor]
     writes = (u.writes > 0) | born
     written = np.bincount(inverse, weights=writes[inside], minlength=len(keys)) > 0
-    saves = np.bincount(keys // n, weights=saved_ns > 0, minlength=len(profile.tensors)) > 0
-    kept = (saved_ns > 0) | (written & saves[keys // n] & with_writes)
-    return Uses(keys[kept] // n, keys[kept] % n, np.maximum(saved_ns[kept], 0.0), written[kept])
+    saves = np.bincount(keys // n, weights=saved_ns > 0, minlength=len(tensors)) > 0
+    kept = (saved_ns > 0) | (saves[keys // n] & (whole | (written & with_writes)))
+    keys, saved_ns, written = keys[kept], np.maximum(saved_ns[kept], 0.0), written[kept]
+    if whole:  # it occupies memory until it dies
+        dying = np.flatnonzero(saves & (tensors.birth >= 0))
+        keys = np.concatenate((keys, np.setdiff1d(dying * n + np.minimum(tensors.death[dying], n) - 1, keys)))
+        order, added = np.argsort(keys), len(keys) - len(saved_ns)
+        saved_ns = np.append(saved_ns, np.zeros(added))[order]
+        written, keys = np.append(written, np.zeros(added, dtype=bool))[order], keys[order]
+    return Uses(keys // n, keys % n, saved_ns, written)
 
 
 def collect_gaps(profile: Profile, uses: Uses, *, eager: bool) -> Gaps:

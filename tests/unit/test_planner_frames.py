@@ -33,7 +33,7 @@ from sentinel.planner.search import make_plan
 from sentinel.planner.simulate import simulate
 from sentinel.planner.timing.cores import Cores
 from tests.fakes import networks, profiles
-from tests.fakes.profiles import BIG, CHEAP, OPTANE, PAGE, SIMPLE, variable, written_then_read
+from tests.fakes.profiles import BIG, CHEAP, LAYERS, OPTANE, PAGE, SIMPLE, variable, written_then_read
 
 FOUR = dataclasses.replace(OPTANE, migration_cores=4)
 # copies of a byte take 4 ns up and 10 ns down, remaps 100 ns
@@ -103,6 +103,15 @@ def test_no_schedule_is_faster_than_the_bound(cores: int, op_ns: int) -> None:
         moves += len(placement.moves)
         assert placement.timeline.step_ns >= bound.step_ns * (1 - 1e-6)
     assert moves > 100 or op_ns < 10**6
+
+
+def test_the_solution_keeps_space_for_a_tensor_until_it_dies() -> None:
+    """The first one is not used again, but nothing can leave in a step as short as this."""
+    tensors = [{**written_then_read(0, 1), "death": 6}, written_then_read(2, 3)]
+    step = profiles.small(LAYERS, [10**4] * len(LAYERS), tensors)
+    relaxed = lower_bound(step, BIG, FEW, mechanism=FRAMES).relaxed
+    written = relaxed.fast[(relaxed.position == 0) | (relaxed.position == 2)]
+    assert sum(written) == pytest.approx(1, abs=1e-3)
 
 
 def test_networks_migrate_and_come_close_to_the_bound() -> None:
