@@ -28,7 +28,8 @@ JUDGED = 12  # plans
 _FEW = 2  # divisions that are tried without a linear program
 _THRESHOLD = 0.5  # from which on a share is rounded up
 _MARGINS = (1.5, 1.0, 2.0)  # of moves: how much longer they may take than predicted; the last ones if judged
-_ORDERS = tuple(Order(1.0, power) for power in (0.25, 0.5, 1.0))  # of tensors in a shared pool
+# of tensors in a shared pool; the last one puts large tensors first, of which few would fit later
+_ORDERS = (*(Order(1.0, power) for power in (0.25, 0.5, 1.0)), Order(0.5, 0.0))
 _ROUNDS = 2  # of packing with the times of the step before
 
 
@@ -119,7 +120,7 @@ def _placements(
         fractional["linear program"] = shares_of(problem, relaxed)
     return [
         (
-            f"{kind}, {name}, margin {margin:g}, lifetime {order.lifetime_power:g}",
+            f"{kind}, {name}, margin {margin:g}, {order}",
             place(packing.copy(), order),
         )
         for kind, shares in fractional.items()

@@ -31,6 +31,9 @@ class Order(NamedTuple):
     size_power: float = 1.0
     lifetime_power: float = 0.0
 
+    def __str__(self) -> str:
+        return f"size {self.size_power:g}, lifetime {self.lifetime_power:g}"
+
     def of(self, saved_ns: Floats | Ints, size: Ints, lifetime: Ints) -> Floats:
         """Return the number by which this order sorts."""
         heat: Floats = saved_ns / np.maximum(size, 1) ** self.size_power / lifetime**self.lifetime_power
