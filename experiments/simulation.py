@@ -25,7 +25,7 @@ from sentinel.planner.formats.figures import Figures
 from sentinel.planner.formats.plan import Plan
 from sentinel.planner.formats.profile import Native
 from sentinel.planner.placement.ordinary import fast_shares
-from sentinel.planner.policy import MOVE_PAGES
+from sentinel.planner.policy import MOVE_PAGES, Mechanism
 from sentinel.planner.simulate import simulate
 from sentinel.planner.timing.cost import Costs, estimate_costs
 from testbed.common.errors import UsageError
@@ -114,10 +114,12 @@ def run(
     shares: Sequence[str],
     figures: Figures,
     *,
+    mechanism: Mechanism = MOVE_PAGES,
     on_cell: Callable[[str], None] = lambda _: None,
 ) -> Simulation:
     """Predict a step of a training process under each policy, with each budget in `shares`.
 
+    Policies that can migrate in several ways do so by the mechanism. Each row has the bound of its mechanism.
     `on_cell` is called with what is predicted next. Raises `UsageError` for a policy without a prediction.
     """
     for policy in policies:
@@ -136,12 +138,18 @@ def run(
     limited = [policy for policy in policies if policy.needs.budget != "none"]
     for share in shares if limited else ():
         budget = budgets.parse(share, steps.peak)
-        on_cell(f"bound at {share}")
-        bound_ns = sum(profiled.bound(budget, figures).step_ns for profiled in kinds.values())
+        bounds_ns: dict[Mechanism, float] = {}
         for policy in limited:
+            way = mechanism if policy.mechanisms else MOVE_PAGES
+            if way not in bounds_ns:
+                on_cell(f"bound at {share}")
+                bounds_ns[way] = sum(
+                    profiled.bound(budget, figures, way).step_ns for profiled in kinds.values()
+                )
+            bound_ns = bounds_ns[way]
             on_cell(f"{policy.name} at {share}")
             try:
-                step = _step(policy, kinds, costs, budget, figures)
+                step = _step(policy, kinds, costs, budget, figures, way)
             except BudgetError as e:
                 problem = f"below the floor of {e.floor} bytes, {e.floor / steps.peak:.0%} of the peak"
                 rows.append(Prediction(policy.name, share, budget, bound_ns=bound_ns, problem=problem))
@@ -178,10 +186,15 @@ def _node(policy: Policy) -> int:
 
 
 def _step(
-    policy: Policy, kinds: Mapping[str, Profiled], costs: Mapping[str, Costs], budget: int, figures: Figures
+    policy: Policy,
+    kinds: Mapping[str, Profiled],
+    costs: Mapping[str, Costs],
+    budget: int,
+    figures: Figures,
+    mechanism: Mechanism,
 ) -> _Step:
     """Predict a step of each kind under a policy with a budget."""
-    plans = planning.make_plans(policy, kinds, budget, figures)
+    plans = planning.make_plans(policy, kinds, budget, figures, mechanism=mechanism)
     if len(plans) < len(kinds) and policy.guest.limit is None:
         raise UsageError(f"policy {policy.name} cannot be simulated: it made no plan")
     parts = [

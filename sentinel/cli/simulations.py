@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from experiments.profiles import Profiles
     from experiments.simulation import Prediction, Simulation
     from sentinel.planner.formats.figures import Figures
+    from sentinel.planner.policy import Mechanism
 
 _FILE = click.Path(path_type=Path)
 
@@ -26,6 +27,7 @@ Examples:
   sentinel simulate profile.json.gz
   sentinel simulate resnet.json.gz mobilenet.json.gz --policy sentinel-opt,first-touch --fast-memory 20%
   sentinel simulate profile.json.gz --preset cxl-asic --cache "32 MiB" --format markdown
+  sentinel simulate profile.json.gz --mechanism frames --migration-cores 4
   sentinel simulate profile.json.gz --fast-memory 20% --plan profile.plan.json
 """
 )
@@ -53,13 +55,8 @@ Examples:
     help="Memory system; see `sentinel preset`.",
 )
 @click.option("--cache", metavar="SIZE", help="Last-level cache, such as '32 MiB' (default: the preset's).")
-@click.option(
-    "--helpers",
-    type=click.IntRange(1, 2),
-    default=1,
-    show_default=True,
-    help="Migration threads; 2: one for each direction.",
-)
+@options.mechanism
+@options.migration_cores
 @click.option("--plan", "plan_file", type=_FILE, help="Predict this plan, too; for one PROFILE.")
 @click.option(
     "--fast-step-ns",
@@ -81,7 +78,8 @@ def simulate(
     fast_memory: str,
     preset: str,
     cache: str | None,
-    helpers: int,
+    mechanism: Mechanism,
+    migration_cores: int,
     plan_file: Path | None,
     fast_step_ns: float | None,
     form: str,
@@ -95,7 +93,7 @@ def simulate(
     from experiments import simulation
     from testbed.common.progress import step
 
-    figures = _figures(preset, cache, helpers)
+    figures = _figures(preset, cache, migration_cores)
     policies = options.chosen_policies(policy_names)
     if policy_names == options.ALL:
         policies = [policy for policy in policies if policy.replay is None]
@@ -108,7 +106,13 @@ def simulate(
     for name, steps in loaded:
         with step(f"Simulating {name}") as shown, usage_errors():
             result = simulation.run(
-                name, steps, policies, shares, figures, on_cell=lambda cell: shown.update(None, cell)
+                name,
+                steps,
+                policies,
+                shares,
+                figures,
+                mechanism=mechanism,
+                on_cell=lambda cell: shown.update(None, cell),
             )
             simulations.append(_with_plan(result, steps, plan_file, figures))
     if as_json or form == "json":
@@ -122,14 +126,14 @@ def simulate(
             output.show(output.rows(_COLUMNS, map(_line, each.predictions), caption=_caption(each)))
 
 
-def _figures(preset: str, cache: str | None, helpers: int) -> Figures:
+def _figures(preset: str, cache: str | None, migration_cores: int) -> Figures:
     from dataclasses import replace
 
     from experiments import profiles
     from testbed.common.sizes import parse_size
     from testbed.timing import preset as presets
 
-    figures = profiles.figures_of(presets.load(preset), helpers=helpers)
+    figures = profiles.figures_of(presets.load(preset), helpers=migration_cores)
     if cache is None:
         return figures
     try:

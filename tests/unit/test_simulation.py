@@ -162,6 +162,19 @@ def test_the_record_says_how_it_came_about(profile: Path, sentinel_: Run) -> Non
     assert one["predictions"][0]["relative_time"] == 1
 
 
+def test_plans_migrate_by_the_mechanism_and_have_its_bound(profile: Path, sentinel_: Run) -> None:
+    words = ("--policy", "sentinel,sentinel-opt", "--fast-memory", "60%", "--json")
+    four = figures_of(presets.load("optane-6dimm"), helpers=4)
+    budget = int(0.6 * classify.peak(STEP))
+    code, out, _ = sentinel_("simulate", profile, *words, "--mechanism", "frames", "--migration-cores", "4")
+    assert code == 0
+    document = json.loads(out)
+    assert document["figures"]["helpers"] == 4
+    bounds = {row["policy"]: row["bound_ns"] for row in document["simulations"][0]["predictions"]}
+    for policy, mechanism in (("sentinel", "move_pages"), ("sentinel-opt", "frames")):
+        assert bounds[policy] == pytest.approx(lower_bound(STEP, budget, four, mechanism=mechanism).step_ns)
+
+
 @pytest.mark.parametrize("form", ["table", "markdown"])
 def test_every_row_is_marked_as_simulated(profile: Path, sentinel_: Run, form: str) -> None:
     words = ("--policy", "fast-only,interleave", "--fast-memory", "20%", "--format", form)
