@@ -53,6 +53,7 @@ from testbed.vm import Boot
 HARDWARE: Final = "hardware"  # the accelerator that records name
 _KIND = "target"  # of entries that stand for a process to start; they are not in the cache
 _PROFILES = "/run/sentinel/profiles"
+_MIGRATION_CORES = 4  # at most: more take processors from the computation and copy no faster
 _PLANNING_FACTOR = 5  # of the limit of a step, if the planner runs in it
 # The kernel's messages since it had run for so many seconds
 _UPTIME = "cut -d ' ' -f 1 /proc/uptime"
@@ -161,7 +162,7 @@ class RealMachine:
     def figures(self, preset: Preset, machine: Machine) -> Figures:
         """The preset's figures with what the probe measured in the place of its memory and cache."""
         facts = self._ready().facts
-        figures = profiles.figures_of(preset, helpers=max(1, facts.cpus - 1))
+        figures = profiles.figures_of(preset, helpers=min(max(1, facts.cpus - 1), _MIGRATION_CORES))
         if self._calibration is None:
             return figures
         fast, slow = (

@@ -60,6 +60,7 @@ def assemble(placement: FramePlacement, predicted: dict[str, Any], *, policy: st
         },
         frames=layout.fast_limit,
         uses=_uses(placement),
+        cores=problem.figures.migration_cores,
     )
 
 

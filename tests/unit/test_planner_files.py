@@ -44,6 +44,7 @@ FRAMES_PLAN = {
     **PLAN,
     "version": 2,
     "frames": 8192,
+    "cores": 4,
     "groups": [
         {"offset": 0, "size": 8192, "node": 0, "keep": False, "frame": 0},
         {"offset": 8192, "size": 4096, "node": 1, "keep": False, "frame": None},
@@ -249,12 +250,15 @@ def test_plan_with_frames_survives_encoding() -> None:
     assert plan.has_frames
     assert plan.uses[0].position is None
     assert plan_format.encode(plan) == FRAMES_PLAN
+    without = {name: value for name, value in FRAMES_PLAN.items() if name != "cores"}
+    assert plan_format.encode(plan_format.parse(without)) == without
 
 
 @pytest.mark.parametrize(
     ("path", "to", "message"),
     [
         (("frames",), ..., "frames: is missing"),
+        (("cores",), 0, "cores: must be a whole number of at least 1, not 0"),
         (("groups", 0, "frame"), None, "groups[0].frame: must be a whole number of at least 0, not None"),
         (("moves", 0, "map"), 4, "moves[0].map: must be a whole number from 1 to 3, not 4"),
         (("moves", 0, "copy"), 1, "moves[0].copy: must be true or false, not 1"),

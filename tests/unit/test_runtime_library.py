@@ -449,6 +449,8 @@ def test_invalid_frames_are_refused_in_one_line(program: Program, frames: Json) 
         ("frames", ..., "lacks 'frames'"),
         ("frames", 100, "frames: must be a multiple of the page size, 4096"),
         ("frames", frames["budget"] // 4096 * 4096 + 4096, "frames: exceeds the budget"),
+        ("cores", 0, "cores: must be an integer from 1"),
+        ("cores", "4", "cores: must be an integer"),
         ("frames", 0, "groups[0].frame: extends beyond the fast frame pool"),
         ("groups.0.frame", ..., "groups[0]: lacks 'frame'"),
         ("groups.0.frame", None, "groups[0].frame: must be an integer"),

@@ -86,7 +86,7 @@ class Plan:
 
     `migratable_budget` is the part of the budget for units that migrate and for groups without `keep`; its
     JSON key is `room`. With frames, groups have `frames` bytes instead, and `uses` has the operations that
-    use them. `made` records the inputs: digest of the profile, policy, figures.
+    use them; at most `cores` threads migrate them, if it is given. `made` records the inputs: digest of the profile, policy, figures.
     """
 
     graph: str
@@ -105,6 +105,7 @@ class Plan:
     made: dict[str, Any]
     frames: int | None = None
     uses: list[Use] = field(default_factory=list)
+    cores: int | None = None
 
     @property
     def has_frames(self) -> bool:
@@ -143,6 +144,7 @@ def parse(value: Any) -> Plan:
         made=dict(document.fields("made").all()),
         frames=document.integer("frames") if has_frames else None,
         uses=_parse_uses(document) if has_frames else [],
+        cores=document.integer("cores", minimum=1) if has_frames and document.has("cores") else None,
     )
 
 
@@ -166,7 +168,10 @@ def encode(plan: Plan) -> dict[str, Any]:
         "predicted": plan.predicted,
         "made": plan.made,
     }
-    return {**value, "frames": plan.frames, "uses": list(map(list, plan.uses))} if plan.has_frames else value
+    if not plan.has_frames:
+        return value
+    cores = {} if plan.cores is None else {"cores": plan.cores}
+    return {**value, "frames": plan.frames, "uses": list(map(list, plan.uses)), **cores}
 
 
 def _encode_tensor(tensor: TensorPlacement) -> dict[str, Any]:

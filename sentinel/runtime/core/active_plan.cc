@@ -77,7 +77,8 @@ void ActivePlan::make_frames(const std::function<FramePool()> &frame_pool)
 	std::string reason;
 
 	try {
-		frames_.reset(new FrameExecutor(plan, arena->mapping(), frame_pool(), now_ns));
+		frames_.reset(new FrameExecutor(plan, arena->mapping(), frame_pool(), now_ns,
+						std::min(plan.cores, migration_cores())));
 		return;
 	} catch (const std::system_error &e) {
 		reason = e.what();

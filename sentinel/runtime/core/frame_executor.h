@@ -37,7 +37,7 @@ public:
 	 * std::bad_alloc if the system refuses memory, addresses or threads.
 	 */
 	FrameExecutor(const Plan &plan, Mapping &arena, std::shared_ptr<MemoryFile> pool,
-		      Clock clock, int threads = migration_cores());
+		      Clock clock, int threads);
 	~FrameExecutor();
 	FrameExecutor(const FrameExecutor &) = delete;
 	FrameExecutor &operator=(const FrameExecutor &) = delete;

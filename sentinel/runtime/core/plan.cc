@@ -271,7 +271,7 @@ Plan parse_plan(const std::string &text)
 					 "interval_layers", "intervals", "tensors",   "groups",
 					 "moves",	    "waits",	 "predicted", "made"};
 	if (plan.has_frames)
-		keys.insert(keys.end(), {"frames", "uses"});
+		keys.insert(keys.end(), {"frames", "uses", "cores"});
 	document.allow_only(keys);
 	plan.graph = document["graph"].string();
 	plan.ops = int(document["ops"].integer(1, kMaxOps));
@@ -283,6 +283,8 @@ Plan parse_plan(const std::string &text)
 		plan.frames = parse_pool_size(document["frames"]);
 		if (plan.frames > plan.budget)
 			document["frames"].fail("exceeds the budget");
+		if (document.has("cores"))
+			plan.cores = int(document["cores"].integer(1, INT32_MAX));
 	}
 	parse_placement(document, plan);
 	parse_migrations(document, plan);

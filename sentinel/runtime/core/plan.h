@@ -69,6 +69,7 @@ struct Plan {
 	/* Version 2: groups migrate by frames. */
 	bool has_frames = false;
 	size_t frames = 0;	    /* bytes of the fast frame pool; not in migratable_budget */
+	int cores = INT32_MAX;	    /* at most so many migration threads */
 	std::vector<GroupUse> uses; /* in order of their positions, where they have one */
 
 	/* Indices into `tensors`: by operation, and of variables by name. */
