@@ -71,3 +71,16 @@ def test_plans_leave_space_for_a_floating_tensor_all_the_time(
         born = int((other.op or "op0").removeprefix("op"))
         if born < 100:
             assert other.offset + other.size <= tensor.offset or tensor.offset + tensor.size <= other.offset
+
+
+def test_floating_tensors_share_pages_only_with_those_of_the_same_layers() -> None:
+    """Otherwise they could not migrate together."""
+    small = [written_then_read(LATE + 4 * i, 100 + 4 * i, size=64) for i in range(3)]
+    long = [written_then_read(p, 100 - p) for p in range(0, 30, 3)]
+    births = {tensor["birth"] for tensor in (*small, *long)}
+    chain = [written_then_read(p, p + 1) for p in range(N - 1) if p not in births and p + 1 not in births]
+    step = profiles.small([p // 4 for p in range(N)], [10**6] * N, [*small, *long, *chain])
+    assert all(order.births(step).floats[: len(small)])
+    plan = make_plan(step, 30 * BIG, OPTANE, policy="sentinel")
+    assert any(not group.keep and group.size < BIG for group in plan.groups)
+    assert check(step, plan) == []

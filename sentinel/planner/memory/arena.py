@@ -170,13 +170,13 @@ def _cut(pages: int, touched_pages: int, max_pages: int) -> tuple[list[int], lis
 def _tensors_by_layer_set(profile: Profile, classes: Ints, floats: Bools) -> list[list[int]]:
     """Return the long-lived tensors by set of layers, sets in order of their first birth.
 
-    Those that float are a set of their own, since they would keep others from migrating. In a set small
+    Those of a set that float are apart, since they would keep the others from migrating. In a set small
     tensors come first, because they share pages; then the order is by accesses per page.
     """
     t = profile.tensors
     tensors = np.flatnonzero(classes == LONG)
     sets = layer_sets(profile, tensors)
-    keys = [b"floats" if floating else key for key, floating in zip(sets, floats[tensors].tolist())]
+    keys = [key + b"floats" * floating for key, floating in zip(sets, floats[tensors].tolist())]
     set_numbers: dict[bytes, int] = {}
     for i in np.lexsort((tensors, t.birth[tensors])).tolist():
         set_numbers.setdefault(keys[i], len(set_numbers))
