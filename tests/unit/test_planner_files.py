@@ -7,6 +7,7 @@ import ast
 import copy
 import gzip
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,15 @@ def test_profile_survives_encoding(seed: int) -> None:
     assert all(
         {**old, **new} == new for old, new in zip(value["tensors"], again["tensors"], strict=True)
     )  # `name` is only written if it is the key
+
+
+def test_exact_savings_survive_encoding() -> None:
+    count = sum(len(tensor["uses"]) for tensor in GOOD["tensors"])
+    value = {**GOOD, "saved_ns": [0.5 * i - 1 for i in range(count)]}
+    profile = profile_format.parse(value)
+    assert profile.uses.saved_ns is not None
+    assert profile_format.encode(profile)["saved_ns"] == value["saved_ns"]
+    assert "saved_ns" not in profile_format.encode(profile_format.parse(GOOD))
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.json.gz"])
@@ -183,6 +193,10 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
             "tensors[1].uses[0]: position 0 is outside the tensor's lifetime",
         ),
         (("warnings",), ["a", 1], "warnings[1]: must be text, not 1"),
+        (("saved_ns",), [1], "saved_ns: has 1 entries, but the tensors have"),
+        (("saved_ns",), [True], "saved_ns[0]: must be a number from -2^62 to 2^62, not True"),
+        (("saved_ns",), [math.nan], "saved_ns[0]: must be a number from -2^62 to 2^62, not nan"),
+        (("saved_ns",), [0, 1e19], "saved_ns[1]: must be a number from -2^62 to 2^62, not 1e+19"),
     ],
 )
 def test_invalid_profile_is_refused_with_the_field(

@@ -107,6 +107,14 @@ class Fields:
         """Return a list of whole numbers as an array."""
         return integers(self.items(name), lambda i: f"{self.at(name)}[{i}]", minimum=minimum)
 
+    def numbers(self, name: str) -> Floats:
+        """Return a list of numbers as an array, at most 2^62 from 0."""
+        values = self.items(name)
+        for i, value in enumerate(values):
+            if type(value) not in (int, float) or not abs(value) <= LARGEST:  # NaN is not, either
+                raise self.error(f"{name}[{i}]", f"must be a number from -2^62 to 2^62, not {show(value)}")
+        return np.array(values, dtype=np.float64)
+
 
 def integers(values: Sequence[Any], path_of: Callable[[int], str], *, minimum: int = 0) -> Ints:
     """Return values as an array of 64-bit integers. `path_of(i)` is the path of value i, for messages."""

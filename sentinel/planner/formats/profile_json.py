@@ -16,7 +16,7 @@ from .fields import LARGEST, Fields, first_true, header, integers, show
 from .profile import KINDS, SCRATCH, VARIABLE, Native, Ops, Profile, Tensors, Uses
 
 if TYPE_CHECKING:
-    from .fields import Bools, Ints
+    from .fields import Bools, Floats, Ints
 
 FORMAT, VERSION = "sentinel-profile", 1
 COUNTS, CLOCKS = ("kernel", "ops"), ("model", "guest", "cpu")
@@ -52,6 +52,8 @@ def parse(value: Any) -> Profile:
     if graph != digest(ops.name):
         raise document.error("graph", "is not the digest of ops.name; was the file edited?")
     tensors, uses = _parse_tensors(document.items("tensors"), len(ops), page_bytes)
+    if document.has("saved_ns"):
+        uses = replace(uses, saved_ns=_parse_savings(document, len(uses.tensor)))
     profile = Profile(
         graph=graph,
         page_bytes=page_bytes,
@@ -99,9 +101,17 @@ def encode(profile: Profile) -> dict[str, Any]:
             **({} if ops.fast_ns is None else {"fast_ns": ops.fast_ns.tolist()}),
         },
         "tensors": tensors,
+        **({} if u.saved_ns is None else {"saved_ns": u.saved_ns.tolist()}),
         "warnings": list(profile.warnings),
         **({} if profile.native is None else {"native": dict(vars(profile.native))}),
     }
+
+
+def _parse_savings(document: Fields, count: int) -> Floats:
+    saved_ns = document.numbers("saved_ns")
+    if len(saved_ns) != count:
+        raise document.error("saved_ns", f"has {len(saved_ns)} entries, but the tensors have {count} uses")
+    return saved_ns
 
 
 def _parse_native(fields: Fields) -> Native:
