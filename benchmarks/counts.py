@@ -23,6 +23,7 @@ import pandas
 
 from experiments import barrier_snapshot, boot, job, models, policies, profiles
 from experiments.job import Work
+from results.accuracy import overlap, rank_correlation
 from sentinel.planner.formats import files
 from sentinel.planner.timing.cost import estimate_traffic
 from testbed import machine, vm
@@ -33,7 +34,6 @@ from testbed.vm import snapshot
 Floats = npt.NDArray[np.float64]
 NAME = "bench-counts"
 _IN_GUEST = "/run/sentinel/profiles"
-HOTTEST = 0.2
 
 
 def observed(artifacts: boot.Artifacts, model: dict[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -82,40 +82,20 @@ def compare(profile_path: Path, pages_path: Path, cache: preset.Cache) -> dict[s
     for event, names in (("accesses", ("reads", "writes")), ("misses", ("misses0", "misses1"))):
         truth = exact(*names) / touched
         result[event] = {
-            "rank_correlation": _rank_correlation(kernel, truth),
-            "hottest": _overlap(kernel, truth, size),
+            "rank_correlation": rank_correlation(kernel, truth),
+            "hottest": overlap(kernel, truth, size),
         }
     read, _ = estimate_traffic(profile, cache.size)
     estimated: Floats = np.bincount(profile.uses.tensor, weights=read, minlength=len(t))[chosen].astype(float)
     missed = exact("misses0", "misses1") * float(cache.line)
     result["planner"] = {
-        "rank_correlation": _rank_correlation(estimated, missed),
-        "hottest": _overlap(estimated / size, missed / size, size),
+        "rank_correlation": rank_correlation(estimated, missed),
+        "hottest": overlap(estimated / size, missed / size, size),
         "read_bytes": float(estimated.sum()),
         "missed_bytes": float(missed.sum()),
         "in_common": float(np.minimum(estimated, missed).sum() / max(1.0, missed.sum())),
     }
     return result
-
-
-def _rank_correlation(one: Floats, other: Floats) -> float:
-    """Spearman's rank correlation."""
-    ranks = pandas.DataFrame({"one": one, "other": other}).rank()
-    return float(ranks["one"].corr(ranks["other"]))
-
-
-def _overlap(one: Floats, other: Floats, size: Floats) -> float:
-    """The overlap of the hottest bytes by `one` and by `other`, as a share."""
-    limit = HOTTEST * size.sum()
-
-    def hot(heat: Floats) -> Floats:
-        order = np.argsort(-heat, kind="stable")
-        before = np.cumsum(size[order]) - size[order]
-        taken = np.zeros(len(size))
-        taken[order] = np.clip(limit - before, 0, size[order])
-        return taken
-
-    return float(np.minimum(hot(one), hot(other)).sum() / limit)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from results import columns, notes, summary
+from results import accuracy, columns, notes, summary
+from results.accuracy import Accuracy
+from results.plans import Planned
 from results.plots import colours
 from results.rows import Row
 from results.runs import Run
 from results.tables import BREAK, INNER_BREAK
-from results.units import duration, printable
+from results.units import duration, percent, printable
 from testbed.common import files
 from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import UsageError
@@ -51,12 +54,14 @@ class PlannedStep:
 
 def write(run: Run, path: Path | str) -> Path:
     """Write the page and return its path. Raises `UsageError` if the file cannot be written."""
-    from results.plots import bars, headline  # imports matplotlib, which takes a second
+    from results.plots import accuracy as accuracy_plots  # imports matplotlib, which takes a second
+    from results.plots import bars, headline
 
     data = summary.build(run)
     known = [row for row in data.rows if row.known]
     shown = columns.columns(known)
     tensors = bars.tensors(data.rows)
+    accuracies = accuracy.by_profile((title, planned) for row in data.rows for title, planned in _plans(row))
     text = render(
         "report.html.j2",
         data=data,
@@ -71,6 +76,8 @@ def write(run: Run, path: Path | str) -> Path:
         residency=[] if tensors else bars.residency(data.rows),
         times=bars.step_times(data.rows),
         planned=_planned_steps(data.rows),
+        accuracies=[_accuracy(name, found) for name, found in accuracies],
+        accuracy_panels=accuracy_plots.accuracies(accuracies),
         max_steps=_MAX_STEPS,
         no_performance=notes.NO_PERFORMANCE,
         resolved=json.dumps(run.info.resolved, indent=2, sort_keys=True, ensure_ascii=False),
@@ -126,8 +133,7 @@ def _planned_steps(rows: Sequence[Row]) -> list[PlannedStep]:
     count = 0
     for n, row in enumerate(rows):
         panels = []
-        for k, planned in enumerate(row.plans):
-            title = f"{row.model}{f', step {planned.kind}' if len(row.plans) > 1 else ''}"
+        for k, (title, planned) in enumerate(_plans(row)):
             panel = None
             if count < _MAX_STEPS:
                 panel = step.step(planned, row.policy_name, title=title, name=f"step{n}-{k}")
@@ -137,6 +143,21 @@ def _planned_steps(rows: Sequence[Row]) -> list[PlannedStep]:
         if row.plans:
             steps.append(PlannedStep(row, _planned_and_measured(row), panels))
     return steps
+
+
+def _plans(row: Row) -> list[tuple[str, Planned]]:
+    """Return the plans of a cell, each with the name of its step."""
+    several = len(row.plans) > 1
+    return [(f"{row.model}{f', step {each.kind}' if several else ''}", each) for each in row.plans]
+
+
+def _accuracy(name: str, found: Accuracy) -> list[str]:
+    """Return a line of the table of accuracies."""
+    shares = (found.ratio, found.common, found.hottest)
+    ratio, common, hottest = ("-" if math.isnan(share) else percent(share) for share in shares)
+    correlation = "-" if math.isnan(found.correlation) else f"{found.correlation:.2f}"
+    exact = duration(float(found.exact_ns.sum()))
+    return [name, f"{len(found.size)} {found.subject}", exact, ratio, correlation, common, hottest]
 
 
 def _planned_and_measured(row: Row) -> list[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lxml.etree
 import lxml.html
+import numpy as np
 import pytest
 
 from results import columns, page, summary
@@ -22,6 +23,7 @@ from results.units import duration
 from sentinel.planner.formats import files
 from testbed.common.errors import UsageError
 from tests.fakes import networks
+from tests.fakes.profiles import LAYERS, MEGA, small, variable, written_then_read
 from tests.fakes.run_records import SLOW, add, begin, cell_of, cells_of, make_run, steps_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -154,6 +156,26 @@ def test_page_shows_how_accurate_the_profiler_counts(planned: Run, tmp_path: Pat
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     page.write(Run.load(planned.path), tmp_path / "report.html")
     assert f"{title} {columns.size(estimate)} 1.00 MiB" in text_of(tmp_path / "report.html")
+
+
+def test_page_shows_the_accuracy_of_each_profile_with_exact_savings(tmp_path: Path) -> None:
+    tensors = [written_then_read(0, 3), written_then_read(1, 6), variable(0, 6, n=7)]
+    counted = small(LAYERS, MEGA, tensors)
+    uses = dataclasses.replace(counted.uses, saved_ns=np.arange(1.0, 1 + len(counted.uses.tensor)))
+    exact = dataclasses.replace(counted, uses=uses)
+    for name, profile in (("exact", exact), ("counted", counted)):
+        run = make_run(
+            tmp_path / name,
+            models=("lstm",),
+            placements=("fast-only", "sentinel", "sentinel-opt"),
+            fast_memory=("60%",),
+            profile=profile,
+        )
+        path = page.write(run, tmp_path / f"{name}.html")
+        panels = path.read_text().count("Savings in fast memory, estimated and exact: lstm b8")
+        assert panels == (name == "exact")  # both plans have the same profile
+        assert ("Accuracy of the profiler" in text_of(path)) == (name == "exact")
+    assert "lstm b8 3 tensors" in text_of(tmp_path / "exact.html")
 
 
 @pytest.mark.parametrize("damage", ["missing", "not a profile", "another profile"])
