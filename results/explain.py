@@ -111,7 +111,7 @@ def notes(executed: Executed, simulation: Simulation | None) -> list[str]:
         found.append("the run did not keep the profile of the plan, so the planned times are not known")
     missing = executed.statuses["not recorded"]
     if missing == len(executed.moves) > 0:
-        found.append("the runtime records no single moves by move_pages, only their sums")
+        found.append("the record has no single moves by move_pages, only their sums")
     elif missing:
         found.append(f"{missing} moves by move_pages are not recorded, only their sums")
     elif executed.moves and executed.measured_begin is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The moves of a planned step as its record has them (docs/sentinel.md, Statistics).
 
-Replays record the moves of both mechanisms, the runtime those by frames.
+Older records of the runtime have no moves by `move_pages`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from results.decoding import DamagedError
 from results.records import LARGEST, Step
 
 Outcome = Literal["none", "moved", "resident", "cancelled", "absent", "failed", "unfinished"]
-Reason = Literal["given up", "stuck", "step end", "written", "died"]
+Reason = Literal["given up", "stuck", "step end", "written", "died", "superseded", "stopped"]
 _Ns = Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | None
 
 

@@ -20,9 +20,11 @@ _CANCELLED = {
     "step end": "unfinished at the step's end",
     "written": "written during its copy",
     "died": "its last tensor died before it ended",
+    "superseded": "the opposite move of the same pages came before it began",
+    "stopped": "its plan ended",
 }
 _OTHER = {
-    "absent": "the group was not alive",
+    "absent": "the group was not alive, or the variable not known yet",
     "failed": "the system refused it",
     "unfinished": "unfinished at the step's end",
     "none": "unfinished at the step's end",

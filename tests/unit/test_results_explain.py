@@ -344,7 +344,7 @@ def test_moves_that_are_not_recorded_are_noted(planned: Run, sentinel_: Command)
     code, out, _ = sentinel_("explain", planned.path, "lstm b8, sentinel, 60%")
     assert code == 0
     assert "no moves recorded" in out
-    assert "the runtime records no single moves by move_pages, only their sums" in " ".join(out.split())
+    assert "the record has no single moves by move_pages, only their sums" in " ".join(out.split())
 
 
 def test_counts_grow_from_the_record_before() -> None:

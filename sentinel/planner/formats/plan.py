@@ -86,7 +86,8 @@ class Plan:
 
     `migratable_budget` is the part of the budget for units that migrate and for groups without `keep`; its
     JSON key is `room`. With frames, groups have `frames` bytes instead, and `uses` has the operations that
-    use them; at most `cores` threads migrate them, if it is given. `made` records the inputs: digest of the profile, policy, figures.
+    use them; at most `cores` threads migrate them, if it is given. `made` records the inputs: digest of the
+    profile, policy, figures.
     """
 
     graph: str

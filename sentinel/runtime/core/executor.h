@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "frame_moves.h"
 #include "migration_threads.h"
+#include "move_record.h"
 #include "plan.h"
 #include "wait_trial.h"
 
@@ -25,7 +25,7 @@ struct StepStatistics {
 	uint64_t late = 0;		      /* bytes of promotions unfinished at their wait */
 	uint64_t unresolved = 0;	      /* moves of variables that have not been seen yet */
 	MigrationStatistics moves;
-	std::vector<MoveRecord> records; /* of moves by frames */
+	std::vector<MoveRecord> records;
 	const char *trial = "";
 };
 
@@ -73,6 +73,9 @@ public:
 
 private:
 	void act(int position);
+	void note_due(int position);
+	void submit(size_t move);
+	std::vector<MoveRecord> take_records();
 	void wait(int position);
 
 	const Plan &plan_;
@@ -82,8 +85,11 @@ private:
 	WaitTrial trial_;
 	StepStatistics step_;
 	uint64_t begin_ns_ = 0;
-	size_t next_move_ = 0, next_wait_ = 0;
-	int due_ = 0; /* the next position at which there is something to do */
+	size_t next_move_ = 0, next_wait_ = 0, next_deadline_ = 0;
+	std::vector<size_t> by_deadline_; /* all moves */
+	std::vector<uint64_t> due_ns_;	  /* by move: when this step came to its deadline, or 0 */
+	std::vector<MoveRecord> absent_;  /* moves of variables that have not been seen yet */
+	int due_ = 0;			  /* the next position at which there is something to do */
 };
 
 } // namespace sentinel

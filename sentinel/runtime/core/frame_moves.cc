@@ -14,20 +14,6 @@ constexpr size_t kChunk = 64 << 10;
 
 } // namespace
 
-const char *name_of(Outcome outcome)
-{
-	static const char *const names[] = {"none",	 "moved",  "resident",
-					    "cancelled", "absent", "failed"};
-	return names[int(outcome)];
-}
-
-const char *name_of(Reason reason)
-{
-	static const char *const names[] = {nullptr,	"given up", "stuck",
-					    "step end", "written",  "died"};
-	return names[int(reason)];
-}
-
 FrameMoves::FrameMoves(const Plan &plan) : groups(plan), watermark(plan)
 {
 	for (size_t i = 0; i < plan.moves.size(); i++) {

@@ -8,50 +8,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "frame_groups.h"
 #include "memory.h"
+#include "move_record.h"
 #include "plan.h"
 #include "watermark.h"
 
 namespace sentinel
 {
-
-using Clock = std::function<uint64_t()>; /* ns */
-
-enum class Outcome : uint8_t {
-	none,	  /* not resolved yet */
-	moved,	  /* by a remap */
-	resident, /* the group was already there */
-	cancelled,
-	absent, /* the group did not live */
-	failed	/* the system refused the remap */
-};
-const char *name_of(Outcome outcome);
-
-/* Why a move was cancelled. */
-enum class Reason : uint8_t {
-	none,
-	given_up, /* late, in a step that does not wait */
-	stuck,	  /* it would have needed a further operation to end */
-	step_end,
-	written, /* while it was copied */
-	died	 /* the group's last tensor */
-};
-const char *name_of(Reason reason); /* nullptr for none */
-
-/* What became of a move, for a timeline. Times in ns on the clock; 0: it did not come to that. */
-struct MoveRecord {
-	size_t move = 0;		   /* index in the plan */
-	uint64_t ready_ns = 0;		   /* the watermark reached `at` */
-	uint64_t due_ns = 0;		   /* the step reached `before` */
-	uint64_t begin_ns = 0, end_ns = 0; /* of the copy */
-	uint64_t remap_ns = 0;		   /* end of the remap */
-	Outcome outcome = Outcome::none;
-	Reason reason = Reason::none;
-};
 
 /* Something that a migration thread can do now. */
 struct FrameWork {

@@ -36,7 +36,8 @@ MigrationStatistics &MigrationStatistics::operator+=(const MigrationStatistics &
 	return *this;
 }
 
-MigrationThreads::MigrationThreads(MoveFunction move) : move_(std::move(move))
+MigrationThreads::MigrationThreads(MoveFunction move, Clock clock)
+    : move_(std::move(move)), clock_(std::move(clock))
 {
 	try {
 		for (int node : {kFast, kSlow})
@@ -58,7 +59,7 @@ void MigrationThreads::stop()
 		MutexLock lock(mutex_);
 		stop_ = true;
 		for (auto request = queue_.begin(); request != queue_.end();)
-			request = cancel(request);
+			request = cancel(request, Reason::stopped);
 		changed_.notify_all();
 	}
 	for (std::thread &thread : threads_)
@@ -67,30 +68,44 @@ void MigrationThreads::stop()
 }
 
 /* A running request ends after its current piece; its thread removes it. */
-MigrationThreads::Queue::iterator MigrationThreads::cancel(Queue::iterator request)
+MigrationThreads::Queue::iterator MigrationThreads::cancel(Queue::iterator request, Reason reason)
 {
+	request->record.reason = reason;
 	if (request->running) {
 		request->cancelled = true;
 		return std::next(request);
 	}
 	statistics_.cancelled += request->size - request->done;
+	return remove(request, Outcome::cancelled);
+}
+
+MigrationThreads::Queue::iterator MigrationThreads::remove(Queue::iterator request, Outcome outcome)
+{
+	request->record.outcome = outcome;
+	if (outcome != Outcome::cancelled) /* it was too late to cancel it */
+		request->record.reason = Reason::none;
+	if (!request->recorded)
+		records_.push_back(request->record);
 	return queue_.erase(request);
 }
 
-void MigrationThreads::submit(char *start, size_t size, int node, int before)
+void MigrationThreads::submit(char *start, size_t size, int node, int before, size_t move)
 {
 	MutexLock lock(mutex_);
+	Request request{start, size, node, before};
 
 	if (stop_)
 		return;
 	for (auto other = queue_.begin(); other != queue_.end();) {
 		bool opposite = other->node != node && other->start == start && other->size == size;
 		if (opposite && !other->running)
-			other = cancel(other);
+			other = cancel(other, Reason::superseded);
 		else
 			++other;
 	}
-	queue_.push_back(Request{start, size, node, before});
+	request.record.move = move;
+	request.record.ready_ns = clock_();
+	queue_.push_back(request);
 	changed_.notify_all();
 }
 
@@ -135,19 +150,29 @@ void MigrationThreads::run(int node)
 		request->running = true;
 		migrate(*request);
 		request->running = false;
-		if (request->cancelled)
-			cancel(request);
-		else if (request->done == request->size)
-			queue_.erase(request);
+		if (request->done == request->size)
+			remove(request, outcome_of(*request));
+		else if (request->cancelled)
+			cancel(request, request->record.reason);
 		changed_.notify_all();
 	}
 }
 
-void MigrationThreads::count(const MoveResult &result, int node)
+void MigrationThreads::count(const MoveResult &result, Request &request)
 {
-	(node == kFast ? statistics_.promoted : statistics_.demoted) += result.moved;
+	(request.node == kFast ? statistics_.promoted : statistics_.demoted) += result.moved;
 	statistics_.absent += result.absent;
 	statistics_.failed += result.failed;
+	request.moved += result.moved;
+	request.failed += result.failed;
+}
+
+/* By what most of its pages are. */
+Outcome MigrationThreads::outcome_of(const Request &request)
+{
+	if (request.failed > request.moved)
+		return Outcome::failed;
+	return request.moved ? Outcome::moved : Outcome::absent;
 }
 
 MoveResult MigrationThreads::move_unlocked(char *start, size_t size, int node)
@@ -165,6 +190,8 @@ void MigrationThreads::migrate(Request &request)
 		char *start = request.start + request.done;
 		size_t size = std::min(kPiece, request.size - request.done);
 		bool second_attempt = request.waits_for_space;
+		if (!request.record.begin_ns)
+			request.record.begin_ns = clock_();
 		MoveResult result = move_unlocked(start, size, request.node);
 
 		if (result.failed && !second_attempt && !request.cancelled) {
@@ -176,8 +203,9 @@ void MigrationThreads::migrate(Request &request)
 			result = move_unlocked(start, size, request.node);
 		}
 		request.waits_for_space = false;
-		count(result, request.node);
+		count(result, request);
 		request.done += size;
+		request.record.end_ns = clock_();
 	}
 }
 
@@ -212,11 +240,25 @@ void MigrationThreads::cancel_late(int position)
 
 	for (auto request = queue_.begin(); request != queue_.end();) {
 		if (request->late(position))
-			request = cancel(request);
+			request = cancel(request, Reason::given_up);
 		else
 			++request;
 	}
 	changed_.notify_all();
+}
+
+std::vector<MoveRecord> MigrationThreads::take_records()
+{
+	MutexLock lock(mutex_);
+	std::vector<MoveRecord> records;
+
+	records.swap(records_);
+	for (Request &request : queue_) {
+		if (!request.recorded)
+			records.push_back(request.record);
+		request.recorded = true;
+	}
+	return records;
 }
 
 void MigrationThreads::drain()

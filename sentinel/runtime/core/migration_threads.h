@@ -10,8 +10,10 @@
 #include <functional>
 #include <list>
 #include <thread>
+#include <vector>
 
 #include "memory.h"
+#include "move_record.h"
 #include "mutex.h"
 
 namespace sentinel
@@ -36,7 +38,7 @@ class MigrationThreads
 {
 public:
 	/* Throws std::system_error if the threads cannot be created. */
-	explicit MigrationThreads(MoveFunction move);
+	MigrationThreads(MoveFunction move, Clock clock);
 	~MigrationThreads();
 	MigrationThreads(const MigrationThreads &) = delete;
 	MigrationThreads &operator=(const MigrationThreads &) = delete;
@@ -44,9 +46,9 @@ public:
 	/*
 	 * Request a migration of whole pages, due before position `before`. Requests that overlap
 	 * run in the order of submission. A request cancels a pending one of exactly the same pages
-	 * in the opposite direction.
+	 * in the opposite direction. `move` is for its record.
 	 */
-	void submit(char *start, size_t size, int node, int before);
+	void submit(char *start, size_t size, int node, int before, size_t move = 0);
 
 	/* Bytes of unfinished promotions that are due before `position`. */
 	size_t late_bytes(int position);
@@ -66,14 +68,23 @@ public:
 	/* Statistics since the last call. */
 	MigrationStatistics take_statistics();
 
+	/*
+	 * What became of the requests since the last call, in the order of their ends. One that is
+	 * unfinished has no outcome, and no other record later. `due_ns` is left out.
+	 */
+	std::vector<MoveRecord> take_records();
+
 private:
 	struct Request {
 		char *start;
 		size_t size;
 		int node, before;
+		MoveRecord record{};
 		size_t done = 0; /* bytes from the start that were attempted, twice if needed */
+		size_t moved = 0, failed = 0;
 		bool running = false, cancelled = false;
 		bool waits_for_space = false; /* until older demotions have finished */
+		bool recorded = false;	      /* as unfinished */
 
 		bool late(int position) const
 		{
@@ -85,16 +96,20 @@ private:
 	void run(int node);
 	Queue::iterator next(int node) SENTINEL_REQUIRES(mutex_);
 	bool any_late(int position) const SENTINEL_REQUIRES(mutex_);
-	Queue::iterator cancel(Queue::iterator request) SENTINEL_REQUIRES(mutex_);
+	Queue::iterator cancel(Queue::iterator request, Reason reason) SENTINEL_REQUIRES(mutex_);
+	Queue::iterator remove(Queue::iterator request, Outcome outcome) SENTINEL_REQUIRES(mutex_);
+	static Outcome outcome_of(const Request &request);
 	MoveResult move_unlocked(char *start, size_t size, int node) SENTINEL_REQUIRES(mutex_);
 	void migrate(Request &request) SENTINEL_REQUIRES(mutex_);
-	void count(const MoveResult &result, int node) SENTINEL_REQUIRES(mutex_);
+	void count(const MoveResult &result, Request &request) SENTINEL_REQUIRES(mutex_);
 
 	MoveFunction move_;
+	Clock clock_;
 	Mutex mutex_;
 	Condition changed_;
 	Queue queue_ SENTINEL_GUARDED_BY(mutex_); /* oldest first */
 	MigrationStatistics statistics_ SENTINEL_GUARDED_BY(mutex_);
+	std::vector<MoveRecord> records_ SENTINEL_GUARDED_BY(mutex_);
 	bool stop_ SENTINEL_GUARDED_BY(mutex_) = false;
 	std::thread threads_[2]; /* by node */
 };

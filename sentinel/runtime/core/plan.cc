@@ -242,6 +242,7 @@ void parse_migrations(const Value &document, Plan &plan)
 			plan.tensors[move.tensor].moves = true;
 		if (!plan.moves.empty() && plan.moves.back().at > move.at)
 			v["at"].fail("is before that of the previous move");
+		move.number = plan.moves.size();
 		plan.moves.push_back(move);
 	}
 	for (const Value &v : document["waits"].items()) {

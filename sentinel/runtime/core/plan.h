@@ -47,6 +47,8 @@ struct Move {
 	int map = 0;		 /* position from which the window may be remapped */
 	size_t frame = kNoFrame; /* of a promotion: its range in the fast frame pool */
 	bool copy = true;	 /* false if the group's home has its content */
+
+	size_t number = 0; /* in the plan */
 };
 
 /* An operation that allocates or uses a migratable group. */

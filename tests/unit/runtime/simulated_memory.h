@@ -3,6 +3,7 @@
 #ifndef SENTINEL_TESTS_SIMULATED_MEMORY_H
 #define SENTINEL_TESTS_SIMULATED_MEMORY_H
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -17,6 +18,14 @@ constexpr size_t kPiece = 64 * sentinel::kPage; /* of a migration */
 inline char *page_address(size_t page)
 {
 	return reinterpret_cast<char *>(uintptr_t(1) << 40) + page * sentinel::kPage;
+}
+
+/* A clock that moves whenever it is read. */
+inline uint64_t tick()
+{
+	static std::atomic<uint64_t> now{0};
+
+	return ++now;
 }
 
 struct SimulatedMemory {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <string>
@@ -53,6 +54,8 @@ Plan plan_with_moves()
 		      {5, kFast, 8 * kPage, kPage, -1, 8},
 		      {5, kFast, 0, 0, 7, 8},
 		      {10, kSlow, 8 * kPage, kPage, -1, 10}};
+	for (size_t i = 0; i < plan.moves.size(); i++)
+		plan.moves[i].number = 10 * i;
 	plan.waits = {2, 8};
 	return plan;
 }
@@ -64,17 +67,45 @@ PageRange resolve(const Move &move)
 	return PageRange{page_address(move.offset / kPage), move.size};
 }
 
+/* The step's clock is `begin` plus the position plus 1; moves end at once, the last one later. */
+void check_records(std::vector<MoveRecord> records, uint64_t begin)
+{
+	uint64_t ready[] = {0, 4, 6, 0, 10}, due[] = {3, 9, 9, 9, 10};
+
+	std::sort(records.begin(), records.end(),
+		  [](const MoveRecord &a, const MoveRecord &b) { return a.move < b.move; });
+	REQUIRE(records.size() == 5);
+	for (size_t i = 0; i < 5; i++) {
+		const MoveRecord &r = records[i];
+		CHECK(r.move == 10 * i);
+		CHECK(r.due_ns == begin + due[i]);
+		if (i == 3) {
+			CHECK(r.outcome == Outcome::absent);
+			continue;
+		}
+		CHECK(r.ready_ns == begin + ready[i]);
+		CHECK(r.reason == Reason::none);
+		if (i == 4) /* submitted at the end of the step */
+			continue;
+		CHECK(r.outcome == Outcome::moved);
+		CHECK(r.begin_ns >= r.ready_ns);
+		CHECK(r.end_ns >= r.begin_ns);
+	}
+}
+
 TEST_CASE("the executor submits each move at its position")
 {
 	SimulatedMemory memory;
 	Plan plan = plan_with_moves();
 	std::atomic<uint64_t> now{0};
-	Executor executor(plan, resolve, memory.function(), [&] { return now += 10; });
+	Executor executor(plan, resolve, memory.function(), [&] { return now.load(); });
 
 	for (int step = 0; step < 3; step++) {
 		memory.log.clear();
+		uint64_t begin = now += 100;
 		executor.step_begin();
 		for (int position = 0; position < 10; position++) {
+			now++;
 			executor.advance(position);
 			executor.drain();
 			CHECK(memory.log.size() == size_t(1 + (position >= 3) + (position >= 5)));
@@ -87,8 +118,10 @@ TEST_CASE("the executor submits each move at its position")
 		CHECK(s.unresolved == 1);
 		CHECK(s.late == 0);
 		CHECK(s.exposed_ns == 0);
+		CHECK(s.begin_ns == begin);
 		CHECK(s.step_ns == 10);
 		CHECK(s.moves.promoted == 2 * kPage);
+		check_records(s.records, begin);
 	}
 }
 

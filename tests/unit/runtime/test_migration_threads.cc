@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <doctest/doctest.h>
 
+#include <map>
 #include <random>
 #include <set>
 
@@ -14,7 +15,7 @@ namespace
 TEST_CASE("migration threads promote and demote")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	threads.submit(page_address(0), 3 * kPiece, kFast, 5);
 	threads.submit(page_address(1000), kPage, kSlow, 5);
@@ -36,7 +37,7 @@ TEST_CASE("migration threads promote and demote")
 TEST_CASE("a failed migration is retried once")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	memory.refusals[1] = 1;
 	memory.refusals[2] = 2;
@@ -48,10 +49,51 @@ TEST_CASE("a failed migration is retried once")
 	CHECK(s.promoted == 3 * kPage);
 }
 
+TEST_CASE("each request has a record")
+{
+	SimulatedMemory memory;
+	MigrationThreads threads(memory.function(), tick);
+
+	memory.refusals[1] = 9;
+	memory.set_gate(false);
+	threads.submit(page_address(200), 2 * kPiece, kFast, 1, 5);
+	memory.wait_running(1);
+	threads.submit(page_address(0), kPage, kFast, 1, 6);
+	threads.submit(page_address(1), kPage, kFast, 9, 7);
+	threads.submit(page_address(2), kPage, kFast, 9, 8);
+	threads.submit(page_address(2), kPage, kSlow, 9, 9); /* instead of the one before */
+	threads.cancel_late(1);
+	std::vector<MoveRecord> records = threads.take_records();
+	REQUIRE(records.size() == 5);
+	std::map<size_t, MoveRecord> first;
+	for (const MoveRecord &record : records)
+		first[record.move] = record;
+	CHECK(first[5].outcome == Outcome::none); /* it is in its first piece */
+	CHECK(first[5].begin_ns > first[5].ready_ns);
+	CHECK(first[6].outcome == Outcome::cancelled);
+	CHECK(first[6].reason == Reason::given_up);
+	CHECK(first[6].begin_ns == 0);
+	CHECK(first[8].reason == Reason::superseded);
+	CHECK(first[9].outcome == Outcome::none);
+	memory.set_gate(true);
+	threads.drain();
+	CHECK(threads.take_records().empty());
+	threads.submit(page_address(1), kPage, kFast, 9, 10);
+	threads.submit(page_address(3), kPage, kFast, 9, 11);
+	threads.drain();
+	records = threads.take_records();
+	REQUIRE(records.size() == 2);
+	CHECK(records[0].move == 10);
+	CHECK(records[0].outcome == Outcome::failed);
+	CHECK(records[1].outcome == Outcome::moved);
+	CHECK(records[1].begin_ns > records[1].ready_ns);
+	CHECK(records[1].end_ns > records[1].begin_ns);
+}
+
 TEST_CASE("overlapping migrations run in order of submission")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	memory.set_gate(false);
 	threads.submit(page_address(0), 2 * kPiece, kSlow, 9); /* blocks in its first piece */
@@ -70,7 +112,7 @@ TEST_CASE("overlapping migrations run in order of submission")
 TEST_CASE("late promotions and opposite requests are cancelled")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	memory.set_gate(false);
 	threads.submit(page_address(100), kPage, kSlow, 1);
@@ -93,7 +135,7 @@ TEST_CASE("late promotions and opposite requests are cancelled")
 TEST_CASE("a refused promotion waits for older demotions")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	memory.set_gate(false);
 	memory.refusals[0] = 1;
@@ -112,7 +154,7 @@ TEST_CASE("the destructor stops running migrations")
 {
 	SimulatedMemory memory;
 	{
-		MigrationThreads threads(memory.function());
+		MigrationThreads threads(memory.function(), tick);
 		for (int i = 0; i < 1000; i++)
 			threads.submit(page_address(64 * i), kPiece, i % 2, i);
 	}
@@ -122,7 +164,7 @@ TEST_CASE("the destructor stops running migrations")
 TEST_CASE("thousands of migrations all succeed")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 	std::mt19937 random(3);
 
 	for (int i = 0; i < 5000; i++) {
@@ -147,7 +189,7 @@ TEST_CASE("thousands of migrations all succeed")
 TEST_CASE("a chain of waiting migrations does not deadlock")
 {
 	SimulatedMemory memory;
-	MigrationThreads threads(memory.function());
+	MigrationThreads threads(memory.function(), tick);
 
 	memory.set_gate(false);
 	memory.refusals[100] = 1;
@@ -175,7 +217,7 @@ TEST_CASE("random overlapping migrations leave each page on its last node")
 {
 	for (unsigned seed = 0; seed < 20; seed++) {
 		SimulatedMemory memory;
-		MigrationThreads threads(memory.function());
+		MigrationThreads threads(memory.function(), tick);
 		std::mt19937 random(seed);
 		std::map<size_t, int> last_node;
 		std::set<std::pair<size_t, size_t>> ranges;
