@@ -84,7 +84,7 @@ def compare(profile: Profile, machine: figures.Figures) -> Accuracy | None:
     if uses.saved_ns is not None:
         count = len(profile.tensors)
         estimated, exact = (
-            np.bincount(uses.tensor, weights=np.maximum(ns, 0.0), minlength=count)
+            np.bincount(uses.tensor, weights=np.maximum(ns, 0.0), minlength=count).astype(np.float64)
             for ns in (costs.saved_ns, uses.saved_ns)
         )
         size = profile.tensors.resident_bytes.astype(np.float64)
@@ -92,10 +92,10 @@ def compare(profile: Profile, machine: figures.Figures) -> Accuracy | None:
         return Accuracy("tensors", size[shown], estimated[shown], exact[shown])
     if ops.fast_ns is None:
         return None
-    exact = np.maximum(ops.slot_ns - ops.fast_ns, 0).astype(np.float64)
-    shown = (ops.fast_ns >= 0) & ((costs.op_saved_ns > 0) | (exact > 0))
-    estimated = np.maximum(costs.op_saved_ns, 0.0)
-    return Accuracy("operations", np.ones(int(shown.sum())), estimated[shown], exact[shown])
+    measured: Floats = np.maximum(ops.slot_ns - ops.fast_ns, 0).astype(np.float64)
+    shown = (ops.fast_ns >= 0) & ((costs.op_saved_ns > 0) | (measured > 0))
+    estimated_ns = np.maximum(costs.op_saved_ns, 0.0)
+    return Accuracy("operations", np.ones(int(shown.sum())), estimated_ns[shown], measured[shown])
 
 
 def by_profile(named: Iterable[tuple[str, Planned]]) -> list[tuple[str, Accuracy]]:

@@ -20,6 +20,7 @@ from sentinel.planner.formats import files, profile_json
 from sentinel.planner.formats.profile import Profile
 from sentinel.planner.memory import classify
 from sentinel.planner.placement.ordinary import fast_shares
+from sentinel.planner.policy import Mechanism
 from sentinel.planner.search import make_plan
 from sentinel.planner.timing.cost import estimate_costs
 from testbed.common.errors import ExitCode, UsageError
@@ -171,7 +172,8 @@ def test_plans_migrate_by_the_mechanism_and_have_its_bound(profile: Path, sentin
     document = json.loads(out)
     assert document["figures"]["helpers"] == 4
     bounds = {row["policy"]: row["bound_ns"] for row in document["simulations"][0]["predictions"]}
-    for policy, mechanism in (("sentinel", "move_pages"), ("sentinel-opt", "frames")):
+    mechanisms: dict[str, Mechanism] = {"sentinel": "move_pages", "sentinel-opt": "frames"}
+    for policy, mechanism in mechanisms.items():
         assert bounds[policy] == pytest.approx(lower_bound(STEP, budget, four, mechanism=mechanism).step_ns)
 
 
