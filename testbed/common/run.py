@@ -15,9 +15,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from testbed.common.errors import InfrastructureError, SentinelError
 
@@ -60,28 +62,60 @@ def spawn(
     stderr: int | None = subprocess.STDOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; its process group is ended with the block, however the block ends."""
-    process = subprocess.Popen(
-        [which(os.fspath(argv[0])), *argv[1:]],
-        cwd=cwd,
-        env={**os.environ, "PATH": search_path(), **(env or {})},
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        process_group=0,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one prctl(2), no locks taken
-    )
+    path = which(os.fspath(argv[0]))
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with _interruptions_deferred():
+            process = subprocess.Popen(
+                [path, *argv[1:]],
+                cwd=cwd,
+                env={**os.environ, "PATH": search_path(), **(env or {})},
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one prctl(2), no locks taken
+            )
         yield process
     finally:
-        if process.poll() is None:
-            for sig in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, sig)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=3)
-                    break
-        if process.stdout:
-            process.stdout.close()
+        if process is not None:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sig)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=3)
+                break
+    if process.stdout:
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def _interruptions_deferred() -> Iterator[None]:
+    """Handle interruptions when the block has ended.
+
+    Python ignores the exceptions of hooks that run at a fork: an interruption there would be lost, and
+    `logging` would keep its lock.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    handlers = {sig: signal.getsignal(sig) for sig in (signal.SIGINT, signal.SIGTERM)}
+    python_handlers = {sig: handler for sig, handler in handlers.items() if callable(handler)}
+    for sig in python_handlers:
+        signal.signal(sig, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        for sig, handler in python_handlers.items():
+            signal.signal(sig, handler)
+        for number, frame in caught:
+            python_handlers[signal.Signals(number)](number, frame)
 
 
 def run(

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from testbed.common.errors import BuildError, InfrastructureError
@@ -215,6 +216,18 @@ def test_interrupted_stream_ends_its_program(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stream(["sh", "-c", "echo $$; exec sleep 60"], log=tmp_path / "log", on_line=interrupt)
     assert eventually_gone(read_pid(tmp_path / "pid"))
+
+
+_fork_hook: list[Callable[[], None]] = []  # a registered hook stays until the process ends
+os.register_at_fork(after_in_parent=lambda: [hook() for hook in _fork_hook])
+
+
+def test_an_interruption_while_a_program_starts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "_fork_hook", [lambda: signal.raise_signal(signal.SIGINT)])
+    with pytest.raises(KeyboardInterrupt), spawn(["sleep", "61"]):
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not any("61" in child.cmdline() for child in psutil.Process().children())
 
 
 def test_shown_command_is_valid_shell() -> None:
