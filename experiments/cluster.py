@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repeats on several workers at once: processes of this host, or of the hosts of a Dask cluster.
+"""Repeats on several workers at once: processes of this host, SLURM jobs, or workers of a Dask cluster.
 
 The process of the run hands out repeats one by one and stores what comes back. A repeat whose worker dies
 runs again on another one.
@@ -14,6 +14,7 @@ import logging
 import queue
 import tarfile
 import tempfile
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 
 import distributed
 
-from experiments import worker
+from experiments import slurm, worker
 from experiments.ledger import Ledger
 from experiments.matrix import Cell, Matrix
 from experiments.order import Task
@@ -39,16 +40,31 @@ _CLOSE_SECONDS = 60
 _PATIENCE = 60  # looks without any worker, before that is reported
 
 
-@contextlib.contextmanager
-def connected(workers: Workers) -> Iterator[distributed.Client]:
-    """Connect to the cluster of the workers. A cluster of this host lives as long as the block.
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A connection to a cluster; `jobs` are its workers if they are SLURM's."""
 
-    Raises `InfrastructureError` if the scheduler does not answer, and `UsageError` for an invalid address.
+    client: distributed.Client
+    jobs: slurm.Jobs | None = None
+
+
+@contextlib.contextmanager
+def connected(workers: Workers, out: Path, *, repeats: int) -> Iterator[Cluster]:
+    """Connect to the cluster of the workers. One of this host or of SLURM jobs lives as long as the block.
+
+    `out` is the folder of the run. SLURM's queue may take long to start the first job. Raises
+    `InfrastructureError` if the scheduler does not answer or jobs cannot be run, and `UsageError` for an
+    invalid address.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its messages are about its own parts
     with contextlib.ExitStack() as stack:
         if workers.scheduler is not None:
-            yield stack.enter_context(_client(workers.scheduler))
+            yield Cluster(stack.enter_context(_client(workers.scheduler)))
+            return
+        if workers.slurm is not None:
+            client, jobs = stack.enter_context(slurm.started(workers.slurm, workers.jobs, out))
+            _await_first(client, jobs, repeats)
+            yield Cluster(client, jobs)
             return
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinel-workers-"))
         with step(f"Starting {workers.jobs} workers"):
@@ -67,7 +83,17 @@ def connected(workers: Workers) -> Iterator[distributed.Client]:
             stack.callback(cluster.close, timeout=_CLOSE_SECONDS)
             client = distributed.Client(cluster)
             stack.callback(client.close, timeout=_CLOSE_SECONDS)
-        yield client
+        yield Cluster(client)
+
+
+def _await_first(client: distributed.Client, jobs: slurm.Jobs, repeats: int) -> None:
+    """Submit jobs, and wait until the first worker has begun."""
+    with step(f"Waiting for SLURM jobs {jobs.name}") as shown:
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            jobs.look((), repeats)
+            shown.update(None, jobs.describe())
+            time.sleep(_POLL_SECONDS)
+        shown.done(jobs.describe())
 
 
 def assignment(
@@ -92,7 +118,7 @@ def _client(address: str) -> distributed.Client:
 def run(
     tasks: Sequence[Task],
     assignment: Assignment,
-    client: distributed.Client,
+    cluster: Cluster,
     ledger: Ledger,
     out: Path,
     *,
@@ -101,9 +127,10 @@ def run(
 ) -> None:
     """Run all repeats and store them in `out`.
 
-    Raises errors that every repeat would have, and `InfrastructureError` if the records cannot be stored.
+    Raises errors that every repeat would have, and `InfrastructureError` if the records cannot be stored or
+    no SLURM job can run.
     """
-    dispatch = _Dispatch(assignment, client, ledger, out, command_of, replace)
+    dispatch = _Dispatch(assignment, cluster, ledger, out, command_of, replace)
     try:
         dispatch.run(deque(tasks))
     except BaseException:
@@ -117,24 +144,25 @@ class _Dispatch:
     def __init__(
         self,
         assignment: Assignment,
-        client: distributed.Client,
+        cluster: Cluster,
         ledger: Ledger,
         out: Path,
         command_of: Callable[[Cell], str],
         replace: bool,
     ) -> None:
-        self._assignment, self._client, self._ledger = assignment, client, ledger
+        self._assignment, self._ledger = assignment, ledger
+        self._client, self._jobs = cluster.client, cluster.jobs
         self._out, self._command_of, self._replace = out, command_of, replace
         self._pending: dict[distributed.Future, Task] = {}
         self._tries: Counter[tuple[str, int]] = Counter()
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._workerless = 0
         self._workers: dict[str, str] = {}  # names by address
-        client.subscribe_topic(assignment.topic, lambda event: self._messages.put(event[1]))
+        self._client.subscribe_topic(assignment.topic, lambda event: self._messages.put(event[1]))
 
     def run(self, tasks: deque[Task]) -> None:
         while tasks or self._pending:
-            self._watch()
+            self._watch(len(tasks) + len(self._pending))
             while tasks and len(self._pending) < max(1, 2 * len(self._workers)):
                 task = tasks.popleft()
                 if self._ledger.is_skipped(task.cell):
@@ -148,24 +176,29 @@ class _Dispatch:
             self._follow()
             for future in [future for future in self._pending if future.done()]:
                 self._ended(future, self._pending.pop(future))
-        self._watch()
+        self._watch(0)
 
     def abort(self) -> None:
-        """Let workers end what they do for this run."""
+        """Let workers end what they do for this run. SLURM jobs are cancelled instead."""
+        if self._jobs is not None:
+            return
         with contextlib.suppress(Exception):  # the cluster may be gone
             self._client.cancel(list(self._pending), force=True)
             self._client.run(worker.abort, self._assignment.run, on_error="ignore")
 
-    def _watch(self) -> None:
-        """Note which workers there are, and which have gone."""
+    def _watch(self, repeats: int) -> None:
+        """Note which workers there are, and which have gone. `repeats` are still to be done."""
         found = self._client.scheduler_info(n_workers=-1)["workers"]
         for address in self._workers.keys() - found.keys():
             self._ledger.worker_lost(self._workers[address])
         self._workers = {address: str(info["name"]) for address, info in found.items()}
         self._ledger.workers = max(1, len(found))
+        if self._jobs is not None and repeats:
+            self._jobs.look(self._workers.values(), repeats)
         self._workerless = 0 if found else self._workerless + 1
         if self._workerless == _PATIENCE:
-            warn("the cluster has no workers; waiting for one: dask worker ADDRESS --nthreads 1")
+            advice = "dask worker ADDRESS --nthreads 1" if self._jobs is None else self._jobs.describe()
+            warn(f"the cluster has no workers; waiting for one: {advice}")
 
     def _submit(self, task: Task, *, but: str | None = None) -> None:
         """Hand out a repeat, if possible not to the worker with the address `but`."""

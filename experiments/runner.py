@@ -81,7 +81,7 @@ def run(
             execute = (
                 _here(matrix, backend, artifacts, out, origin, on_output=on_output, **options)
                 if workers is None
-                else _elsewhere(matrix, workers, out, origin, stack, **options)
+                else _elsewhere(matrix, workers, out, origin, stack, repeats=len(tasks), **options)
             )
             shown = stack.enter_context(step(f"Running {matrix.suite.name}"))
             ledger = Ledger(matrix, tasks, outcome, events, shown, parallel=workers is not None)
@@ -117,6 +117,7 @@ def _elsewhere(
     origin: Provenance,
     stack: contextlib.ExitStack,
     *,
+    repeats: int,
     command_of: Callable[[Cell], str],
     kept_runtime: str | None,
     replace: bool,
@@ -126,9 +127,9 @@ def _elsewhere(
 
     made_by = resuming.made_by(origin.model_dump(mode="json"))
     assignment = cluster.assignment(matrix, workers, made_by, kept_runtime)
-    client = stack.enter_context(cluster.connected(workers))
+    connection = stack.enter_context(cluster.connected(workers, out, repeats=repeats))
     return lambda tasks, ledger: cluster.run(
-        tasks, assignment, client, ledger, out, command_of=command_of, replace=replace
+        tasks, assignment, connection, ledger, out, command_of=command_of, replace=replace
     )
 
 

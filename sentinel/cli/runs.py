@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.matrix import Cell, Matrix
     from experiments.resuming import Which
     from experiments.runner import Outcome
+    from experiments.slurm_job import Job
 
 _PATH = click.Path(path_type=Path)
 
@@ -64,6 +65,7 @@ Examples:
   sentinel run experiments/suites/first.yaml --out runs/f --failed  again what failed there
   sentinel run experiments/suites/first.yaml --only "cnn b8, fast-only"
   sentinel run my/suite.yaml -j 4                                   four repeats at once
+  sentinel run my/suite.yaml -j 16 --slurm my/cluster.yaml          in 16 SLURM jobs
   sentinel run my/suite.yaml --scheduler tcp://node1:8786           on a Dask cluster
   sentinel run my/suite.yaml --target ssh:root@optane1              on a real machine
 """,
@@ -89,8 +91,9 @@ Examples:
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes of this host that run repeats at once.",
+    help="Processes of this host that run repeats at once; with --slurm, jobs.",
 )
+@click.option("--slurm", type=_PATH, metavar="FILE", help="Run repeats in SLURM jobs as in this YAML file.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run repeats on the workers of this Dask scheduler.")
 @options.target
 @options.source_location
@@ -103,6 +106,7 @@ def run(
     only: tuple[str, ...],
     which: Which | None,
     jobs: int,
+    slurm: Path | None,
     scheduler: str | None,
     target: str | None,
     location: str | None,
@@ -111,20 +115,22 @@ def run(
     as_json: bool,
 ) -> int:
     """Run the suite in the file SUITE and show its report."""
+    from experiments import slurm_job
     from results import page as pages
     from results import report as reports
     from results.runs import Run
     from testbed.common.progress import note
 
     matrix = _load(suite, target)
+    job = None if slurm is None else slurm_job.load(slurm)
     cells = _cells(matrix, only, location) if only or dry_run else []
     which = which or "missing"
     if dry_run:
         dry_runs.show(cells, matrix.axes, out, which, as_json=as_json)
         return ExitCode.OK
     chosen = [matrix.axes.label(cell.resolved) for cell in cells]
-    if scheduler is not None and jobs > 1:
-        raise UsageError("-j is for processes of this host, and --scheduler for others: give one of them")
+    if scheduler is not None and (jobs > 1 or job is not None):
+        raise UsageError("the workers of --scheduler run already: give it without -j and --slurm")
     out, outcome = _execute(
         matrix,
         suite,
@@ -132,6 +138,7 @@ def run(
         only=chosen,
         which=which,
         jobs=jobs,
+        slurm=job,
         scheduler=scheduler,
         target=target,
         location=location,
@@ -172,6 +179,7 @@ def _execute(
     only: Collection[str] = (),
     which: Which = "missing",
     jobs: int = 1,
+    slurm: Job | None = None,
     scheduler: str | None = None,
     target: str | None = None,
     location: str | None,
@@ -194,10 +202,12 @@ def _execute(
     def command_of(cell: Cell) -> str:
         return shlex.join([*words, "--only", matrix.axes.label(cell.resolved)])
 
-    alone = scheduler is None and jobs == 1
+    alone = scheduler is None and slurm is None and jobs == 1
     if matrix.suite.target is not None and not alone:
-        raise UsageError("a real machine runs one repeat at a time: no -j, no --scheduler")
-    if jobs > 1 and matrix.suite.mode == "emulate":
+        raise UsageError("a real machine runs one repeat at a time: no -j, no --slurm, no --scheduler")
+    if matrix.suite.mode == "emulate" and slurm is not None:
+        slurm.check_capacity(matrix.machine)
+    elif matrix.suite.mode == "emulate" and jobs > 1:
         memory.check_capacity(matrix.machine, count=jobs)
     make = functools.partial(backend_of, matrix.suite, location=location, uri=uri)
     outcome = runner.run(
@@ -208,7 +218,7 @@ def _execute(
         only=only,
         which=which,
         backend=make(),
-        workers=None if alone else Workers(make, jobs, scheduler),
+        workers=None if alone else Workers(make, jobs, scheduler, slurm),
     )
     return out, outcome
 
@@ -239,15 +249,17 @@ Examples:
   sentinel suite schema                      the JSON Schema, with all policies and models
   sentinel suite schema >suite.schema.json   for an editor that checks YAML
   sentinel suite schema preset >preset.schema.json
+  sentinel suite schema slurm                the file that describes SLURM jobs
 """
 )
-@click.argument("kind", type=click.Choice(["suite", "machine", "preset"]), default="suite")
+@click.argument("kind", type=click.Choice(["suite", "machine", "preset", "slurm"]), default="suite")
 def schema(kind: str) -> None:
-    """Print the JSON Schema of the files of suites, machines or presets."""
+    """Print the JSON Schema of the files of suites, machines, presets or SLURM jobs."""
+    from experiments.slurm_job import Job
     from experiments.suite import Suite
     from testbed.common.schema import Strict, json_schema
     from testbed.machine import Machine
     from testbed.timing.preset import Preset
 
-    models: dict[str, type[Strict]] = {"suite": Suite, "machine": Machine, "preset": Preset}
+    models: dict[str, type[Strict]] = {"suite": Suite, "machine": Machine, "preset": Preset, "slurm": Job}
     output.show_json(json_schema(models[kind]))

@@ -38,7 +38,7 @@ def test_the_readme_links_every_page() -> None:
 
 
 def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) -> None:
-    from experiments import matrix
+    from experiments import matrix, slurm_job
 
     for page, load in (("suites.md", matrix.load), ("machines.md", lambda path: machine.load(str(path)))):
         (tmp_path / "my" / "data").mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_the_suite_and_machine_in_the_documentation_are_valid(tmp_path: Path) ->
             name = re.match(r"name: (\S+)", example)
             path = tmp_path / f"{name[1] if name else page}.yaml"
             path.write_text(example)
-            load(path)
+            (slurm_job.load if example.startswith("walltime") else load)(path)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
