@@ -66,6 +66,8 @@ def queue(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -
     """A fake SLURM, whose jobs have all ended at the end of the test."""
     monkeypatch.setattr(slurm, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(slurm, "_CANCEL_SECONDS", 0.2)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))  # a killed job leaves its folder
     fake = Slurm.install(tmp_path / "queue", programs)
     yield fake
     left = fake.processes()
@@ -184,10 +186,8 @@ def test_no_job_is_left(workshop: JobWorkshop, queue: Slurm, tmp_path: Path, sig
     queue.switch("deaf")
     program = tmp_path / "program.py"
     program.write_text(INTERRUPTED)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     root = str(Path(matrix.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": root, "TMPDIR": str(scratch)}
+    environment = {**os.environ, "PYTHONPATH": root}
     with subprocess.Popen(
         [sys.executable, program, tmp_path], start_new_session=True, env=environment, stderr=subprocess.PIPE
     ) as process:
@@ -198,7 +198,7 @@ def test_no_job_is_left(workshop: JobWorkshop, queue: Slurm, tmp_path: Path, sig
     assert process.returncode != 0, errors.decode()
     if sign == signal.SIGINT:
         assert errors.decode().rstrip().endswith("KeyboardInterrupt")
-        assert list(scratch.glob("sentinel-*")) == []
+        assert list((tmp_path / "scratch").glob("sentinel-*")) == []
         assert list(workshop.out.glob(".slurm-*")) == []
     (workshop.switches / "wait").unlink()  # so that the jobs of a killed run need not wait for their repeats
     if sign == signal.SIGKILL:
