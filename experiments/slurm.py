@@ -34,7 +34,7 @@ LOGS = "slurm"  # folder of the jobs' logs, in that of the run
 _KEYS = ".slurm-"  # prefix of the folder with the cluster's key, likewise
 _LOOK_SECONDS = 10.0  # between two looks at the queue: all users share SLURM's controller
 _COMMAND_SECONDS = 120.0  # for a command of SLURM; a busy controller takes long
-_DEATH_SECONDS = 60  # until a job ends that finds no scheduler
+_DEATH_SECONDS = 300  # until a job ends whose worker cannot begin; on shared disks Python starts slowly
 _CLOSE_SECONDS = 60
 _CANCEL_TRIES, _CANCEL_SECONDS = 5, 2.0
 

@@ -66,6 +66,7 @@ def queue(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -
     """A fake SLURM, whose jobs have all ended at the end of the test."""
     monkeypatch.setattr(slurm, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(slurm, "_CANCEL_SECONDS", 0.2)
+    monkeypatch.setattr(slurm, "_DEATH_SECONDS", 7200)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))  # a killed job leaves its folder
     fake = Slurm.install(tmp_path / "queue", programs)
@@ -175,7 +176,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     workshop.out, workshop.switches = folder / "run", folder / "switches"
     workshop.suite = folder / "suite.yaml"
-    slurm._LOOK_SECONDS = 0.2
+    slurm._LOOK_SECONDS, slurm._DEATH_SECONDS = 0.2, 7200
     workshop.run_jobs(2)
 """
 
