@@ -26,6 +26,7 @@ POLICIES: dict[str, Colour] = {
     "sentinel-opt": Colour("#00785a", "#4fcfa6"),
     "sentinel": Colour("#7248a8", "#c3a1f2"),
     "autotm": Colour("#4d6b00", "#b4d455"),
+    "capuchin": Colour("#3d5a80", "#a3c1e6"),
     "ial": Colour("#6a3d3d", "#d8a0a0"),
     "memtis": Colour("#005f6b", "#5fc4d0"),
     "hemem": Colour("#4a4ac4", "#a9a9ff"),

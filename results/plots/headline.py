@@ -21,6 +21,7 @@ _MARKERS = {
     "interleave": "v",
     "slow-only": "P",
     "autotm": "D",
+    "capuchin": "8",
     "ial": "<",
     "memtis": ">",
     "hemem": "p",

@@ -17,11 +17,12 @@ from experiments.policies import GuestSetup, Needs, Policy
 
 def test_the_policies_are_these() -> None:
     assert policies.names() == (
-        *("autotm", "fast-only", "first-touch", "hemem", "ial", "interleave", "memory-mode", "memtis"),
-        *("numa-balancing", "sentinel", "sentinel-opt", "slow-only", "tpp", "weighted-interleave"),
+        *("autotm", "capuchin", "fast-only", "first-touch", "hemem", "ial", "interleave", "memory-mode"),
+        *("memtis", "numa-balancing", "sentinel", "sentinel-opt", "slow-only", "tpp", "weighted-interleave"),
     )
     assert [name for name, policy in policies.registry().items() if policy.plan] == [
         "autotm",
+        "capuchin",
         "sentinel",
         "sentinel-opt",
     ]

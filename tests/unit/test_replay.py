@@ -362,6 +362,7 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
     assert shown["measured"] == "replayed"
     assert [(row["policy"], row["budget"] is not None) for row in shown["rows"]] == [
         *2 * [("autotm", True)],
+        *2 * [("capuchin", True)],
         ("fast-only", False),
         *2 * [("first-touch", True)],
         *2 * [("hemem", True)],
@@ -376,6 +377,6 @@ def test_replay_command_prints_every_policy(path: Path) -> None:
         *2 * [("tpp", True)],
         *2 * [("weighted-interleave", True)],
     ]
-    assert shown["rows"][2]["fraction"] == 1
+    assert shown["rows"][4]["fraction"] == 1
     table = CliRunner().invoke(replay_command, arguments, catch_exceptions=False).stdout
     assert f"replayed from {path} with optane-6dimm, not measured" in table
