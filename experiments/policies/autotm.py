@@ -13,17 +13,9 @@ if TYPE_CHECKING:
 
 def plan(context: PlanContext) -> Plan:
     """The placement without migration that an integer program finds."""
-    from sentinel.planner.formats import files
     from sentinel.rivals import autotm
 
-    profiled = context.profiled
-    return autotm.make_plan(
-        profiled.profile,
-        context.budget,
-        context.figures,
-        fast_step_ns=profiled.fast_step_ns,
-        source=files.digest(profiled.path),
-    )
+    return context.plan_by(autotm.make_plan)
 
 
 POLICY = Policy(

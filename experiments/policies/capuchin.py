@@ -13,17 +13,9 @@ if TYPE_CHECKING:
 
 def plan(context: PlanContext) -> Plan:
     """The plan that moves tensors between accesses that are far apart."""
-    from sentinel.planner.formats import files
     from sentinel.rivals import capuchin
 
-    profiled = context.profiled
-    return capuchin.make_plan(
-        profiled.profile,
-        context.budget,
-        context.figures,
-        fast_step_ns=profiled.fast_step_ns,
-        source=files.digest(profiled.path),
-    )
+    return context.plan_by(capuchin.make_plan)
 
 
 POLICY = Policy(

@@ -73,6 +73,18 @@ class PlanContext:
     judge: Callable[[Plan], float] | None = None
     mechanism: Mechanism = MOVE_PAGES
 
+    def plan_by(self, make_plan: Callable[..., Plan]) -> Plan:
+        """Plan by the algorithm of another system (sentinel/rivals)."""
+        from sentinel.planner.formats import files
+
+        return make_plan(
+            self.profiled.profile,
+            self.budget,
+            self.figures,
+            fast_step_ns=self.profiled.fast_step_ns,
+            source=files.digest(self.profiled.path),
+        )
+
 
 @dataclass(frozen=True)
 class ReplayContext:
