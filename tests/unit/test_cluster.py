@@ -37,7 +37,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.out, self.switches = folder / "run", folder / "switches"
-        self.switches.mkdir()
+        self.switches.mkdir(exist_ok=True)
         self.suite = folder / "suite.yaml"
         self.suite.write_text(SEEDED)
 
@@ -140,11 +140,7 @@ from pathlib import Path
 from tests.unit.test_cluster import Workshop
 
 if __name__ == "__main__":
-    workshop = Workshop.__new__(Workshop)
-    folder = Path(sys.argv[1])
-    workshop.out, workshop.switches = folder / "run", folder / "switches"
-    workshop.suite = folder / "suite.yaml"
-    workshop.run()
+    Workshop(Path(sys.argv[1])).run()
 """
 
 

@@ -94,7 +94,7 @@ def test_jobs_run_all_repeats_in_spite_of_a_killed_one(workshop: JobWorkshop, qu
         until(lambda: "103" in queue.ids)
         wait.unlink()
 
-    thread = threading.Thread(target=disturb)
+    thread = threading.Thread(target=disturb, daemon=True)
     thread.start()
     outcome = workshop.run_jobs(2)
     thread.join()
@@ -172,12 +172,8 @@ from experiments import slurm
 from tests.unit.test_slurm import JobWorkshop
 
 if __name__ == "__main__":
-    workshop = JobWorkshop.__new__(JobWorkshop)
-    folder = Path(sys.argv[1])
-    workshop.out, workshop.switches = folder / "run", folder / "switches"
-    workshop.suite = folder / "suite.yaml"
     slurm._LOOK_SECONDS, slurm._DEATH_SECONDS = 0.2, 7200
-    workshop.run_jobs(2)
+    JobWorkshop(Path(sys.argv[1])).run_jobs(2)
 """
 
 
