@@ -142,8 +142,8 @@ class Jobs:
         """Look at the queue now and then, and submit as many jobs as are missing.
 
         `workers` are the names of those that are connected, and `wanted` is how many could be used. A job
-        that has ended is replaced, unless its worker never began. Raises `InfrastructureError` if there is no
-        job and none can be submitted.
+        that has ended is replaced; each one whose worker never began lowers the number of jobs. Raises
+        `InfrastructureError` if none is left, or if the first one cannot be submitted.
         """
         self._began.update(workers)
         if time.monotonic() < self._next_look:
