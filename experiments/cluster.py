@@ -90,7 +90,7 @@ def _await_first(client: distributed.Client, jobs: slurm.Jobs, repeats: int) -> 
     """Submit jobs, and wait until the first worker has begun."""
     with step(f"Waiting for SLURM jobs {jobs.name}") as shown:
         while not client.scheduler_info(n_workers=-1)["workers"]:
-            jobs.look((), repeats)
+            jobs.look(repeats)
             shown.update(None, jobs.describe())
             time.sleep(_POLL_SECONDS)
         shown.done(jobs.describe())
@@ -194,7 +194,7 @@ class _Dispatch:
         self._workers = {address: str(info["name"]) for address, info in found.items()}
         self._ledger.workers = max(1, len(found))
         if self._jobs is not None and repeats:
-            self._jobs.look(self._workers.values(), repeats)
+            self._jobs.look(repeats)
         self._workerless = 0 if found else self._workerless + 1
         if self._workerless == _PATIENCE:
             advice = "dask worker ADDRESS --nthreads 1" if self._jobs is None else self._jobs.describe()

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import distributed
@@ -64,9 +64,10 @@ def started(job: Job, number: int, out: Path) -> Iterator[tuple[distributed.Clie
         for abandoned in out.glob(f"{_KEYS}*"):  # by a process that was killed
             shutil.rmtree(abandoned, ignore_errors=True)
         key = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_KEYS, dir=out))) / "key.pem"
-        cluster = _scheduler(job, name, key)
+        arrivals = _Arrivals()
+        cluster = _scheduler(job, name, key, arrivals)
         script = cluster.job_script().replace(str(key), shlex.quote(str(key)))
-        jobs = Jobs(name, script, number, out / LOGS)
+        jobs = Jobs(name, script, number, out / LOGS, arrivals.names)
         stack.callback(cluster.close, timeout=_CLOSE_SECONDS)
         client = distributed.Client(cluster)
         stack.callback(client.close, timeout=_CLOSE_SECONDS)
@@ -74,7 +75,18 @@ def started(job: Job, number: int, out: Path) -> Iterator[tuple[distributed.Clie
         yield client, jobs
 
 
-def _scheduler(job: Job, name: str, key: Path) -> distributed.SpecCluster:
+class _Arrivals(distributed.SchedulerPlugin):  # type: ignore[misc]  # Dask's is not typed
+    """Notes the names of all workers that connect, however short they stay."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_worker(self, scheduler: distributed.Scheduler, worker: str) -> None:
+        """Note a new worker."""
+        self.names.add(str(scheduler.workers[worker].name))
+
+
+def _scheduler(job: Job, name: str, key: Path, arrivals: _Arrivals) -> distributed.SpecCluster:
     """Start the scheduler of a cluster whose jobs have this name, and whose key is the file."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
@@ -84,7 +96,11 @@ def _scheduler(job: Job, name: str, key: Path) -> distributed.SpecCluster:
         return SLURMCluster(
             n_workers=0,
             security=_security(key),
-            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_options={
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+                "plugins": [arrivals],
+            },
             interface=job.interface,
             cores=1,  # threads of the worker
             processes=1,
@@ -126,26 +142,24 @@ class Jobs:
     """The jobs of a run, at most `number` at once.
 
     They share a name that no other job has, so that one can be cancelled even if its submission was
-    interrupted. Their workers are named by the jobs' ids.
+    interrupted. Their workers are named by the jobs' ids; `began` has the names of those that ever connected.
     """
 
-    def __init__(self, name: str, script: str, number: int, logs: Path) -> None:
-        self.name = name
+    def __init__(self, name: str, script: str, number: int, logs: Path, began: Set[str]) -> None:
+        self.name, self.began = name, began
         self._script, self._number, self._logs = script, number, logs
         self._queued: dict[str, str] = {}  # states by id, of those that have not ended
-        self._began: set[str] = set()  # jobs whose workers have begun
-        self._broken: list[str] = []  # jobs that ended before
+        self._broken: list[str] = []  # jobs that ended before their workers began
         self._complaint = ""  # the last one about SLURM
         self._next_look = 0.0
 
-    def look(self, workers: Collection[str], wanted: int) -> None:
+    def look(self, wanted: int) -> None:
         """Look at the queue now and then, and submit as many jobs as are missing.
 
-        `workers` are the names of those that are connected, and `wanted` is how many could be used. A job
-        that has ended is replaced; each one whose worker never began lowers the number of jobs. Raises
-        `InfrastructureError` if none is left, or if the first one cannot be submitted.
+        `wanted` is how many could be used. A job that has ended is replaced; each one whose worker never
+        began lowers the number of jobs. Raises `InfrastructureError` if none is left, or if the first one
+        cannot be submitted.
         """
-        self._began.update(workers)
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
@@ -154,12 +168,12 @@ class Jobs:
         except InfrastructureError as e:
             self._complain(e.message)
             return
-        for ended in self._queued.keys() - queued.keys() - self._began:
+        for ended in self._queued.keys() - queued.keys() - self.began:
             self._broken.append(ended)
             warn(self._describe(ended))
         self._queued = queued
         usable = self._number - len(self._broken)
-        if usable <= 0 and not queued and not workers:
+        if usable <= 0 and not queued:
             last = self._broken[-1]
             raise InfrastructureError(self._describe(last), hint=f"sacct -j {last}", log=self._log(last))
         try:

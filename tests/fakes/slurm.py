@@ -11,9 +11,11 @@ deaf     scancel fails, once
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +129,11 @@ class Slurm:
 
     def kill(self, job_id: str) -> None:
         """End a job without warning, as its node or its time limit might."""
-        os.killpg(self._pid(job_id), signal.SIGKILL)
+        process = psutil.Process(self._pid(job_id))
+        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
 
     def processes(self) -> list[psutil.Process]:
         """The live processes of all jobs."""

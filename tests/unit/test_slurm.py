@@ -82,13 +82,17 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def test_jobs_run_all_repeats_in_spite_of_a_killed_one(workshop: JobWorkshop, queue: Slurm) -> None:
+def test_jobs_run_all_repeats_in_spite_of_a_killed_one(
+    workshop: JobWorkshop, queue: Slurm, programs: Programs
+) -> None:
     wait = workshop.switches / "wait"
     wait.touch()
     modes: list[int] = []
 
     def disturb() -> None:
         until(lambda: workshop.trainings == 2)
+        seen = len(programs.calls)
+        until(lambda: len(programs.calls) >= seen + 2)  # the run has looked at its workers
         modes.extend(stat.S_IMODE(path.stat().st_mode) for path in workshop.out.glob(".slurm-*"))
         queue.kill("101")
         until(lambda: "103" in queue.ids)
@@ -141,6 +145,24 @@ def test_a_job_that_fails_before_its_worker_begins_is_reported(workshop: JobWork
     assert caught.value.log is not None
     assert caught.value.log.read_text() == "no module qemu\n"
     assert queue.ids == ["101", "102"]  # they are not replaced
+
+
+def test_a_job_is_replaced_if_its_worker_began(
+    queue: Slurm, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short it was there: the run may not have looked at its workers meanwhile."""
+    monkeypatch.setattr(slurm, "_LOOK_SECONDS", 0.0)
+    began: set[str] = set()
+    jobs = slurm.Jobs("mine", "#SBATCH -J mine\nexec sleep 600\n", 1, tmp_path / "logs", began)
+    jobs.look(5)
+    began.add("101")
+    queue.kill("101")
+    jobs.look(5)
+    assert queue.ids == ["101", "102"]
+    assert capsys.readouterr().err == ""
+    queue.kill("102")
+    with pytest.raises(InfrastructureError, match="SLURM job 102 ended before its worker began"):
+        jobs.look(5)
 
 
 def test_a_queue_that_is_full_or_slow_delays_the_run(
@@ -222,6 +244,7 @@ def test_only_holders_of_the_key_can_connect(queue: Slurm, tmp_path: Path) -> No
         cluster._await_first(client, jobs, 1)
         (key,) = (tmp_path / "run folder").glob(".slurm-*/key.pem")
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert jobs.began == {"101"}
         info = client.scheduler_info()
         (worker,) = info["workers"].values()
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -293,7 +316,7 @@ def test_a_job_asks_for_what_its_file_says(queue: Slurm, tmp_path: Path) -> None
     job = slurm_job.load(path)
     queue.switch("pend")
     with slurm.started(job, 1, tmp_path) as (_, jobs):
-        jobs.look((), 1)
+        jobs.look(1)
         script = (queue.folder / "101.sh").read_text().splitlines()
     assert script[2:11] == [
         f"#SBATCH -J {jobs.name}",
