@@ -138,7 +138,7 @@ def find_swaps(problem: Problem) -> list[Swap]:
 
 
 def _floating(problem: Problem) -> Bools:
-    """The units of tensors that may be born at any time. They share pages, whatever their layers are."""
+    """The units of tensors that may be born at any time."""
     return problem.units.units_of(births(problem.profile).floats & (problem.classes == LONG))
 
 

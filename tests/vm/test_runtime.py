@@ -123,6 +123,9 @@ def test_plan_that_moves_everything_keeps_losses(trainer: Trainer, plan: str) ->
     assert total["demoted"] > 1 << 20
     # On a busy host a page may be in use during both attempts.
     assert total["failed"] <= (total["promoted"] + total["demoted"]) / 100
+    moved = [move for move in stats["moves"] if move["outcome"] == "moved"]
+    assert len(moved) > len(stats["moves"]) / 2
+    assert all(move["ready_ns"] <= move["begin_ns"] <= move["end_ns"] for move in moved)
     pools = stats["pools"]
     tensors = json.loads(trainer.run(f"cat {plan}"))["tensors"]
     assert pools["arena"]["allocations"] == STEPS * sum(t["pool"] == "long" and "op" in t for t in tensors)
