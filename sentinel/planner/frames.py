@@ -118,16 +118,16 @@ def _placements(
     fractional = {"prices": priced_shares(problem, cores, problem.unit_budget)}
     if relaxed is not None:
         fractional["linear program"] = shares_of(problem, relaxed)
-    return [
-        (
-            f"{kind}, {name}, margin {margin:g}, {order}",
-            place(packing.copy(), order),
-        )
-        for kind, shares in fractional.items()
-        for margin in (_MARGINS if judged else _MARGINS[:1])
-        for packing in [_pack(problem, shares, cores, margin, rounds=1 if large else _ROUNDS, eager=eager)]
-        for order in _ORDERS
-    ]
+    found = []
+    for kind, shares in fractional.items():
+        for margin in _MARGINS if judged else _MARGINS[:1]:
+            packing = _pack(problem, shares, cores, margin, rounds=1 if large else _ROUNDS, eager=eager)
+            rule = f"{kind}, {name}, margin {margin:g}"
+            found += [(f"{rule}, {order}", place(packing.copy(), order)) for order in _ORDERS]
+        # where copies are in the way of computation, what stays may be worth more than what moves
+        packing.remove_moves()
+        found += [(f"{kind}, {name}, no moves, {order}", place(packing.copy(), order)) for order in _ORDERS]
+    return found
 
 
 def _pack(

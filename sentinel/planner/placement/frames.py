@@ -17,7 +17,7 @@ from .layout import Layout
 if TYPE_CHECKING:
     from ..formats.fields import Bools, Floats, Ints
 
-_MAX_ROUNDS = 12  # of dropping stays whose demotion would be late
+_EXTENDED, _MAX_ROUNDS = 12, 60  # rounds in which late demotions may get more time, and all rounds
 
 
 class FrameMove(NamedTuple):
@@ -69,8 +69,11 @@ def predict(packing: Packing) -> Timeline:
 
 
 def retime(packing: Packing, *, extend: bool = True) -> None:
-    """Give demotions that would be late more time if asked, or else drop their stays, until none is late."""
-    for _ in range(_MAX_ROUNDS):
+    """Give demotions that would be late more time if asked, or else drop their stays, until none is late.
+
+    A demotion with more time may delay others, so after some rounds their stays are dropped in any case.
+    """
+    for round_ in range(_MAX_ROUNDS):
         stays = packing.all_stays()
         moves = moves_of(stays, {})
         timeline = predict_stays(packing, stays, moves)
@@ -90,12 +93,15 @@ def retime(packing: Packing, *, extend: bool = True) -> None:
                 if move is None or (stay.unit, move.at) not in finish:
                     continue
                 before = int(np.searchsorted(timeline.begin, finish[stay.unit, move.at]))
-                if not extend or move is stay.promotion or not packing.extend(stay, before):
+                if (
+                    not extend
+                    or round_ >= _EXTENDED
+                    or move is stay.promotion
+                    or not packing.extend(stay, before)
+                ):
                     packing.remove(stay)
                     break
-    for stay in packing.all_stays():
-        if stay.promotion is not None or stay.demotion is not None:
-            packing.remove(stay)
+    packing.remove_moves()
 
 
 def moves_of(stays: list[Stay], ranges: dict[tuple[int, int], int]) -> list[FrameMove]:

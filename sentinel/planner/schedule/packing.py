@@ -152,6 +152,12 @@ class Packing:
         self.occupied[stay.end : before] += self.size[stay.unit]
         return True
 
+    def remove_moves(self) -> None:
+        """Take out all stays that begin or end with a move."""
+        for stay in self.all_stays():
+            if stay.promotion is not None or stay.demotion is not None:
+                self.remove(stay)
+
     def all_stays(self) -> list[Stay]:
         """Return all stays by unit and time."""
         return [stay for unit in sorted(self.stays) for stay in self.stays[unit]]
