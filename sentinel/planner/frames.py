@@ -93,8 +93,6 @@ def make_plan(
             problem, relaxed, str(division), large=large, judged=judge is not None and not large, eager=eager
         )
     ]
-    if others:  # without migration, they are as good
-        placements = [pair for pair in placements if pair[1].moves]
     placements.sort(key=lambda pair: pair[1].rank)
     rows = [_row(rule, placement) for rule, placement in placements]
 
