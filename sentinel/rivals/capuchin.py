@@ -92,11 +92,14 @@ def make_plan(
     problem = prepare(profile, budget, figures, fast_step_ns, pool_share=0.0, pieces=1)
     decisions = _Decisions(problem)
     steps = decisions.settle(lambda schedule: predict(problem, schedule), STEPS)
-    options: list[tuple[Placement, int]] = []
-    for shared in (_floating(problem), np.ones(len(problem.units), dtype=bool)):
-        placed = decisions.copy()
-        more = placed.settle(lambda _, p=placed, shared=shared: p.place(shared).timeline, PLACED_STEPS)
-        options.append((placed.place(shared), steps + more))
+
+    def placed(shared: Bools) -> tuple[Placement, int]:
+        """Correct the swaps once tensors have addresses. Returns the number of all steps, too."""
+        own = decisions.copy()
+        more = own.settle(lambda _: own.place(shared).timeline, PLACED_STEPS)
+        return own.place(shared), steps + more
+
+    options = map(placed, (_floating(problem), np.ones(len(problem.units), dtype=bool)))
     placement, steps = min(options, key=lambda option: option[0].rank)
     count = len(placement.schedule.moves) // 2
     starts = layer_starts(profile).tolist()
