@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,16 @@ from typing import Any
 from kernel import compilation, config, kbuild, tree
 from kernel.build_spec import KIND, BuildSpec, resolve
 from kernel.config import DEFAULT, Request
+from kernel.kbuild import Kbuild
+from kernel.machine_config import USUAL, Variant
 from testbed.common import files
 from testbed.common.cache import Cache
 from testbed.common.cache_entry import Entry
 from testbed.common.disk import explained_disk_errors
 from testbed.common.errors import BuildError
 from testbed.common.progress import note
+
+_MODULES = "modules"  # in the cache entry
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,23 @@ class Kernel:
     source: str
     entry: Entry
 
+    @property
+    def modules(self) -> Path | None:
+        """The content of /lib/modules/RELEASE, but for what depmod writes; None if it has no modules."""
+        folder = self.entry.path / _MODULES
+        return folder if folder.is_dir() else None
+
 
 def build(
     source: str = "auto",
     *,
     location: str | None = None,
     flavour: tuple[str, ...] = DEFAULT,
+    variant: Variant = USUAL,
     cache: Cache | None = None,
     dry_run: bool = False,
 ) -> Kernel:
-    """Return the kernel of a source and flavour, and build it if it is not cached.
+    """Return the kernel of a source, flavour and variant, and build it if it is not cached.
 
     `location` is a tree, a tarball or `REPOSITORY@COMMIT` that replaces the default of `source`. `dry_run`
     builds and downloads nothing: it prints the inputs, and returns the kernel with its future path.
@@ -55,7 +67,9 @@ def build(
     """
     cache = cache or Cache()
     with explained_disk_errors(cache.root / KIND):
-        spec = resolve(source, location=location, flavour=flavour, cache=cache, fetch=not dry_run)
+        spec = resolve(
+            source, location=location, flavour=flavour, variant=variant, cache=cache, fetch=not dry_run
+        )
         entry = cache.get(KIND, spec.key)
         if dry_run:
             _print_inputs(spec, entry)
@@ -113,7 +127,7 @@ def _kernel(entry: Entry) -> Kernel:
 
 
 def _future_entry(spec: BuildSpec, cache: Cache) -> Entry:
-    manifest = {"release": str(spec.source.version), "source": {"name": spec.source.name}}
+    manifest = {"release": f"{spec.source.version}{spec.local_version}", "source": {"name": spec.source.name}}
     return Entry(KIND, spec.key, cache.path(KIND, spec.key), manifest)
 
 
@@ -133,10 +147,10 @@ def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
     source = spec.source
     with tree.opened(source, spec.patches, cache=cache) as work:
         dot_config = compilation.configure(spec, work)
-        image = compilation.compile_image(spec, work)
+        image = compilation.compile_kernel(spec, work)
         # make runs kconfig again and may have changed the .config.
         config.check(spec.requests, dot_config.read_text(), version=source.version)
-        make = work.kbuild(spec.flavour)
+        make = compilation.kbuild_of(spec, work)
         release = make.output_of("kernelrelease")
         log = compilation.log_of(make.output)
         for product, name in (
@@ -147,6 +161,8 @@ def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
             if not product.is_file() or product.stat().st_size == 0:
                 raise BuildError(f"make succeeded but did not write {product}", log=log)
             shutil.copyfile(product, folder / name)
+        if compilation.has_modules(dot_config):
+            _install_modules(make, release, folder / _MODULES, log)
         _compress(log, folder / "build.log.gz")
     return {
         "release": release,
@@ -159,6 +175,7 @@ def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
         },
         "patches": [{"name": p.name, "sha256": p.sha256} for p in spec.patches],
         "flavour": list(spec.flavour),
+        **spec.variant.inputs(),
         "fragments": config.hashes(spec.flavour),
         "toolchain": kbuild.toolchain(),
         "flags": kbuild.portable_flags(source.spec.cflags),
@@ -167,6 +184,17 @@ def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "log": "build.log.gz",
     }
+
+
+def _install_modules(make: Kbuild, release: str, target: Path, log: Path) -> None:
+    """Install the modules into the folder `target`, stripped; depmod has to run where they will be used."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as root:
+        variables = {"INSTALL_MOD_PATH": root, "INSTALL_MOD_STRIP": "1", "DEPMOD": "true"}
+        make.stream(make.argv("modules_install", variables=variables), log=log)
+        installed = Path(root) / "lib" / "modules" / release
+        for link in ("build", "source"):  # to folders of this host
+            (installed / link).unlink(missing_ok=True)
+        installed.rename(target)
 
 
 def _compress(log: Path, target: Path) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kernel import config, kbuild
+from kernel import config, kbuild, machine_config
 from kernel.build_spec import BuildSpec
+from kernel.kbuild import Kbuild
 from kernel.tree import WorkTree
 from testbed.common import files, settings
 from testbed.common.errors import BuildError
@@ -75,44 +76,71 @@ def configure(spec: BuildSpec, work: WorkTree) -> Path:
     make = work.kbuild(spec.flavour)
     output = make.output
     log = output.with_name(output.name + ".config.log")
-    requested, fresh, final = output / "requested.config", output / "new.config", output / ".config"
+    fresh, final = output / "new.config", output / ".config"
     with step(f"Configuring Linux {spec.source.version} ({'+'.join(spec.flavour)})"), _attempt(output):
         log.unlink(missing_ok=True)
         fresh.unlink(missing_ok=True)
-        requested.write_text(config.text(spec.requests))
-        for target, environment in (
-            ("allnoconfig", {"KCONFIG_ALLCONFIG": str(requested)}),
-            ("olddefconfig", {}),
-        ):
-            argv = make.argv(target, variables={"KCONFIG_CONFIG": str(fresh)})
-            make.stream(argv, log=log, variables=environment)
+        _merge(spec, work, fresh, log)
         config.check(spec.requests, fresh.read_text(), version=spec.source.version)
         if not final.exists() or final.read_bytes() != fresh.read_bytes():
             fresh.replace(final)  # a new mtime makes make check every file
     return final
 
 
-def compile_image(spec: BuildSpec, work: WorkTree) -> Path:
-    """Build bzImage in a configured output folder; `log_of` names the log.
+def _merge(spec: BuildSpec, work: WorkTree, target: Path, log: Path) -> None:
+    """Write the requests of `spec` and what they are made on top of as a .config."""
+    make = work.kbuild(spec.flavour)
+    requests = config.text(spec.requests)
+
+    def run(name: str, **environment: str) -> None:
+        make.stream(
+            make.argv(name, variables={"KCONFIG_CONFIG": str(target)}), log=log, variables=environment
+        )
+
+    if spec.variant.machine is None:
+        requested = make.output / "requested.config"
+        requested.write_text(requests)
+        run("allnoconfig", KCONFIG_ALLCONFIG=str(requested))
+    else:
+        apart = work.kbuild([*spec.flavour, "own"])  # in a folder that no build uses
+        own = machine_config.reduced(spec.variant.machine, apart)
+        target.write_text(f"{own}\n{requests}")  # of two values the later one counts
+    run("olddefconfig")
+
+
+def has_modules(dot_config: Path) -> bool:
+    """Return whether a kernel with this .config has modules."""
+    return config.parse(dot_config.read_text()).get("CONFIG_MODULES") == "y"
+
+
+def compile_kernel(spec: BuildSpec, work: WorkTree) -> Path:
+    """Build bzImage, and modules if the configuration has any; `log_of` names the log.
 
     Raises BuildError with the first compiler error. The next call resumes an interrupted build.
     """
-    make = work.kbuild(spec.flavour)
+    make = kbuild_of(spec, work)
     output, log = make.output, log_of(make.output)
+    targets = ["bzImage", *(["modules"] if has_modules(output / ".config") else [])]
     title = f"Building Linux {spec.source.version} ({'+'.join(spec.flavour)})"
     with step(title) as s, _attempt(output) as state:
         if state.finished:
             log.unlink(missing_ok=True)
             state.finished = False
             state.save()
-        count = _Counter(s, done=_count_objects(log), expected=state.objects or spec.source.spec.objects)
-        argv = make.argv("bzImage", jobs=settings.jobs())
+        usual = spec.source.spec.objects if spec.variant.machine is None else None
+        count = _Counter(s, done=_count_objects(log), expected=state.objects or usual)
+        argv = make.argv(*targets, jobs=settings.jobs())
         make.stream(argv, log=log, on_line=count.see)
         if count.done * 2 > (state.objects or 0):
             state.objects = count.done
         state.finished = True
         s.done(f"{count.done} objects")
     return output / "arch" / "x86" / "boot" / "bzImage"
+
+
+def kbuild_of(spec: BuildSpec, work: WorkTree) -> Kbuild:
+    """Return the make that builds this kernel."""
+    return work.kbuild(spec.flavour, local_version=spec.local_version)
 
 
 def log_of(output: Path) -> Path:
@@ -123,7 +151,7 @@ def log_of(output: Path) -> Path:
 class _Counter:
     """Counts the objects in make's output and shows progress."""
 
-    def __init__(self, shown: Step, *, done: int, expected: int) -> None:
+    def __init__(self, shown: Step, *, done: int, expected: int | None) -> None:
         self.done = done
         self._shown = shown
         self._expected = expected
@@ -133,7 +161,7 @@ class _Counter:
         if not match:
             return
         self.done += 1
-        share = min(self.done / self._expected, 0.99)
+        share = None if self._expected is None else min(self.done / self._expected, 0.99)
         self._shown.update(share, f"{self.done} {match[1]}")
 
 

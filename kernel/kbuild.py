@@ -62,11 +62,15 @@ _ERRORS = (
 
 @dataclass(frozen=True)
 class Kbuild:
-    """The kernel's make for the source in `tree`, with its output in `output`."""
+    """The kernel's make for the source in `tree`, with its output in `output`.
+
+    `local_version` ends the kernel's release.
+    """
 
     tree: Path
     output: Path
     cflags: tuple[str, ...] = ()
+    local_version: str = ""
 
     def argv(self, *targets: str, jobs: int = 1, variables: Mapping[str, str] | None = None) -> list[str]:
         """Return the command line for `targets`; its working directory must be `tree`."""
@@ -76,7 +80,7 @@ class Kbuild:
             "CROSS_COMPILE": "",
             "CC": "ccache gcc" if shutil.which("ccache") else "gcc",
             "V": "0",
-            "LOCALVERSION": "",
+            "LOCALVERSION": self.local_version,
             "KCONFIG_CONFIG": ".config",
             **IDENTITY,
             "KCFLAGS": " ".join([*self.cflags, *self._prefix_map()]),

@@ -50,6 +50,7 @@ class Spec(schema.Strict):
     package: Package | None = None
     commit: str = "HEAD"
     cflags: tuple[str, ...] = ()
+    modules: bool = True
     objects: int
 
 

@@ -52,8 +52,8 @@ class WorkTree:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def kbuild(self, flavour: Sequence[str]) -> Kbuild:
-        return Kbuild(self.tree, self.output(flavour), self.source.spec.cflags)
+    def kbuild(self, flavour: Sequence[str], *, local_version: str = "") -> Kbuild:
+        return Kbuild(self.tree, self.output(flavour), self.source.spec.cflags, local_version)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,8 @@ EXTRAVERSION =
 ARCH ?= arm
 KCONFIG_CONFIG ?= .config
 RELEASE = $(VERSION).$(PATCHLEVEL).$(SUBLEVEL)$(LOCALVERSION)
+DOT_CONFIG = $(if $(filter /%,$(KCONFIG_CONFIG)),$(KCONFIG_CONFIG),$(O)/$(KCONFIG_CONFIG))
+INSTALLED = $(INSTALL_MOD_PATH)/lib/modules/$(RELEASE)
 objs := $(patsubst %.c,$(O)/%.o,$(sort $(wildcard */*.c)))
 
 ifneq ($(ARCH),x86_64)
@@ -48,7 +50,20 @@ allnoconfig:
 	@grep -vwF -f dropped $$KCONFIG_ALLCONFIG > $(KCONFIG_CONFIG); true
 
 olddefconfig:
-	@test -e $(KCONFIG_CONFIG)
+	@test -e $(DOT_CONFIG)
+
+localmodconfig: olddefconfig
+	@sh ./localmod $(DOT_CONFIG) $$LSMOD
+
+modules: bzImage
+	@echo "  CC [M]  fs/module.o"
+	@sed -n 's/^CONFIG_\\(.*\\)=m/\\1/p' $(O)/.config > $(O)/modules.order
+
+modules_install:
+	@mkdir -p $(INSTALLED)
+	@for name in $$(cat $(O)/modules.order); do echo $$name > $(INSTALLED)/$$name.ko; done
+	@ln -s $(CURDIR) $(INSTALLED)/build
+	@$(DEPMOD) $(RELEASE)
 
 kernelrelease:
 	@echo $(RELEASE)
@@ -82,6 +97,18 @@ fi
 cp $1 $2
 """
 
+# Module names of this source are symbols in lower case
+_LOCALMOD = """\
+for symbol in $(sed -n 's/^CONFIG_\\(.*\\)=m/\\1/p' $1); do
+  name=$(echo $symbol | tr A-Z a-z)
+  grep -qx $name $2 || sed -i "s/^CONFIG_$symbol=m/# CONFIG_$symbol is not set/" $1
+done
+for name in $(sed 1d $2); do
+  symbol=$(echo $name | tr a-z A-Z)
+  grep -q CONFIG_$symbol= $1 || echo "$name config not found!!" >&2
+done
+"""
+
 
 def make_tree(folder: Path, *, version: str = "4.9.0", dropped: Sequence[str] = ()) -> Path:
     """Write a source of that version whose kconfig drops some symbols."""
@@ -92,6 +119,7 @@ def make_tree(folder: Path, *, version: str = "4.9.0", dropped: Sequence[str] = 
     content = {
         "Makefile": text,
         "compile": _COMPILE,
+        "localmod": _LOCALMOD,
         "dropped": "\n".join([*dropped, "CONFIG_NO_SUCH"]) + "\n",
     }
     for name, what in {**SOURCES, **content}.items():

@@ -20,6 +20,7 @@ import pytest
 from kernel import compilation, config, kbuild, source
 from kernel.build import Kernel, build, installed, requested_config, resulting_config, source_of
 from kernel.build_spec import resolve
+from kernel.machine_config import USUAL, MachineConfig, Variant
 from testbed.common import progress, settings
 from testbed.common.cache import Cache
 from testbed.common.errors import BuildError, InfrastructureError, UsageError
@@ -36,11 +37,14 @@ class Lab:
     tree: Path
     cache: Cache
 
-    def build(self, *flavour: str, location: str | None = None, dry_run: bool = False) -> Kernel:
+    def build(
+        self, *flavour: str, location: str | None = None, variant: Variant = USUAL, dry_run: bool = False
+    ) -> Kernel:
         return build(
             "4.9",
             location=location or str(self.tree),
             flavour=flavour or ("base",),
+            variant=variant,
             cache=self.cache,
             dry_run=dry_run,
         )
@@ -485,6 +489,86 @@ def test_auto_takes_the_series_of_a_location(lab: Lab, tmp_path: Path) -> None:
     tree = kernel_tree.make_tree(tmp_path / "other", version="6.1.7")
     assert build(location=str(tree), flavour=("base",), cache=lab.cache).source == "6.1"
     assert build(location=str(lab.tree), flavour=("base",), cache=lab.cache).source == "4.9"
+
+
+OWN = """\
+# of a distribution
+CONFIG_MODULES=y
+CONFIG_SMP=y
+CONFIG_NVME=m
+CONFIG_XFS=m
+CONFIG_KERNEL_XZ=y
+"""
+
+
+def machine(*modules: str, text: str = OWN) -> Variant:
+    return Variant("sentinel", MachineConfig(text, frozenset(modules)))
+
+
+def test_a_machines_configuration_keeps_its_own_symbols_and_loaded_modules(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.data.fragment("target", "CONFIG_OVERLAY_FS=y\nCONFIG_KERNEL_XZ=n\n")
+    kernel = lab.build("target", variant=machine("nvme", "nvidia"))
+    assert config.parse(kernel.config.read_text()) == {
+        "CONFIG_MODULES": "y",
+        "CONFIG_SMP": "y",
+        "CONFIG_NVME": "m",
+        "CONFIG_XFS": "n",
+        "CONFIG_KERNEL_XZ": "n",
+        "CONFIG_OVERLAY_FS": "y",
+    }
+    assert kernel.release == f"4.9.0-sentinel-{kernel.entry.key[:12]}"
+    assert kernel.modules is not None
+    assert {path.name: path.read_text() for path in kernel.modules.iterdir()} == {"NVME.ko": "NVME\n"}
+    assert "modules of the machine that this kernel will not have: nvidia" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert lab.build("target", variant=machine("nvidia", "nvme")).entry.key == kernel.entry.key
+    assert "Building" not in capsys.readouterr().err
+
+
+def test_a_machine_is_part_of_the_key(lab: Lab) -> None:
+    lab.data.fragment("target", "CONFIG_OVERLAY_FS=y\n")
+    keys = {
+        lab.build("target", variant=variant, dry_run=True).entry.key
+        for variant in (
+            USUAL,
+            Variant("sentinel"),
+            machine("nvme"),
+            machine("nvme", "xfs"),
+            machine("nvme", text=OWN + "CONFIG_NUMA=y\n"),
+        )
+    }
+    assert len(keys) == 5
+    comments = machine("nvme", text="# other words\n" + OWN)
+    assert lab.build("target", variant=comments, dry_run=True).entry.key in keys
+
+
+def test_a_name_gives_a_release_of_its_own(lab: Lab) -> None:
+    usual = lab.build()
+    named = lab.build(variant=Variant("sentinel"))
+    assert (usual.release, usual.modules) == ("4.9.0", None)
+    assert (named.release, named.modules) == (f"4.9.0-sentinel-{named.entry.key[:12]}", None)
+    assert lab.build(variant=Variant("sentinel"), dry_run=True).release == named.release
+    assert compiled(named) == set()
+    assert lab.build().bzimage == usual.bzimage
+    assert USUAL.inputs() == {}  # keys of usual kernels are what they were
+
+
+def test_a_source_without_modules_has_no_machines_configuration(lab: Lab, tmp_path: Path) -> None:
+    package = kernel_tree.make_tarball(
+        kernel_tree.make_tree(tmp_path / "other", version="6.1.7"), tmp_path / "linux-source-6.1.tar.xz"
+    )
+    lab.data.sources(
+        'auto: ["4.9", "6.1"]\nsources:\n  "4.9": {objects: 5, modules: false}\n'
+        f'  "6.1": {{objects: 5, package: {{name: linux-source-6.1, file: {package}}}}}\n'
+    )
+    with pytest.raises(UsageError, match=r"Linux 4\.9 cannot load modules"):
+        lab.build(variant=machine("nvme"))
+    assert (
+        build("auto", flavour=("base",), variant=machine(text="CONFIG_A=y"), cache=lab.cache).source == "6.1"
+    )
 
 
 @pytest.mark.slow
