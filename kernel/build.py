@@ -175,7 +175,7 @@ def _build(spec: BuildSpec, folder: Path, cache: Cache) -> dict[str, Any]:
         },
         "patches": [{"name": p.name, "sha256": p.sha256} for p in spec.patches],
         "flavour": list(spec.flavour),
-        **spec.variant.inputs(),
+        "variant": spec.variant.inputs(),
         "fragments": config.hashes(spec.flavour),
         "toolchain": kbuild.toolchain(),
         "flags": kbuild.portable_flags(source.spec.cflags),

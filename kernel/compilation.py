@@ -104,7 +104,7 @@ def _merge(spec: BuildSpec, work: WorkTree, target: Path, log: Path) -> None:
     else:
         apart = work.kbuild([*spec.flavour, "own"])  # in a folder that no build uses
         own = machine_config.reduced(spec.variant.machine, apart)
-        target.write_text(f"{own}\n{requests}")  # of two values the later one counts
+        target.write_text(config.without(own, spec.requests) + requests)
     run("olddefconfig")
 
 

@@ -8,7 +8,7 @@ resulting .config, and an unexpected difference is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,19 @@ def parse(dot_config: str) -> dict[str, str]:
         elif m := re.fullmatch(r"(CONFIG_\w+)=(.*)", line):
             values[m[1]] = m[2]
     return values
+
+
+def without(dot_config: str, symbols: Container[str]) -> str:
+    """Return a .config without the lines of some symbols.
+
+    Overriding them with later lines would not do: in a choice, kconfig keeps a value that was set before.
+    """
+
+    def keeps(line: str) -> bool:
+        match = re.match(r"(?:# )?(CONFIG_\w+)(?:=| is not set)", line)
+        return match is None or match[1] not in symbols
+
+    return "".join(f"{line}\n" for line in dot_config.splitlines() if keeps(line))
 
 
 def check(

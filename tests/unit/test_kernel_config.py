@@ -50,6 +50,12 @@ def test_text_has_the_format_of_kconfig(folder: Path) -> None:
     }
 
 
+def test_symbols_are_left_out_of_a_config() -> None:
+    text = '# CONFIG_AB: why\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_AB=m\nCONFIG_S="CONFIG_A=y"\n'
+    left = config.without(text, {"CONFIG_A": 1, "CONFIG_B": 2})
+    assert left == '# CONFIG_AB: why\nCONFIG_AB=m\nCONFIG_S="CONFIG_A=y"\n'
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
