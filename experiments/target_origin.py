@@ -10,17 +10,15 @@ from typing import Any
 from kernel.build import Kernel
 from testbed.common import files
 from testbed.common.cache_entry import Entry
+from testbed.targets.kernel import own
 from testbed.targets.machine import TargetMachine
-
-_CONFIG = 'cat "/boot/config-$(uname -r)" 2>/dev/null || zcat /proc/config.gz 2>/dev/null'
-_WITHIN = 60.0
 
 
 def kernel(machine: TargetMachine, folder: Path) -> Kernel:
     """The target's own kernel. Its configuration, if the target has it, is copied into `folder`."""
     facts = machine.facts
     config = folder / "config"
-    config.write_text(machine.shell.run(_CONFIG, check=False, timeout=_WITHIN).out)
+    config.write_text(own.running_config(machine.shell))
     key = files.sha256_json([facts.release, facts.version])
     manifest = {"key": key, "version": facts.release, "release": facts.release, "build": facts.version}
     path = Path(f"/boot/vmlinuz-{facts.release}")

@@ -51,7 +51,7 @@ _COMMANDS = {
     "run": ("sentinel.cli.runs", "run", "Run a suite of experiments."),
     "simulate": ("sentinel.cli.simulations", "simulate", "Predict every policy on profiled steps."),
     "suite": ("sentinel.cli.runs", "suite", "Describe the format of suites."),
-    "target": ("sentinel.cli.targets", "target", "Check and clean real machines that suites run on."),
+    "target": ("sentinel.cli.targets", "target", "Prepare real machines that suites run on."),
     "trace": ("sentinel.cli.results", "trace", "Write a step of a run as a trace for Perfetto."),
     "train": ("sentinel.cli.training", "train", "Train a script of your own with little fast memory."),
     "vm": ("sentinel.cli.machines", "vm", "Start, use and end virtual machines."),

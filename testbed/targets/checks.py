@@ -107,4 +107,5 @@ def _disk(facts: Facts, needed: int) -> Check:
 def _page_profile(facts: Facts) -> Check:
     if facts.page_profile:
         return Check("page profiler", "ok", "/dev/page_profile")
-    return Check("page profiler", "ok", "none in this kernel; only a profile of single pages needs one")
+    detail = "none in this kernel; only a profile of single pages needs one (sentinel target install-kernel)"
+    return Check("page profiler", "ok", detail)

@@ -104,16 +104,22 @@ def read(shell: Shell, folder: PurePosixPath) -> Facts:
     return parse(result.out)
 
 
+def answers(text: str) -> dict[str, list[str]]:
+    """Return the values of an answer, which has a line for each: its name, a space, and the value."""
+    values: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        values.setdefault(key, []).append(value.strip())
+    return values
+
+
 def parse(text: str) -> Facts:
     r"""Read the answer of a target.
 
     >>> parse('system Linux\nnode 0 1024 512 0-1\ncache 32K\ncache 2M').cache
     2097152
     """
-    values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        values.setdefault(key, []).append(value.strip())
+    values = answers(text)
 
     def one(key: str) -> str:
         return values.get(key, [""])[0]

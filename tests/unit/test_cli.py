@@ -125,6 +125,8 @@ def test_every_verb_exists() -> None:
         "suite schema",
         "target check",
         "target clean",
+        "target install-kernel",
+        "target remove-kernel",
         "trace",
         "train",
         "vm console",

@@ -356,6 +356,6 @@ def test_check_shows_what_a_target_lacks(
 
 
 def test_virtual_machines_are_no_real_machine(sentinel_: Run) -> None:
-    for command in ("check", "clean"):
+    for command in ("check", "clean", "install-kernel", "remove-kernel"):
         code, _, errors = sentinel_("target", command, "vm")
-        assert (code, "virtual machines need no check" in errors) == (2, True)
+        assert (code, "vm is no real machine" in errors) == (2, True)
