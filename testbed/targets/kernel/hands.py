@@ -43,7 +43,7 @@ class Hands:
         return self.machine.shell.place
 
     def run(self, purpose: str, script: str, *arguments: str) -> None:
-        """Run a script. Raises `InfrastructureError`: "cannot" `purpose`, and why."""
+        """Run a script. Raises `InfrastructureError` with the purpose and the reason if it fails."""
         lock = str(self.machine.folder / "run.lock")
         words = ["sh", "-c", _ALONE, "sh", lock, script, "sh", *arguments]
         result = self.machine.shell.run(shlex.join(words), check=False, timeout=_WITHIN)
