@@ -20,7 +20,7 @@ def basic(state: BootState) -> list[Check]:
 
 
 def space(state: BootState, *, kernel: int, modules: int) -> list[Check]:
-    """Check for room for a kernel whose files in /boot have so many bytes, and its modules so many."""
+    """Check the free space for the files of a kernel in /boot and for its modules, sizes in bytes."""
     return [
         _space("/boot", state.boot_free, kernel + (state.initramfs or _INITRAMFS)),
         _space("/lib/modules", state.modules_free, modules),
