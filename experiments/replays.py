@@ -94,8 +94,8 @@ class Replays:
             raise UsageError(f"policy {policy.name} needs --fast-memory")
         profiled = Profiled(self._path, self.costs.profile, self.costs.fast.step_ns)
         figures = figures_of(self.preset, helpers=self._cores)
-        mechanism = mechanism if policy.mechanisms else MOVE_PAGES
-        context = PlanContext(profiled, budget, figures, judge=self.step_ns, mechanism=mechanism)
+        way = policy.mechanism(mechanism)
+        context = PlanContext(profiled, budget, figures, judge=self.step_ns, mechanism=way)
         plan = policy.plan(context)
         if plan is None:
             return Row(policy.name, budget, self._unplanned(policy, budget))

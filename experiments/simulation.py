@@ -140,7 +140,7 @@ def run(
         budget = budgets.parse(share, steps.peak)
         bounds_ns: dict[Mechanism, float] = {}
         for policy in limited:
-            way = mechanism if policy.mechanisms else MOVE_PAGES
+            way = policy.mechanism(mechanism)
             if way not in bounds_ns:
                 on_cell(f"bound at {share}")
                 bounds_ns[way] = sum(

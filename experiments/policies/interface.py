@@ -141,6 +141,10 @@ class Policy:
         """What it needs in words, for tables."""
         return f"{self.needs}, replays" if self.replay else str(self.needs)
 
+    def mechanism(self, wanted: Mechanism) -> Mechanism:
+        """How its plans migrate where `wanted` is asked for."""
+        return wanted if self.mechanisms else MOVE_PAGES
+
     def order(self, *, budget: int | None = None, plan: str | None = None) -> dict[str, Any]:
         """The policy's part of the order to the training process (sentinel/guest/job.py).
 
