@@ -100,17 +100,11 @@ def compare(profile: Profile, machine: figures.Figures) -> Accuracy | None:
 
 def by_profile(named: Iterable[tuple[str, Planned]]) -> list[tuple[str, Accuracy]]:
     """Return the accuracy of each profile, under the first of its names."""
-    found: dict[str, tuple[str, Accuracy]] = {}
-    seen: set[str] = set()
+    first: dict[str, tuple[str, Planned]] = {}
     for name, planned in named:
-        digest = str(planned.plan.made.get("profile"))
-        if digest in seen:
-            continue
-        seen.add(digest)
-        result = accuracy(planned)
-        if result is not None and len(result.size):
-            found[digest] = (name, result)
-    return list(found.values())
+        first.setdefault(str(planned.plan.made.get("profile")), (name, planned))
+    found = [(name, accuracy(planned)) for name, planned in first.values()]
+    return [(name, each) for name, each in found if each is not None and len(each.size)]
 
 
 def rank_correlation(one: Floats, other: Floats) -> float:

@@ -74,6 +74,7 @@ def retime(packing: Packing, *, extend: bool = True) -> None:
     A demotion with more time may delay others, so after some rounds their stays are dropped in any case.
     """
     for round_ in range(_MAX_ROUNDS):
+        extends = extend and round_ < _EXTENDED
         stays = packing.all_stays()
         moves = moves_of(stays, {})
         timeline = predict_stays(packing, stays, moves)
@@ -93,12 +94,7 @@ def retime(packing: Packing, *, extend: bool = True) -> None:
                 if move is None or (stay.unit, move.at) not in finish:
                     continue
                 before = int(np.searchsorted(timeline.begin, finish[stay.unit, move.at]))
-                if (
-                    not extend
-                    or round_ >= _EXTENDED
-                    or move is stay.promotion
-                    or not packing.extend(stay, before)
-                ):
+                if not extends or move is stay.promotion or not packing.extend(stay, before):
                     packing.remove(stay)
                     break
     packing.remove_moves()
